@@ -1,0 +1,404 @@
+//! A disk in memory that can lose power.
+//!
+//! What was written and what is durable are kept apart. [`MemoryDisk::power_loss`] gives the disk
+//! as it may come back: each unsynced page is kept, lost or torn at 512 bytes; each unsynced
+//! change of a length or a name happened or did not, one independent of the other.
+
+use super::{Disk, File, Pages, Region, WriteDoor};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+/// What a device writes as one.
+const SECTOR_BYTES: usize = 512;
+const SECTORS_PER_PAGE: usize = crate::limits::BLOCK_BYTES / SECTOR_BYTES;
+
+/// A simulated disk. Clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    names: BTreeMap<String, Arc<Mutex<Inode>>>,
+    durable_names: BTreeMap<String, Arc<Mutex<Inode>>>,
+    /// Changes of names since the last `sync_dir` of their directory.
+    pending: Vec<(String, NameChange)>,
+    faults: Faults,
+}
+
+enum NameChange {
+    Set(String, Arc<Mutex<Inode>>),
+    Unset(String),
+}
+
+#[derive(Default)]
+struct Inode {
+    written: Vec<u8>,
+    durable: Vec<u8>,
+    dirty_sectors: BTreeSet<usize>,
+}
+
+/// What goes wrong, and when.
+#[derive(Default)]
+struct Faults {
+    /// Writes, syncs and name changes so far.
+    operations: u64,
+    /// From this operation on everything fails: the power went.
+    crash_at: Option<u64>,
+    /// From this operation on every sync fails with EIO.
+    sync_fails_at: Option<u64>,
+    /// Bytes that may still be written, when the disk has an end.
+    room: Option<u64>,
+}
+
+impl Faults {
+    fn enter(&mut self) -> io::Result<()> {
+        self.operations += 1;
+        match self.crash_at {
+            Some(at) if self.operations > at => Err(io::Error::other("the power went")),
+            _ => Ok(()),
+        }
+    }
+
+    fn enter_sync(&mut self) -> io::Result<()> {
+        self.enter()?;
+        match self.sync_fails_at {
+            Some(at) if self.operations > at => Err(io::Error::from_raw_os_error(5)),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_room(&mut self, bytes: u64) -> io::Result<()> {
+        if let Some(room) = &mut self.room {
+            *room = room.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull)?;
+        }
+        Ok(())
+    }
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Operations so far: the range to draw a crash point from.
+    pub fn operations(&self) -> u64 {
+        self.state.lock().faults.operations
+    }
+
+    /// Everything fails once `operations` more have passed.
+    pub fn crash_after(&self, operations: u64) {
+        let faults = &mut self.state.lock().faults;
+        faults.crash_at = Some(faults.operations + operations);
+    }
+
+    /// Every sync fails with EIO once `operations` more have passed.
+    pub fn fail_syncs_after(&self, operations: u64) {
+        let faults = &mut self.state.lock().faults;
+        faults.sync_fails_at = Some(faults.operations + operations);
+    }
+
+    /// Gives the disk an end: this many bytes more can be written.
+    pub fn set_room(&self, bytes: u64) {
+        self.state.lock().faults.room = Some(bytes);
+    }
+
+    /// The disk as it may be after the power went, drawn from `seed`.
+    pub fn power_loss(&self, seed: u64) -> MemoryDisk {
+        let state = self.state.lock();
+        let mut draw = Draw(seed);
+        let mut names = state.durable_names.clone();
+        for (_, change) in &state.pending {
+            if draw.below(2) == 0 {
+                continue;
+            }
+            match change {
+                NameChange::Set(path, inode) => drop(names.insert(path.clone(), inode.clone())),
+                NameChange::Unset(path) => drop(names.remove(path)),
+            }
+        }
+        let names: BTreeMap<_, _> = names
+            .into_iter()
+            .map(|(path, inode)| (path, Arc::new(Mutex::new(inode.lock().survivor(&mut draw)))))
+            .collect();
+        let durable_names = names.clone();
+        let state = State { names, durable_names, ..State::default() };
+        MemoryDisk { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Changes one byte of a file behind everyone's back.
+    pub fn flip(&self, path: &str, offset: u64, mask: u8) {
+        let inode = self.inode(path).expect("the file to damage exists");
+        let mut inode = inode.lock();
+        inode.written[offset as usize] ^= mask;
+        inode.durable[offset as usize] ^= mask;
+    }
+
+    /// The bytes of a file as written.
+    pub fn bytes(&self, path: &str) -> io::Result<Vec<u8>> {
+        Ok(self.inode(path)?.lock().written.clone())
+    }
+
+    /// Places a file with the given bytes, durable.
+    pub fn place(&self, path: &str, bytes: &[u8]) {
+        let inode = Inode {
+            written: bytes.to_vec(),
+            durable: bytes.to_vec(),
+            dirty_sectors: BTreeSet::new(),
+        };
+        let inode = Arc::new(Mutex::new(inode));
+        let mut state = self.state.lock();
+        state.names.insert(path.to_owned(), inode.clone());
+        state.durable_names.insert(path.to_owned(), inode);
+    }
+
+    /// Every file's name.
+    pub fn files(&self) -> Vec<String> {
+        self.state.lock().names.keys().cloned().collect()
+    }
+
+    fn inode(&self, path: &str) -> io::Result<Arc<Mutex<Inode>>> {
+        let state = self.state.lock();
+        state.names.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// SplitMix64: enough for drawing what survives.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+impl Inode {
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        let end = offset + data.len();
+        if end > self.written.len() {
+            self.written.resize(end, 0);
+        }
+        self.written[offset..end].copy_from_slice(data);
+        if !data.is_empty() {
+            self.dirty_sectors.extend(offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES);
+        }
+    }
+
+    fn sync(&mut self, sectors: std::ops::Range<usize>) {
+        self.durable.resize(self.written.len(), 0);
+        let synced: Vec<usize> = self.dirty_sectors.range(sectors).copied().collect();
+        for sector in synced {
+            self.dirty_sectors.remove(&sector);
+            copy_sector(&self.written, &mut self.durable, sector);
+        }
+    }
+
+    /// This file after a power loss.
+    fn survivor(&self, draw: &mut Draw) -> Inode {
+        let mut bytes = self.durable.clone();
+        let length_survives = bytes.len() == self.written.len() || draw.below(2) == 0;
+        if length_survives {
+            bytes.resize(self.written.len(), 0);
+        }
+        let mut page_fate = (usize::MAX, 0);
+        for &sector in &self.dirty_sectors {
+            let page = sector / SECTORS_PER_PAGE;
+            if page_fate.0 != page {
+                page_fate = (page, draw.below(3));
+            }
+            let kept = match page_fate.1 {
+                0 => false,
+                1 => true,
+                _ => draw.below(2) == 0,
+            };
+            if kept {
+                copy_sector(&self.written, &mut bytes, sector);
+            }
+        }
+        Inode { written: bytes.clone(), durable: bytes, dirty_sectors: BTreeSet::new() }
+    }
+}
+
+fn copy_sector(from: &[u8], to: &mut [u8], sector: usize) {
+    let start = sector * SECTOR_BYTES;
+    let end = (start + SECTOR_BYTES).min(from.len()).min(to.len());
+    if start < end {
+        to[start..end].copy_from_slice(&from[start..end]);
+    }
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('/').map_or_else(String::new, |(dir, _)| dir.to_owned())
+}
+
+impl State {
+    fn change(&mut self, path: &str, change: NameChange) {
+        match &change {
+            NameChange::Set(path, inode) => drop(self.names.insert(path.clone(), inode.clone())),
+            NameChange::Unset(path) => drop(self.names.remove(path)),
+        }
+        self.pending.push((parent(path), change));
+    }
+
+    fn sync_dir(&mut self, dir: &str) {
+        for (parent, change) in std::mem::take(&mut self.pending) {
+            if parent != dir {
+                self.pending.push((parent, change));
+                continue;
+            }
+            match change {
+                NameChange::Set(path, inode) => drop(self.durable_names.insert(path, inode)),
+                NameChange::Unset(path) => drop(self.durable_names.remove(&path)),
+            }
+        }
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn make_dir(&self, _dir: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let state = self.state.lock();
+        let names = state.names.keys().filter_map(|path| path.strip_prefix(&prefix));
+        let first = names.map(|rest| rest.split('/').next().unwrap_or(rest).to_owned());
+        Ok(first.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn create(&self, path: &str) -> io::Result<Box<dyn File>> {
+        let mut state = self.state.lock();
+        state.faults.enter()?;
+        let inode = Arc::new(Mutex::new(Inode::default()));
+        state.change(path, NameChange::Set(path.to_owned(), inode.clone()));
+        Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(MemoryFile { disk: self.clone(), inode: self.inode(path)? }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let inode = self.inode(from)?;
+        let mut state = self.state.lock();
+        state.faults.enter()?;
+        state.change(from, NameChange::Unset(from.to_owned()));
+        state.change(to, NameChange::Set(to.to_owned(), inode));
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.inode(path)?;
+        let mut state = self.state.lock();
+        state.faults.enter()?;
+        state.change(path, NameChange::Unset(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.enter_sync()?;
+        state.sync_dir(dir);
+        Ok(())
+    }
+
+    fn prepare_region(&self, path: &str, bytes: u64) -> io::Result<()> {
+        let mut file = self.create(path)?;
+        self.state.lock().faults.take_room(bytes)?;
+        file.append(&vec![0; bytes as usize])?;
+        file.sync()?;
+        self.sync_dir(&parent(path))
+    }
+
+    fn open_region(&self, path: &str, _door: WriteDoor) -> io::Result<Arc<dyn Region>> {
+        Ok(Arc::new(MemoryRegion { disk: self.clone(), inode: self.inode(path)? }))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.state.lock().faults.room.unwrap_or(u64::MAX))
+    }
+
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+struct MemoryFile {
+    disk: MemoryDisk,
+    inode: Arc<Mutex<Inode>>,
+}
+
+impl File for MemoryFile {
+    fn append(&mut self, data: &[u8]) -> io::Result<()> {
+        self.disk.state.lock().faults.enter()?;
+        let mut inode = self.inode.lock();
+        let end = inode.written.len();
+        inode.write(end, data);
+        Ok(())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        read(&self.inode.lock().written, offset, buf)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.disk.state.lock().faults.enter_sync()?;
+        self.inode.lock().sync(0..usize::MAX);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.inode.lock().written.len() as u64)
+    }
+}
+
+struct MemoryRegion {
+    disk: MemoryDisk,
+    inode: Arc<Mutex<Inode>>,
+}
+
+impl Region for MemoryRegion {
+    fn len(&self) -> u64 {
+        self.inode.lock().written.len() as u64
+    }
+
+    fn write(&self, offset: u64, pages: &Pages) -> io::Result<()> {
+        let entered = self.disk.state.lock().faults.enter();
+        let mut inode = self.inode.lock();
+        let blocks = pages.as_blocks();
+        if offset as usize + blocks.len() > inode.written.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // A write that the power cut short may still have reached the cache of the device.
+        inode.write(offset as usize, blocks);
+        entered
+    }
+
+    fn sync(&self, offset: u64, len: usize) -> io::Result<()> {
+        self.disk.state.lock().faults.enter_sync()?;
+        let first = offset as usize / SECTOR_BYTES;
+        self.inode.lock().sync(first..first + len.div_ceil(SECTOR_BYTES));
+        Ok(())
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        read(&self.inode.lock().written, offset, buf)
+    }
+}
+
+fn read(bytes: &[u8], offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let range = start..start.saturating_add(buf.len());
+    let found = bytes.get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
+    buf.copy_from_slice(found);
+    Ok(())
+}

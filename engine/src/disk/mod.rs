@@ -1,0 +1,173 @@
+//! The seam to storage. Everything above it names files relative to one directory and knows
+//! nothing of system calls; [`os`] is the real disk, [`memory`] one that can lose power.
+//!
+//! What a caller may rely on after a power loss:
+//! - bytes of a [`File`] or [`Region`] are there once `sync` returned, and may or may not be before;
+//! - a created, renamed or removed name is settled once `sync_dir` returned.
+
+pub mod memory;
+#[expect(unsafe_code, reason = "the one address of unsafe: memory maps of log segments")]
+mod mmap;
+pub mod os;
+
+use std::io;
+use std::sync::Arc;
+
+/// One directory tree on one disk. Paths are relative, with `/` between parts.
+pub trait Disk: Send + Sync {
+    /// Makes a directory and its parents; fine when it exists.
+    fn make_dir(&self, dir: &str) -> io::Result<()>;
+    /// Names in a directory, sorted; empty when there is no such directory.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Creates an empty file, replacing any of that name.
+    fn create(&self, path: &str) -> io::Result<Box<dyn File>>;
+    /// Opens an existing file for reading.
+    fn open(&self, path: &str) -> io::Result<Box<dyn File>>;
+    /// Renames, replacing the target.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Makes creations, renames and removals in `dir` durable.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Creates a file of exactly `bytes`, every byte written and durable, its name included.
+    fn prepare_region(&self, path: &str, bytes: u64) -> io::Result<()>;
+    /// Opens a prepared file for positioned writes, through the given door.
+    fn open_region(&self, path: &str, door: WriteDoor) -> io::Result<Arc<dyn Region>>;
+    /// Bytes that can still be written here.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// Where this is, for messages.
+    fn describe(&self) -> String;
+}
+
+/// A file that is written once, front to back, and then read.
+pub trait File: Send + Sync {
+    /// Appends at the end.
+    fn append(&mut self, data: &[u8]) -> io::Result<()>;
+    /// Fills `buf` from `offset`; an error of kind `UnexpectedEof` when the file is shorter.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Makes everything appended durable.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Bytes in the file.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// A fixed-size file, fully written before use: one slot of the log. Its only writer writes whole
+/// blocks front to back. The one door to durability: `write`, then `sync` of the same range.
+pub trait Region: Send + Sync {
+    /// Bytes in the region.
+    fn len(&self) -> u64;
+    /// Whether the region has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Writes whole blocks of [`BLOCK_BYTES`](crate::limits::BLOCK_BYTES) at a multiple of it.
+    fn write(&self, offset: u64, pages: &Pages) -> io::Result<()>;
+    /// Makes what was written in the range durable.
+    fn sync(&self, offset: u64, len: usize) -> io::Result<()>;
+    /// Fills `buf` from `offset`.
+    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// No more writes will come until the slot is recycled: reads may go through the map.
+    fn seal(&self) {}
+    /// Writes will come again.
+    fn unseal(&self) {}
+}
+
+/// How the log writes its blocks. All three pass the same tests; which is fastest depends on the
+/// kernel, the file system and the device (`benches/log.rs` compares them).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteDoor {
+    /// Tries the doors on a fresh slot at start and takes the fastest.
+    #[default]
+    Auto,
+    /// `O_DIRECT` and `O_DSYNC`: one call that returns when the device has it.
+    Direct,
+    /// `pwrite`, then `fdatasync`.
+    Pwrite,
+    /// Copy into the memory map, then `msync`. Beware file systems with large folios: there the
+    /// smallest commit writes up to 2 MiB.
+    Mapped,
+}
+
+impl std::str::FromStr for WriteDoor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "direct" => Ok(Self::Direct),
+            "pwrite" => Ok(Self::Pwrite),
+            "mapped" => Ok(Self::Mapped),
+            other => Err(format!("`{other}` is none of auto, direct, pwrite, mapped")),
+        }
+    }
+}
+
+/// One block, aligned as direct I/O wants it.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(4096))]
+struct Page([u8; crate::limits::BLOCK_BYTES]);
+
+/// A growable buffer of whole, aligned blocks. Reused from commit to commit.
+#[derive(Default)]
+pub struct Pages {
+    pages: Vec<Page>,
+    len: usize,
+}
+
+impl Pages {
+    /// Bytes appended so far, before padding.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets the content, keeps the memory.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.pages.clear();
+    }
+
+    /// Appends bytes.
+    pub fn extend(&mut self, data: &[u8]) {
+        let end = self.len + data.len();
+        let pages = end.div_ceil(crate::limits::BLOCK_BYTES);
+        if pages > self.pages.len() {
+            self.pages.resize(pages, bytemuck::Zeroable::zeroed());
+        }
+        let start = self.len;
+        bytemuck::cast_slice_mut::<Page, u8>(&mut self.pages)[start..end].copy_from_slice(data);
+        self.len = end;
+    }
+
+    /// Appends zeros up to a multiple of `align`.
+    pub fn align(&mut self, align: usize) {
+        let end = self.len.next_multiple_of(align);
+        self.pages.resize(end.div_ceil(crate::limits::BLOCK_BYTES), bytemuck::Zeroable::zeroed());
+        self.len = end;
+    }
+
+    /// Whole blocks: what was appended, padded with zeros.
+    pub fn as_blocks(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.pages)
+    }
+
+    /// The bytes appended, to be patched in place.
+    pub fn as_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.pages)[..self.len]
+    }
+
+    /// `len` zero bytes, to be read into.
+    pub fn zeroed(len: usize) -> Pages {
+        let mut pages = Pages { pages: Vec::new(), len };
+        pages.align(crate::limits::BLOCK_BYTES);
+        pages
+    }
+}

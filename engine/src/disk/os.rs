@@ -1,0 +1,273 @@
+//! The real disk: one directory, ordinary files, and log slots behind one of three doors.
+
+use super::mmap::SegmentMap;
+use super::{Disk, File, Pages, Region, WriteDoor};
+use rustix::fs::OFlags;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes per write while a slot is prepared.
+const PREPARE_CHUNK_BYTES: usize = 1 << 20;
+
+/// A directory, locked for this process while the value lives.
+pub struct OsDisk {
+    root: PathBuf,
+    _lock: fs::File,
+}
+
+impl OsDisk {
+    /// Opens or makes the directory and takes its lock.
+    ///
+    /// # Errors
+    /// [`Error::Locked`](crate::Error::Locked) when another process has it.
+    pub fn open(root: &Path) -> crate::Result<Self> {
+        let name = root.display().to_string();
+        fs::create_dir_all(root).map_err(crate::Error::io("create", &name))?;
+        let path = root.join("LOCK");
+        let lock = fs::File::create(&path).map_err(crate::Error::io("create", &name))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(crate::Error::Locked { dir: name }),
+            Err(fs::TryLockError::Error(e)) => Err(crate::Error::io("lock", name)(e)),
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+}
+
+impl Disk for OsDisk {
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        fs::create_dir_all(self.path(dir))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        let entries = match fs::read_dir(self.path(dir)) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(names),
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn create(&self, path: &str) -> io::Result<Box<dyn File>> {
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(self.path(path))?;
+        Ok(Box::new(OsFile { file, end: 0 }))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
+        let file = fs::File::open(self.path(path))?;
+        let end = file.metadata()?.len();
+        Ok(Box::new(OsFile { file, end }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.path(path))
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        fs::File::open(self.path(dir))?.sync_all()
+    }
+
+    fn prepare_region(&self, path: &str, bytes: u64) -> io::Result<()> {
+        let full = self.path(path);
+        let file = fs::File::options().write(true).create(true).truncate(true).open(&full)?;
+        let zeros = vec![0u8; PREPARE_CHUNK_BYTES.min(bytes as usize)];
+        let mut offset = 0;
+        while offset < bytes {
+            let len = zeros.len().min((bytes - offset) as usize);
+            file.write_all_at(&zeros[..len], offset)?;
+            offset += len as u64;
+        }
+        file.sync_all()?;
+        forget_cached(&file);
+        if let Some(parent) = full.parent() {
+            fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn open_region(&self, path: &str, door: WriteDoor) -> io::Result<Arc<dyn Region>> {
+        let full = self.path(path);
+        let file = fs::File::options().read(true).write(true).open(&full)?;
+        let map = SegmentMap::new(&file)?;
+        Ok(match door {
+            WriteDoor::Mapped => Arc::new(MappedRegion { map }),
+            WriteDoor::Pwrite | WriteDoor::Auto => {
+                // Small folios only: a slot is used from a cold cache.
+                forget_cached(&file);
+                Arc::new(PwriteRegion { map, file })
+            }
+            WriteDoor::Direct => {
+                forget_cached(&file);
+                let direct = fs::File::options()
+                    .read(true)
+                    .write(true)
+                    .custom_flags((OFlags::DIRECT | OFlags::DSYNC).bits() as i32)
+                    .open(&full)?;
+                Arc::new(DirectRegion { map, direct, file, sealed: AtomicBool::new(false) })
+            }
+        })
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail * stat.f_frsize)
+    }
+
+    fn describe(&self) -> String {
+        self.root.display().to_string()
+    }
+}
+
+/// Drops a synced file's pages, so that the next writes do not meet large cached folios.
+/// Only advice: where it fails, writes are dearer and nothing else.
+fn forget_cached(file: &fs::File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+struct OsFile {
+    file: fs::File,
+    end: u64,
+}
+
+impl File for OsFile {
+    fn append(&mut self, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, self.end)?;
+        self.end += data.len() as u64;
+        Ok(())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.end)
+    }
+}
+
+struct MappedRegion {
+    map: SegmentMap,
+}
+
+impl Region for MappedRegion {
+    fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn write(&self, offset: u64, pages: &Pages) -> io::Result<()> {
+        self.map.write(offset as usize, pages.as_blocks())
+    }
+
+    fn sync(&self, offset: u64, len: usize) -> io::Result<()> {
+        self.map.sync(offset as usize, len)
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.map.read(offset as usize, buf)
+    }
+}
+
+struct PwriteRegion {
+    map: SegmentMap,
+    file: fs::File,
+}
+
+impl Region for PwriteRegion {
+    fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn write(&self, offset: u64, pages: &Pages) -> io::Result<()> {
+        self.file.write_all_at(pages.as_blocks(), offset)
+    }
+
+    fn sync(&self, _offset: u64, _len: usize) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.map.read(offset as usize, buf)
+    }
+
+    fn unseal(&self) {
+        forget_cached(&self.file);
+    }
+}
+
+/// Writes past the page cache. While the slot is active its reads go past the cache too, so the
+/// two views of one block never meet; a sealed slot is read through its map.
+struct DirectRegion {
+    map: SegmentMap,
+    direct: fs::File,
+    file: fs::File,
+    sealed: AtomicBool,
+}
+
+impl Region for DirectRegion {
+    fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn write(&self, offset: u64, pages: &Pages) -> io::Result<()> {
+        self.direct.write_all_at(pages.as_blocks(), offset)
+    }
+
+    fn sync(&self, _offset: u64, _len: usize) -> io::Result<()> {
+        Ok(()) // O_DSYNC: the write returned, so the device has it
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.sealed.load(Ordering::Acquire) {
+            return self.map.read(offset as usize, buf);
+        }
+        let block = crate::limits::BLOCK_BYTES as u64;
+        let start = offset / block * block;
+        let skip = (offset - start) as usize;
+        let mut pages = Pages::zeroed(skip + buf.len());
+        let len = pages.len();
+        self.direct.read_exact_at(&mut pages.as_mut()[..len], start)?;
+        buf.copy_from_slice(&pages.as_blocks()[skip..skip + buf.len()]);
+        Ok(())
+    }
+
+    fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    fn unseal(&self) {
+        self.sealed.store(false, Ordering::Release);
+        forget_cached(&self.file);
+    }
+}
+
+/// Begins to time an operation of the device. The only clock in the engine: it compares doors at
+/// start-up and decides nothing else.
+#[expect(clippy::disallowed_methods, reason = "the start-up probe compares doors by time")]
+pub(crate) fn stopwatch() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -1,0 +1,304 @@
+//! One disk: the log and the shards' trees, opened together.
+//!
+//! **`SUPER.0`, `SUPER.1`**: two copies of what is fixed when a store is made. Little-endian:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `BSUP` |
+//! | 4 | 4 | format version |
+//! | 8 | 4 | CRC of all after it, seeded with the version |
+//! | 12 | 16 | store id |
+//! | 28 | 8 | segment bytes |
+//! | 36 | 4 | owner length, then the owner's name in UTF-8 |
+
+use crate::checksum::crc;
+use crate::disk::{Disk, WriteDoor};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::lsm::Tree;
+use crate::table::BlockCache;
+use crate::wal::Log;
+use crate::{LogId, ShardId};
+use bytes::{Buf, BufMut};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const SUPER_MAGIC: [u8; 4] = *b"BSUP";
+const SUPER_VERSION: u32 = 1;
+const SUPER_COPIES: [&str; 2] = ["SUPER.0", "SUPER.1"];
+/// Longest owner name.
+const OWNER_BYTES_MAX: usize = 1024;
+/// Commits that the start-up probe makes through each door.
+const PROBE_COMMITS: u64 = 16;
+
+/// How to open an engine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Sizes. The segment size of an existing store is the one it was made with.
+    pub limits: Limits,
+    /// How the log writes.
+    pub door: WriteDoor,
+    /// Block cache, in bytes.
+    pub cache_bytes: u64,
+    /// Whose data this is; a store made by another owner is refused.
+    pub owner: String,
+    /// The id of a store that is made now: random, unique.
+    pub new_store_id: u128,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::DEFAULT,
+            door: WriteDoor::Auto,
+            cache_bytes: 64 << 20,
+            owner: "embedded".to_owned(),
+            new_store_id: 0,
+        }
+    }
+}
+
+impl Options {
+    /// For tests: small in everything.
+    pub fn tiny() -> Self {
+        let cache_bytes = 64 << 10;
+        Self { limits: Limits::TINY, door: WriteDoor::Pwrite, cache_bytes, ..Self::default() }
+    }
+}
+
+/// What a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Names the store; in every segment header.
+    pub store: u128,
+    /// Size of a log slot.
+    pub segment_bytes: u64,
+    /// Whose it is.
+    pub owner: String,
+}
+
+impl Superblock {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut fields = Vec::new();
+        fields.put_u128_le(self.store);
+        fields.put_u64_le(self.segment_bytes);
+        fields.put_u32_le(self.owner.len() as u32);
+        fields.put_slice(self.owner.as_bytes());
+        let mut out = SUPER_MAGIC.to_vec();
+        out.put_u32_le(SUPER_VERSION);
+        out.put_u32_le(crc(SUPER_VERSION, &[&fields]));
+        out.put_slice(&fields);
+        out
+    }
+
+    /// Reads its bytes; the inner error is a version from the future.
+    pub fn decode(mut bytes: &[u8]) -> Option<Result<Superblock, u32>> {
+        if bytes.len() < 40 || bytes[..4] != SUPER_MAGIC {
+            return None;
+        }
+        bytes.advance(4);
+        let version = bytes.get_u32_le();
+        if version > SUPER_VERSION {
+            return Some(Err(version));
+        }
+        let expected = bytes.get_u32_le();
+        if crc(version, &[bytes]) != expected {
+            return None;
+        }
+        let store = bytes.get_u128_le();
+        let segment_bytes = bytes.get_u64_le();
+        let len = bytes.get_u32_le() as usize;
+        let owner = String::from_utf8(bytes.get(..len)?.to_vec()).ok()?;
+        Some(Ok(Superblock { store, segment_bytes, owner }))
+    }
+
+    /// The superblock of a disk; `None` when it has none yet.
+    pub fn read(disk: &dyn Disk) -> Result<Option<Superblock>> {
+        let mut damaged = None;
+        for name in SUPER_COPIES {
+            let file = match disk.open(name) {
+                Ok(file) => file,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::io("open", name)(e)),
+            };
+            let len = file.len().map_err(Error::io("measure", name))?;
+            let mut bytes = vec![0; len.min(OWNER_BYTES_MAX as u64 + 64) as usize];
+            file.read_at(0, &mut bytes).map_err(Error::io("read", name))?;
+            match Superblock::decode(&bytes) {
+                Some(Ok(found)) => return Ok(Some(found)),
+                Some(Err(found)) => {
+                    let (file, supported) = (name.to_owned(), SUPER_VERSION);
+                    return Err(Error::NewerFormat { file, found, supported });
+                }
+                None => damaged = Some(name),
+            }
+        }
+        // A store whose making was cut short has no log yet; then the superblock is made again.
+        let used = !disk.list(crate::wal::segment::LOG_DIR).unwrap_or_default().is_empty();
+        match damaged.filter(|_| used) {
+            Some(name) => {
+                let (expected, found) = ("a sound copy", "neither copy is sound");
+                Err(Error::corrupt(name, 0, "the superblock", expected, found))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn write(&self, disk: &dyn Disk) -> Result<()> {
+        for name in SUPER_COPIES {
+            let mut file = disk.create(name).map_err(Error::io("create", name))?;
+            file.append(&self.encode()).map_err(Error::io("write", name))?;
+            file.sync().map_err(Error::io("sync", name))?;
+            disk.sync_dir("").map_err(Error::io("sync", "."))?;
+        }
+        Ok(())
+    }
+}
+
+/// The storage of one disk.
+pub struct Engine {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    log: Log,
+    cache: Arc<BlockCache>,
+    trees: RwLock<BTreeMap<ShardId, Arc<Tree>>>,
+    torn: bool,
+    door: WriteDoor,
+}
+
+impl Engine {
+    /// Opens the store on a disk, making it if there is none. Trees come back as of their last
+    /// flush: the caller applies the log entries after it.
+    ///
+    /// # Errors
+    /// [`Error::WrongOwner`], [`Error::NewerFormat`], [`Error::Corrupt`], [`Error::NoSpace`].
+    pub fn open(disk: Arc<dyn Disk>, mut options: Options) -> Result<Engine> {
+        let superblock = match Superblock::read(&*disk)? {
+            Some(found) => found,
+            None => {
+                let need = options.limits.segment_bytes * (options.limits.spare_slots as u64 + 2);
+                let free = disk.free_bytes().map_err(Error::io("measure", "."))?;
+                if free < need {
+                    return Err(Error::NoSpace { dir: disk.describe(), free, need });
+                }
+                let made = Superblock {
+                    store: options.new_store_id,
+                    segment_bytes: options.limits.segment_bytes,
+                    owner: options.owner.clone(),
+                };
+                made.write(&*disk)?;
+                made
+            }
+        };
+        if superblock.owner != options.owner {
+            let (expected, found) = (options.owner, superblock.owner);
+            return Err(Error::WrongOwner { expected, found });
+        }
+        options.limits.segment_bytes = superblock.segment_bytes;
+        let door = match options.door {
+            WriteDoor::Auto => probe(&*disk)?,
+            chosen => chosen,
+        };
+        let (log, torn) = Log::open(disk.clone(), door, superblock.store, options.limits)?;
+        let cache = Arc::new(BlockCache::new(options.cache_bytes));
+        let trees = RwLock::default();
+        let engine = Engine { disk, options, log, cache, trees, torn, door };
+        for name in engine.disk.list("shards").map_err(Error::io("list", "shards"))? {
+            if let Ok(shard) = name.parse() {
+                engine.open_shard(shard)?;
+            }
+        }
+        Ok(engine)
+    }
+
+    /// The tree of a shard, made if there is none.
+    pub fn open_shard(&self, shard: ShardId) -> Result<Arc<Tree>> {
+        let mut trees = self.trees.write();
+        if let Some(tree) = trees.get(&shard) {
+            return Ok(tree.clone());
+        }
+        let limits = self.options.limits;
+        let tree = Tree::open(self.disk.clone(), shard, limits, self.cache.clone())?;
+        let (base, flushed) = (self.log.base(shard), tree.flushed());
+        if base.index > flushed.index {
+            let (dir, found) = (format!("shards/{shard}"), format!("flushed up to {flushed:?}"));
+            return Err(Error::corrupt(dir, 0, "the manifest", format!("{base:?}"), found));
+        }
+        let tree = Arc::new(tree);
+        trees.insert(shard, tree.clone());
+        Ok(tree)
+    }
+
+    /// Every open tree.
+    pub fn trees(&self) -> Vec<(ShardId, Arc<Tree>)> {
+        self.trees.read().iter().map(|(&id, tree)| (id, tree.clone())).collect()
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The block cache, for its counters.
+    pub fn cache(&self) -> &BlockCache {
+        &self.cache
+    }
+
+    /// Whether the last stop left a torn write behind; it was never acknowledged.
+    pub fn recovered_torn_tail(&self) -> bool {
+        self.torn
+    }
+
+    /// The door in use.
+    pub fn door(&self) -> WriteDoor {
+        self.door
+    }
+
+    /// The log id from which a shard's entries must be applied again after opening.
+    pub fn replay_from(&self, shard: ShardId) -> LogId {
+        self.trees.read().get(&shard).map_or(LogId::default(), |tree| tree.flushed())
+    }
+
+    /// Bytes free on the disk.
+    pub fn free_bytes(&self) -> Result<u64> {
+        self.disk.free_bytes().map_err(Error::io("measure", "."))
+    }
+}
+
+/// Commits a few blocks through each door and takes the fastest. The mapped door is not tried: on
+/// file systems with large folios its smallest commit writes megabytes, which a probe this short
+/// may miss.
+fn probe(disk: &dyn Disk) -> Result<WriteDoor> {
+    use crate::disk::Pages;
+    use crate::limits::BLOCK_BYTES;
+    const PATH: &str = "PROBE";
+    disk.prepare_region(PATH, (PROBE_COMMITS + 1) * BLOCK_BYTES as u64)
+        .map_err(Error::io("prepare", PATH))?;
+    let mut block = Pages::default();
+    block.extend(&[1; BLOCK_BYTES]);
+    let mut best = (u128::MAX, WriteDoor::Pwrite);
+    for door in [WriteDoor::Pwrite, WriteDoor::Direct] {
+        let Ok(region) = disk.open_region(PATH, door) else { continue };
+        let mut times = Vec::new();
+        for i in 0..PROBE_COMMITS {
+            let offset = i * BLOCK_BYTES as u64;
+            let begun = crate::disk::os::stopwatch();
+            let written = region.write(offset, &block);
+            if written.and_then(|()| region.sync(offset, BLOCK_BYTES)).is_err() {
+                break;
+            }
+            times.push(begun.elapsed().as_nanos());
+        }
+        times.sort_unstable();
+        if times.len() as u64 == PROBE_COMMITS {
+            let median = times[times.len() / 2];
+            if median < best.0 {
+                best = (median, door);
+            }
+        }
+    }
+    disk.remove(PATH).map_err(Error::io("remove", PATH))?;
+    Ok(best.1)
+}

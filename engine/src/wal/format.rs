@@ -1,0 +1,395 @@
+//! The log's bytes. All numbers are little-endian.
+//!
+//! **Segment header**, the first 4096 bytes of a slot, written together with its first block:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `BWAL` |
+//! | 4 | 4 | format version |
+//! | 8 | 4 | CRC of bytes 16..72, seeded with the store |
+//! | 12 | 4 | zero |
+//! | 16 | 16 | store id |
+//! | 32 | 8 | segment sequence, never reused; base LSN is sequence × segment size |
+//! | 40 | 8 | salt, new per life of the slot; seeds every block CRC |
+//! | 48 | 8 | LSN at which the previous segment ends (0: none) |
+//! | 56 | 8 | header CRC of the previous segment's last block (chain) |
+//! | 64 | 8 | durable LSN |
+//!
+//! **Commit block**, at a multiple of 4096, padded with zeros; one per group commit:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | CRC of bytes 4..64 and of every record header, seeded with the salt |
+//! | 4 | 4 | record count |
+//! | 8 | 8 | LSN of this block |
+//! | 16 | 8 | durable LSN: everything below was synced before this block was written |
+//! | 24 | 4 | body length: bytes after these 64 |
+//! | 28 | 4 | header CRC of the previous block (chain; the segment header's for the first) |
+//! | 32 | 32 | zero |
+//!
+//! **Record**, at a multiple of 8 in the body: a 40-byte header, then the payload.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | payload length |
+//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds |
+//! | 5 | 3 | zero |
+//! | 8 | 8 | shard |
+//! | 16 | 8 | index (first index; commit index; released index; reset index; last index) |
+//! | 24 | 8 | term |
+//! | 32 | 4 | count of entries; 0 for the other kinds |
+//! | 36 | 4 | CRC of the payload |
+//!
+//! The payload of entries is, for each: length u32, kind u8, data. The payload of a hard state is
+//! the vote, u64, 0 for none; of bounds the released term and index, u64 each. The others have none.
+//!
+//! A segment's first block begins with the hard state and the bounds of every shard, so that no
+//! older segment is needed for them, and so that recovery knows when entries are missing.
+
+use super::{Entry, HardState, Record};
+use crate::checksum::crc;
+use crate::disk::Pages;
+use crate::limits::{BLOCK_BYTES, COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, RECORD_BYTES_MAX};
+use crate::{LogId, ShardId};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// First bytes of a segment.
+pub const MAGIC: [u8; 4] = *b"BWAL";
+/// Version of everything in this file.
+pub const VERSION: u32 = 1;
+/// Bytes of a block's header.
+pub const BLOCK_HEADER_BYTES: usize = 64;
+/// Bytes of a record's header.
+pub const RECORD_HEADER_BYTES: usize = 40;
+/// Bytes in front of each entry of an entries payload.
+pub const ENTRY_HEADER_BYTES: usize = 5;
+
+/// The head of a slot that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The store this slot belongs to.
+    pub store: u128,
+    /// Which segment of the log this is.
+    pub sequence: u64,
+    /// Seeds the CRCs of this life of the slot.
+    pub salt: u64,
+    /// Where the previous segment ended; 0 for the first.
+    pub previous_end: u64,
+    /// The header CRC of the previous segment's last block.
+    pub previous_crc: u32,
+    /// Everything below was synced before this header was written.
+    pub durable: u64,
+}
+
+/// What a slot's first page says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderPage {
+    /// A sound header.
+    Sound(SegmentHeader),
+    /// A sound magic and a version from the future.
+    Newer(u32),
+    /// Never used, or torn, or damaged.
+    Unreadable,
+}
+
+impl SegmentHeader {
+    /// The header of the next life of a slot. The salt follows from the store and the sequence,
+    /// and a sequence is never reused, so neither is a salt.
+    pub fn new(store: u128, sequence: u64, previous_end: u64, previous_crc: u32) -> Self {
+        let salt = crate::checksum::key_hash(
+            &[store.to_le_bytes().as_slice(), &sequence.to_le_bytes()].concat(),
+        );
+        let durable = previous_end;
+        Self { store, sequence, salt, previous_end, previous_crc, durable }
+    }
+
+    /// The seed of block CRCs in this segment.
+    pub fn seed(&self) -> u32 {
+        self.salt as u32 ^ (self.salt >> 32) as u32
+    }
+
+    /// Appends the header page.
+    pub fn encode(&self, out: &mut Pages) {
+        let mut fields = Vec::with_capacity(56);
+        fields.put_u128_le(self.store);
+        fields.put_u64_le(self.sequence);
+        fields.put_u64_le(self.salt);
+        fields.put_u64_le(self.previous_end);
+        fields.put_u64_le(u64::from(self.previous_crc));
+        fields.put_u64_le(self.durable);
+        out.extend(&MAGIC);
+        out.extend(&VERSION.to_le_bytes());
+        out.extend(&crc(VERSION, &[&fields]).to_le_bytes());
+        out.extend(&[0; 4]);
+        out.extend(&fields);
+        out.align(BLOCK_BYTES);
+    }
+
+    /// Reads a header page.
+    pub fn decode(page: &[u8]) -> HeaderPage {
+        let Some(mut head) = page.get(..72) else { return HeaderPage::Unreadable };
+        if head[..4] != MAGIC {
+            return HeaderPage::Unreadable;
+        }
+        head.advance(4);
+        let version = head.get_u32_le();
+        if version > VERSION {
+            return HeaderPage::Newer(version);
+        }
+        let expected = head.get_u32_le();
+        head.advance(4);
+        if crc(version, &[head]) != expected {
+            return HeaderPage::Unreadable;
+        }
+        HeaderPage::Sound(Self {
+            store: head.get_u128_le(),
+            sequence: head.get_u64_le(),
+            salt: head.get_u64_le(),
+            previous_end: head.get_u64_le(),
+            previous_crc: head.get_u64_le() as u32,
+            durable: head.get_u64_le(),
+        })
+    }
+}
+
+/// Appends the records of one block, header first. Returns its header CRC and, per record, the
+/// offset of the record's header from `out`'s start.
+pub fn encode_block(
+    out: &mut Pages,
+    seed: u32,
+    lsn: u64,
+    durable: u64,
+    previous_crc: u32,
+    records: &[Record],
+) -> (u32, Vec<usize>) {
+    debug_assert!(records.len() <= COMMIT_RECORDS_MAX);
+    let start = out.len();
+    let body = start + BLOCK_HEADER_BYTES;
+    out.extend(&[0; BLOCK_HEADER_BYTES]);
+    let mut hasher_parts = Vec::with_capacity(records.len());
+    for record in records {
+        out.align(8);
+        hasher_parts.push(out.len());
+        let (header, payload) = encode_record(record);
+        out.extend(&header);
+        out.extend(&payload);
+    }
+    let mut header = [0u8; BLOCK_HEADER_BYTES];
+    let mut fields = &mut header[4..];
+    fields.put_u32_le(records.len() as u32);
+    fields.put_u64_le(lsn);
+    fields.put_u64_le(durable);
+    fields.put_u32_le((out.len() - body) as u32);
+    fields.put_u32_le(previous_crc);
+    let bytes = out.as_mut();
+    let mut parts: Vec<&[u8]> = vec![&header[4..]];
+    parts.extend(hasher_parts.iter().map(|&at| &bytes[at..at + RECORD_HEADER_BYTES]));
+    let sum = crc(seed, &parts);
+    header[..4].copy_from_slice(&sum.to_le_bytes());
+    bytes[start..body].copy_from_slice(&header);
+    out.align(BLOCK_BYTES);
+    (sum, hasher_parts)
+}
+
+/// Bytes that a record takes in a block, alignment included.
+pub fn record_bytes(record: &Record) -> usize {
+    let payload = match record {
+        Record::Entries { payload, .. } => payload.len(),
+        Record::HardState { .. } => 8,
+        Record::Bounds { .. } => 16,
+        Record::Release { .. } | Record::Reset { .. } => 0,
+    };
+    (RECORD_HEADER_BYTES + payload).next_multiple_of(8)
+}
+
+fn encode_record(record: &Record) -> ([u8; RECORD_HEADER_BYTES], Bytes) {
+    let (kind, shard, index, term, count, payload, sum) = match record {
+        Record::Entries { shard, first, term, count, payload, crc } => {
+            (1, *shard, *first, *term, *count, payload.clone(), *crc)
+        }
+        Record::HardState { shard, state } => {
+            let vote = Bytes::copy_from_slice(&state.vote.unwrap_or(0).to_le_bytes());
+            let sum = crc(0, &[&vote]);
+            (2, *shard, state.commit, state.term, 0, vote, sum)
+        }
+        Record::Release { shard, upto } => (3, *shard, upto.index, upto.term, 0, Bytes::new(), 0),
+        Record::Reset { shard, at } => (4, *shard, at.index, at.term, 0, Bytes::new(), 0),
+        Record::Bounds { shard, base, last } => {
+            let mut payload = BytesMut::with_capacity(16);
+            payload.put_u64_le(base.term);
+            payload.put_u64_le(base.index);
+            let sum = crc(0, &[&payload]);
+            (5, *shard, last.index, last.term, 0, payload.freeze(), sum)
+        }
+    };
+    let mut header = [0u8; RECORD_HEADER_BYTES];
+    let mut fields = &mut header[..];
+    fields.put_u32_le(payload.len() as u32);
+    fields.put_u32_le(kind);
+    fields.put_u64_le(shard);
+    fields.put_u64_le(index);
+    fields.put_u64_le(term);
+    fields.put_u32_le(count);
+    fields.put_u32_le(sum);
+    (header, payload)
+}
+
+/// The head of a record, as found on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// Payload length in bytes.
+    pub len: usize,
+    /// 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds.
+    pub kind: u8,
+    /// The shard.
+    pub shard: ShardId,
+    /// First index, or the index that the kind speaks of.
+    pub index: u64,
+    /// The term.
+    pub term: u64,
+    /// Entries in the payload.
+    pub count: u32,
+    /// CRC of the payload.
+    pub crc: u32,
+}
+
+impl RecordHeader {
+    /// Reads a record header; `None` when it cannot be one.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = bytes.get(..RECORD_HEADER_BYTES)?;
+        let len = fields.get_u32_le() as usize;
+        let kind = fields.get_u32_le();
+        let header = Self {
+            len,
+            kind: u8::try_from(kind).ok()?,
+            shard: fields.get_u64_le(),
+            index: fields.get_u64_le(),
+            term: fields.get_u64_le(),
+            count: fields.get_u32_le(),
+            crc: fields.get_u32_le(),
+        };
+        (len <= RECORD_BYTES_MAX && (1..=5).contains(&header.kind)).then_some(header)
+    }
+
+    /// Checks the payload and gives the record that it makes with this header.
+    pub fn record(&self, payload: Bytes) -> Option<Record> {
+        if payload.len() != self.len || crc(0, &[&payload]) != self.crc {
+            return None;
+        }
+        let (shard, at) = (self.shard, LogId { term: self.term, index: self.index });
+        Some(match self.kind {
+            1 => Record::Entries {
+                shard,
+                first: self.index,
+                term: self.term,
+                count: self.count,
+                crc: self.crc,
+                payload,
+            },
+            2 => {
+                let vote = Some(payload.as_ref().try_get_u64_le().ok()?).filter(|&v| v != 0);
+                let state = HardState { term: self.term, vote, commit: self.index };
+                Record::HardState { shard, state }
+            }
+            3 => Record::Release { shard, upto: at },
+            4 => Record::Reset { shard, at },
+            _ => {
+                let mut fields = payload.as_ref();
+                let term = fields.try_get_u64_le().ok()?;
+                let index = fields.try_get_u64_le().ok()?;
+                Record::Bounds { shard, base: LogId { term, index }, last: at }
+            }
+        })
+    }
+}
+
+/// A block found sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Where it says it is.
+    pub lsn: u64,
+    /// Everything below was synced before it was written.
+    pub durable: u64,
+    /// Its header CRC, for the chain.
+    pub crc: u32,
+    /// The header CRC of the block before it.
+    pub previous_crc: u32,
+    /// Bytes it takes on disk, padding included.
+    pub bytes: usize,
+    /// Its records and the offset of each from the block's start.
+    pub records: Vec<(usize, Record)>,
+}
+
+/// Reads the block that should be at the start of `bytes`, at log address `lsn`. `None` when
+/// there is no whole, sound block of this life of the slot. Never allocates more than `bytes` has.
+pub fn decode_block(bytes: &Bytes, seed: u32, lsn: u64) -> Option<Block> {
+    let header = bytes.get(..BLOCK_HEADER_BYTES)?;
+    let mut fields = header;
+    let expected = fields.get_u32_le();
+    let count = fields.get_u32_le() as usize;
+    let own_lsn = fields.get_u64_le();
+    let durable = fields.get_u64_le();
+    let body_len = fields.get_u32_le() as usize;
+    let previous_crc = fields.get_u32_le();
+    if own_lsn != lsn || count > COMMIT_RECORDS_MAX || body_len > COMMIT_BYTES_MAX {
+        return None;
+    }
+    let end = BLOCK_HEADER_BYTES + body_len;
+    if end > bytes.len() || count > body_len / RECORD_HEADER_BYTES {
+        return None;
+    }
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(&header[4..]);
+    let mut found = Vec::with_capacity(count);
+    let mut at = BLOCK_HEADER_BYTES;
+    for _ in 0..count {
+        at = at.next_multiple_of(8);
+        let header = RecordHeader::decode(bytes.get(at..end)?)?;
+        hasher.update(&bytes[at..at + RECORD_HEADER_BYTES]);
+        let payload = at + RECORD_HEADER_BYTES..at + RECORD_HEADER_BYTES + header.len;
+        if payload.end > end {
+            return None;
+        }
+        found.push((at, header, payload.clone()));
+        at = payload.end;
+    }
+    if hasher.finalize() != expected || at != end {
+        return None;
+    }
+    let records = found
+        .into_iter()
+        .map(|(at, header, payload)| Some((at, header.record(bytes.slice(payload))?)))
+        .collect::<Option<Vec<_>>>()?;
+    let bytes = end.next_multiple_of(BLOCK_BYTES);
+    Some(Block { lsn, durable, crc: expected, previous_crc, bytes, records })
+}
+
+/// Packs entries of one term into the payload of a record.
+pub fn encode_entries<'a>(entries: impl IntoIterator<Item = (u8, &'a [u8])>) -> Bytes {
+    let mut out = BytesMut::new();
+    for (kind, data) in entries {
+        out.put_u32_le(data.len() as u32);
+        out.put_u8(kind);
+        out.put_slice(data);
+    }
+    out.freeze()
+}
+
+/// Unpacks the entries of a record; `None` when the payload does not hold exactly `count`.
+pub fn decode_entries(first: u64, term: u64, count: u32, payload: &Bytes) -> Option<Vec<Entry>> {
+    if count as usize > payload.len() / ENTRY_HEADER_BYTES {
+        return None;
+    }
+    let mut rest = payload.clone();
+    let mut entries = Vec::with_capacity(count as usize);
+    for i in 0..u64::from(count) {
+        let len = rest.try_get_u32_le().ok()? as usize;
+        let kind = rest.try_get_u8().ok()?;
+        if len > rest.len() {
+            return None;
+        }
+        let data = rest.split_to(len);
+        entries.push(Entry { id: LogId { term, index: first.checked_add(i)? }, kind, data });
+    }
+    rest.is_empty().then_some(entries)
+}

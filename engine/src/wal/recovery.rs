@@ -1,0 +1,276 @@
+//! Reading the log back. Nothing is ever truncated here: what is not taken over stays on disk as
+//! evidence, and the next segment records where the log went on.
+//!
+//! The question at each end of readable blocks is whether something acknowledged is behind it.
+//! Each block carries the LSN up to which the log was durable before it was written, so the answer
+//! is in the bytes: see [`Verdict`].
+
+use super::format::{Block, HeaderPage, SegmentHeader, VERSION, decode_block};
+use super::index::{Index, Position};
+use super::segment::{LOG_DIR, Segment, Slot, slot_number, slot_path};
+use crate::disk::{Disk, WriteDoor};
+use crate::error::{Error, Result};
+use crate::limits::BLOCK_BYTES;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// What stands at the end of the readable blocks of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The segment ends where its successor says it does.
+    Sealed,
+    /// Zeros, or blocks of a former life: the log ended here.
+    CleanEnd,
+    /// A block of this life that is not whole, and nothing after it was promised: the write that
+    /// the power cut. It was never acknowledged.
+    TornTail,
+    /// A later block or header promises that this place was durable.
+    DamagedDurable,
+}
+
+/// The decision table (protocol-aware recovery, FAST'18, by way of Pebble's sync offsets).
+///
+/// - `stop`: LSN of the first place without a whole block,
+/// - `sealed_at`: where the next segment says that this one ends,
+/// - `durable`: the greatest promise in any sound block of this segment,
+/// - `begun`: the bytes at `stop` name themselves as a block of this life.
+pub fn judge(stop: u64, sealed_at: Option<u64>, durable: u64, begun: bool) -> Verdict {
+    match sealed_at {
+        Some(end) if stop >= end => Verdict::Sealed,
+        Some(_) => Verdict::DamagedDurable,
+        None if stop < durable => Verdict::DamagedDurable,
+        None if begun => Verdict::TornTail,
+        None => Verdict::CleanEnd,
+    }
+}
+
+/// The log as found on disk.
+pub(super) struct Recovered {
+    pub segments: VecDeque<Segment>,
+    pub free: VecDeque<Slot>,
+    pub next_number: u32,
+    pub index: Index,
+    /// Where the log goes on, and the header CRC of its last block.
+    pub end: u64,
+    pub last_crc: u32,
+    pub next_sequence: u64,
+    /// Bytes of an unacknowledged, torn write that were left out.
+    pub torn: bool,
+}
+
+impl Recovered {
+    /// Begins anew after a segment that could not be read.
+    fn free_all(&mut self) {
+        self.segments.clear();
+        self.index = Index::default();
+    }
+}
+
+/// One slot file, read.
+pub struct SlotImage {
+    /// Its number.
+    pub number: u32,
+    /// Its header, when it is in use.
+    pub header: Option<SegmentHeader>,
+    /// All its bytes.
+    pub bytes: Bytes,
+}
+
+/// A segment's blocks in order, and what stands at their end.
+pub struct Scan {
+    /// The sound blocks before the end.
+    pub blocks: Vec<Block>,
+    /// LSN of the end.
+    pub end: u64,
+    /// What stands there.
+    pub verdict: Verdict,
+}
+
+/// Reads every slot file of a disk.
+///
+/// # Errors
+/// [`Error::NewerFormat`] for a segment from the future; [`Error::Corrupt`] for one of another
+/// store.
+pub fn read_slots(disk: &dyn Disk, store: u128, segment_bytes: u64) -> Result<Vec<SlotImage>> {
+    let mut images = Vec::new();
+    for name in disk.list(LOG_DIR).map_err(Error::io("list", LOG_DIR))? {
+        let Some(number) = slot_number(&name) else { continue };
+        let path = slot_path(number);
+        let file = disk.open(&path).map_err(Error::io("open", &path))?;
+        let len = file.len().map_err(Error::io("measure", &path))?;
+        let mut bytes = vec![0; len.min(segment_bytes) as usize];
+        file.read_at(0, &mut bytes).map_err(Error::io("read", &path))?;
+        let header = match SegmentHeader::decode(&bytes) {
+            HeaderPage::Newer(found) => {
+                return Err(Error::NewerFormat { file: path, found, supported: VERSION });
+            }
+            HeaderPage::Sound(header) if header.store != store => {
+                let (expected, found) = (format!("{store:032x}"), format!("{:032x}", header.store));
+                return Err(Error::corrupt(path, 16, "the store id", expected, found));
+            }
+            HeaderPage::Sound(header) if len == segment_bytes => Some(header),
+            HeaderPage::Sound(_) => {
+                return Err(Error::corrupt(path, len, "the segment", segment_bytes, len));
+            }
+            HeaderPage::Unreadable => None,
+        };
+        images.push(SlotImage { number, header, bytes: bytes.into() });
+    }
+    Ok(images)
+}
+
+/// Reads the blocks of one segment up to where they end.
+pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHeader>) -> Scan {
+    let base = header.sequence * image.bytes.len() as u64;
+    let sealed_at = next.map(|next| next.previous_end);
+    let limit = sealed_at.map_or(image.bytes.len(), |end| {
+        usize::try_from(end.saturating_sub(base)).unwrap_or(usize::MAX).min(image.bytes.len())
+    });
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut at = BLOCK_BYTES;
+    let mut chain = header.previous_crc;
+    let mut durable = header.durable;
+    while at < limit {
+        let block = decode_block(&image.bytes.slice(at..limit), header.seed(), base + at as u64);
+        let Some(block) = block.filter(|block| block.previous_crc == chain) else { break };
+        at += block.bytes;
+        chain = block.crc;
+        durable = durable.max(block.durable);
+        blocks.push(block);
+    }
+    let end = base + at as u64;
+    if sealed_at.is_none() {
+        durable = durable.max(promised_after(image, header, at));
+    }
+    let begun = image.bytes.get(at + 8..at + 16) == Some(&end.to_le_bytes()[..]);
+    let mut verdict = judge(end, sealed_at, durable, begun);
+    let chain_broken = next.is_some_and(|next| next.previous_crc != chain);
+    if verdict == Verdict::Sealed && (chain_broken || sealed_at != Some(end)) {
+        verdict = Verdict::DamagedDurable;
+    }
+    Scan { blocks, end, verdict }
+}
+
+/// The greatest promise in the sound blocks after `from`.
+fn promised_after(image: &SlotImage, header: &SegmentHeader, from: usize) -> u64 {
+    let base = header.sequence * image.bytes.len() as u64;
+    let places = (from..image.bytes.len()).step_by(BLOCK_BYTES);
+    let block = |at| decode_block(&image.bytes.slice(at..), header.seed(), base + at as u64);
+    places.filter_map(block).map(|block| block.durable).max().unwrap_or(0)
+}
+
+/// The segments that make up the log: the newest, and before it each that its successor names.
+/// What is older than a break in that chain was released; if it was not, a shard shows a gap.
+pub fn chain(images: &[SlotImage], segment_bytes: u64) -> Vec<(&SlotImage, SegmentHeader)> {
+    let mut used: Vec<_> = images.iter().filter_map(|image| Some((image, image.header?))).collect();
+    used.sort_by_key(|(_, header)| header.sequence);
+    let mut start = used.len().saturating_sub(1);
+    while start > 0 {
+        // A full segment ends where the next address range begins: look one byte before.
+        let before = used[start].1.previous_end.checked_sub(1).map(|byte| byte / segment_bytes);
+        if before != Some(used[start - 1].1.sequence) {
+            break;
+        }
+        start -= 1;
+    }
+    used.split_off(start)
+}
+
+/// An unreadable header whose segment holds blocks that were built on each other: it had been
+/// durable, so it is damage and not the first write of a segment, torn.
+pub fn lost_header(images: &[SlotImage], store: u128, newest: u64) -> Option<u32> {
+    let lost = |image: &&SlotImage| {
+        image.header.is_none()
+            && !image.bytes.is_empty()
+            && (newest + 1..=newest + 2).any(|sequence| {
+                let header = SegmentHeader::new(store, sequence, 0, 0);
+                let base = sequence * image.bytes.len() as u64;
+                promised_after(image, &header, BLOCK_BYTES) > base
+            })
+    };
+    images.iter().find(lost).map(|image| image.number)
+}
+
+pub(super) fn recover(
+    disk: &dyn Disk,
+    door: WriteDoor,
+    store: u128,
+    segment_bytes: u64,
+) -> Result<Recovered> {
+    let images = read_slots(disk, store, segment_bytes)?;
+    let used = chain(&images, segment_bytes);
+    let newest = used.last().map_or(0, |(_, header)| header.sequence);
+    if let Some(slot) = lost_header(&images, store, newest) {
+        let sequence = newest + 1;
+        let what = "the segment header";
+        return Err(Error::corrupt(slot_path(slot), 0, what, sequence, "an unreadable page"));
+    }
+    let mut found = Recovered {
+        segments: VecDeque::new(),
+        free: VecDeque::new(),
+        next_number: images.iter().map(|image| image.number + 1).max().unwrap_or(0),
+        index: Index::default(),
+        end: 0,
+        last_crc: 0,
+        next_sequence: newest + 2,
+        torn: false,
+    };
+    let mut damaged = None;
+    for (i, (image, header)) in used.iter().enumerate() {
+        let path = slot_path(image.number);
+        let scan = scan(image, header, used.get(i + 1).map(|(_, next)| next));
+        match scan.verdict {
+            Verdict::Sealed | Verdict::CleanEnd => {}
+            Verdict::TornTail => found.torn = true,
+            Verdict::DamagedDurable => {
+                let offset = scan.end - header.sequence * segment_bytes;
+                let (what, expected) = ("a commit block", "a sound block");
+                let error = Error::corrupt(path, offset, what, expected, "other bytes");
+                if i + 1 == used.len() {
+                    return Err(error);
+                }
+                // Perhaps a released slot whose next life was cut short: then nothing in it or
+                // before it is needed. The next segment's checkpoint tells.
+                damaged = Some(error);
+                found.free_all();
+                continue;
+            }
+        }
+        replay(&scan, header, segment_bytes, &mut found.index);
+        found.end = scan.end;
+        found.last_crc = scan.blocks.last().map_or(header.previous_crc, |block| block.crc);
+        let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
+        let slot = Slot { number: image.number, region };
+        found.segments.push_back(Segment { slot, header: *header });
+    }
+    if let Some((shard, before)) = found.index.gap() {
+        if let Some(error) = damaged {
+            return Err(error);
+        }
+        let missing = format!("entries of shard {shard} before index {before}");
+        return Err(Error::corrupt(LOG_DIR, 0, "a segment", missing, "none"));
+    }
+    for image in &images {
+        if found.segments.iter().any(|s| s.slot.number == image.number) {
+            continue;
+        }
+        // Free. A slot that a crash left half prepared is written again, in full.
+        let path = slot_path(image.number);
+        if image.bytes.len() as u64 != segment_bytes {
+            disk.prepare_region(&path, segment_bytes).map_err(Error::io("prepare", &path))?;
+        }
+        let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
+        found.free.push_back(Slot { number: image.number, region });
+    }
+    Ok(found)
+}
+
+fn replay(scan: &Scan, header: &SegmentHeader, segment_bytes: u64, index: &mut Index) {
+    let base = header.sequence * segment_bytes;
+    for block in &scan.blocks {
+        for (offset, record) in &block.records {
+            let offset = (block.lsn - base) as u32 + *offset as u32;
+            index.apply(record, Position { segment: header.sequence as u32, offset });
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What the tests share: a random stream from a seed.
+
+pub mod rng;
