@@ -27,6 +27,7 @@
 //! The engine starts no threads, reads no clock and draws no random numbers. Flush and compaction
 //! are jobs that it hands out ([`lsm::Tree::job`]) and that the caller runs where it likes.
 
+pub mod check;
 pub mod checksum;
 pub mod compaction;
 pub mod db;

@@ -51,7 +51,7 @@ pub fn pick(levels: &[Vec<TableMeta>; LEVELS], limits: &Limits) -> Option<Choice
 }
 
 fn touches(table: &TableMeta, smallest: &Bytes, largest: &Bytes) -> bool {
-    &table.smallest <= largest && smallest <= &table.largest
+    table.smallest <= largest && smallest <= &table.largest
 }
 
 fn overlap(below: &[TableMeta], table: &TableMeta) -> u64 {

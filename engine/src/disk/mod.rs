@@ -160,7 +160,7 @@ impl Pages {
     }
 
     /// The bytes appended, to be patched in place.
-    pub fn as_mut(&mut self) -> &mut [u8] {
+    pub fn content_mut(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.pages)[..self.len]
     }
 

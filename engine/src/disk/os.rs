@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Bytes per write while a slot is prepared.
 const PREPARE_CHUNK_BYTES: usize = 1 << 20;
 
-/// A directory, locked for this process while the value lives.
+/// A directory, locked for this process while the value or a clone of it lives.
+#[derive(Clone)]
 pub struct OsDisk {
     root: PathBuf,
-    _lock: fs::File,
+    _lock: Arc<fs::File>,
 }
 
 impl OsDisk {
@@ -30,7 +31,7 @@ impl OsDisk {
         let path = root.join("LOCK");
         let lock = fs::File::create(&path).map_err(crate::Error::io("create", &name))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { root: root.to_owned(), _lock: Arc::new(lock) }),
             Err(fs::TryLockError::WouldBlock) => Err(crate::Error::Locked { dir: name }),
             Err(fs::TryLockError::Error(e)) => Err(crate::Error::io("lock", name)(e)),
         }
@@ -250,7 +251,7 @@ impl Region for DirectRegion {
         let skip = (offset - start) as usize;
         let mut pages = Pages::zeroed(skip + buf.len());
         let len = pages.len();
-        self.direct.read_exact_at(&mut pages.as_mut()[..len], start)?;
+        self.direct.read_exact_at(&mut pages.content_mut()[..len], start)?;
         buf.copy_from_slice(&pages.as_blocks()[skip..skip + buf.len()]);
         Ok(())
     }

@@ -242,3 +242,21 @@ fn read_all(disk: &dyn Disk, path: &str) -> Result<Option<Bytes>> {
     file.read_at(0, &mut bytes).map_err(Error::io("read", path))?;
     Ok(Some(bytes.into()))
 }
+
+/// All edits of a manifest as one.
+pub(super) fn fold(edits: Vec<Edit>) -> Edit {
+    let mut whole = Edit { next_number: 1, ..Edit::default() };
+    for edit in edits {
+        whole.added.retain(|(_, meta)| !edit.removed.contains(&meta.number));
+        whole.added.extend(edit.added);
+        whole.flushed = edit.flushed;
+        whole.ts_max = edit.ts_max;
+        whole.next_number = edit.next_number;
+    }
+    whole
+}
+
+/// What the current manifest of `dir` says, all edits as one; `None` when there is none.
+pub(crate) fn read_whole(disk: &dyn Disk, dir: &str) -> Result<Option<Edit>> {
+    Ok(Manifest::read(disk, dir)?.map(|(edits, _)| fold(edits)))
+}

@@ -67,6 +67,10 @@ impl Memtable {
         self.inner.read().bytes
     }
 
+    pub(super) fn keys(&self) -> usize {
+        self.inner.read().map.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.inner.read().upto == LogId::default()
     }

@@ -80,7 +80,7 @@ impl Tree {
         let dir = format!("shards/{shard}");
         disk.make_dir(&dir).map_err(Error::io("create", &dir))?;
         let (edits, number) = Manifest::read(&*disk, &dir)?.unwrap_or_default();
-        let whole = fold(edits);
+        let whole = manifest::fold(edits);
         let mut add = Vec::new();
         for (level, meta) in &whole.added {
             let path = table_path(&dir, meta.number);
@@ -330,6 +330,11 @@ impl Tree {
             memtable_bytes: state.active.bytes()
                 + state.frozen.iter().map(|memtable| memtable.bytes()).sum::<usize>(),
             table_bytes: state.tables.bytes(),
+            versions: std::iter::once(&state.active)
+                .chain(&state.frozen)
+                .map(|memtable| memtable.keys() as u64)
+                .chain(state.tables.tables().map(|(_, table)| table.versions()))
+                .sum(),
             tables: state.tables.tables().count(),
             level0_tables: state.tables.levels[0].len(),
         }
@@ -349,6 +354,8 @@ pub struct TreeStats {
     pub memtable_bytes: usize,
     /// Bytes in table files.
     pub table_bytes: u64,
+    /// Versions in memtables and tables: the number of keys and of what compaction will drop.
+    pub versions: u64,
     /// Table files.
     pub tables: usize,
     /// Of them in level 0.
@@ -468,8 +475,8 @@ impl Iterator for Scan {
                 continue;
             }
             let past = match &self.end {
-                Bound::Included(end) => &key > end,
-                Bound::Excluded(end) => &key >= end,
+                Bound::Included(end) => key > end,
+                Bound::Excluded(end) => key >= end,
                 Bound::Unbounded => false,
             };
             return (!past).then_some(Ok((key, value)));
@@ -541,19 +548,6 @@ pub fn check_size(key: &[u8], value: &[u8]) -> Result<()> {
 
 fn table_path(dir: &str, number: u64) -> String {
     format!("{dir}/{number:06}.sst")
-}
-
-/// All edits of a manifest as one.
-fn fold(edits: Vec<Edit>) -> Edit {
-    let mut whole = Edit { next_number: 1, ..Edit::default() };
-    for edit in edits {
-        whole.added.retain(|(_, meta)| !edit.removed.contains(&meta.number));
-        whole.added.extend(edit.added);
-        whole.flushed = edit.flushed;
-        whole.ts_max = edit.ts_max;
-        whole.next_number = edit.next_number;
-    }
-    whole
 }
 
 /// Removes files that no manifest names: outputs of a job that the power cut.

@@ -21,18 +21,18 @@ impl TableSet {
     /// The newest version of `key` at or before `ts`; the inner `None` is a tombstone.
     pub(crate) fn get(&self, key: &[u8], ts: u64) -> Result<Option<Option<Bytes>>> {
         for table in &self.levels[0] {
-            if covers(table, key) {
-                if let Some(found) = table.get(key, ts)? {
-                    return Ok(Some(found));
-                }
+            if covers(table, key)
+                && let Some(found) = table.get(key, ts)?
+            {
+                return Ok(Some(found));
             }
         }
         for level in &self.levels[1..] {
             let at = level.partition_point(|table| table.meta.largest < key);
-            if let Some(table) = level.get(at).filter(|table| covers(table, key)) {
-                if let Some(found) = table.get(key, ts)? {
-                    return Ok(Some(found));
-                }
+            if let Some(table) = level.get(at).filter(|table| covers(table, key))
+                && let Some(found) = table.get(key, ts)?
+            {
+                return Ok(Some(found));
             }
         }
         Ok(None)

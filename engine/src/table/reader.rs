@@ -23,6 +23,7 @@ pub struct Table {
     file: Box<dyn File>,
     path: String,
     top: Bytes,
+    versions: u64,
     cache: Arc<BlockCache>,
     identity: u64,
     obsolete: AtomicBool,
@@ -64,9 +65,15 @@ impl Table {
         let identity = cache.identity();
         let top = Bytes::new();
         let obsolete = AtomicBool::new(false);
-        let mut table = Table { meta, disk, file, path, top, cache, identity, obsolete };
+        let versions = footer.entries;
+        let mut table = Table { meta, disk, file, path, top, versions, cache, identity, obsolete };
         table.top = table.load(footer.top)?;
         Ok(table)
+    }
+
+    /// Versions in the table.
+    pub fn versions(&self) -> u64 {
+        self.versions
     }
 
     /// The newest version of `key` at or before `ts`; the inner `None` is a tombstone.
@@ -206,16 +213,16 @@ impl TableCursor {
     fn next_block(&mut self) -> Result<bool> {
         let table = &self.table;
         loop {
-            if let Some(index) = &mut self.index {
-                if index.advance().map_err(|e| table.malformed(e))? {
-                    let block = table.block(table.handle(&index.value())?)?;
-                    let mut data = table.cursor_of(block)?;
-                    if data.advance().map_err(|e| table.malformed(e))? {
-                        self.data = Some(data);
-                        return Ok(true);
-                    }
-                    continue;
+            if let Some(index) = &mut self.index
+                && index.advance().map_err(|e| table.malformed(e))?
+            {
+                let block = table.block(table.handle(&index.value())?)?;
+                let mut data = table.cursor_of(block)?;
+                if data.advance().map_err(|e| table.malformed(e))? {
+                    self.data = Some(data);
+                    return Ok(true);
                 }
+                continue;
             }
             let Some(top) = &mut self.top else { return Ok(false) };
             if !top.advance().map_err(|e| table.malformed(e))? {

@@ -181,7 +181,7 @@ pub fn encode_block(
     fields.put_u64_le(durable);
     fields.put_u32_le((out.len() - body) as u32);
     fields.put_u32_le(previous_crc);
-    let bytes = out.as_mut();
+    let bytes = out.content_mut();
     let mut parts: Vec<&[u8]> = vec![&header[4..]];
     parts.extend(hasher_parts.iter().map(|&at| &bytes[at..at + RECORD_HEADER_BYTES]));
     let sum = crc(seed, &parts);

@@ -54,6 +54,10 @@ impl ShardLog {
         Some(self.terms[run - 1].term)
     }
 
+    pub(super) fn terms(&self) -> Vec<LogId> {
+        self.terms.iter().copied().collect()
+    }
+
     pub(super) fn position(&self, index: u64) -> Option<Position> {
         let slot = index.checked_sub(self.first())?;
         self.positions.get(slot as usize).copied()

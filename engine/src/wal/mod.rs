@@ -384,6 +384,11 @@ impl Log {
         }
     }
 
+    /// The first entry of each run of one term, ascending.
+    pub fn terms(&self, shard: ShardId) -> Vec<LogId> {
+        self.index.read().shard(shard).map_or(Vec::new(), |log| log.terms())
+    }
+
     /// Durable entries from `first` on, below `end`: at least one, then until `max_bytes`.
     ///
     /// # Errors

@@ -1,0 +1,86 @@
+//! The first frame of each side: who it is and what it speaks. All numbers are little-endian.
+//!
+//! Body: magic `BNET`, oldest and newest protocol version u16 each, node u64, boot u64 (grows with
+//! each start of the node), cluster name length u16 and bytes.
+
+use crate::NodeId;
+use crate::error::Violation;
+use crate::frame::{Frame, Lane};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// The frame kind of a hello.
+pub const KIND: u8 = 0;
+/// The protocol version that this build speaks.
+pub const VERSION: u16 = 1;
+const MAGIC: [u8; 4] = *b"BNET";
+
+/// Who a side says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Oldest version it speaks.
+    pub min_version: u16,
+    /// Newest version it speaks.
+    pub max_version: u16,
+    /// Its node id.
+    pub node: NodeId,
+    /// Which start of the node this is.
+    pub boot: u64,
+    /// Its cluster.
+    pub cluster: String,
+}
+
+impl Hello {
+    /// The hello of this build.
+    pub fn new(node: NodeId, boot: u64, cluster: &str) -> Self {
+        let cluster = cluster.to_owned();
+        Self { min_version: VERSION, max_version: VERSION, node, boot, cluster }
+    }
+
+    /// As a frame.
+    pub fn frame(&self) -> Frame {
+        let mut body = BytesMut::new();
+        body.put_slice(&MAGIC);
+        body.put_u16_le(self.min_version);
+        body.put_u16_le(self.max_version);
+        body.put_u64_le(self.node);
+        body.put_u64_le(self.boot);
+        body.put_u16_le(self.cluster.len() as u16);
+        body.put_slice(self.cluster.as_bytes());
+        Frame { lane: Lane::Control, kind: KIND, shard: 0, body: body.freeze() }
+    }
+
+    /// From the first frame of a connection.
+    pub fn decode(frame: &Frame) -> Result<Hello, Violation> {
+        let read = || {
+            let mut body: Bytes = frame.body.clone();
+            let magic = (body.len() >= 4).then(|| body.split_to(4))?;
+            let hello = Hello {
+                min_version: body.try_get_u16_le().ok()?,
+                max_version: body.try_get_u16_le().ok()?,
+                node: body.try_get_u64_le().ok()?,
+                boot: body.try_get_u64_le().ok()?,
+                cluster: {
+                    let len = usize::from(body.try_get_u16_le().ok()?);
+                    String::from_utf8((len <= body.len()).then(|| body.split_to(len))?.to_vec())
+                        .ok()?
+                },
+            };
+            (frame.kind == KIND && magic == MAGIC[..]).then_some(hello)
+        };
+        read().ok_or(Violation::Hello)
+    }
+
+    /// Checks it against what the peer's certificate proves.
+    pub fn verify(&self, node: NodeId, cluster: &str) -> Result<(), Violation> {
+        if self.node != node || self.cluster != cluster {
+            let claimed = format!("node {} of {}", self.node, self.cluster);
+            let proven = format!("node {node} of {cluster}");
+            return Err(Violation::Impostor { claimed, proven });
+        }
+        if !(self.min_version..=self.max_version).contains(&VERSION) {
+            let (min, max) = (self.min_version, self.max_version);
+            return Err(Violation::Version { min, max, ours: VERSION });
+        }
+        Ok(())
+    }
+}

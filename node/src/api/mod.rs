@@ -1,0 +1,11 @@
+//! The faces of a node to its clients: RESP and HTTP. Async code, on the node's one runtime.
+//!
+//! [`resp`] is the codec, [`commands`] what each command means, [`session`] one connection,
+//! [`port`] the way to the driver and back, [`http`] the operator's side.
+
+pub mod commands;
+pub mod http;
+pub mod port;
+pub mod resp;
+pub mod server;
+pub mod session;

@@ -1,0 +1,260 @@
+//! One client connection: reads requests, hands them to the driver in runs of reads or of writes,
+//! and writes the answers in order.
+//!
+//! A run waits for the one before it, so that in a pipeline a read sees the writes before it and
+//! none of those after it.
+
+use super::commands::{Action, decide};
+use super::port::{Batch, Port, Request};
+use super::resp::Decoder;
+use super::server::Shared;
+use crate::limits::{PIPELINE_MAX, REQUEST_TIME};
+use crate::shard::command::{Command, Operation};
+use crate::shard::read::{self, Answer};
+use crate::shard::reply::Reply;
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Bytes made ready for a read of the socket.
+const READ_BYTES: usize = 16 << 10;
+/// Answers gathered before a write to the socket.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// What a connection has said of itself.
+pub struct Session {
+    /// Its number on this node.
+    pub id: u64,
+    /// Its name, by CLIENT SETNAME.
+    pub name: Bytes,
+    /// Whether it speaks RESP3.
+    pub resp3: bool,
+    /// Whether its reads may be of this node's own state.
+    pub weak: bool,
+    /// The address that it reached.
+    pub local: SocketAddr,
+    /// What all connections share.
+    pub shared: Arc<Shared>,
+    drawn: u64,
+}
+
+impl Session {
+    /// Forgets all but who it is.
+    pub fn reset(&mut self) {
+        self.name = Bytes::new();
+        self.resp3 = false;
+        self.weak = false;
+    }
+
+    /// Any number: where RANDOMKEY begins to look.
+    pub fn draw(&mut self) -> u64 {
+        self.drawn = self.drawn.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.drawn ^ self.drawn >> 29
+    }
+}
+
+/// An answer that is owed, in the order of the requests.
+enum Owed {
+    /// Waits for the shard.
+    Waiting { cursor: bool },
+    /// To be written.
+    Ready(Bytes),
+}
+
+struct Connection {
+    session: Session,
+    port: Arc<Port>,
+    owed: VecDeque<Owed>,
+    /// The slot of the first answer owed.
+    first: u64,
+    /// How many of them wait for the shard, and whether those are reads.
+    waiting: usize,
+    reading: bool,
+    /// Decided, and of the other kind than what waits.
+    next: Option<Command>,
+    run: Vec<Request>,
+    closing: bool,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let drawn = id ^ crate::clock::unix_millis();
+    let session =
+        Session { id, name: Bytes::new(), resp3: false, weak: false, local, shared, drawn };
+    let mut connection = Connection {
+        session,
+        port: Arc::default(),
+        owed: VecDeque::new(),
+        first: 0,
+        waiting: 0,
+        reading: false,
+        next: None,
+        run: Vec::new(),
+        closing: false,
+    };
+    let (mut decoder, mut input, mut output) =
+        (Decoder::default(), BytesMut::new(), BytesMut::new());
+    loop {
+        connection.take_requests(&mut decoder, &mut input, &mut output);
+        connection.gather(&mut output);
+        if !output.is_empty() {
+            stream.write_all_buf(&mut output).await?;
+            // More answers may have become writable than one write takes.
+            continue;
+        }
+        if connection.closing && connection.owed.is_empty() {
+            return stream.shutdown().await;
+        }
+        let full = connection.closing
+            || connection.next.is_some()
+            || connection.owed.len() >= PIPELINE_MAX;
+        let port = connection.port.clone();
+        input.reserve(READ_BYTES);
+        tokio::select! {
+            biased;
+            replies = port.replies() => {
+                replies.into_iter().for_each(|(slot, reply)| connection.settle(slot, reply));
+            }
+            read = stream.read_buf(&mut input), if !full => {
+                if read? == 0 {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Decides on the requests in the buffer, as far as order allows.
+    fn take_requests(&mut self, decoder: &mut Decoder, input: &mut BytesMut, out: &mut BytesMut) {
+        while !self.closing && self.owed.len() < PIPELINE_MAX && out.len() < WRITE_BYTES {
+            if let Some(command) = self.next.take() {
+                if self.waiting > 0 && command.is_read() != self.reading {
+                    self.next = Some(command);
+                    break;
+                }
+                self.ask(command);
+                continue;
+            }
+            match decoder.decode(input) {
+                Ok(Some(args)) if args.is_empty() => {}
+                Ok(Some(args)) => {
+                    self.session.shared.counters.requests.fetch_add(1, Ordering::Relaxed);
+                    let action = decide_checked(&mut self.session, args);
+                    self.act(action);
+                }
+                Ok(None) => break,
+                Err(malformed) => {
+                    self.owe(Reply::Error(malformed.to_string()));
+                    self.closing = true;
+                }
+            }
+        }
+        if !self.run.is_empty() {
+            let batch = Batch {
+                port: self.port.clone(),
+                requests: std::mem::take(&mut self.run),
+                deadline: crate::clock::now() + REQUEST_TIME,
+            };
+            self.session.shared.submit(batch);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Reply(reply) => self.owe(reply),
+            Action::Close(reply) => {
+                self.owe(reply);
+                self.closing = true;
+            }
+            Action::Shard { command, weak: true } if self.waiting == 0 => {
+                let reply = match read::answer(&self.session.shared.tree, &command, 0) {
+                    Ok(Answer::Reply(reply)) => reply,
+                    Ok(Answer::Late) => Reply::err("a weak read met the clock"),
+                    Err(error) => Reply::err(error),
+                };
+                let rendered = reply.render(self.session.resp3);
+                let rendered = match command.operation {
+                    Operation::Scan => self.number_cursor(rendered),
+                    _ => rendered,
+                };
+                self.owed.push_back(Owed::Ready(rendered));
+            }
+            Action::Shard { command, .. } => self.next = Some(command),
+        }
+    }
+
+    fn owe(&mut self, reply: Reply) {
+        self.owed.push_back(Owed::Ready(reply.render(self.session.resp3)));
+    }
+
+    fn ask(&mut self, command: Command) {
+        let slot = self.first + self.owed.len() as u64;
+        self.owed.push_back(Owed::Waiting { cursor: command.operation == Operation::Scan });
+        self.waiting += 1;
+        self.reading = command.is_read();
+        self.run.push(Request { command, resp3: self.session.resp3, slot });
+    }
+
+    fn settle(&mut self, slot: u64, reply: Bytes) {
+        let place = (slot - self.first) as usize;
+        let Some(Owed::Waiting { cursor }) = self.owed.get(place) else { return };
+        let reply = if *cursor { self.number_cursor(reply) } else { reply };
+        self.owed[place] = Owed::Ready(reply);
+        self.waiting -= 1;
+    }
+
+    /// Moves answers that are due to the output.
+    fn gather(&mut self, output: &mut BytesMut) {
+        while output.len() < WRITE_BYTES {
+            match self.owed.front() {
+                Some(Owed::Ready(reply)) => output.extend_from_slice(reply),
+                _ => return,
+            }
+            self.owed.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// Gives the key that a scan stopped at a number, since clients expect cursors to be numbers.
+    fn number_cursor(&self, reply: Bytes) -> Bytes {
+        let mut rest = reply.clone();
+        let Some(key) = take_scan_head(&mut rest) else { return reply };
+        let cursor = self.session.shared.cursors.lock().put(key).to_string();
+        let mut out = BytesMut::with_capacity(rest.len() + 32);
+        out.extend_from_slice(format!("*2\r\n${}\r\n{cursor}\r\n", cursor.len()).as_bytes());
+        out.extend_from_slice(&rest);
+        out.freeze()
+    }
+}
+
+/// Decides, and counts refusals.
+fn decide_checked(session: &mut Session, args: Vec<Bytes>) -> Action {
+    let action = decide(session, args);
+    if matches!(action, Action::Reply(Reply::Error(_))) {
+        session.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+    }
+    action
+}
+
+/// The first element of a two-element array, a bulk string; leaves the rest.
+fn take_scan_head(reply: &mut Bytes) -> Option<Bytes> {
+    let line_end = |bytes: &[u8]| bytes.windows(2).position(|pair| pair == b"\r\n");
+    if !reply.starts_with(b"*2\r\n$") {
+        return None;
+    }
+    reply.advance(5);
+    let end = line_end(reply)?;
+    let len: usize = std::str::from_utf8(&reply[..end]).ok()?.parse().ok()?;
+    reply.advance(end + 2);
+    let key = reply.split_to(len);
+    reply.advance(2);
+    Some(key)
+}

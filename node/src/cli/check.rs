@@ -1,0 +1,49 @@
+//! `bedstone check`: everything on a stopped node's disk, read and verified.
+
+use super::say;
+use anyhow::{Result, bail};
+use bedstone_engine::check::{Finding, check_disk};
+use bedstone_engine::disk::os::OsDisk;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(super) struct CheckArgs {
+    /// A node's data directory.
+    dir: PathBuf,
+    /// As one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
+    if !args.dir.is_dir() {
+        bail!("{} is no directory", args.dir.display());
+    }
+    let disk = OsDisk::open(&args.dir)?;
+    let report = check_disk(&disk)?;
+    let damaged = !report.damage.is_empty();
+    if args.json {
+        let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+        say(json!({
+            "owner": report.owner, "segments": report.segments, "log_blocks": report.blocks,
+            "tables": report.tables, "versions": report.versions, "torn_tail": report.torn,
+            "damage": damage,
+        }));
+    } else {
+        let Finding { owner, segments, blocks, tables, versions, .. } = &report;
+        say(format!("data of {owner}"));
+        say(format!(
+            "log: {segments} segments, {blocks} blocks; {tables} tables, {versions} versions"
+        ));
+        if report.torn {
+            say(
+                "the last write was cut short and was never acknowledged; the next start leaves it out",
+            );
+        }
+        report.damage.iter().for_each(say);
+        say(if damaged { "damaged" } else { "sound" });
+    }
+    Ok(ExitCode::from(u8::from(damaged)))
+}

@@ -1,0 +1,200 @@
+//! `bedstone dev`: a cluster of child processes on loopback, with its own authority.
+
+use super::{http_get, say};
+use crate::config::{Member, Settings};
+use anyhow::{Context, Result, bail};
+use bedstone_net::Authority;
+use std::fs;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The cluster's name.
+const CLUSTER: &str = "dev";
+/// How long nodes may take until they are ready.
+const READY_TIME: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(50);
+/// How long nodes may take to stop before they are killed.
+const STOP_TIME: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+pub(super) struct DevArgs {
+    /// Number of nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: u16,
+    /// Where the nodes' directories go.
+    #[arg(long, default_value = "bedstone-dev", value_name = "DIR")]
+    data: PathBuf,
+    /// Node i has its ports at this plus 10 i.
+    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(1..=65000))]
+    port_base: u16,
+}
+
+pub(super) fn run(args: DevArgs) -> Result<()> {
+    let members: Vec<Member> = (1..=args.nodes).map(|node| member(node, args.port_base)).collect();
+    fs::create_dir_all(&args.data)
+        .with_context(|| format!("cannot create {}", args.data.display()))?;
+    let authority = authority(&args.data)?;
+    for member in &members {
+        configure(&args.data, member, &members, &authority)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        // Before the first child: a signal must find somebody who stops them.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut children = Children(Vec::new());
+        for member in &members {
+            let config = config_path(&args.data, member);
+            let child = Command::new(std::env::current_exe()?)
+                .args(["start", "--config"])
+                .arg(&config)
+                .stdin(Stdio::null())
+                // A group of its own, so that Ctrl-C reaches the nodes through here alone.
+                .process_group(0)
+                .spawn()
+                .with_context(|| format!("cannot start node {}", member.node))?;
+            say(format!(
+                "node {} pid {} resp {} http {} peer {}",
+                member.node,
+                child.id(),
+                member.resp,
+                member.http,
+                member.peer
+            ));
+            children.0.push((member.node, child));
+        }
+        let stopped = async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        };
+        tokio::pin!(stopped);
+        tokio::select! {
+            () = &mut stopped => return Ok(()),
+            ready = wait_ready(&members, &mut children) => ready?,
+        }
+        say("ready");
+        if std::io::stderr().is_terminal() {
+            eprintln!(
+                "try: redis-cli -p {} set hello world; stop with Ctrl-C",
+                members[0].resp.rsplit(':').next().unwrap_or("7410")
+            );
+        }
+        stopped.await;
+        drop(children);
+        Ok(())
+    })
+}
+
+fn member(node: u16, base: u16) -> Member {
+    let addr = |offset| SocketAddr::from(([127, 0, 0, 1], base + 10 * node + offset)).to_string();
+    Member { node: u64::from(node), resp: addr(0), http: addr(1), peer: addr(2) }
+}
+
+fn node_dir(data: &Path, member: &Member) -> PathBuf {
+    data.join(format!("node{}", member.node))
+}
+
+fn config_path(data: &Path, member: &Member) -> PathBuf {
+    node_dir(data, member).join("bedstone.toml")
+}
+
+/// The authority of this directory, made at the first start.
+fn authority(data: &Path) -> Result<Authority> {
+    let (cert, key) = (data.join("ca.pem"), data.join("ca-key.pem"));
+    if cert.exists() && key.exists() {
+        return Ok(Authority::from_pem(&fs::read_to_string(cert)?, &fs::read_to_string(key)?)?);
+    }
+    let authority = Authority::generate(CLUSTER)?;
+    write_private(&key, &authority.key_pem)?;
+    fs::write(cert, &authority.cert_pem)?;
+    Ok(authority)
+}
+
+/// Writes a node's configuration, and its certificate unless it has one.
+fn configure(
+    data: &Path,
+    member: &Member,
+    members: &[Member],
+    authority: &Authority,
+) -> Result<()> {
+    let dir = node_dir(data, member);
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    fs::write(dir.join("ca.pem"), &authority.cert_pem)?;
+    if !dir.join("key.pem").exists() {
+        let identity = authority.issue(member.node, CLUSTER)?;
+        fs::write(dir.join("cert.pem"), &identity.cert_pem)?;
+        write_private(&dir.join("key.pem"), &identity.key_pem)?;
+    }
+    let settings = Settings {
+        node: Some(member.node),
+        cluster: Some(CLUSTER.to_owned()),
+        disk: Some(vec!["data".into()]),
+        resp: Some(member.resp.parse()?),
+        http: Some(member.http.parse()?),
+        peer: Some(member.peer.parse()?),
+        members: Some(members.iter().map(Member::to_string).collect()),
+        ca: Some("ca.pem".into()),
+        cert: Some("cert.pem".into()),
+        key: Some("key.pem".into()),
+        ..Settings::default()
+    };
+    fs::write(config_path(data, member), toml::to_string_pretty(&settings)?)?;
+    Ok(())
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(text.as_bytes())?;
+    Ok(())
+}
+
+async fn wait_ready(members: &[Member], children: &mut Children) -> Result<()> {
+    let deadline = crate::clock::now() + READY_TIME;
+    for member in members {
+        loop {
+            for (node, child) in &mut children.0 {
+                if let Some(status) = child.try_wait()? {
+                    bail!("node {node} ended before it was ready ({status}); its message is above");
+                }
+            }
+            let answer = http_get::get(&member.http, "/readyz", POLL * 10);
+            if matches!(answer, Ok((200, _))) {
+                break;
+            }
+            if crate::clock::now() > deadline {
+                bail!("node {} is not ready after {} s", member.node, READY_TIME.as_secs());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(())
+}
+
+/// The nodes' processes. They end with this value: asked first, then killed.
+struct Children(Vec<(u64, Child)>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for (_, child) in &self.0 {
+            if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+        let deadline = crate::clock::now() + STOP_TIME;
+        for (_, child) in &mut self.0 {
+            while matches!(child.try_wait(), Ok(None)) {
+                if crate::clock::now() > deadline {
+                    let _ = child.kill();
+                }
+                std::thread::sleep(POLL);
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! One GET of a node's HTTP side: enough for `status` and `dev`, which talk to nothing else.
+
+use anyhow::{Context, Result, anyhow};
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// The status code and body of a page.
+pub(super) fn get(addr: &str, path: &str, timeout: Duration) -> Result<(u16, String)> {
+    let resolved = addr
+        .to_socket_addrs()
+        .with_context(|| format!("`{addr}` is no address; give host:port"))?
+        .next()
+        .ok_or_else(|| anyhow!("`{addr}` has no address"))?;
+    let mut stream = TcpStream::connect_timeout(&resolved, timeout)
+        .with_context(|| format!("no node answers at http://{addr}: is it running?"))?;
+    stream.set_read_timeout(Some(timeout))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).with_context(|| format!("no answer from http://{addr}"))?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").ok_or_else(|| anyhow!("http://{addr} speaks no HTTP"))?;
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let code = code.ok_or_else(|| anyhow!("http://{addr} speaks no HTTP"))?;
+    Ok((code, body.to_owned()))
+}

@@ -1,0 +1,120 @@
+//! `bedstone log dump`: the records of the log, for people and programs.
+
+use super::say;
+use anyhow::{Context, Result, bail};
+use bedstone_engine::wal::Record;
+use bedstone_engine::wal::format::{HeaderPage, SegmentHeader};
+use bedstone_engine::wal::recovery::{SlotImage, Verdict, scan};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(super) struct DumpArgs {
+    /// A segment file, or a node's data directory.
+    path: PathBuf,
+    /// As one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &DumpArgs) -> Result<ExitCode> {
+    let mut segments = Vec::new();
+    for file in files(&args.path)? {
+        segments.push(read(&file)?);
+    }
+    segments.sort_by_key(|segment| segment["sequence"].as_u64());
+    if args.json {
+        say(json!({ "segments": segments }));
+    } else {
+        segments.iter().for_each(print);
+    }
+    let damaged = segments.iter().any(|segment| segment["end_is"] == "damage");
+    Ok(ExitCode::from(u8::from(damaged)))
+}
+
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let dir = if path.join("log").is_dir() { path.join("log") } else { path.to_owned() };
+    let entries = std::fs::read_dir(&dir)
+        .with_context(|| format!("{} is no segment and no data directory", path.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "seg") {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        bail!("{} holds no log segments", path.display());
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(file: &Path) -> Result<Value> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = file.display().to_string();
+    let header = match SegmentHeader::decode(&bytes) {
+        HeaderPage::Sound(header) => header,
+        HeaderPage::Newer(version) => {
+            bail!("{name} has format version {version}; use a newer bedstone");
+        }
+        HeaderPage::Unreadable => return Ok(json!({ "file": name, "end_is": "unused" })),
+    };
+    let image = SlotImage { number: 0, header: Some(header), bytes: bytes.into() };
+    let scan = scan(&image, &header, None);
+    let blocks = scan.blocks.iter().map(|block| {
+        let records: Vec<Value> =
+            block.records.iter().map(|(_, record)| describe(record)).collect();
+        json!({ "lsn": block.lsn, "durable": block.durable, "records": records })
+    });
+    let end_is = match scan.verdict {
+        Verdict::Sealed | Verdict::CleanEnd => "clean",
+        Verdict::TornTail => "torn",
+        Verdict::DamagedDurable => "damage",
+    };
+    Ok(json!({
+        "file": name, "sequence": header.sequence, "previous_end": header.previous_end,
+        "blocks": blocks.collect::<Vec<_>>(), "end": scan.end, "end_is": end_is,
+    }))
+}
+
+fn describe(record: &Record) -> Value {
+    match record {
+        Record::Entries { shard, first, term, count, payload, .. } => json!({
+            "kind": "entries", "shard": shard, "first": first, "term": term, "count": count,
+            "bytes": payload.len(),
+        }),
+        Record::HardState { shard, state } => json!({
+            "kind": "hard_state", "shard": shard, "term": state.term, "vote": state.vote,
+            "commit": state.commit,
+        }),
+        Record::Release { shard, upto } => json!({
+            "kind": "release", "shard": shard, "index": upto.index, "term": upto.term,
+        }),
+        Record::Reset { shard, at } => json!({
+            "kind": "reset", "shard": shard, "index": at.index, "term": at.term,
+        }),
+        Record::Bounds { shard, base, last } => json!({
+            "kind": "bounds", "shard": shard, "base": base.index, "last": last.index,
+        }),
+    }
+}
+
+fn print(segment: &Value) {
+    say(format!(
+        "{}: sequence {}, ends {}",
+        segment["file"], segment["sequence"], segment["end_is"]
+    ));
+    for block in segment["blocks"].as_array().into_iter().flatten() {
+        say(format!("  block at {}, durable {}", block["lsn"], block["durable"]));
+        for record in block["records"].as_array().into_iter().flatten() {
+            let fields = record.as_object().into_iter().flatten().filter(|(key, _)| *key != "kind");
+            let fields: Vec<String> = fields.map(|(key, value)| format!("{key} {value}")).collect();
+            say(format!("    {} {}", record["kind"].as_str().unwrap_or(""), fields.join(", ")));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a user types.
+
+mod bench;
+mod check;
+mod dev;
+mod http_get;
+mod log_dump;
+mod status;
+
+use crate::config::Settings;
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A replicated key-value storage node.
+#[derive(Parser)]
+#[command(name = "bedstone", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one node.
+    #[command(after_help = "Example:\n  bedstone start --disk ./data --resp 127.0.0.1:7410")]
+    Start(Box<StartArgs>),
+    /// Run a cluster on this machine, for development.
+    #[command(after_help = "Example:\n  bedstone dev --nodes 3 --data ./bedstone-dev")]
+    Dev(dev::DevArgs),
+    /// Show nodes, shards, leaders and lag.
+    #[command(after_help = "Example:\n  bedstone status --http 127.0.0.1:7411 --json")]
+    Status(status::StatusArgs),
+    /// Put load on a cluster and measure it.
+    #[command(
+        after_help = "Example:\n  bedstone bench --resp 127.0.0.1:7410,127.0.0.1:7420 --ops put \
+                      --clients 64 --duration 10s"
+    )]
+    Bench(bench::BenchArgs),
+    /// Verify a stopped node's data.
+    #[command(after_help = "Example:\n  bedstone check ./bedstone-data")]
+    Check(check::CheckArgs),
+    /// Look into the log.
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
+    },
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  bedstone completions bash > /etc/bash_completion.d/bedstone"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+enum LogCommand {
+    /// Print the records of a segment, or of all segments of a data directory.
+    #[command(after_help = "Example:\n  bedstone log dump ./bedstone-data --json")]
+    Dump(log_dump::DumpArgs),
+}
+
+#[derive(clap::Args)]
+struct StartArgs {
+    /// A TOML file; flags and BEDSTONE_ variables beat it.
+    #[arg(long, value_name = "FILE", env = "BEDSTONE_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Runs the command line. 0: done; 1: it failed; 2: it makes no sense.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bedstone: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Start(args) => start(*args)?,
+        Command::Dev(args) => dev::run(args)?,
+        Command::Status(args) => status::run(&args)?,
+        Command::Bench(args) => return bench::run(args),
+        Command::Check(args) => return check::run(&args),
+        Command::Log { command: LogCommand::Dump(args) } => return log_dump::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "bedstone", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(args: StartArgs) -> Result<()> {
+    let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    let config = match args.settings.or(file).check() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("bedstone: {error:#}");
+            std::process::exit(2);
+        }
+    };
+    log_to_stderr();
+    crate::start::run(config)
+}
+
+/// Logs go to standard error; `BEDSTONE_LOG` sets what is shown.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BEDSTONE_LOG")
+        .unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Prints a line of a result. A reader that went away ends the command.
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}

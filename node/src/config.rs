@@ -1,0 +1,348 @@
+//! A node's configuration: flag beats environment beats file beats default.
+
+use anyhow::{Context, Result, anyhow, bail};
+use bedstone_engine::WriteDoor;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Keys of the file. Each is also a flag `--key-name` and a variable `BEDSTONE_KEY_NAME`.
+#[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Settings {
+    /// This node's id: 1 or more, never reused.
+    #[arg(long, env = "BEDSTONE_NODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<u64>,
+    /// The cluster's name: lower-case letters, digits and hyphens.
+    #[arg(long, env = "BEDSTONE_CLUSTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Directories for the data, one per disk. This version takes one.
+    #[arg(long = "disk", env = "BEDSTONE_DISK", value_name = "DIR", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Vec<PathBuf>>,
+    /// Where clients connect (TCP, RESP).
+    #[arg(long, env = "BEDSTONE_RESP", value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resp: Option<SocketAddr>,
+    /// Where operators connect (TCP, HTTP).
+    #[arg(long, env = "BEDSTONE_HTTP", value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<SocketAddr>,
+    /// Where the other nodes connect (UDP, QUIC).
+    #[arg(long, env = "BEDSTONE_PEER", value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<SocketAddr>,
+    /// Every node of the cluster as `id=peer,resp,http`, separated by spaces in the variable.
+    #[arg(
+        long = "member",
+        env = "BEDSTONE_MEMBERS",
+        value_name = "ID=ADDR,ADDR,ADDR",
+        value_delimiter = ' '
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<String>>,
+    /// The certificates to trust (PEM).
+    #[arg(long, env = "BEDSTONE_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// This node's certificate (PEM).
+    #[arg(long, env = "BEDSTONE_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// This node's key (PEM).
+    #[arg(long, env = "BEDSTONE_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// How the log writes: auto, direct, pwrite or mapped.
+    #[arg(long, env = "BEDSTONE_WRITE_DOOR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_door: Option<String>,
+    /// Block cache in MiB.
+    #[arg(long, env = "BEDSTONE_CACHE_MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_mib: Option<u64>,
+    /// Memtable size in MiB.
+    #[arg(long, env = "BEDSTONE_MEMTABLE_MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memtable_mib: Option<u64>,
+    /// Log segment size in MiB, fixed when the data directory is made.
+    #[arg(long, env = "BEDSTONE_SEGMENT_MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment_mib: Option<u64>,
+    /// Whether FLUSHALL and FLUSHDB are taken.
+    #[arg(long, env = "BEDSTONE_ALLOW_FLUSH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_flush: Option<bool>,
+}
+
+/// Every key of the file, for naming the nearest one.
+const KEYS: [&str; 15] = [
+    "node",
+    "cluster",
+    "disk",
+    "resp",
+    "http",
+    "peer",
+    "members",
+    "ca",
+    "cert",
+    "key",
+    "write_door",
+    "cache_mib",
+    "memtable_mib",
+    "segment_mib",
+    "allow_flush",
+];
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Unknown keys are named with the nearest known one.
+    pub fn read(path: &Path) -> Result<Settings> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the config file {}", path.display()))?;
+        let mut settings = Self::parse(&text).with_context(|| format!("in {}", path.display()))?;
+        // Paths in a file are relative to the file.
+        let base = path.parent().unwrap_or(Path::new("."));
+        let rebase = |path: &mut PathBuf| *path = base.join(&*path);
+        settings.disk.iter_mut().flatten().for_each(rebase);
+        for path in [&mut settings.ca, &mut settings.cert, &mut settings.key] {
+            path.iter_mut().for_each(rebase);
+        }
+        Ok(settings)
+    }
+
+    fn parse(text: &str) -> Result<Settings> {
+        let table: toml::Table = toml::from_str(text)?;
+        for key in table.keys() {
+            if KEYS.contains(&key.as_str()) {
+                continue;
+            }
+            let nearest = KEYS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, key));
+            bail!("unknown key `{key}`: did you mean `{}`?", nearest.unwrap_or(&"node"));
+        }
+        Ok(table.try_into()?)
+    }
+
+    /// These settings, and where they say nothing, those of `other`.
+    pub fn or(self, other: Settings) -> Settings {
+        Settings {
+            node: self.node.or(other.node),
+            cluster: self.cluster.or(other.cluster),
+            disk: self.disk.or(other.disk),
+            resp: self.resp.or(other.resp),
+            http: self.http.or(other.http),
+            peer: self.peer.or(other.peer),
+            members: self.members.or(other.members),
+            ca: self.ca.or(other.ca),
+            cert: self.cert.or(other.cert),
+            key: self.key.or(other.key),
+            write_door: self.write_door.or(other.write_door),
+            cache_mib: self.cache_mib.or(other.cache_mib),
+            memtable_mib: self.memtable_mib.or(other.memtable_mib),
+            segment_mib: self.segment_mib.or(other.segment_mib),
+            allow_flush: self.allow_flush.or(other.allow_flush),
+        }
+    }
+}
+
+/// A node of the cluster, as the configuration names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub node: u64,
+    /// Its peer address, `host:port`.
+    pub peer: String,
+    /// Its client address.
+    pub resp: String,
+    /// Its HTTP address.
+    pub http: String,
+}
+
+impl std::fmt::Display for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={},{},{}", self.node, self.peer, self.resp, self.http)
+    }
+}
+
+impl std::str::FromStr for Member {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Member> {
+        let parse = || {
+            let (node, addrs) = text.split_once('=')?;
+            let mut addrs = addrs.split(',').map(str::trim);
+            let member = Member {
+                node: node.trim().parse().ok().filter(|&node| node > 0)?,
+                peer: addrs.next()?.to_owned(),
+                resp: addrs.next()?.to_owned(),
+                http: addrs.next()?.to_owned(),
+            };
+            let sound = |addr: &String| {
+                addr.rsplit_once(':')
+                    .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+            };
+            let all = [&member.peer, &member.resp, &member.http].into_iter().all(sound);
+            (addrs.next().is_none() && all).then_some(member)
+        };
+        parse().ok_or_else(|| {
+            anyhow!(
+                "member `{text}` is not of the form id=peer,resp,http, \
+                 for example 1=10.0.0.1:7412,10.0.0.1:7410,10.0.0.1:7411"
+            )
+        })
+    }
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: u64,
+    /// Its cluster.
+    pub cluster: String,
+    /// Its data directory.
+    pub disk: PathBuf,
+    /// Client address.
+    pub resp: SocketAddr,
+    /// HTTP address.
+    pub http: SocketAddr,
+    /// Peer address.
+    pub peer: SocketAddr,
+    /// Every node, this one included.
+    pub members: Vec<Member>,
+    /// Trusted certificates, own certificate, own key; needed with more than one member.
+    pub tls: Option<[PathBuf; 3]>,
+    /// How the log writes.
+    pub door: WriteDoor,
+    /// Block cache in bytes.
+    pub cache_bytes: u64,
+    /// Memtable size in bytes.
+    pub memtable_bytes: usize,
+    /// Log segment size in bytes.
+    pub segment_bytes: u64,
+    /// Whether FLUSHALL is taken.
+    pub allow_flush: bool,
+}
+
+impl Settings {
+    /// Fills in defaults and checks that everything fits together.
+    ///
+    /// # Errors
+    /// Each names the key and what it should be.
+    pub fn check(self) -> Result<Config> {
+        let node = self.node.unwrap_or(1);
+        if node == 0 {
+            bail!("`node` is 0: ids begin at 1");
+        }
+        let cluster = self.cluster.unwrap_or_else(|| "bedstone".to_owned());
+        let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if cluster.is_empty() || cluster.len() > 40 || !cluster.chars().all(label) {
+            bail!("`cluster` is `{cluster}`: use 1 to 40 lower-case letters, digits and hyphens");
+        }
+        let disks = self.disk.unwrap_or_else(|| vec!["bedstone-data".into()]);
+        let [disk] = <[PathBuf; 1]>::try_from(disks)
+            .map_err(|disks| anyhow!("`disk` names {} directories: give one", disks.len()))?;
+        let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let resp = self.resp.unwrap_or(local(7410));
+        let http = self.http.unwrap_or(local(7411));
+        let peer = self.peer.unwrap_or(local(7412));
+        let members = self.members.unwrap_or_default();
+        let mut members =
+            members.iter().map(|text| text.parse()).collect::<Result<Vec<Member>>>()?;
+        if members.is_empty() {
+            let (peer, resp, http) = (peer.to_string(), resp.to_string(), http.to_string());
+            members.push(Member { node, peer, resp, http });
+        }
+        members.sort_by_key(|member| member.node);
+        if let Some(pair) = members.windows(2).find(|pair| pair[0].node == pair[1].node) {
+            bail!("`members` names node {} twice", pair[0].node);
+        }
+        if !members.iter().any(|member| member.node == node) {
+            bail!("`members` does not name this node, {node}");
+        }
+        let tls = match (self.ca, self.cert, self.key) {
+            (Some(ca), Some(cert), Some(key)) => Some([ca, cert, key]),
+            (None, None, None) if members.len() == 1 => None,
+            _ => bail!("nodes prove themselves to each other: set `ca`, `cert` and `key`"),
+        };
+        let door = self.write_door.unwrap_or_else(|| "auto".to_owned());
+        let door = door.parse().map_err(|why| anyhow!("`write_door`: {why}"))?;
+        let mib =
+            |key: &str, value: Option<u64>, default: u64, range: std::ops::RangeInclusive<u64>| {
+                let value = value.unwrap_or(default);
+                if !range.contains(&value) {
+                    bail!("`{key}` is {value}: give {} to {}", range.start(), range.end());
+                }
+                Ok(value << 20)
+            };
+        Ok(Config {
+            node,
+            cluster,
+            disk,
+            resp,
+            http,
+            peer,
+            members,
+            tls,
+            door,
+            cache_bytes: mib("cache_mib", self.cache_mib, 256, 1..=1 << 20)?,
+            memtable_bytes: mib("memtable_mib", self.memtable_mib, 32, 1..=4096)? as usize,
+            segment_bytes: mib("segment_mib", self.segment_mib, 32, 16..=1024)?,
+            allow_flush: self.allow_flush.unwrap_or(false),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let error = Settings::parse("clutser = 'x'").unwrap_err().to_string();
+        assert!(error.contains("`clutser`") && error.contains("`cluster`"), "{error}");
+    }
+
+    #[test]
+    fn every_setting_is_a_known_key() {
+        let settings = toml::Table::try_from(Settings {
+            node: Some(1),
+            cluster: Some(String::new()),
+            disk: Some(vec![]),
+            resp: "1.1.1.1:1".parse().ok(),
+            http: "1.1.1.1:1".parse().ok(),
+            peer: "1.1.1.1:1".parse().ok(),
+            members: Some(vec![]),
+            ca: Some("".into()),
+            cert: Some("".into()),
+            key: Some("".into()),
+            write_door: Some(String::new()),
+            cache_mib: Some(1),
+            memtable_mib: Some(1),
+            segment_mib: Some(1),
+            allow_flush: Some(true),
+        });
+        let mut names: Vec<_> = settings.unwrap().keys().cloned().collect();
+        let mut keys = KEYS.map(str::to_owned).to_vec();
+        names.sort();
+        keys.sort();
+        assert_eq!(names, keys);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_named() {
+        let check = |text: &str| Settings::parse(text).unwrap().check().unwrap_err().to_string();
+        assert!(check("node = 0").contains("ids begin at 1"));
+        assert!(check("cluster = 'A'").contains("lower-case"));
+        assert!(check("members = ['2=a:1,b:2,c:3']").contains("does not name this node"));
+        assert!(check("members = ['x']").contains("id=peer,resp,http"));
+        assert!(check("write_door = 'side'").contains("none of auto"));
+        assert!(check("ca = 'x'").contains("`cert`"));
+        assert!(check("segment_mib = 1").contains("16 to 1024"));
+    }
+}

@@ -1,0 +1,55 @@
+//! The thread that flushes, compacts and prepares log slots, so that no commit waits for them.
+
+use super::Input;
+use crate::limits::LOG_SEGMENTS_MAX;
+use bedstone_engine::Engine;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+use tracing::error;
+
+/// How often it looks without being called.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a failure.
+const PAUSE_FAILED: Duration = Duration::from_secs(1);
+
+/// Runs until the channel closes.
+pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>) {
+    let mut pause = PAUSE;
+    loop {
+        match calls.recv_timeout(pause) {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        pause = match work(engine, driver) {
+            Ok(()) => PAUSE,
+            Err(error) => {
+                error!(%error, "background work failed; it will be tried again");
+                PAUSE_FAILED
+            }
+        };
+    }
+}
+
+fn work(engine: &Engine, driver: &Sender<Input>) -> bedstone_engine::Result<()> {
+    while engine.log().wants_slot() {
+        engine.log().prepare_slot()?;
+    }
+    let crowded = engine.log().segments() > LOG_SEGMENTS_MAX;
+    for (shard, tree) in engine.trees() {
+        let before = tree.flushed();
+        if crowded && engine.log().base(shard).index < tree.applied().index {
+            tree.freeze();
+        }
+        while let Some(job) = tree.job() {
+            tree.run(job)?;
+            if tree.flushed() != before {
+                // Told at once: the log can be released while compaction goes on.
+                let _ = driver.send(Input::Flushed(shard));
+            }
+        }
+        if crowded {
+            let _ = driver.send(Input::Flushed(shard));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,815 @@
+//! One shard's replica here: the Raft core, the tree, and the requests in between.
+
+use super::logger::LogJob;
+use super::pending::{Answers, Asker, Pending, age_seconds};
+use super::transfer::{Incoming, Outgoing};
+use crate::api::port::Batch;
+use crate::limits::{
+    ENTRY_BYTES_TARGET, LOG_RETAIN_ENTRIES, LOG_SEGMENTS_MAX, PROPOSALS_IN_FLIGHT,
+    QUEUED_COMMANDS_MAX, REPLAY_BYTES,
+};
+use crate::metrics::Metrics;
+use crate::raft::{Boot, Config, Effects, Index, LogReader, Message, PeerId, Raft, Role, kind};
+use crate::shard::apply::{apply_entry, ts_of};
+use crate::shard::command::{Command, Operation, decode_batch, encode_batch};
+use crate::shard::read::{self, Answer};
+use crate::status::ShardStatus;
+use crate::wire::{self, Forwarded, Replied, Transfer};
+use bedstone_engine::wal::{Entry, Record};
+use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
+use bedstone_net::{Frame, Lane, Outbox};
+use bytes::{Bytes, BytesMut};
+use crossbeam_channel::Sender;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Bytes of requests or replies in one frame, unless a single one is longer.
+const FORWARD_BYTES: usize = 256 << 10;
+/// Ticks without a word from the receiver after which a snapshot transfer is given up.
+const TRANSFER_TICKS: u64 = 200;
+
+/// What a group needs from the driver for a step.
+pub struct Context<'a> {
+    /// The time of this step.
+    pub now: Instant,
+    /// Peers that are connected.
+    pub up: &'a BTreeSet<PeerId>,
+    /// The disk.
+    pub engine: &'a Engine,
+    /// The way to the net.
+    pub outbox: &'a mut Outbox,
+    /// The way to the log.
+    pub log: &'a Sender<LogJob>,
+    /// Calls the background thread.
+    pub background: &'a Sender<()>,
+    /// Counters.
+    pub metrics: &'a Metrics,
+    /// Answers of this step.
+    pub answers: &'a mut Answers,
+}
+
+/// Commands that were proposed as one entry; `None` for those whose asker was answered already.
+struct Proposal {
+    at: LogId,
+    commands: Vec<Option<Pending>>,
+}
+
+/// See the module.
+pub struct Group {
+    shard: ShardId,
+    node: PeerId,
+    raft: Raft,
+    tree: Arc<Tree>,
+    applied: LogId,
+    commit: Index,
+    ticks: u64,
+    leader_seen: Option<PeerId>,
+    /// The timestamp of the last entry proposed here.
+    ts: u64,
+    /// Not proposed or forwarded yet, in order.
+    writes: VecDeque<Pending>,
+    reads: VecDeque<Pending>,
+    /// Proposed, in log order.
+    proposals: VecDeque<Proposal>,
+    /// Reads that wait for a quorum's word, by token.
+    rounds: HashMap<u64, Vec<Pending>>,
+    /// Reads that wait for an index to be applied.
+    waiting: Vec<(Index, Vec<Pending>)>,
+    /// Sent to the leader, by id.
+    forwarded: HashMap<u64, (PeerId, Pending)>,
+    next_id: u64,
+    /// No forwarding before this tick: the leader that was asked is none.
+    hold_until: u64,
+    outgoing: BTreeMap<PeerId, Outgoing>,
+    incoming: Option<(PeerId, Incoming)>,
+    acks: Vec<(PeerId, Transfer)>,
+    /// What the log must be told of an installed snapshot.
+    installed: Option<Record>,
+}
+
+/// Reads a shard's durable entries.
+struct ShardLog<'a> {
+    engine: &'a Engine,
+    shard: ShardId,
+}
+
+impl LogReader for ShardLog<'_> {
+    fn entries(&self, first: Index, end: Index, max_bytes: usize) -> Vec<Entry> {
+        match self.engine.log().entries(self.shard, first, end, max_bytes) {
+            Ok(entries) => entries,
+            Err(Error::Compacted { .. }) => Vec::new(),
+            Err(error) => {
+                // A follower that needs them gets a snapshot instead.
+                warn!(%error, shard = self.shard, "cannot read the log");
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Group {
+    /// Starts the replica from what the disk has.
+    pub fn open(
+        engine: &Engine,
+        shard: ShardId,
+        node: PeerId,
+        voters: Vec<PeerId>,
+        seed: u64,
+    ) -> bedstone_engine::Result<Group> {
+        let tree = engine.open_shard(shard)?;
+        let (_, last) = engine.log().bounds(shard);
+        let applied = tree.applied();
+        let mut boot = Boot {
+            id: node,
+            voters,
+            hard: engine.log().hard_state(shard),
+            applied,
+            base: engine.log().base(shard),
+            runs: engine.log().terms(shard),
+            last: last.index,
+            seed,
+        };
+        let mut installed = None;
+        if engine.log().term(shard, applied.index) != Some(applied.term) {
+            // A snapshot was installed, and the power went before the log heard of it.
+            (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
+            installed = Some(Record::Reset { shard, at: applied });
+        }
+        let ts = tree.ts();
+        Ok(Group {
+            shard,
+            node,
+            raft: Raft::new(Config::default(), boot),
+            tree,
+            applied,
+            commit: applied.index,
+            ticks: 0,
+            leader_seen: None,
+            ts,
+            writes: VecDeque::new(),
+            reads: VecDeque::new(),
+            proposals: VecDeque::new(),
+            rounds: HashMap::new(),
+            waiting: Vec::new(),
+            forwarded: HashMap::new(),
+            next_id: 0,
+            hold_until: 0,
+            outgoing: BTreeMap::new(),
+            incoming: None,
+            acks: Vec::new(),
+            installed,
+        })
+    }
+
+    /// The tree, for readers that take it as it is.
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    /// Commands that wait to be proposed or forwarded.
+    pub fn queued(&self) -> usize {
+        self.writes.len() + self.reads.len()
+    }
+
+    /// Whether what is known to be committed is applied.
+    pub fn caught_up(&self) -> bool {
+        self.raft.status().commit <= self.applied.index + 1
+    }
+
+    // Inputs.
+
+    /// Requests of a client of this node.
+    pub fn client(&mut self, batch: Batch, answers: &mut Answers, metrics: &Metrics) {
+        for request in batch.requests {
+            let pending = Pending {
+                command: request.command,
+                asker: Asker::Client(batch.port.clone(), request.slot),
+                resp3: request.resp3,
+                deadline: batch.deadline,
+            };
+            self.queue(pending, answers, metrics);
+        }
+    }
+
+    fn queue(&mut self, pending: Pending, answers: &mut Answers, metrics: &Metrics) {
+        if self.queued() >= QUEUED_COMMANDS_MAX {
+            return answers.unavailable(pending, "too many requests wait here", metrics);
+        }
+        if pending.command.is_read() {
+            self.reads.push_back(pending);
+        } else {
+            self.writes.push_back(pending);
+        }
+    }
+
+    /// A frame of a peer; `None` when it is malformed.
+    pub fn frame(
+        &mut self,
+        peer: PeerId,
+        frame: Frame,
+        now: Instant,
+        answers: &mut Answers,
+        metrics: &Metrics,
+    ) -> Option<()> {
+        match frame.kind {
+            wire::kind::RAFT => self.raft.step(Message::decode(peer, frame.body)?),
+            wire::kind::FORWARD => {
+                for request in Forwarded::decode_all(frame.body)? {
+                    if !self.raft.is_leader() {
+                        answers.ask_elsewhere(peer, self.shard, request.id);
+                        continue;
+                    }
+                    let pending = Pending {
+                        command: request.command,
+                        asker: Asker::Peer(peer, self.shard, request.id),
+                        resp3: request.resp3,
+                        deadline: now + Duration::from_millis(u64::from(request.left)),
+                    };
+                    self.queue(pending, answers, metrics);
+                }
+            }
+            wire::kind::REPLY => {
+                for replied in Replied::decode_all(frame.body)? {
+                    self.replied(replied, answers);
+                }
+            }
+            other => self.transfer(peer, Transfer::decode(other, frame.body)?),
+        }
+        Some(())
+    }
+
+    fn replied(&mut self, replied: Replied, answers: &mut Answers) {
+        let Some((_, pending)) = self.forwarded.remove(&replied.id) else { return };
+        match replied.answer {
+            Some(answer) => answers.rendered(pending.asker, answer),
+            None => {
+                // The node asked does not lead; nothing was done. Whoever does is known soon.
+                self.hold_until = self.ticks + 1;
+                self.requeue(pending);
+            }
+        }
+    }
+
+    fn requeue(&mut self, pending: Pending) {
+        if pending.command.is_read() {
+            self.reads.push_front(pending);
+        } else {
+            self.writes.push_front(pending);
+        }
+    }
+
+    /// A write is durable.
+    pub fn persisted(&mut self, seq: u64) {
+        self.raft.persisted(seq);
+    }
+
+    /// A peer connected.
+    pub fn peer_up(&mut self, peer: PeerId) {
+        self.raft.reachable(peer);
+    }
+
+    /// A peer's connection is gone, and with it what was on the way.
+    pub fn peer_down(&mut self, peer: PeerId, answers: &mut Answers, metrics: &Metrics) {
+        self.raft.unreachable(peer);
+        self.outgoing.remove(&peer);
+        self.raft.snapshot_sent(peer);
+        self.incoming.take_if(|(from, _)| *from == peer);
+        let lost: Vec<u64> =
+            self.forwarded.iter().filter(|(_, (to, _))| *to == peer).map(|(&id, _)| id).collect();
+        for id in lost {
+            let Some((_, pending)) = self.forwarded.remove(&id) else { continue };
+            if pending.command.is_read() {
+                self.requeue(pending);
+            } else {
+                answers.unknown(pending, "the leader was lost", metrics);
+            }
+        }
+    }
+
+    /// A memtable went into tables: the log before it can go, but for what slow followers may want.
+    pub fn flushed(&mut self, engine: &Engine, log: &Sender<LogJob>) {
+        let flushed = self.tree.flushed();
+        let crowded = engine.log().segments() > LOG_SEGMENTS_MAX;
+        let keep = if crowded { 0 } else { LOG_RETAIN_ENTRIES };
+        let index = flushed.index.saturating_sub(keep);
+        if index <= engine.log().base(self.shard).index {
+            return;
+        }
+        if let Some(term) = self.raft.term_at(index) {
+            let upto = LogId { term, index };
+            self.raft.compacted(upto);
+            let records = vec![Record::Release { shard: self.shard, upto }];
+            let _ = log.send(LogJob { records, done: None });
+        }
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, context: &mut Context<'_>) {
+        self.ticks += 1;
+        self.raft.tick();
+        self.expire(context);
+        let stale = |outgoing: &Outgoing| outgoing.heard + TRANSFER_TICKS < self.ticks;
+        let given_up: Vec<PeerId> =
+            self.outgoing.iter().filter(|(_, o)| stale(o)).map(|(&peer, _)| peer).collect();
+        for peer in given_up {
+            self.outgoing.remove(&peer);
+            self.raft.snapshot_sent(peer);
+        }
+    }
+
+    /// Answers what nobody will wait for any longer.
+    fn expire(&mut self, context: &mut Context<'_>) {
+        let (now, metrics) = (context.now, context.metrics);
+        for queue in [&mut self.writes, &mut self.reads] {
+            while let Some(pending) = queue.pop_front_if(|pending| pending.deadline <= now) {
+                context.answers.unavailable(pending, "no leader took it in time", metrics);
+            }
+        }
+        for proposal in &mut self.proposals {
+            for command in &mut proposal.commands {
+                let Some(pending) = command.take_if(|pending| pending.deadline <= now) else {
+                    continue;
+                };
+                context.answers.unknown(pending, "no quorum answered in time", metrics);
+            }
+        }
+        let late = self.forwarded.extract_if(|_, (_, pending)| pending.deadline <= now);
+        for (_, (_, pending)) in late {
+            context.answers.unknown(pending, "the leader did not answer in time", metrics);
+        }
+        for reads in self.rounds.values_mut().chain(self.waiting.iter_mut().map(|(_, r)| r)) {
+            for pending in reads.extract_if(.., |pending| pending.deadline <= now) {
+                context.answers.unavailable(pending, "no quorum answered in time", metrics);
+            }
+        }
+    }
+
+    // Effects.
+
+    /// Proposes or forwards what waits, and executes the core's effects.
+    pub fn step(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
+        self.watch_leader(context);
+        if self.raft.is_leader() {
+            self.propose(context);
+            self.begin_reads();
+        } else {
+            self.forward(context);
+        }
+        let reader = ShardLog { engine: context.engine, shard: self.shard };
+        let effects = self.raft.effects(&reader);
+        self.execute(effects, context);
+        self.apply(context)?;
+        self.answer_reads(context)?;
+        // Applying makes room in the core and may have freed the next proposal's turn.
+        if self.raft.is_leader() && !self.writes.is_empty() && self.may_propose() {
+            self.propose(context);
+            let reader = ShardLog { engine: context.engine, shard: self.shard };
+            let effects = self.raft.effects(&reader);
+            self.execute(effects, context);
+        }
+        self.continue_transfers(context)
+    }
+
+    fn watch_leader(&mut self, context: &mut Context<'_>) {
+        let leader = self.raft.leader();
+        if leader != self.leader_seen {
+            if let Some(leader) = leader {
+                info!(shard = self.shard, leader, term = self.raft.term(), "follows a leader");
+                context.metrics.leader_changes.inc();
+            }
+            self.leader_seen = leader;
+        }
+        if !self.raft.is_leader() && !self.proposals.is_empty() {
+            let commands = self.proposals.drain(..).flat_map(|proposal| proposal.commands);
+            for pending in commands.flatten() {
+                context.answers.unknown(pending, "this node stopped leading", context.metrics);
+            }
+        }
+        if !self.raft.is_leader() {
+            // Other nodes' requests go back to them: they find the leader themselves.
+            for queue in [&mut self.writes, &mut self.reads] {
+                queue.retain(|pending| match pending.asker {
+                    Asker::Peer(peer, shard, id) => {
+                        context.answers.ask_elsewhere(peer, shard, id);
+                        false
+                    }
+                    Asker::Client(..) => true,
+                });
+            }
+        }
+    }
+
+    fn may_propose(&self) -> bool {
+        self.proposals.len() < PROPOSALS_IN_FLIGHT && !self.tree.is_behind()
+    }
+
+    /// Puts the writes that wait into as few entries as they fit.
+    fn propose(&mut self, context: &mut Context<'_>) {
+        while !self.writes.is_empty() && self.may_propose() {
+            let (mut commands, mut bytes) = (Vec::new(), 0);
+            while let Some(pending) = self.writes.front() {
+                let size = pending.command.encoded_len();
+                if bytes > 0 && bytes + size > ENTRY_BYTES_TARGET {
+                    break;
+                }
+                bytes += size;
+                commands.extend(self.writes.pop_front());
+            }
+            self.ts = ts_of(crate::clock::unix_millis()).max(self.ts + 1);
+            let data = encode_batch(self.ts, commands.iter().map(|pending| &pending.command));
+            match self.raft.propose(data) {
+                Ok(at) => {
+                    context.metrics.entry_commands.observe(commands.len() as f64);
+                    let commands = commands.into_iter().map(Some).collect();
+                    self.proposals.push_back(Proposal { at, commands });
+                }
+                Err(_) => {
+                    commands.into_iter().rev().for_each(|pending| self.writes.push_front(pending));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One round for all the reads that wait.
+    fn begin_reads(&mut self) {
+        if self.reads.is_empty() {
+            return;
+        }
+        if let Ok(token) = self.raft.read() {
+            self.rounds.insert(token, self.reads.drain(..).collect());
+        }
+    }
+
+    /// Sends what waits to the leader.
+    fn forward(&mut self, context: &mut Context<'_>) {
+        let Some(leader) = self.raft.leader().filter(|leader| context.up.contains(leader)) else {
+            return;
+        };
+        if self.ticks < self.hold_until || self.queued() == 0 {
+            return;
+        }
+        let mut body = BytesMut::new();
+        let mut ids = Vec::new();
+        loop {
+            let next = self.writes.pop_front().or_else(|| self.reads.pop_front());
+            let full = body.len() >= FORWARD_BYTES || (next.is_none() && !body.is_empty());
+            if full {
+                let body = body.split().freeze();
+                let frame = Frame {
+                    lane: Lane::Append,
+                    kind: wire::kind::FORWARD,
+                    shard: self.shard,
+                    body,
+                };
+                if context.outbox.push(leader, frame).is_err() {
+                    // Nothing of it left: all of it waits for the next step.
+                    for id in ids.drain(..).rev() {
+                        if let Some((_, pending)) = self.forwarded.remove(&id) {
+                            self.requeue(pending);
+                        }
+                    }
+                    next.into_iter().for_each(|pending| self.requeue(pending));
+                    return;
+                }
+                ids.clear();
+            }
+            let Some(pending) = next else { return };
+            let left = pending.deadline.saturating_duration_since(context.now).as_millis() as u32;
+            self.next_id += 1;
+            let id = self.next_id;
+            let (resp3, command) = (pending.resp3, pending.command.clone());
+            Forwarded { id, left, resp3, command }.encode(&mut body);
+            ids.push(id);
+            self.forwarded.insert(id, (leader, pending));
+        }
+    }
+
+    fn execute(&mut self, effects: Effects, context: &mut Context<'_>) {
+        for message in effects.send {
+            let peer = message.peer;
+            if !context.up.contains(&peer) {
+                self.raft.unreachable(peer);
+                continue;
+            }
+            let lane = match message.body {
+                crate::raft::Body::Append { .. } => Lane::Append,
+                _ => Lane::Control,
+            };
+            let (kind, shard) = (wire::kind::RAFT, self.shard);
+            let frame = Frame { lane, kind, shard, body: message.encode() };
+            if context.outbox.push(peer, frame).is_err() {
+                self.raft.unreachable(peer);
+            }
+        }
+        if let Some(write) = effects.write {
+            let records = log_records(self.shard, write.entries, write.hard);
+            let done = Some((self.shard, write.seq));
+            let _ = context.log.send(LogJob { records, done });
+        }
+        self.commit = self.commit.max(effects.commit);
+        for (token, index) in effects.reads {
+            if let Some(reads) = self.rounds.remove(&token) {
+                self.waiting.push((index, reads));
+            }
+        }
+        for token in effects.failed_reads {
+            // This node stopped leading; a read is safe to ask again.
+            for pending in self.rounds.remove(&token).into_iter().flatten() {
+                self.requeue(pending);
+            }
+        }
+        for peer in effects.snapshots {
+            self.send_snapshot(peer, context);
+        }
+    }
+
+    /// Takes committed entries into the tree and answers who waits for them.
+    fn apply(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
+        while self.applied.index < self.commit && !self.tree.is_behind() {
+            let reader = ShardLog { engine: context.engine, shard: self.shard };
+            let entries = self.raft.entries(self.applied.index + 1, REPLAY_BYTES, &reader);
+            if entries.is_empty() {
+                let what = "a committed entry";
+                let expected = format!("entry {} of shard {}", self.applied.index + 1, self.shard);
+                return Err(Error::corrupt("log", 0, what, expected, "none"));
+            }
+            for entry in entries {
+                if entry.id.index > self.commit {
+                    break;
+                }
+                self.apply_entry(&entry, context)?;
+            }
+        }
+        self.raft.applied(self.applied.index);
+        if self.tree.job().is_some() {
+            let _ = context.background.try_send(());
+        }
+        Ok(())
+    }
+
+    fn apply_entry(
+        &mut self,
+        entry: &Entry,
+        context: &mut Context<'_>,
+    ) -> bedstone_engine::Result<()> {
+        let replies = if entry.kind == kind::NORMAL {
+            let Some((ts, commands)) = decode_batch(entry.data.clone()) else {
+                let (what, found) = ("a log entry", format!("{:?}", entry.id));
+                return Err(Error::corrupt("log", 0, what, "a batch of commands", found));
+            };
+            apply_entry(&self.tree, entry.id, ts, &commands)?
+        } else {
+            self.tree.apply(entry.id, self.tree.ts(), []);
+            Vec::new()
+        };
+        self.applied = entry.id;
+        while let Some(proposal) = self.proposals.pop_front_if(|p| p.at.index <= entry.id.index) {
+            if proposal.at != entry.id {
+                // Another leader's entry stands in its place.
+                for pending in proposal.commands.into_iter().flatten() {
+                    context.answers.unknown(pending, "another leader took over", context.metrics);
+                }
+                continue;
+            }
+            for (pending, reply) in proposal.commands.into_iter().zip(&replies) {
+                let Some(pending) = pending else { continue };
+                let age = age_seconds(pending.deadline, context.now);
+                context.metrics.write_seconds.observe(age);
+                context.answers.reply(pending.asker, pending.resp3, reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the reads whose index is applied.
+    fn answer_reads(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let clock = crate::clock::unix_millis();
+        let mut late = Vec::new();
+        let applied = self.applied.index;
+        for (_, reads) in self.waiting.extract_if(.., |(index, _)| *index <= applied) {
+            for pending in reads {
+                match read::answer(&self.tree, &pending.command, clock)? {
+                    Answer::Reply(reply) => {
+                        let age = age_seconds(pending.deadline, context.now);
+                        context.metrics.read_seconds.observe(age);
+                        context.answers.reply(pending.asker, pending.resp3, &reply);
+                    }
+                    Answer::Late => late.push(pending),
+                }
+            }
+        }
+        if late.is_empty() {
+            return Ok(());
+        }
+        // A key's time is over: say so in the log, then read again.
+        self.ts = ts_of(clock).max(self.ts + 1);
+        let data = encode_batch(self.ts, [&Command::new(Operation::Tick, [])]);
+        match self.raft.propose(data) {
+            Ok(at) => {
+                self.proposals.push_back(Proposal { at, commands: Vec::new() });
+                self.waiting.push((at.index, late));
+            }
+            Err(_) => late.into_iter().for_each(|pending| self.requeue(pending)),
+        }
+        Ok(())
+    }
+
+    // Snapshots.
+
+    fn send_snapshot(&mut self, peer: PeerId, context: &mut Context<'_>) {
+        self.next_id += 1;
+        let id = self.next_id;
+        let (outgoing, begin) = Outgoing::begin(&self.tree, id, self.raft.term(), self.ticks);
+        info!(shard = self.shard, peer, "sends a snapshot");
+        self.outgoing.insert(peer, outgoing);
+        self.push_transfer(peer, &begin, context);
+    }
+
+    fn push_transfer(&mut self, peer: PeerId, transfer: &Transfer, context: &mut Context<'_>) {
+        let (kind, body) = transfer.encode();
+        let lane = if kind == wire::kind::SNAPSHOT_ACK { Lane::Control } else { Lane::Bulk };
+        let frame = Frame { lane, kind, shard: self.shard, body };
+        if context.outbox.push(peer, frame).is_err() {
+            self.outgoing.remove(&peer);
+            self.raft.snapshot_sent(peer);
+        }
+    }
+
+    /// A message of a snapshot transfer.
+    fn transfer(&mut self, peer: PeerId, transfer: Transfer) {
+        match transfer {
+            Transfer::Ack { id, chunks, outcome } => {
+                let Some(outgoing) = self.outgoing.get_mut(&peer).filter(|o| o.id == id) else {
+                    return;
+                };
+                outgoing.acked(chunks, self.ticks);
+                if outcome != 0 {
+                    self.outgoing.remove(&peer);
+                    self.raft.snapshot_sent(peer);
+                }
+            }
+            Transfer::Begin { id, term, at, ts } => {
+                let of_leader = term == self.raft.term() && self.raft.leader() == Some(peer);
+                if of_leader && at.index > self.applied.index {
+                    info!(shard = self.shard, peer, index = at.index, "receives a snapshot");
+                    self.incoming = Some((peer, Incoming::begin(&self.tree, id, term, at, ts)));
+                } else {
+                    self.acks.push((peer, Transfer::Ack { id, chunks: 0, outcome: 2 }));
+                }
+            }
+            Transfer::Chunk { id, number, pairs } => {
+                let Some((_, incoming)) =
+                    self.incoming.as_mut().filter(|(from, i)| *from == peer && i.id == id)
+                else {
+                    return;
+                };
+                let (chunks, outcome) = match incoming.chunk(number, pairs) {
+                    Ok(Some(chunks)) => (chunks, 0),
+                    Ok(None) => (0, 2),
+                    Err(error) => {
+                        warn!(%error, "a snapshot cannot be taken in");
+                        (0, 2)
+                    }
+                };
+                if outcome != 0 {
+                    self.incoming = None;
+                }
+                self.acks.push((peer, Transfer::Ack { id, chunks, outcome }));
+            }
+            Transfer::End { id, chunks } => self.install(peer, id, chunks),
+        }
+    }
+
+    fn install(&mut self, peer: PeerId, id: u64, chunks: u64) {
+        let Some((_, incoming)) =
+            self.incoming.take_if(|(from, incoming)| *from == peer && incoming.id == id)
+        else {
+            return;
+        };
+        let (term, at) = (incoming.term, incoming.at);
+        // Entries may have come while it was on its way: then it is of no use any more.
+        let installed = match at.index > self.applied.index {
+            true => incoming.finish(chunks),
+            false => Ok(false),
+        };
+        let outcome = match installed {
+            Ok(true) => {
+                info!(shard = self.shard, index = at.index, "installed a snapshot");
+                self.applied = at;
+                self.commit = self.commit.max(at.index);
+                self.installed = Some(match self.raft.snapshot_installed(peer, term, at) {
+                    true => Record::Reset { shard: self.shard, at },
+                    false => Record::Release { shard: self.shard, upto: at },
+                });
+                1
+            }
+            Ok(false) => 2,
+            Err(error) => {
+                warn!(%error, "a snapshot cannot be installed");
+                2
+            }
+        };
+        self.acks.push((peer, Transfer::Ack { id, chunks, outcome }));
+    }
+
+    fn continue_transfers(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
+        if let Some(record) = self.installed.take() {
+            let _ = context.log.send(LogJob { records: vec![record], done: None });
+        }
+        for (peer, ack) in std::mem::take(&mut self.acks) {
+            self.push_transfer(peer, &ack, context);
+        }
+        let peers: Vec<PeerId> = self.outgoing.keys().copied().collect();
+        for peer in peers {
+            while let Some(outgoing) = self.outgoing.get_mut(&peer) {
+                let Some(transfer) = outgoing.next_message()? else { break };
+                self.push_transfer(peer, &transfer, context);
+            }
+        }
+        Ok(())
+    }
+
+    /// What status shows.
+    pub fn status(&self) -> ShardStatus {
+        let raft = self.raft.status();
+        let stats = self.tree.stats();
+        let role = match raft.role {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate | Role::PreCandidate => "candidate",
+        };
+        let lag = raft.matched.iter().map(|&(peer, m)| (peer, raft.last.index.saturating_sub(m)));
+        ShardStatus {
+            id: self.shard,
+            leader: raft.leader.unwrap_or(0),
+            role: role.to_owned(),
+            term: raft.term,
+            commit: raft.commit.max(self.applied.index),
+            applied: self.applied.index,
+            last: raft.last.index,
+            persisted: raft.persisted,
+            lag: lag.collect(),
+            memtable_bytes: stats.memtable_bytes,
+            table_bytes: stats.table_bytes,
+            tables: stats.tables,
+        }
+    }
+
+    /// This node.
+    pub fn node(&self) -> PeerId {
+        self.node
+    }
+}
+
+/// A write as log records: one for each run of entries of one term, and the hard state with them,
+/// so that a commit index is never durable without the entries it speaks of.
+fn log_records(
+    shard: ShardId,
+    entries: Vec<Entry>,
+    state: bedstone_engine::wal::HardState,
+) -> Vec<Record> {
+    let mut records = Vec::with_capacity(2);
+    let mut rest = &entries[..];
+    while let Some(first) = rest.first() {
+        let mut bytes = 0;
+        let run = rest
+            .iter()
+            .take_while(|entry| {
+                bytes += entry.data.len();
+                entry.id.term == first.id.term
+                    && (bytes <= REPLAY_BYTES / 2 || entry.id == first.id)
+            })
+            .count();
+        let (run, later) = rest.split_at(run);
+        let datas = run.iter().map(|entry| (entry.kind, &entry.data[..]));
+        let record = Record::entries(shard, first.id, datas);
+        records.push(record.expect("entries are within the limits that const assertions relate"));
+        rest = later;
+    }
+    records.push(Record::HardState { shard, state });
+    records
+}
+
+/// Sends replies to the nodes that asked.
+pub fn send_replies(replies: &mut BTreeMap<(PeerId, ShardId), Vec<Replied>>, outbox: &mut Outbox) {
+    for ((peer, shard), replies) in std::mem::take(replies) {
+        let mut body = BytesMut::new();
+        let mut rest = replies.into_iter().peekable();
+        while let Some(replied) = rest.next() {
+            replied.encode(&mut body);
+            let room = |next: &Replied| body.len() + next.encoded_len() <= FORWARD_BYTES;
+            if rest.peek().is_none_or(|next| !room(next)) {
+                let body: Bytes = body.split().freeze();
+                let (lane, kind) = (Lane::Append, wire::kind::REPLY);
+                // A reply that cannot leave runs into its deadline at the node that asked.
+                let _ = outbox.push(peer, Frame { lane, kind, shard, body });
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The loop: inputs in, effects executed in the one legal order.
+//!
+//! One thread owns the shards' replicas. Each step takes what has come (client requests, frames,
+//! writes that became durable, ticks), lets the cores work, then executes their effects: frames and
+//! replies leave with one wake-up each, writes go to the [`logger`], committed entries into the
+//! tree. Nothing here waits for a disk or a peer, except that a table block which is not cached is
+//! read where a read needs it.
+
+pub mod background;
+pub mod group;
+pub mod logger;
+pub mod pending;
+pub mod transfer;
+
+use crate::api::port::{Batch, Replies};
+use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK};
+use crate::metrics::{Metrics, raise};
+use crate::raft::PeerId;
+use crate::status::{DiskStatus, NodeStatus, Status, StatusCell};
+use bedstone_engine::{Engine, ShardId};
+use bedstone_net::{Event, Frame, Inbox, Outbox};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use group::{Context, Group};
+use logger::LogJob;
+use pending::Answers;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use tracing::{error, warn};
+
+/// Ticks between publications of the status.
+const STATUS_TICKS: u64 = 2;
+
+/// What the loop takes in.
+pub enum Input {
+    /// From the net.
+    Net(Event),
+    /// From a client connection of this node.
+    Client(Batch),
+    /// Writes that are durable, by shard.
+    Persisted(Vec<(ShardId, u64)>),
+    /// A shard's memtable went into tables.
+    Flushed(ShardId),
+    /// The log failed: this node cannot promise anything any more.
+    Failed(String),
+    /// Stop.
+    Stop,
+}
+
+/// The net's way in. Counts frames so that the net can wait when the driver is behind.
+pub struct DriverInbox {
+    inputs: Sender<Input>,
+    frames: Arc<AtomicUsize>,
+}
+
+impl DriverInbox {
+    /// An inbox in front of the driver's channel.
+    pub fn new(inputs: Sender<Input>) -> Self {
+        Self { inputs, frames: Arc::default() }
+    }
+
+    /// The count that the driver lowers.
+    pub fn counter(&self) -> Arc<AtomicUsize> {
+        self.frames.clone()
+    }
+}
+
+impl Inbox for DriverInbox {
+    fn deliver(&self, event: Event) {
+        if let Event::Frames(_, frames) = &event {
+            self.frames.fetch_add(frames.len(), Ordering::Relaxed);
+        }
+        let _ = self.inputs.send(Input::Net(event));
+    }
+
+    fn has_room(&self) -> bool {
+        self.frames.load(Ordering::Relaxed) < INBOX_FRAMES_MAX
+    }
+}
+
+/// What the loop is made of.
+pub struct Driver {
+    /// This node.
+    pub node: PeerId,
+    /// The disk.
+    pub engine: Arc<Engine>,
+    /// The shards here.
+    pub groups: BTreeMap<ShardId, Group>,
+    /// What comes in.
+    pub inputs: Receiver<Input>,
+    /// Frames delivered and not taken yet.
+    pub frames: Arc<AtomicUsize>,
+    /// The way to the net.
+    pub outbox: Outbox,
+    /// The way to the log.
+    pub log: Sender<LogJob>,
+    /// Calls the background thread.
+    pub background: Sender<()>,
+    /// The way to the clients.
+    pub replies: Arc<Replies>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Where the status is left.
+    pub status: Arc<StatusCell>,
+    /// The cluster, for the status.
+    pub cluster: String,
+    /// Every node, for the status.
+    pub nodes: Vec<NodeStatus>,
+    /// Where the data is, for the status.
+    pub path: String,
+}
+
+impl Driver {
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// Why this node cannot go on.
+    pub fn run(mut self) -> Result<(), String> {
+        let started = crate::clock::now();
+        let mut next_tick = started + TICK;
+        let mut ticks = 0;
+        let mut up = BTreeSet::new();
+        let mut answers = Answers::default();
+        loop {
+            let mut now = crate::clock::now();
+            let first = match self.inputs.recv_timeout(next_tick.saturating_duration_since(now)) {
+                Ok(input) => Some(input),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            now = crate::clock::now();
+            let more = self.inputs.clone();
+            for input in first.into_iter().chain(more.try_iter().take(INPUTS_PER_STEP)) {
+                match input {
+                    Input::Stop => return Ok(()),
+                    Input::Failed(why) => return Err(why),
+                    other => self.take(other, now, &mut up, &mut answers),
+                }
+            }
+            let ticked = now >= next_tick;
+            if ticked {
+                ticks += 1;
+                // After a pause of the process, time goes on from here: one tick, not a burst.
+                next_tick = (next_tick + TICK).max(now);
+            }
+            self.step(ticked, now, &up, &mut answers)?;
+            if ticked && ticks % STATUS_TICKS == 1 {
+                self.publish(started, now, &up);
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        input: Input,
+        now: Instant,
+        up: &mut BTreeSet<PeerId>,
+        answers: &mut Answers,
+    ) {
+        match input {
+            Input::Net(Event::Up(peer)) => {
+                up.insert(peer);
+                self.groups.values_mut().for_each(|group| group.peer_up(peer));
+            }
+            Input::Net(Event::Down(peer)) => {
+                up.remove(&peer);
+                for group in self.groups.values_mut() {
+                    group.peer_down(peer, answers, &self.metrics);
+                }
+            }
+            Input::Net(Event::Frames(peer, frames)) => {
+                self.frames.fetch_sub(frames.len(), Ordering::Relaxed);
+                frames.into_iter().for_each(|frame| self.frame(peer, frame, now, answers));
+            }
+            Input::Client(batch) => {
+                // One shard so far; a router by key comes between when there are more.
+                if let Some(group) = self.groups.values_mut().next() {
+                    group.client(batch, answers, &self.metrics);
+                }
+            }
+            Input::Persisted(writes) => {
+                for (shard, seq) in writes {
+                    if let Some(group) = self.groups.get_mut(&shard) {
+                        group.persisted(seq);
+                    }
+                }
+            }
+            Input::Flushed(shard) => {
+                if let Some(group) = self.groups.get_mut(&shard) {
+                    group.flushed(&self.engine, &self.log);
+                }
+            }
+            Input::Failed(_) | Input::Stop => {}
+        }
+    }
+
+    fn frame(&mut self, peer: PeerId, frame: Frame, now: Instant, answers: &mut Answers) {
+        let kind = frame.kind;
+        let Some(group) = self.groups.get_mut(&frame.shard) else {
+            return warn!(peer, shard = frame.shard, "a frame for a shard that is not here");
+        };
+        if group.frame(peer, frame, now, answers, &self.metrics).is_none() {
+            warn!(peer, kind, "a malformed frame is dropped");
+        }
+    }
+
+    /// Lets the shards work and executes what they ask for.
+    fn step(
+        &mut self,
+        ticked: bool,
+        now: Instant,
+        up: &BTreeSet<PeerId>,
+        answers: &mut Answers,
+    ) -> Result<(), String> {
+        for group in self.groups.values_mut() {
+            let mut context = Context {
+                now,
+                up,
+                engine: &self.engine,
+                outbox: &mut self.outbox,
+                log: &self.log,
+                background: &self.background,
+                metrics: &self.metrics,
+                answers,
+            };
+            if ticked {
+                group.tick(&mut context);
+            }
+            group.step(&mut context).map_err(|error| {
+                error!(%error, "a shard cannot go on");
+                error.to_string()
+            })?;
+        }
+        group::send_replies(&mut answers.peers, &mut self.outbox);
+        self.outbox.flush();
+        self.replies.flush(&mut answers.clients);
+        Ok(())
+    }
+
+    fn publish(&self, started: Instant, now: Instant, up: &BTreeSet<PeerId>) {
+        let mut status = Status {
+            cluster: self.cluster.clone(),
+            node: self.node,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: now.duration_since(started).as_secs(),
+            nodes: self.nodes.clone(),
+            ready: true,
+            ..Status::default()
+        };
+        for node in &mut status.nodes {
+            node.alive = node.id == self.node || up.contains(&node.id);
+        }
+        let (mut pending, mut lag) = (0, 0);
+        for group in self.groups.values() {
+            let shard = group.status();
+            if shard.leader == 0 {
+                status.ready = false;
+                status.reason = format!("shard {} has no leader", shard.id);
+            } else if !group.caught_up() {
+                status.ready = false;
+                status.reason = format!(
+                    "shard {} applies entry {} of {}",
+                    shard.id, shard.applied, shard.commit
+                );
+            }
+            pending += group.queued();
+            lag += shard.commit - shard.applied;
+            self.metrics.has_leader.set(i64::from(shard.leader != 0));
+            self.metrics.table_bytes.set(shard.table_bytes as i64);
+            self.metrics.memtable_bytes.set(shard.memtable_bytes as i64);
+            status.shards.push(shard);
+        }
+        self.metrics.pending.set(pending as i64);
+        self.metrics.commit_lag.set(lag as i64);
+        let segments = self.engine.log().segments();
+        self.metrics.log_segments.set(segments as i64);
+        let (hits, misses) = self.engine.cache().hits_and_misses();
+        raise(&self.metrics.cache_hits, hits);
+        raise(&self.metrics.cache_misses, misses);
+        status.disks.push(DiskStatus {
+            path: self.path.clone(),
+            free_bytes: self.engine.free_bytes().unwrap_or(0),
+            log_segments: segments,
+            door: format!("{:?}", self.engine.door()).to_lowercase(),
+            health: self.engine.log().check().map_or_else(|e| e.to_string(), |()| "ok".to_owned()),
+        });
+        self.status.set(status);
+    }
+}

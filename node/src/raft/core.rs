@@ -1,0 +1,406 @@
+//! The replica itself: its state, the inputs, and how effects are gathered.
+
+use super::log::{LogReader, RaftLog};
+use super::message::{Body, Message};
+use super::progress::Progress;
+use super::{Index, PeerId, Seq, Term, Tick, kind};
+use bedstone_engine::LogId;
+use bedstone_engine::wal::{Entry, HardState};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+/// How a replica behaves. Times are in ticks.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A follower that hears no leader for a time drawn from this range campaigns.
+    pub election: Range<Tick>,
+    /// A leader's pause between heartbeats.
+    pub heartbeat: Tick,
+    /// Bytes of entries in one append.
+    pub append_bytes_max: usize,
+    /// Bytes of entries under way to one follower.
+    pub inflight_bytes_max: usize,
+    /// Bytes of entries that are not committed yet; beyond, proposals are refused.
+    pub uncommitted_bytes_max: usize,
+    /// Bytes of entries kept in memory for slow followers.
+    pub recent_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            election: 10..20,
+            heartbeat: 2,
+            append_bytes_max: 512 << 10,
+            inflight_bytes_max: 4 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            recent_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// What a replica starts from.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Its own id.
+    pub id: PeerId,
+    /// Every voter, itself included.
+    pub voters: Vec<PeerId>,
+    /// The durable hard state.
+    pub hard: HardState,
+    /// What the tree holds.
+    pub applied: LogId,
+    /// Where the log begins.
+    pub base: LogId,
+    /// First entry of each run of one term in the log.
+    pub runs: Vec<LogId>,
+    /// The log's last index.
+    pub last: Index,
+    /// Draws the election timeouts.
+    pub seed: u64,
+}
+
+/// What a replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// A write that must become durable; [`Raft::persisted`] reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Its number; writes complete in this order.
+    pub seq: Seq,
+    /// The new hard state.
+    pub hard: HardState,
+    /// Entries to append; they replace what the log has from the first of them on.
+    pub entries: Vec<Entry>,
+}
+
+/// What is to be done. See the module for the order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Messages that may leave now.
+    pub send: Vec<Message>,
+    /// The next write.
+    pub write: Option<Write>,
+    /// Entries up to here may be applied.
+    pub commit: Index,
+    /// Reads that may be served once the index is applied.
+    pub reads: Vec<(u64, Index)>,
+    /// Reads that can no longer be served here.
+    pub failed_reads: Vec<u64>,
+    /// Followers that need a snapshot.
+    pub snapshots: Vec<PeerId>,
+}
+
+/// Why an input was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Another node leads, if it is known which.
+    NotLeader(Option<PeerId>),
+    /// Too much waits to be committed.
+    Full,
+}
+
+/// What status shows.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Its role.
+    pub role: Role,
+    /// Who leads, if known.
+    pub leader: Option<PeerId>,
+    /// The term.
+    pub term: Term,
+    /// The commit index.
+    pub commit: Index,
+    /// The last entry.
+    pub last: LogId,
+    /// The last durable index.
+    pub persisted: Index,
+    /// Of a leader: the last index known to be durable at each follower.
+    pub matched: Vec<(PeerId, Index)>,
+}
+
+/// One replica of one group.
+#[derive(Debug)]
+pub struct Raft {
+    pub(super) config: Config,
+    pub(super) id: PeerId,
+    pub(super) voters: Vec<PeerId>,
+    pub(super) hard: HardState,
+    pub(super) log: RaftLog,
+    pub(super) role: Role,
+    pub(super) leader: Option<PeerId>,
+    pub(super) now: Tick,
+    /// When the role times out: a follower campaigns, a leader counts whom it heard.
+    pub(super) deadline: Tick,
+    /// When the leader was last heard.
+    pub(super) heard_leader: Tick,
+    pub(super) next_heartbeat: Tick,
+    pub(super) votes: BTreeMap<PeerId, bool>,
+    pub(super) progress: BTreeMap<PeerId, Progress>,
+    pub(super) uncommitted_bytes: usize,
+    pub(super) reads: super::read::Reads,
+    pub(super) snapshots: BTreeSet<PeerId>,
+    applied: Index,
+    hard_written: HardState,
+    seq: Seq,
+    seq_durable: Seq,
+    /// The last write that changed the term or the vote.
+    hard_seq: Seq,
+    send: Vec<Message>,
+    /// Messages that wait for a write.
+    held: VecDeque<(Seq, Message)>,
+    draw: u64,
+}
+
+impl Raft {
+    /// Starts a replica as a follower.
+    pub fn new(config: Config, boot: Boot) -> Raft {
+        let log = RaftLog::new(boot.base, boot.runs, boot.last);
+        let mut hard = boot.hard;
+        hard.commit = hard.commit.max(boot.applied.index).min(log.last().index);
+        hard.term = hard.term.max(log.last().term);
+        let mut raft = Raft {
+            config,
+            id: boot.id,
+            voters: boot.voters,
+            hard,
+            log,
+            role: Role::Follower,
+            leader: None,
+            now: 0,
+            deadline: 0,
+            heard_leader: 0,
+            next_heartbeat: 0,
+            votes: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            uncommitted_bytes: 0,
+            reads: Default::default(),
+            snapshots: BTreeSet::new(),
+            applied: boot.applied.index,
+            hard_written: boot.hard,
+            seq: 0,
+            seq_durable: 0,
+            hard_seq: 0,
+            send: Vec::new(),
+            held: VecDeque::new(),
+            draw: boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+        };
+        raft.wait_for_leader();
+        raft
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self) {
+        self.now += 1;
+        match self.role {
+            Role::Leader => self.tick_leader(),
+            _ if self.now >= self.deadline => self.campaign(),
+            _ => {}
+        }
+    }
+
+    /// A message came. Never panics on any message that decodes.
+    pub fn step(&mut self, message: Message) {
+        let Message { peer, term, body } = message;
+        if !self.voters.contains(&peer) || peer == self.id {
+            return;
+        }
+        if term > self.hard.term && self.follows_higher_term(&body) {
+            // A message from a later term ends this replica's part in its own (§5.1).
+            self.become_follower(term, None);
+        }
+        let answerable = term <= self.hard.term;
+        match body {
+            Body::PreVote { last } => self.on_pre_vote(peer, term, last),
+            Body::PreVoteReply { granted } => self.on_pre_vote_reply(peer, term, granted),
+            _ if !answerable => {}
+            Body::Vote { .. } | Body::Append { .. } | Body::Heartbeat { .. }
+                if term < self.hard.term =>
+            {
+                self.on_stale(peer);
+            }
+            _ if term < self.hard.term => {}
+            Body::Vote { last } => self.on_vote(peer, last),
+            Body::VoteReply { granted } => self.on_vote_reply(peer, granted),
+            Body::Append { previous, entries, commit } => {
+                self.on_append(peer, previous, entries, commit);
+            }
+            Body::AppendReply { matched } => self.on_append_reply(peer, matched),
+            Body::AppendRefused { hint, refused } => self.on_append_refused(peer, hint, refused),
+            Body::Heartbeat { commit, round } => self.on_heartbeat(peer, commit, round),
+            Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
+        }
+    }
+
+    /// A write is durable.
+    pub fn persisted(&mut self, seq: Seq) {
+        assert!(seq > self.seq_durable && seq <= self.seq, "writes complete once, in order");
+        self.seq_durable = seq;
+        self.log.wrote(seq);
+        while self.held.front().is_some_and(|(after, _)| *after <= seq) {
+            self.send.extend(self.held.pop_front().map(|(_, message)| message));
+        }
+        match self.role {
+            Role::Leader => self.advance_commit(),
+            Role::Candidate => self.count_votes(),
+            _ => {}
+        }
+    }
+
+    /// Proposes a command. Returns where it will stand in the log, if this replica still leads
+    /// when it commits.
+    pub fn propose(&mut self, data: Bytes) -> Result<LogId, Refused> {
+        if self.role != Role::Leader {
+            return Err(Refused::NotLeader(self.leader));
+        }
+        if self.uncommitted_bytes + data.len() > self.config.uncommitted_bytes_max {
+            return Err(Refused::Full);
+        }
+        Ok(self.append(kind::NORMAL, data))
+    }
+
+    /// Entries up to here are in the tree.
+    pub fn applied(&mut self, index: Index) {
+        assert!(
+            index >= self.applied && index <= self.hard.commit,
+            "applied entries are committed"
+        );
+        self.applied = index;
+        if self.log.recent_bytes() > self.config.recent_bytes_max {
+            self.log.forget(index);
+        }
+    }
+
+    /// Entries up to here were released from the log; a snapshot covers them.
+    pub fn compacted(&mut self, upto: LogId) {
+        self.log.compact(upto);
+    }
+
+    /// Gathers what is to be done after some inputs. Cheap when there is nothing.
+    pub fn effects(&mut self, reader: &dyn LogReader) -> Effects {
+        self.send_appends(reader);
+        self.start_read_round();
+        let mut effects = Effects { send: std::mem::take(&mut self.send), ..Effects::default() };
+        if self.log.has_unwritten() || self.hard_needs_write() {
+            self.seq += 1;
+            let entries = self.log.write(self.seq);
+            if self.hard_needs_write() {
+                self.hard_seq = self.seq;
+            }
+            effects.write = Some(Write { seq: self.seq, hard: self.hard, entries });
+            self.hard_written = self.hard;
+        }
+        effects.commit = self.hard.commit.min(self.log.persisted());
+        self.reads.settle(&mut effects);
+        effects.snapshots = std::mem::take(&mut self.snapshots).into_iter().collect();
+        effects
+    }
+
+    /// Entries from `first` on, to be applied: at least one, then until `max_bytes`.
+    pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Vec<Entry> {
+        self.log.entries(first, max_bytes, reader)
+    }
+
+    /// The term of an entry of the log, or of its base.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.log.term(index)
+    }
+
+    /// What the replica is now.
+    pub fn status(&self) -> Status {
+        let matched = self.progress.iter().map(|(&peer, progress)| (peer, progress.matched));
+        Status {
+            role: self.role,
+            leader: self.leader,
+            term: self.hard.term,
+            commit: self.hard.commit,
+            last: self.log.last(),
+            persisted: self.log.persisted(),
+            matched: matched.collect(),
+        }
+    }
+
+    /// Whether this replica leads.
+    pub fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
+    /// Who leads, if known.
+    pub fn leader(&self) -> Option<PeerId> {
+        self.leader
+    }
+
+    /// The term.
+    pub fn term(&self) -> Term {
+        self.hard.term
+    }
+
+    /// The other voters.
+    pub(super) fn others(&self) -> Vec<PeerId> {
+        self.voters.iter().copied().filter(|&peer| peer != self.id).collect()
+    }
+
+    /// Sends a message that speaks for nothing that is not durable.
+    pub(super) fn send_now(&mut self, peer: PeerId, body: Body) {
+        self.send.push(Message { peer, term: self.hard.term, body });
+    }
+
+    /// Sends a message of another term than the own: what a pre-vote speaks of is yet to come.
+    pub(super) fn send_of_term(&mut self, peer: PeerId, term: Term, body: Body) {
+        self.send.push(Message { peer, term, body });
+    }
+
+    /// Sends a message once everything that this replica has decided so far is durable.
+    pub(super) fn send_durable(&mut self, peer: PeerId, body: Body) {
+        let message = Message { peer, term: self.hard.term, body };
+        match self.durable_after() {
+            Some(seq) => self.held.push_back((seq, message)),
+            None => self.send.push(message),
+        }
+    }
+
+    /// Sends a message that speaks for the term, but not for entries: it waits for the term alone.
+    pub(super) fn send_in_term(&mut self, peer: PeerId, body: Body) {
+        let after = if self.hard_needs_write() { self.seq + 1 } else { self.hard_seq };
+        let message = Message { peer, term: self.hard.term, body };
+        if after > self.seq_durable {
+            self.held.push_back((after, message));
+        } else {
+            self.send.push(message);
+        }
+    }
+
+    /// The write after which the present state is durable; `None` when it is already.
+    pub(super) fn durable_after(&self) -> Option<Seq> {
+        if self.log.has_unwritten() || self.hard_needs_write() {
+            Some(self.seq + 1)
+        } else {
+            (self.seq > self.seq_durable).then_some(self.seq)
+        }
+    }
+
+    /// The term and the vote must be durable; the commit index goes along with the next write.
+    fn hard_needs_write(&self) -> bool {
+        (self.hard.term, self.hard.vote) != (self.hard_written.term, self.hard_written.vote)
+    }
+
+    /// A number for the next election timeout (xorshift64).
+    pub(super) fn draw_timeout(&mut self) -> Tick {
+        self.draw ^= self.draw << 13;
+        self.draw ^= self.draw >> 7;
+        self.draw ^= self.draw << 17;
+        let Range { start, end } = self.config.election;
+        start + self.draw % (end - start)
+    }
+}

@@ -1,0 +1,177 @@
+//! Elections (§5.2, §5.4.1), with a pre-vote (thesis §9.6) and with leaders that step down when
+//! they do not hear a majority (thesis §6.2).
+
+use super::core::{Raft, Role};
+use super::message::Body;
+use super::progress::Progress;
+use super::quorum::is_majority;
+use super::{PeerId, Term, kind};
+use bedstone_engine::LogId;
+use bytes::Bytes;
+
+impl Raft {
+    /// A message from a later term makes its receiver follow, except a pre-vote, which changes
+    /// nothing, a granted pre-vote, which speaks of a term to come, and a vote request while this
+    /// replica hears its leader: a member that the others do not miss must not disturb them.
+    pub(super) fn follows_higher_term(&self, body: &Body) -> bool {
+        match body {
+            Body::PreVote { .. } | Body::PreVoteReply { granted: true } => false,
+            Body::Vote { .. } => !self.hears_leader(),
+            _ => true,
+        }
+    }
+
+    /// Whether a leader was heard within the shortest election timeout.
+    fn hears_leader(&self) -> bool {
+        match self.role {
+            Role::Leader => true,
+            Role::Follower => {
+                self.leader.is_some() && self.now < self.heard_leader + self.config.election.start
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn become_follower(&mut self, term: Term, leader: Option<PeerId>) {
+        if term > self.hard.term {
+            self.hard.term = term;
+            self.hard.vote = None;
+        }
+        self.role = Role::Follower;
+        self.leader = leader;
+        self.progress.clear();
+        self.votes.clear();
+        self.snapshots.clear();
+        self.uncommitted_bytes = 0;
+        self.reads.fail_all();
+        self.wait_for_leader();
+    }
+
+    /// Begins a new election timeout.
+    pub(super) fn wait_for_leader(&mut self) {
+        self.deadline = self.now + self.draw_timeout();
+    }
+
+    /// No leader was heard: ask first whether an election would be won.
+    pub(super) fn campaign(&mut self) {
+        self.role = Role::PreCandidate;
+        self.leader = None;
+        self.reads.fail_all();
+        self.votes.clear();
+        self.votes.insert(self.id, true);
+        self.wait_for_leader();
+        if is_majority(1, self.voters.len()) {
+            return self.ask_for_votes();
+        }
+        let (term, last) = (self.hard.term + 1, self.log.last());
+        for peer in self.others() {
+            self.send_of_term(peer, term, Body::PreVote { last });
+        }
+    }
+
+    fn ask_for_votes(&mut self) {
+        self.role = Role::Candidate;
+        self.hard.term += 1;
+        self.hard.vote = Some(self.id);
+        self.votes.clear();
+        self.wait_for_leader();
+        let last = self.log.last();
+        for peer in self.others() {
+            // The own vote is durable before anyone is asked for another.
+            self.send_durable(peer, Body::Vote { last });
+        }
+    }
+
+    /// Counts the own vote once it is durable, and those that came.
+    pub(super) fn count_votes(&mut self) {
+        if self.durable_after().is_none() {
+            self.votes.insert(self.id, true);
+        }
+        let granted = self.votes.values().filter(|&&granted| granted).count();
+        if is_majority(granted, self.voters.len()) {
+            self.lead();
+        } else if is_majority(self.votes.len() - granted, self.voters.len()) {
+            self.become_follower(self.hard.term, None);
+        }
+    }
+
+    fn lead(&mut self) {
+        self.role = Role::Leader;
+        self.leader = Some(self.id);
+        let next = self.log.last().index + 1;
+        let progress = |peer| (peer, Progress::new(next, self.now));
+        self.progress = self.others().into_iter().map(progress).collect();
+        self.deadline = self.now + self.config.election.start;
+        self.next_heartbeat = self.now + self.config.heartbeat;
+        self.uncommitted_bytes = 0;
+        self.reads.begin_term();
+        // Entries of earlier terms commit with the first of this one (§5.4.2).
+        self.append(kind::NOOP, Bytes::new());
+    }
+
+    pub(super) fn tick_leader(&mut self) {
+        if self.now >= self.deadline {
+            // A leader that does not hear a majority may have been replaced: it stops, so that its
+            // clients learn it and its reads end.
+            let since = self.now.saturating_sub(self.config.election.start);
+            let heard = self.progress.values().filter(|p| p.heard > since).count();
+            if !is_majority(heard + 1, self.voters.len()) {
+                return self.become_follower(self.hard.term, None);
+            }
+            self.deadline = self.now + self.config.election.start;
+        }
+        if self.now >= self.next_heartbeat {
+            self.next_heartbeat = self.now + self.config.heartbeat;
+            self.retry_stalled();
+            self.broadcast_heartbeat();
+        }
+    }
+
+    fn is_up_to_date(&self, last: LogId) -> bool {
+        let own = self.log.last();
+        (last.term, last.index) >= (own.term, own.index)
+    }
+
+    pub(super) fn on_pre_vote(&mut self, peer: PeerId, term: Term, last: LogId) {
+        let granted = term > self.hard.term && self.is_up_to_date(last) && !self.hears_leader();
+        let answer_term = if granted { term } else { self.hard.term };
+        self.send_of_term(peer, answer_term, Body::PreVoteReply { granted });
+    }
+
+    pub(super) fn on_pre_vote_reply(&mut self, peer: PeerId, term: Term, granted: bool) {
+        let awaited = if granted { self.hard.term + 1 } else { self.hard.term };
+        if self.role != Role::PreCandidate || term != awaited {
+            return;
+        }
+        self.votes.insert(peer, granted);
+        let yes = self.votes.values().filter(|&&granted| granted).count();
+        if is_majority(yes, self.voters.len()) {
+            self.ask_for_votes();
+        } else if is_majority(self.votes.len() - yes, self.voters.len()) {
+            self.become_follower(self.hard.term, None);
+        }
+    }
+
+    pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId) {
+        let free = self.hard.vote.is_none_or(|vote| vote == peer);
+        let granted =
+            free && self.role == Role::Follower && self.is_up_to_date(last) && !self.hears_leader();
+        if granted {
+            self.hard.vote = Some(peer);
+            self.wait_for_leader();
+        }
+        self.send_durable(peer, Body::VoteReply { granted });
+    }
+
+    pub(super) fn on_vote_reply(&mut self, peer: PeerId, granted: bool) {
+        if self.role == Role::Candidate {
+            self.votes.insert(peer, granted);
+            self.count_votes();
+        }
+    }
+
+    /// A message of an earlier term: its sender should learn of this one.
+    pub(super) fn on_stale(&mut self, peer: PeerId) {
+        self.send_durable(peer, Body::VoteReply { granted: false });
+    }
+}

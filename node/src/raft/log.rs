@@ -1,0 +1,215 @@
+//! The core's picture of its log: the terms of all entries, the newest entries themselves, and how
+//! much of it is durable. Older entries are read from the engine when a follower needs them.
+
+use super::{Index, Seq, Term};
+use bedstone_engine::LogId;
+use bedstone_engine::wal::Entry;
+use std::collections::VecDeque;
+
+/// Reads durable entries that are no longer in memory.
+pub trait LogReader {
+    /// Entries from `first` on, below `end`: at least one, then until `max_bytes`. Empty when they
+    /// are gone.
+    fn entries(&self, first: Index, end: Index, max_bytes: usize) -> Vec<Entry>;
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct RaftLog {
+    /// Everything up to here is in a snapshot; entries begin after it.
+    base: LogId,
+    /// First entry of each run of one term, ascending.
+    runs: VecDeque<LogId>,
+    last: Index,
+    /// The newest entries, without a gap up to `last`.
+    recent: VecDeque<Entry>,
+    recent_bytes: usize,
+    /// Entries up to here are durable here.
+    persisted: Index,
+    /// Writes under way: when one is durable, so is the log up to its index.
+    writing: VecDeque<(Seq, Index)>,
+    /// Entries from here on are in no write yet.
+    unwritten: Index,
+}
+
+impl RaftLog {
+    /// The log as it was found: its base, the runs of terms, the last index.
+    pub fn new(base: LogId, runs: Vec<LogId>, last: Index) -> Self {
+        Self {
+            base,
+            runs: runs.into(),
+            last,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            persisted: last,
+            writing: VecDeque::new(),
+            unwritten: last + 1,
+        }
+    }
+
+    /// What the snapshot below the first entry covers.
+    pub fn base(&self) -> LogId {
+        self.base
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> LogId {
+        let term = self.runs.back().map_or(self.base.term, |run| run.term);
+        LogId { term, index: self.last }
+    }
+
+    /// The last durable index.
+    pub fn persisted(&self) -> Index {
+        self.persisted
+    }
+
+    /// The term of an entry; `None` before the base and after the end.
+    pub fn term(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        if index < self.base.index || index > self.last {
+            return None;
+        }
+        let at = self.runs.partition_point(|run| run.index <= index);
+        Some(self.runs[at - 1].term)
+    }
+
+    /// The greatest place at or before `hint` whose term is at most the hint's: where a log that
+    /// has the hint may agree with this one (§5.3, the accelerated back-up).
+    pub fn agreement(&self, hint: LogId) -> LogId {
+        let mut index = hint.index.min(self.last);
+        while let Some(term) = self.term(index) {
+            if term <= hint.term {
+                return LogId { term, index };
+            }
+            let at = self.runs.partition_point(|run| run.index <= index);
+            if at == 0 {
+                break;
+            }
+            index = self.runs[at - 1].index - 1;
+        }
+        self.base
+    }
+
+    /// Adds an entry at the end.
+    pub fn push(&mut self, entry: Entry) {
+        assert_eq!(entry.id.index, self.last + 1, "entries follow each other");
+        assert!(entry.id.term >= self.last().term, "terms never fall");
+        if self.runs.back().is_none_or(|run| run.term != entry.id.term) {
+            self.runs.push_back(entry.id);
+        }
+        self.last = entry.id.index;
+        self.recent_bytes += entry.data.len();
+        self.recent.push_back(entry);
+    }
+
+    /// Drops the entries from `from` on.
+    pub fn truncate(&mut self, from: Index) {
+        while self.last >= from {
+            if let Some(entry) = self.recent.pop_back() {
+                self.recent_bytes -= entry.data.len();
+            }
+            self.last -= 1;
+        }
+        while self.runs.back().is_some_and(|run| run.index >= from) {
+            self.runs.pop_back();
+        }
+        self.persisted = self.persisted.min(from - 1);
+        self.unwritten = self.unwritten.min(from);
+        for (_, upto) in &mut self.writing {
+            *upto = (*upto).min(from - 1);
+        }
+    }
+
+    /// Begins anew after a snapshot.
+    pub fn reset(&mut self, base: LogId) {
+        *self = Self::new(base, Vec::new(), base.index);
+    }
+
+    /// Gives up entries that a snapshot covers.
+    pub fn compact(&mut self, upto: LogId) {
+        if upto.index <= self.base.index || upto.index > self.last {
+            return;
+        }
+        self.base = upto;
+        while self.runs.get(1).is_some_and(|run| run.index <= upto.index + 1) {
+            self.runs.pop_front();
+        }
+        match self.runs.front_mut() {
+            Some(_) if upto.index == self.last => self.runs.clear(),
+            Some(run) => run.index = run.index.max(upto.index + 1),
+            None => {}
+        }
+        self.forget(upto.index);
+    }
+
+    /// Lets durable entries up to `upto` leave memory.
+    pub fn forget(&mut self, upto: Index) {
+        while let Some(first) = self.recent.front() {
+            if first.id.index > upto.min(self.persisted) {
+                return;
+            }
+            self.recent_bytes -= first.data.len();
+            self.recent.pop_front();
+        }
+    }
+
+    /// Bytes of entries in memory.
+    pub fn recent_bytes(&self) -> usize {
+        self.recent_bytes
+    }
+
+    /// Bytes of the entries from `first` to `last` that are in memory.
+    pub fn bytes(&self, first: Index, last: Index) -> usize {
+        let Some(front) = self.recent.front().map(|entry| entry.id.index) else { return 0 };
+        let (skip, end) = (first.max(front) - front, (last + 1).max(front) - front);
+        let count = end.saturating_sub(skip) as usize;
+        self.recent.iter().skip(skip as usize).take(count).map(|entry| entry.data.len()).sum()
+    }
+
+    /// Entries from `first` on: at least one, then until `max_bytes`.
+    pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Vec<Entry> {
+        let Some(front) = self.recent.front().map(|entry| entry.id.index) else {
+            return reader.entries(first, self.last + 1, max_bytes);
+        };
+        if first < front {
+            return reader.entries(first, front, max_bytes);
+        }
+        let mut bytes = 0;
+        let tail = self.recent.iter().skip((first - front) as usize);
+        tail.take_while(|entry| {
+            let fits = bytes == 0 || bytes + entry.data.len() <= max_bytes;
+            bytes += entry.data.len().max(1);
+            fits
+        })
+        .cloned()
+        .collect()
+    }
+
+    /// Takes the entries that no write holds yet, as part of write `seq`.
+    pub fn write(&mut self, seq: Seq) -> Vec<Entry> {
+        let front = self.recent.front().map_or(self.last + 1, |entry| entry.id.index);
+        let skip = self.unwritten.max(front) - front;
+        let entries = self.recent.iter().skip(skip as usize).cloned().collect();
+        self.unwritten = self.last + 1;
+        self.writing.push_back((seq, self.last));
+        entries
+    }
+
+    /// Whether entries wait to be written.
+    pub fn has_unwritten(&self) -> bool {
+        self.unwritten <= self.last
+    }
+
+    /// Write `seq` is durable.
+    pub fn wrote(&mut self, seq: Seq) {
+        while let Some(&(first, upto)) = self.writing.front() {
+            if first > seq {
+                return;
+            }
+            self.persisted = self.persisted.max(upto);
+            self.writing.pop_front();
+        }
+    }
+}

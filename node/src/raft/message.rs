@@ -1,0 +1,220 @@
+//! What replicas say to each other, and its bytes on the wire (little-endian):
+//!
+//! kind u8, term u64, then by kind:
+//!
+//! | kind | fields |
+//! |---|---|
+//! | 1 pre-vote, 3 vote | last term u64, last index u64 |
+//! | 2 pre-vote reply, 4 vote reply | granted u8 |
+//! | 5 append | previous term u64, previous index u64, commit u64, count u32, entries |
+//! | 6 append reply | matched u64 |
+//! | 7 append refused | index u64, term u64: where the follower's log may agree; refused u64 |
+//! | 8 heartbeat | commit u64, round u64 |
+//! | 9 heartbeat reply | round u64 |
+//!
+//! Entry: term u64, kind u8, length u32, data.
+
+use super::{Index, PeerId, Term};
+use bedstone_engine::LogId;
+use bedstone_engine::wal::Entry;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Bytes in front of an entry's data on the wire.
+const ENTRY_HEADER_BYTES: usize = 13;
+
+/// A message, with the peer it comes from or goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The other side.
+    pub peer: PeerId,
+    /// The sender's term; a pre-vote carries the term that it would campaign in.
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Would you vote for me? Changes nothing at the receiver (thesis §9.6).
+    PreVote {
+        /// The last entry of the candidate's log.
+        last: LogId,
+    },
+    /// Answer to a pre-vote.
+    PreVoteReply {
+        /// Whether it would.
+        granted: bool,
+    },
+    /// Vote for me (§5.2).
+    Vote {
+        /// The last entry of the candidate's log.
+        last: LogId,
+    },
+    /// Answer to a vote. Leaves only when the vote is durable.
+    VoteReply {
+        /// Whether the sender votes for the candidate.
+        granted: bool,
+    },
+    /// Entries that follow `previous` (§5.3).
+    Append {
+        /// The entry before them.
+        previous: LogId,
+        /// The entries; none in a probe.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// The log agrees with the leader's up to here. Leaves only when that is durable.
+    AppendReply {
+        /// The last index that agrees.
+        matched: Index,
+    },
+    /// The log does not agree at `previous`.
+    AppendRefused {
+        /// The greatest place at which it may agree.
+        hint: LogId,
+        /// The index that was refused.
+        refused: Index,
+    },
+    /// I lead; and, when the reply comes, I did when this left (§6.4 of the thesis).
+    Heartbeat {
+        /// How far the receiver's log, as known to agree, is committed.
+        commit: Index,
+        /// The latest round of reads.
+        round: u64,
+    },
+    /// Answer to a heartbeat.
+    HeartbeatReply {
+        /// The round it answers.
+        round: u64,
+    },
+}
+
+impl Message {
+    /// Its bytes; the peer is not among them, the connection proves it.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64);
+        let head = |out: &mut BytesMut, kind: u8| {
+            out.put_u8(kind);
+            out.put_u64_le(self.term);
+        };
+        let put_id = |out: &mut BytesMut, id: &LogId| {
+            out.put_u64_le(id.term);
+            out.put_u64_le(id.index);
+        };
+        match &self.body {
+            Body::PreVote { last } => {
+                head(&mut out, 1);
+                put_id(&mut out, last);
+            }
+            Body::PreVoteReply { granted } => {
+                head(&mut out, 2);
+                out.put_u8(u8::from(*granted));
+            }
+            Body::Vote { last } => {
+                head(&mut out, 3);
+                put_id(&mut out, last);
+            }
+            Body::VoteReply { granted } => {
+                head(&mut out, 4);
+                out.put_u8(u8::from(*granted));
+            }
+            Body::Append { previous, entries, commit } => {
+                let data: usize = entries.iter().map(|e| e.data.len() + ENTRY_HEADER_BYTES).sum();
+                out.reserve(data);
+                head(&mut out, 5);
+                put_id(&mut out, previous);
+                out.put_u64_le(*commit);
+                out.put_u32_le(entries.len() as u32);
+                for entry in entries {
+                    out.put_u64_le(entry.id.term);
+                    out.put_u8(entry.kind);
+                    out.put_u32_le(entry.data.len() as u32);
+                    out.put_slice(&entry.data);
+                }
+            }
+            Body::AppendReply { matched } => {
+                head(&mut out, 6);
+                out.put_u64_le(*matched);
+            }
+            Body::AppendRefused { hint, refused } => {
+                head(&mut out, 7);
+                put_id(&mut out, hint);
+                out.put_u64_le(*refused);
+            }
+            Body::Heartbeat { commit, round } => {
+                head(&mut out, 8);
+                out.put_u64_le(*commit);
+                out.put_u64_le(*round);
+            }
+            Body::HeartbeatReply { round } => {
+                head(&mut out, 9);
+                out.put_u64_le(*round);
+            }
+        }
+        out.freeze()
+    }
+
+    /// From its bytes and the peer that sent them. `None` when they are no message. Entries share
+    /// the memory of `from`; no more is allocated than it has bytes for.
+    pub fn decode(peer: PeerId, mut from: Bytes) -> Option<Message> {
+        let from = &mut from;
+        let kind = from.try_get_u8().ok()?;
+        let term = from.try_get_u64_le().ok()?;
+        let body = match kind {
+            1 => Body::PreVote { last: take_id(from)? },
+            2 => Body::PreVoteReply { granted: take_bool(from)? },
+            3 => Body::Vote { last: take_id(from)? },
+            4 => Body::VoteReply { granted: take_bool(from)? },
+            5 => take_append(from)?,
+            6 => Body::AppendReply { matched: from.try_get_u64_le().ok()? },
+            7 => {
+                let hint = take_id(from)?;
+                Body::AppendRefused { hint, refused: from.try_get_u64_le().ok()? }
+            }
+            8 => {
+                let commit = from.try_get_u64_le().ok()?;
+                Body::Heartbeat { commit, round: from.try_get_u64_le().ok()? }
+            }
+            9 => Body::HeartbeatReply { round: from.try_get_u64_le().ok()? },
+            _ => return None,
+        };
+        from.is_empty().then_some(Message { peer, term, body })
+    }
+}
+
+fn take_id(from: &mut Bytes) -> Option<LogId> {
+    let term = from.try_get_u64_le().ok()?;
+    Some(LogId { term, index: from.try_get_u64_le().ok()? })
+}
+
+fn take_bool(from: &mut Bytes) -> Option<bool> {
+    match from.try_get_u8().ok()? {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+fn take_append(from: &mut Bytes) -> Option<Body> {
+    let previous = take_id(from)?;
+    let commit = from.try_get_u64_le().ok()?;
+    let count = from.try_get_u32_le().ok()? as usize;
+    if count > from.len() / ENTRY_HEADER_BYTES {
+        return None;
+    }
+    let mut entries = Vec::with_capacity(count);
+    let mut last = previous;
+    for _ in 0..count {
+        let term = from.try_get_u64_le().ok()?;
+        let kind = from.try_get_u8().ok()?;
+        let len = from.try_get_u32_le().ok()? as usize;
+        if len > from.len() || term < last.term {
+            return None;
+        }
+        last = LogId { term, index: last.index.checked_add(1)? };
+        entries.push(Entry { id: last, kind, data: from.split_to(len) });
+    }
+    Some(Body::Append { previous, entries, commit })
+}

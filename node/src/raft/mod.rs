@@ -1,0 +1,45 @@
+//! Raft (Ongaro and Ousterhout 2014; Ongaro's thesis), as a state machine without I/O.
+//!
+//! A [`Raft`] value is one replica of one group. It knows no clock, thread, lock or socket: inputs
+//! are method calls, and [`Raft::effects`] says what is to be done. The driver executes effects in
+//! the one legal order:
+//!
+//! 1. `send` may leave at once. The core has already held back what must not precede a write:
+//!    votes, acknowledgements and everything else that speaks for state not yet durable.
+//! 2. `write` goes to the log; [`Raft::persisted`] reports it, in order.
+//! 3. `commit` says how far entries may be applied; `reads` which reads may be served once applied
+//!    has reached their index.
+//!
+//! Read in this order: [`message`], [`log`], [`progress`], `core`, `election`, `replication`, `read`.
+
+mod core;
+mod election;
+pub mod log;
+pub mod message;
+pub mod progress;
+pub mod quorum;
+mod read;
+mod replication;
+
+pub use self::core::{Boot, Config, Effects, Raft, Refused, Role, Status, Write};
+pub use log::LogReader;
+pub use message::{Body, Message};
+
+/// Names a replica: the node's id.
+pub type PeerId = u64;
+/// A term.
+pub type Term = u64;
+/// A position in the group's log.
+pub type Index = u64;
+/// Counts a replica's writes to its log.
+pub type Seq = u64;
+/// The core's time: the driver calls [`Raft::tick`] at a steady pace.
+pub type Tick = u64;
+
+/// What an entry is to the core. Stored as the entry's kind byte.
+pub mod kind {
+    /// A new leader's first entry: with it, entries of earlier terms commit.
+    pub const NOOP: u8 = 0;
+    /// Commands.
+    pub const NORMAL: u8 = 1;
+}

@@ -1,0 +1,111 @@
+//! What a leader knows of a follower, and what it may send it.
+
+use super::{Index, Tick};
+use std::collections::VecDeque;
+
+/// How a leader sends to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Where its log agrees is not known: one append at a time, until one is accepted.
+    Probe {
+        /// An append is under way.
+        asked: bool,
+    },
+    /// Its log agrees: appends follow each other without waiting.
+    Replicate,
+    /// What it lacks was released: a snapshot is on its way.
+    Snapshot,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// The last index known to agree and to be durable there.
+    pub matched: Index,
+    /// The next index to send.
+    pub next: Index,
+    /// How to send.
+    pub mode: Mode,
+    /// The latest read round that it answered.
+    pub round: u64,
+    /// When it last answered anything.
+    pub heard: Tick,
+    /// Appends under way: last index and bytes of each.
+    inflight: VecDeque<(Index, usize)>,
+    inflight_bytes: usize,
+}
+
+impl Progress {
+    /// A follower of a new leader, whose log ends before `next`.
+    pub fn new(next: Index, now: Tick) -> Self {
+        Self {
+            matched: 0,
+            next,
+            mode: Mode::Probe { asked: false },
+            round: 0,
+            heard: now,
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+        }
+    }
+
+    /// Whether an append may leave now.
+    pub fn may_send(&self, inflight_bytes_max: usize) -> bool {
+        match self.mode {
+            Mode::Probe { asked } => !asked,
+            Mode::Replicate => self.inflight_bytes < inflight_bytes_max,
+            Mode::Snapshot => false,
+        }
+    }
+
+    /// An append with entries up to `last` leaves.
+    pub fn sent(&mut self, last: Index, bytes: usize) {
+        match &mut self.mode {
+            Mode::Probe { asked } => *asked = true,
+            _ => {
+                self.next = last + 1;
+                self.inflight.push_back((last, bytes));
+                self.inflight_bytes += bytes;
+            }
+        }
+    }
+
+    /// The follower's log agrees up to `matched`. Returns whether that is news.
+    pub fn accept(&mut self, matched: Index) -> bool {
+        while self.inflight.front().is_some_and(|&(last, _)| last <= matched) {
+            let (_, bytes) = self.inflight.pop_front().unwrap_or_default();
+            self.inflight_bytes -= bytes;
+        }
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        self.next = self.next.max(matched + 1);
+        if self.mode != Mode::Replicate && self.next == self.matched + 1 {
+            self.enter(Mode::Replicate);
+        } else if let Mode::Probe { asked } = &mut self.mode {
+            *asked = false;
+        }
+        news
+    }
+
+    /// Something may be lost: look again where the logs agree.
+    pub fn probe(&mut self) {
+        self.next = self.matched + 1;
+        self.enter(Mode::Probe { asked: false });
+    }
+
+    /// The follower refused; its log may agree before `next`.
+    pub fn back_up(&mut self, next: Index) {
+        self.next = next.max(self.matched + 1);
+        self.enter(Mode::Probe { asked: false });
+    }
+
+    /// Changes how to send.
+    pub fn enter(&mut self, mode: Mode) {
+        self.mode = mode;
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+        if mode == Mode::Replicate {
+            self.next = self.matched + 1;
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Replication and commitment (§5.3, §5.4.2): batched, pipelined, with flow control by bytes.
+
+use super::core::{Raft, Role};
+use super::log::LogReader;
+use super::message::Body;
+use super::progress::Mode;
+use super::quorum::majority_reached;
+use super::{Index, PeerId, Term};
+use bedstone_engine::LogId;
+use bedstone_engine::wal::Entry;
+use bytes::Bytes;
+
+impl Raft {
+    /// Adds an entry to a leader's log. Its write and its appends leave with the next effects.
+    pub(super) fn append(&mut self, kind: u8, data: Bytes) -> LogId {
+        let id = LogId { term: self.hard.term, index: self.log.last().index + 1 };
+        self.uncommitted_bytes += data.len();
+        self.log.push(Entry { id, kind, data });
+        id
+    }
+
+    /// Sends each follower what it lacks, as far as its window allows.
+    pub(super) fn send_appends(&mut self, reader: &dyn LogReader) {
+        if self.role != Role::Leader {
+            return;
+        }
+        for peer in self.others() {
+            while let Some(body) = self.next_append(peer, reader) {
+                self.send_now(peer, body);
+            }
+        }
+    }
+
+    fn next_append(&mut self, peer: PeerId, reader: &dyn LogReader) -> Option<Body> {
+        let (log, config, commit) = (&self.log, &self.config, self.hard.commit);
+        let progress = self.progress.get_mut(&peer)?;
+        let probing = matches!(progress.mode, Mode::Probe { .. });
+        let lacks = progress.next <= log.last().index;
+        if !progress.may_send(config.inflight_bytes_max) || !(lacks || probing) {
+            return None;
+        }
+        let previous = progress.next - 1;
+        let entries = match log.term(previous) {
+            Some(_) if lacks => log.entries(progress.next, config.append_bytes_max, reader),
+            _ => Vec::new(),
+        };
+        let Some(term) = log.term(previous).filter(|_| !lacks || !entries.is_empty()) else {
+            // What it lacks was released from the log: only a snapshot helps.
+            progress.enter(Mode::Snapshot);
+            self.snapshots.insert(peer);
+            return None;
+        };
+        let last = entries.last().map_or(previous, |entry| entry.id.index);
+        progress.sent(last, entries.iter().map(|entry| entry.data.len()).sum());
+        Some(Body::Append { previous: LogId { term, index: previous }, entries, commit })
+    }
+
+    /// Looks again at followers whose answer does not come: what they were sent may be lost.
+    pub(super) fn retry_stalled(&mut self) {
+        let since = self.now.saturating_sub(self.config.election.start);
+        for progress in self.progress.values_mut() {
+            match progress.mode {
+                Mode::Probe { .. } => progress.probe(),
+                Mode::Replicate if progress.heard < since => progress.probe(),
+                _ => {}
+            }
+        }
+    }
+
+    /// The connection to a peer was lost or refused a message: find out anew where its log is.
+    pub fn unreachable(&mut self, peer: PeerId) {
+        if let Some(progress) = self.progress.get_mut(&peer)
+            && progress.mode == Mode::Replicate
+        {
+            progress.probe();
+            // Not at once: the next heartbeat's turn, or the peer's own word, comes first.
+            progress.mode = Mode::Probe { asked: true };
+        }
+    }
+
+    /// A snapshot was delivered to a follower, or could not be.
+    pub fn snapshot_sent(&mut self, peer: PeerId) {
+        if let Some(progress) = self.progress.get_mut(&peer)
+            && progress.mode == Mode::Snapshot
+        {
+            progress.probe();
+        }
+    }
+
+    /// A peer is connected again.
+    pub fn reachable(&mut self, peer: PeerId) {
+        if let Some(progress) = self.progress.get_mut(&peer)
+            && matches!(progress.mode, Mode::Probe { .. })
+        {
+            progress.probe();
+        }
+    }
+
+    /// This follower's tree is now the snapshot at `at`, from the leader of `term`. Returns whether
+    /// the log must begin anew after it; if not, its entries go on to agree.
+    pub fn snapshot_installed(&mut self, leader: PeerId, term: Term, at: LogId) -> bool {
+        let reset = self.log.term(at.index) != Some(at.term);
+        if reset {
+            assert!(at.index > self.hard.commit, "a committed entry never gives way");
+            self.log.reset(at);
+        } else {
+            self.log.compact(at);
+        }
+        self.hard.commit = self.hard.commit.max(at.index);
+        self.applied(at.index);
+        if term == self.hard.term {
+            self.send_durable(leader, Body::AppendReply { matched: at.index });
+        }
+        reset
+    }
+
+    pub(super) fn on_append(
+        &mut self,
+        peer: PeerId,
+        previous: LogId,
+        entries: Vec<Entry>,
+        commit: Index,
+    ) {
+        if !self.follow(peer) {
+            return;
+        }
+        if self.log.term(previous.index) != Some(previous.term) {
+            if previous.index <= self.hard.commit {
+                // Older than what is settled here, perhaps released already: all of it agrees.
+                let matched = self.hard.commit;
+                return self.send_durable(peer, Body::AppendReply { matched });
+            }
+            let hint = self.log.agreement(previous);
+            let refused = previous.index;
+            return self.send_durable(peer, Body::AppendRefused { hint, refused });
+        }
+        let matched = entries.last().map_or(previous.index, |entry| entry.id.index);
+        for entry in entries {
+            match self.log.term(entry.id.index) {
+                Some(term) if term == entry.id.term => continue,
+                None if entry.id.index <= self.log.base().index => continue,
+                None => {}
+                Some(_) => {
+                    // An entry of a leader that lost: it and all after it give way (§5.3).
+                    assert!(entry.id.index > self.hard.commit, "a committed entry never gives way");
+                    self.log.truncate(entry.id.index);
+                }
+            }
+            self.log.push(entry);
+        }
+        // Only what this append proved to agree can be taken as committed.
+        self.commit_to(commit.min(matched));
+        self.send_durable(peer, Body::AppendReply { matched });
+    }
+
+    /// Takes `peer` as this term's leader.
+    fn follow(&mut self, peer: PeerId) -> bool {
+        if self.role == Role::Leader {
+            // Two leaders in a term: the peer breaks the protocol. Nothing it says is taken.
+            return false;
+        }
+        if self.role != Role::Follower || self.leader != Some(peer) {
+            self.become_follower(self.hard.term, Some(peer));
+        }
+        self.heard_leader = self.now;
+        self.wait_for_leader();
+        true
+    }
+
+    pub(super) fn on_heartbeat(&mut self, peer: PeerId, commit: Index, round: u64) {
+        if self.follow(peer) {
+            // The leader says no more than it knows to agree here.
+            self.commit_to(commit.min(self.log.last().index));
+            self.send_in_term(peer, Body::HeartbeatReply { round });
+        }
+    }
+
+    fn commit_to(&mut self, commit: Index) {
+        self.hard.commit = self.hard.commit.max(commit);
+    }
+
+    pub(super) fn broadcast_heartbeat(&mut self) {
+        let round = self.reads.round();
+        for peer in self.others() {
+            let matched = self.progress.get(&peer).map_or(0, |progress| progress.matched);
+            let commit = self.hard.commit.min(matched);
+            self.send_now(peer, Body::Heartbeat { commit, round });
+        }
+    }
+
+    pub(super) fn on_append_reply(&mut self, peer: PeerId, matched: Index) {
+        let (now, last) = (self.now, self.log.last().index);
+        let Some(progress) = self.progress.get_mut(&peer) else { return };
+        progress.heard = now;
+        if matched <= last && progress.accept(matched) {
+            self.advance_commit();
+        }
+    }
+
+    pub(super) fn on_append_refused(&mut self, peer: PeerId, hint: LogId, refused: Index) {
+        let (now, agreement) = (self.now, self.log.agreement(hint));
+        let Some(progress) = self.progress.get_mut(&peer) else { return };
+        progress.heard = now;
+        let current = match progress.mode {
+            Mode::Probe { .. } => refused + 1 == progress.next,
+            Mode::Replicate => refused > progress.matched,
+            Mode::Snapshot => false,
+        };
+        if current {
+            progress.back_up(agreement.index.min(refused.saturating_sub(1)) + 1);
+        }
+    }
+
+    /// Commits what a majority has durable, if it ends with an entry of this term (§5.4.2): entries
+    /// of earlier terms are never committed by counting.
+    pub(super) fn advance_commit(&mut self) {
+        let mut matched: Vec<Index> = self.progress.values().map(|p| p.matched).collect();
+        matched.push(self.log.persisted());
+        let commit = majority_reached(&mut matched);
+        if commit > self.hard.commit && self.log.term(commit) == Some(self.hard.term) {
+            let bytes = self.log.bytes(self.hard.commit + 1, commit);
+            self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
+            self.hard.commit = commit;
+            self.reads.committed_in_term();
+        }
+    }
+}

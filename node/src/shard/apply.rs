@@ -1,0 +1,328 @@
+//! What write commands do. Every replica applies the same entries in the same order and must come
+//! to the same state, so nothing here may depend on anything but the entry and the tree.
+
+use super::command::{Command, Expiry, Operation, flags};
+use super::reply::Reply;
+use super::value::Stored;
+use bedstone_engine::limits::VALUE_BYTES_MAX;
+use bedstone_engine::{LogId, Op, Result, Tree};
+use bytes::{Bytes, BytesMut};
+use std::collections::HashMap;
+
+/// Milliseconds since 1970 of a timestamp.
+pub fn millis_of(ts: u64) -> u64 {
+    ts >> 16
+}
+
+/// The timestamp of a time, with room for counting.
+pub fn ts_of(millis: u64) -> u64 {
+    millis << 16
+}
+
+/// Applies the commands of one log entry, all at one timestamp, and gives their answers.
+///
+/// # Errors
+/// Only when the tree cannot be read; then nothing was applied.
+pub fn apply_entry(tree: &Tree, at: LogId, ts: u64, commands: &[Command]) -> Result<Vec<Reply>> {
+    // Timestamps rise with the log even when a new leader's clock is behind.
+    let ts = ts.max(tree.ts() + 1);
+    let mut change = Change { tree, now: millis_of(ts), changes: HashMap::new() };
+    let replies = commands.iter().map(|command| change.apply(command)).collect::<Result<_>>()?;
+    let ops = change.changes.into_iter().map(|(key, value)| match value {
+        Some(value) => Op::Put(key, value),
+        None => Op::Delete(key),
+    });
+    tree.apply(at, ts, ops);
+    Ok(replies)
+}
+
+/// The entry's effect so far: later commands of an entry see the earlier ones.
+struct Change<'a> {
+    tree: &'a Tree,
+    now: u64,
+    changes: HashMap<Bytes, Option<Bytes>>,
+}
+
+impl Change<'_> {
+    fn apply(&mut self, command: &Command) -> Result<Reply> {
+        let reply = self.try_apply(command)?;
+        Ok(reply.unwrap_or_else(|| Reply::err("malformed command in the log")))
+    }
+
+    /// `None` when the arguments are not what the operation takes.
+    fn try_apply(&mut self, command: &Command) -> Result<Option<Reply>> {
+        let args = &command.args;
+        let Some(key) = args.first() else {
+            return Ok(match command.operation {
+                Operation::Flush => Some(self.flush()?),
+                Operation::Tick => Some(Reply::OK),
+                _ => None,
+            });
+        };
+        match command.operation {
+            Operation::Set => self.set(command),
+            Operation::Delete => {
+                let mut count = 0;
+                for key in args {
+                    if self.get(key)?.is_some() {
+                        self.delete(key);
+                        count += 1;
+                    }
+                }
+                Ok(Some(Reply::Int(count)))
+            }
+            Operation::Append => {
+                let Some(tail) = args.get(1) else { return Ok(None) };
+                let old = self.get(key)?.unwrap_or(Stored::plain(Bytes::new()));
+                let mut value = BytesMut::from(&old.value[..]);
+                value.extend_from_slice(tail);
+                self.put_checked(key, value.freeze(), old.deadline)
+            }
+            Operation::SetRange => {
+                let (Some(offset), Some(part)) = (command.u64(1), args.get(2)) else {
+                    return Ok(None);
+                };
+                let old = self.get(key)?.unwrap_or(Stored::plain(Bytes::new()));
+                if part.is_empty() {
+                    return Ok(Some(Reply::Int(old.value.len() as i64)));
+                }
+                let end = offset.saturating_add(part.len() as u64);
+                if end > VALUE_BYTES_MAX as u64 {
+                    return Ok(Some(too_large(end)));
+                }
+                let (start, end) = (offset as usize, end as usize);
+                let mut value = BytesMut::from(&old.value[..]);
+                if value.len() < end {
+                    value.resize(end, 0);
+                }
+                value[start..end].copy_from_slice(part);
+                self.put_checked(key, value.freeze(), old.deadline)
+            }
+            Operation::IncrBy => {
+                let Some(delta) = command.i64(1) else { return Ok(None) };
+                self.incr(key, delta).map(Some)
+            }
+            Operation::IncrByFloat => {
+                let Some(delta) = args.get(1) else { return Ok(None) };
+                self.incr_float(key, delta).map(Some)
+            }
+            Operation::GetDelete => {
+                let old = self.get(key)?;
+                if old.is_some() {
+                    self.delete(key);
+                }
+                Ok(Some(value_or_nil(old)))
+            }
+            Operation::GetExpire => {
+                let (Some(persist), Some(expiry)) = (command.u8(1), args.get(2)) else {
+                    return Ok(None);
+                };
+                let Some(deadline) = Expiry::resolve(expiry, self.now) else { return Ok(None) };
+                let Some(old) = self.get(key)? else { return Ok(Some(Reply::Nil)) };
+                if persist != 0 || deadline != 0 {
+                    self.put(key, Stored { deadline, ..old.clone() });
+                }
+                Ok(Some(Reply::Bulk(old.value)))
+            }
+            Operation::SetMany | Operation::SetManyIfNone => self.set_many(command),
+            Operation::Expire => self.expire(command),
+            Operation::Persist => match self.get(key)? {
+                Some(old) if old.deadline != 0 => {
+                    self.put(key, Stored::plain(old.value));
+                    Ok(Some(Reply::Int(1)))
+                }
+                _ => Ok(Some(Reply::Int(0))),
+            },
+            Operation::Rename | Operation::Copy => self.rename_or_copy(command),
+            _ => Ok(None),
+        }
+    }
+
+    fn set(&mut self, command: &Command) -> Result<Option<Reply>> {
+        let args = &command.args;
+        let (Some(key), Some(stored), Some(flag), Some(expiry)) =
+            (args.first(), args.get(1), command.u8(2), args.get(3))
+        else {
+            return Ok(None);
+        };
+        let Some(deadline) = Expiry::resolve(expiry, self.now) else { return Ok(None) };
+        if flag == 0 && deadline == 0 {
+            // The common case: no need to look at what was there, nor to copy the value.
+            self.changes.insert(key.clone(), Some(stored.clone()));
+            return Ok(Some(Reply::OK));
+        }
+        let Some(new) = Stored::decode(stored.clone()) else { return Ok(None) };
+        let old = self.get(key)?;
+        let wanted = match flag & (flags::NX | flags::XX) {
+            flags::NX => old.is_none(),
+            flags::XX => old.is_some(),
+            _ => true,
+        };
+        if wanted {
+            let kept = old.as_ref().map_or(0, |old| old.deadline);
+            let deadline = if flag & flags::KEEP_TTL != 0 { kept } else { deadline };
+            self.put(key, Stored { deadline, value: new.value });
+        }
+        Ok(Some(match (flag & flags::GET != 0, flag & flags::NUMBER != 0) {
+            (true, _) => value_or_nil(old),
+            (_, true) => Reply::Int(i64::from(wanted)),
+            _ if wanted => Reply::OK,
+            _ => Reply::Nil,
+        }))
+    }
+
+    fn set_many(&mut self, command: &Command) -> Result<Option<Reply>> {
+        let if_none = command.operation == Operation::SetManyIfNone;
+        if !command.args.len().is_multiple_of(2) {
+            return Ok(None);
+        }
+        if if_none {
+            for pair in command.args.chunks_exact(2) {
+                if self.get(&pair[0])?.is_some() {
+                    return Ok(Some(Reply::Int(0)));
+                }
+            }
+        }
+        for pair in command.args.chunks_exact(2) {
+            self.changes.insert(pair[0].clone(), Some(pair[1].clone()));
+        }
+        Ok(Some(if if_none { Reply::Int(1) } else { Reply::OK }))
+    }
+
+    fn incr(&mut self, key: &Bytes, delta: i64) -> Result<Reply> {
+        let old = self.get(key)?;
+        let text = old.as_ref().map_or(&b"0"[..], |old| &old.value);
+        let Some(number) = parse_int(text) else {
+            return Ok(Reply::err("value is not an integer or out of range"));
+        };
+        let Some(sum) = number.checked_add(delta) else {
+            return Ok(Reply::err("increment or decrement would overflow"));
+        };
+        let deadline = old.map_or(0, |old| old.deadline);
+        self.put(key, Stored { deadline, value: sum.to_string().into() });
+        Ok(Reply::Int(sum))
+    }
+
+    fn incr_float(&mut self, key: &Bytes, delta: &[u8]) -> Result<Reply> {
+        let old = self.get(key)?;
+        let text = old.as_ref().map_or(&b"0"[..], |old| &old.value);
+        let (Some(number), Some(delta)) = (parse_float(text), parse_float(delta)) else {
+            return Ok(Reply::err("value is not a valid float"));
+        };
+        let sum = number + delta;
+        if !sum.is_finite() {
+            return Ok(Reply::err("increment would produce NaN or Infinity"));
+        }
+        let value = Bytes::from(format_float(sum));
+        let deadline = old.map_or(0, |old| old.deadline);
+        self.put(key, Stored { deadline, value: value.clone() });
+        Ok(Reply::Bulk(value))
+    }
+
+    fn expire(&mut self, command: &Command) -> Result<Option<Reply>> {
+        let (Some(key), Some(flag), Some(expiry)) =
+            (command.args.first(), command.u8(1), command.args.get(2))
+        else {
+            return Ok(None);
+        };
+        let Some(deadline) = Expiry::resolve(expiry, self.now) else { return Ok(None) };
+        let Some(old) = self.get(key)? else { return Ok(Some(Reply::Int(0))) };
+        let present = if old.deadline == 0 { u64::MAX } else { old.deadline };
+        let wanted = (flag & flags::NX == 0 || old.deadline == 0)
+            && (flag & flags::XX == 0 || old.deadline != 0)
+            && (flag & flags::GT == 0 || deadline > present)
+            && (flag & flags::LT == 0 || deadline < present);
+        if wanted {
+            if deadline <= self.now {
+                self.delete(key);
+            } else {
+                self.put(key, Stored { deadline, ..old });
+            }
+        }
+        Ok(Some(Reply::Int(i64::from(wanted))))
+    }
+
+    fn rename_or_copy(&mut self, command: &Command) -> Result<Option<Reply>> {
+        let args = &command.args;
+        let (Some(from), Some(to), Some(flag)) = (args.first(), args.get(1), command.u8(2)) else {
+            return Ok(None);
+        };
+        let rename = command.operation == Operation::Rename;
+        let Some(value) = self.get(from)? else {
+            return Ok(Some(if rename { Reply::err("no such key") } else { Reply::Int(0) }));
+        };
+        let only_if_none = if rename { flag != 0 } else { flag == 0 };
+        if only_if_none && self.get(to)?.is_some() {
+            return Ok(Some(Reply::Int(0)));
+        }
+        if rename {
+            self.delete(from);
+        }
+        self.put(to, value);
+        Ok(Some(if rename && !only_if_none { Reply::OK } else { Reply::Int(1) }))
+    }
+
+    fn flush(&mut self) -> Result<Reply> {
+        let keys = self.tree.scan(..).map(|item| item.map(|(key, _)| key));
+        let keys = keys.collect::<Result<Vec<_>>>()?;
+        self.changes.values_mut().for_each(|value| *value = None);
+        for key in keys {
+            self.delete(&key);
+        }
+        Ok(Reply::OK)
+    }
+
+    fn get(&self, key: &Bytes) -> Result<Option<Stored>> {
+        let stored = match self.changes.get(key) {
+            Some(change) => change.clone(),
+            None => self.tree.get(key)?,
+        };
+        Ok(stored.and_then(Stored::decode).filter(|stored| !stored.expired(self.now)))
+    }
+
+    fn put(&mut self, key: &Bytes, stored: Stored) {
+        self.changes.insert(key.clone(), Some(stored.encode()));
+    }
+
+    fn put_checked(&mut self, key: &Bytes, value: Bytes, deadline: u64) -> Result<Option<Reply>> {
+        let len = value.len();
+        if len > VALUE_BYTES_MAX {
+            return Ok(Some(too_large(len as u64)));
+        }
+        self.put(key, Stored { deadline, value });
+        Ok(Some(Reply::Int(len as i64)))
+    }
+
+    fn delete(&mut self, key: &Bytes) {
+        self.changes.insert(key.clone(), None);
+    }
+}
+
+fn too_large(found: u64) -> Reply {
+    Reply::Error(format!(
+        "TOOLARGE the value would have {found} bytes, the limit is {VALUE_BYTES_MAX}: split it"
+    ))
+}
+
+fn value_or_nil(stored: Option<Stored>) -> Reply {
+    stored.map_or(Reply::Nil, |stored| Reply::Bulk(stored.value))
+}
+
+/// An integer as Redis takes it: decimal, no spaces, no plus sign, no leading zeros.
+pub fn parse_int(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// A finite decimal number.
+pub fn parse_float(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    text.parse().ok().filter(|number: &f64| plain && number.is_finite())
+}
+
+/// The shortest text that reads back as the number, without an exponent.
+fn format_float(number: f64) -> String {
+    if number == 0.0 { "0".to_owned() } else { format!("{number}") }
+}

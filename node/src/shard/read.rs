@@ -1,0 +1,354 @@
+//! What read commands answer, from a tree, at the tree's own time.
+//!
+//! A key expires when the shard's time, which only log entries move, has passed its deadline. A
+//! leader that meets a key whose deadline its own clock has passed says [`Answer::Late`]: it logs a
+//! tick, then reads again. So no clock but the leader's is asked, and a new leader whose clock is
+//! behind never brings an expired key back.
+
+use super::apply::{millis_of, parse_int};
+use super::command::{Command, Operation};
+use super::reply::Reply;
+use super::value::Stored;
+use crate::limits::{ANSWER_BYTES_MAX, SCAN_KEYS_MAX};
+use bedstone_engine::{Result, Tree};
+use bytes::Bytes;
+use std::ops::Bound;
+
+/// Keys that a scan passes over for one answer, before it gives what it has.
+const SCAN_STEPS_MAX: u64 = 100_000;
+
+/// What became of a read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The answer.
+    Reply(Reply),
+    /// A key's deadline lies between the shard's time and the clock: move the shard's time first.
+    Late,
+}
+
+/// Answers a read. `clock` is the leader's, in milliseconds since 1970, or 0 for a weak read, which
+/// takes the shard's time as it is.
+pub fn answer(tree: &Tree, command: &Command, clock: u64) -> Result<Answer> {
+    let mut reader = Reader { tree, now: millis_of(tree.ts()), clock, late: false };
+    let reply = reader.reply(command)?;
+    if reader.late {
+        return Ok(Answer::Late);
+    }
+    Ok(Answer::Reply(reply.unwrap_or_else(|| Reply::err("malformed read"))))
+}
+
+struct Reader<'a> {
+    tree: &'a Tree,
+    now: u64,
+    clock: u64,
+    late: bool,
+}
+
+impl Reader<'_> {
+    fn get(&mut self, key: &[u8]) -> Result<Option<Stored>> {
+        let found = self.tree.get(key)?;
+        Ok(self.live(found))
+    }
+
+    fn live(&mut self, stored: Option<Bytes>) -> Option<Stored> {
+        let stored = stored.and_then(Stored::decode)?;
+        if stored.expired(self.now) {
+            return None;
+        }
+        self.late |= stored.expired(self.clock);
+        Some(stored)
+    }
+
+    fn reply(&mut self, command: &Command) -> Result<Option<Reply>> {
+        let args = &command.args;
+        match (command.operation, args.first()) {
+            (Operation::Size, _) => return self.size().map(Some),
+            (Operation::RandomKey, _) => {
+                let Some(seed) = command.u64(0) else { return Ok(None) };
+                return self.random_key(seed).map(Some);
+            }
+            _ => {}
+        }
+        let Some(key) = args.first() else { return Ok(None) };
+        Ok(Some(match command.operation {
+            Operation::Get => match self.get(key)? {
+                Some(stored) => Reply::Bulk(stored.value),
+                None => Reply::Nil,
+            },
+            Operation::GetMany => {
+                let mut values = Vec::with_capacity(args.len());
+                let mut bytes = 0;
+                for key in args {
+                    let stored = self.get(key)?;
+                    bytes += stored.as_ref().map_or(0, |stored| stored.value.len());
+                    if bytes > ANSWER_BYTES_MAX {
+                        return Ok(Some(answer_too_large("ask for fewer keys")));
+                    }
+                    values.push(stored.map_or(Reply::Nil, |stored| Reply::Bulk(stored.value)));
+                }
+                Reply::Array(values)
+            }
+            Operation::Exists => {
+                let mut count = 0;
+                for key in args {
+                    count += i64::from(self.get(key)?.is_some());
+                }
+                Reply::Int(count)
+            }
+            Operation::Length => {
+                Reply::Int(self.get(key)?.map_or(0, |stored| stored.value.len() as i64))
+            }
+            Operation::GetRange => {
+                let (Some(start), Some(end)) = (command.i64(1), command.i64(2)) else {
+                    return Ok(None);
+                };
+                let value = self.get(key)?.map_or(Bytes::new(), |stored| stored.value);
+                Reply::Bulk(substring(&value, start, end))
+            }
+            Operation::TimeToLive => {
+                let Some(unit) = command.u8(1) else { return Ok(None) };
+                self.time_to_live(key, unit)?
+            }
+            Operation::Type => {
+                Reply::Simple(if self.get(key)?.is_some() { "string" } else { "none" })
+            }
+            Operation::MemoryUsage => match self.get(key)? {
+                Some(stored) => Reply::Int((key.len() + stored.value.len() + 32) as i64),
+                None => Reply::Nil,
+            },
+            Operation::Encoding => match self.get(key)? {
+                Some(stored) if parse_int(&stored.value).is_some() => Reply::text("int"),
+                Some(stored) if stored.value.len() <= 44 => Reply::text("embstr"),
+                Some(_) => Reply::text("raw"),
+                None => Reply::Nil,
+            },
+            Operation::Keys => self.keys(key)?,
+            Operation::Scan => {
+                let (Some(count), Some(pattern)) = (command.u64(1), args.get(2)) else {
+                    return Ok(None);
+                };
+                self.scan(key, count, pattern)?
+            }
+            Operation::Range => {
+                let (Some(end), Some(limit), Some(bounds)) =
+                    (args.get(1), command.u64(2), command.u8(3))
+                else {
+                    return Ok(None);
+                };
+                self.range(key, end, limit, bounds)?
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Units: 0 TTL, 1 PTTL, 2 EXPIRETIME, 3 PEXPIRETIME.
+    fn time_to_live(&mut self, key: &[u8], unit: u8) -> Result<Reply> {
+        let Some(stored) = self.get(key)? else { return Ok(Reply::Int(-2)) };
+        if stored.deadline == 0 {
+            return Ok(Reply::Int(-1));
+        }
+        let left = stored.deadline.saturating_sub(self.now.max(self.clock));
+        Ok(Reply::Int(match unit {
+            0 => left.saturating_add(500) / 1000,
+            1 => left,
+            2 => stored.deadline.saturating_add(500) / 1000,
+            _ => stored.deadline,
+        } as i64))
+    }
+
+    fn size(&mut self) -> Result<Reply> {
+        let mut count = 0;
+        for item in self.tree.scan(..) {
+            let (_, value) = item?;
+            count += i64::from(self.live(Some(value)).is_some());
+        }
+        Ok(Reply::Int(count))
+    }
+
+    fn random_key(&mut self, seed: u64) -> Result<Reply> {
+        let from = seed.to_be_bytes().to_vec();
+        for range in
+            [(Bound::Included(from), Bound::Unbounded), (Bound::Unbounded, Bound::Unbounded)]
+        {
+            for item in self.tree.scan(range) {
+                let (key, value) = item?;
+                if self.live(Some(value)).is_some() {
+                    return Ok(Reply::Bulk(key));
+                }
+            }
+        }
+        Ok(Reply::Nil)
+    }
+
+    fn keys(&mut self, pattern: &[u8]) -> Result<Reply> {
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        for item in self.tree.scan(..) {
+            let (key, value) = item?;
+            if glob(pattern, &key) && self.live(Some(value)).is_some() {
+                bytes += key.len() + 16;
+                if bytes > ANSWER_BYTES_MAX {
+                    return Ok(answer_too_large("use SCAN or KV.SCAN"));
+                }
+                keys.push(Reply::Bulk(key));
+            }
+        }
+        Ok(Reply::Array(keys))
+    }
+
+    /// Keys after `after`; the first element is the key to go on from, empty at the end.
+    fn scan(&mut self, after: &[u8], count: u64, pattern: &[u8]) -> Result<Reply> {
+        let from =
+            if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after.to_vec()) };
+        let (mut keys, mut steps) = (Vec::new(), 0);
+        let limit = count.clamp(1, SCAN_KEYS_MAX as u64).min(SCAN_STEPS_MAX);
+        for item in self.tree.scan((from, Bound::Unbounded)) {
+            let (key, value) = item?;
+            steps += 1;
+            if self.live(Some(value)).is_some() && glob(pattern, &key) {
+                keys.push(Reply::Bulk(key.clone()));
+            }
+            if steps >= limit {
+                return Ok(Reply::Array(vec![Reply::Bulk(key), Reply::Array(keys)]));
+            }
+        }
+        Ok(Reply::Array(vec![Reply::Bulk(Bytes::new()), Reply::Array(keys)]))
+    }
+
+    /// Keys and values in turn. Bounds: bit 0 excludes the start, bit 1 includes the end, bit 2 has
+    /// no end.
+    fn range(&mut self, start: &Bytes, end: &Bytes, limit: u64, bounds: u8) -> Result<Reply> {
+        let from = match bounds & 1 {
+            0 => Bound::Included(start.to_vec()),
+            _ => Bound::Excluded(start.to_vec()),
+        };
+        let to = match (bounds & 4 != 0, bounds & 2 != 0) {
+            (true, _) => Bound::Unbounded,
+            (_, true) => Bound::Included(end.to_vec()),
+            _ => Bound::Excluded(end.to_vec()),
+        };
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        let limit = limit.min(SCAN_KEYS_MAX as u64) as usize;
+        for item in self.tree.scan((from, to)) {
+            if items.len() >= 2 * limit {
+                break;
+            }
+            let (key, value) = item?;
+            let Some(stored) = self.live(Some(value)) else { continue };
+            bytes += key.len() + stored.value.len() + 32;
+            if bytes > ANSWER_BYTES_MAX && !items.is_empty() {
+                break;
+            }
+            items.push(Reply::Bulk(key));
+            items.push(Reply::Bulk(stored.value));
+        }
+        Ok(Reply::Array(items))
+    }
+}
+
+fn answer_too_large(advice: &str) -> Reply {
+    Reply::Error(format!("TOOLARGE the answer is over {ANSWER_BYTES_MAX} bytes: {advice}"))
+}
+
+/// Bytes from `start` to `end`, both inclusive, counted from the end when negative.
+fn substring(value: &Bytes, start: i64, end: i64) -> Bytes {
+    let len = value.len() as i64;
+    let place = |at: i64| if at < 0 { (len + at).max(0) } else { at };
+    let (start, end) = (place(start), place(end).min(len - 1));
+    if start > end || len == 0 {
+        return Bytes::new();
+    }
+    value.slice(start as usize..=end as usize)
+}
+
+/// Whether `text` matches a Redis pattern: `*`, `?`, `[a-z]`, `[^x]`, and `\` before any of them.
+pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match match_one(&pattern[p..], text[t]) {
+            Some(used) => {
+                p += used;
+                t += 1;
+            }
+            None if pattern.get(p) == Some(&b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            None => match star {
+                // The last star takes one byte more.
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    (p, t) = (at + 1, taken + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&b| b == b'*')
+}
+
+/// Bytes of pattern that match one byte of text; `None` when they do not, or at a star.
+fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
+    match pattern {
+        [b'*', ..] | [] => None,
+        [b'?', ..] => Some(1),
+        [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
+        [b'[', rest @ ..] => {
+            let close = rest.iter().skip(1).position(|&b| b == b']')? + 1;
+            let (negated, set) = match &rest[..close] {
+                [b'^', set @ ..] => (true, set),
+                set => (false, set),
+            };
+            let mut found = false;
+            let mut i = 0;
+            while i < set.len() {
+                if i + 2 < set.len() && set[i + 1] == b'-' {
+                    let (low, high) = (set[i].min(set[i + 2]), set[i].max(set[i + 2]));
+                    found |= (low..=high).contains(&byte);
+                    i += 3;
+                } else {
+                    found |= set[i] == byte;
+                    i += 1;
+                }
+            }
+            (found != negated).then_some(close + 2)
+        }
+        [literal, ..] => (*literal == byte).then_some(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_redis() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("h?llo", "hello", true),
+            ("h*o", "ho", true),
+            ("h[ae]llo", "hallo", true),
+            ("h[^e]llo", "hello", false),
+            ("h[a-c]llo", "hbllo", true),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b", "ab c", false),
+            ("\\*", "*", true),
+            ("\\*", "x", false),
+            ("[", "x", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn substrings_count_from_both_ends() {
+        let value = Bytes::from_static(b"This is a string");
+        for (start, end, expected) in
+            [(0, 3, "This"), (-3, -1, "ing"), (0, -1, "This is a string"), (10, 100, "string")]
+        {
+            assert_eq!(substring(&value, start, end), expected.as_bytes());
+        }
+        assert_eq!(substring(&value, 5, 3), "");
+        assert_eq!(substring(&Bytes::new(), 0, -1), "");
+    }
+}

@@ -1,0 +1,55 @@
+//! The stored bytes of a key: a tag, for tag 1 the deadline, then the value.
+//!
+//! | tag | meaning |
+//! |---|---|
+//! | 0 | the value follows |
+//! | 1 | deadline u64, milliseconds since 1970, little-endian; then the value |
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// A value with its deadline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// When it expires; 0 for never.
+    pub deadline: u64,
+    /// The value.
+    pub value: Bytes,
+}
+
+impl Stored {
+    /// Bytes that stand before a value without a deadline.
+    pub const PLAIN: u8 = 0;
+
+    /// A value that does not expire.
+    pub fn plain(value: Bytes) -> Self {
+        Self { deadline: 0, value }
+    }
+
+    /// Its stored bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(9 + self.value.len());
+        if self.deadline == 0 {
+            out.put_u8(Self::PLAIN);
+        } else {
+            out.put_u8(1);
+            out.put_u64_le(self.deadline);
+        }
+        out.put_slice(&self.value);
+        out.freeze()
+    }
+
+    /// From stored bytes, sharing their memory; `None` when they are none.
+    pub fn decode(mut bytes: Bytes) -> Option<Stored> {
+        let deadline = match bytes.try_get_u8().ok()? {
+            0 => 0,
+            1 => bytes.try_get_u64_le().ok()?,
+            _ => return None,
+        };
+        Some(Stored { deadline, value: bytes })
+    }
+
+    /// Whether it has expired at a time.
+    pub fn expired(&self, now: u64) -> bool {
+        self.deadline != 0 && self.deadline <= now
+    }
+}

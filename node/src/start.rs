@@ -1,0 +1,208 @@
+//! Putting a node together: files, sockets, threads, in an order in which each failure has a name.
+
+use crate::api::http;
+use crate::api::port::Replies;
+use crate::api::server::{self, Shared};
+use crate::config::Config;
+use crate::driver::group::Group;
+use crate::driver::{Driver, DriverInbox, Input, background, logger};
+use crate::metrics::Metrics;
+use crate::status::{NodeStatus, StatusCell};
+use anyhow::{Context, Result, anyhow};
+use bedstone_engine::disk::os::OsDisk;
+use bedstone_engine::limits::Limits;
+use bedstone_engine::{Engine, Options, ShardId};
+use bedstone_net::{Endpoint, Identity, Peer};
+use crossbeam_channel::{Sender, bounded, unbounded};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+/// The one shard of this version.
+pub const SHARD: ShardId = 1;
+
+/// Runs a node until it is told to stop or cannot go on.
+///
+/// # Errors
+/// What is wrong with the data, a port, a certificate or the disk, and what to do about it.
+pub fn run(config: Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Ports first: a second start of the same node should say so before it touches the data.
+    let resp = runtime
+        .block_on(TcpListener::bind(config.resp))
+        .with_context(|| format!("cannot listen for clients on {} (`resp`)", config.resp))?;
+    let http = runtime
+        .block_on(TcpListener::bind(config.http))
+        .with_context(|| format!("cannot listen for operators on {} (`http`)", config.http))?;
+    let engine = Arc::new(open_engine(&config)?);
+    let voters = config.members.iter().map(|member| member.node).collect();
+    let group = Group::open(&engine, SHARD, config.node, voters, random()?)?;
+    let tree = group.tree().clone();
+    let (inputs, input) = unbounded();
+    let inbox = DriverInbox::new(inputs.clone());
+    let frames = inbox.counter();
+    let (endpoint, outbox) = start_net(&config, runtime.handle(), inbox)?;
+    let metrics = Arc::new(Metrics::default());
+    let status = Arc::new(StatusCell::default());
+    let replies = Arc::new(Replies::default());
+    let (log, log_jobs) = unbounded();
+    let (calls, called) = bounded(1);
+    let nodes = config.members.iter().map(|member| NodeStatus {
+        id: member.node,
+        resp: member.resp.clone(),
+        http: member.http.clone(),
+        peer: member.peer.clone(),
+        alive: false,
+    });
+    let driver = Driver {
+        node: config.node,
+        engine: engine.clone(),
+        groups: [(SHARD, group)].into(),
+        inputs: input,
+        frames,
+        outbox,
+        log,
+        background: calls,
+        replies: replies.clone(),
+        metrics: metrics.clone(),
+        status: status.clone(),
+        cluster: config.cluster.clone(),
+        nodes: nodes.collect(),
+        path: config.disk.display().to_string(),
+    };
+    let submit = inputs.clone();
+    let shared = Arc::new(Shared {
+        node: config.node,
+        nodes: config.members.iter().map(|member| member.node).collect(),
+        tree,
+        allow_flush: config.allow_flush,
+        submit: Box::new(move |batch| {
+            let _ = submit.send(Input::Client(batch));
+        }),
+        cursors: Default::default(),
+        status,
+        counters: Default::default(),
+    });
+    let (done, mut failed) = tokio::sync::oneshot::channel();
+    let threads = start_threads(driver, &engine, &inputs, &metrics, log_jobs, called, done)?;
+    info!(node = config.node, resp = %config.resp, http = %config.http, peer = %config.peer,
+          door = ?engine.door(), "started");
+    let outcome = runtime.block_on(async {
+        tokio::spawn(replies.distribute());
+        tokio::spawn(server::listen(resp, shared.clone()));
+        tokio::spawn(http::serve(
+            http,
+            http::State { shared, metrics, endpoint: endpoint.clone() },
+        ));
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            why = &mut failed => match why {
+                Ok(Err(why)) => Err(anyhow!(why)),
+                _ => Err(anyhow!("the driver stopped: its thread panicked")),
+            },
+        }
+    });
+    endpoint.close();
+    let _ = inputs.send(Input::Stop);
+    for thread in threads {
+        let _ = thread.join();
+    }
+    outcome
+}
+
+fn open_engine(config: &Config) -> Result<Engine> {
+    let disk = Arc::new(OsDisk::open(&config.disk)?);
+    let limits = Limits {
+        memtable_bytes: config.memtable_bytes,
+        segment_bytes: config.segment_bytes,
+        ..Limits::DEFAULT
+    };
+    let options = Options {
+        limits,
+        door: config.door,
+        cache_bytes: config.cache_bytes,
+        owner: format!("node {} of cluster {}", config.node, config.cluster),
+        new_store_id: u128::from(random()?) << 64 | u128::from(random()?),
+    };
+    let engine = Engine::open(disk, options)?;
+    while engine.log().wants_slot() {
+        engine.log().prepare_slot()?;
+    }
+    Ok(engine)
+}
+
+fn start_net(
+    config: &Config,
+    runtime: &tokio::runtime::Handle,
+    inbox: DriverInbox,
+) -> Result<(Arc<Endpoint>, bedstone_net::Outbox)> {
+    let identity = match &config.tls {
+        Some([ca, cert, key]) => {
+            let read = |path: &std::path::Path| {
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the certificate file {}", path.display()))
+            };
+            Identity { authority_pem: read(ca)?, cert_pem: read(cert)?, key_pem: read(key)? }
+        }
+        // Alone in its cluster: nobody can connect, since nobody has a certificate of this authority.
+        None => bedstone_net::Authority::generate(&config.cluster)?
+            .issue(config.node, &config.cluster)?,
+    };
+    let others = config.members.iter().filter(|member| member.node != config.node);
+    let peers = others.map(|member| Peer { node: member.node, addr: member.peer.clone() });
+    let net = bedstone_net::Config {
+        node: config.node,
+        cluster: config.cluster.clone(),
+        boot: crate::clock::unix_millis(),
+        listen: config.peer,
+        identity,
+        peers: peers.collect(),
+    };
+    let (endpoint, outbox) = Endpoint::start(runtime, net, Arc::new(inbox))?;
+    Ok((Arc::new(endpoint), outbox))
+}
+
+fn start_threads(
+    driver: Driver,
+    engine: &Arc<Engine>,
+    inputs: &Sender<Input>,
+    metrics: &Arc<Metrics>,
+    log_jobs: crossbeam_channel::Receiver<logger::LogJob>,
+    called: crossbeam_channel::Receiver<()>,
+    done: tokio::sync::oneshot::Sender<Result<(), String>>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_owned()).spawn(run)
+    };
+    let (log_engine, log_inputs, log_metrics) = (engine.clone(), inputs.clone(), metrics.clone());
+    let (work_engine, work_inputs) = (engine.clone(), inputs.clone());
+    Ok(vec![
+        spawn(
+            "bedstone-log",
+            Box::new(move || {
+                logger::run(&log_engine, &log_jobs, &log_inputs, &log_metrics);
+            }),
+        )?,
+        spawn(
+            "bedstone-compact",
+            Box::new(move || {
+                background::run(&work_engine, &called, &work_inputs);
+            }),
+        )?,
+        spawn(
+            "bedstone-driver",
+            Box::new(move || {
+                let _ = done.send(driver.run());
+            }),
+        )?,
+    ])
+}
+
+fn random() -> Result<u64> {
+    getrandom::u64().map_err(|error| anyhow!("the system gives no random numbers: {error}"))
+}

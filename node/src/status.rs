@@ -1,0 +1,102 @@
+//! What a node says of itself: published by the driver, read by the HTTP side and by INFO.
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+/// One node's view of itself and its cluster.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This node's id.
+    pub node: u64,
+    /// Its version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Every node, by id.
+    pub nodes: Vec<NodeStatus>,
+    /// The shards here.
+    pub shards: Vec<ShardStatus>,
+    /// The disks here.
+    pub disks: Vec<DiskStatus>,
+    /// Whether this node can serve.
+    pub ready: bool,
+    /// Why not.
+    pub reason: String,
+}
+
+/// One node as this one sees it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: u64,
+    /// Its client address.
+    pub resp: String,
+    /// Its HTTP address.
+    pub http: String,
+    /// Its peer address.
+    pub peer: String,
+    /// Whether it is connected.
+    pub alive: bool,
+}
+
+/// One shard's replica here.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// The shard.
+    pub id: u64,
+    /// The leader's node id; 0 when none is known.
+    pub leader: u64,
+    /// What this replica is.
+    pub role: String,
+    /// The term.
+    pub term: u64,
+    /// The commit index.
+    pub commit: u64,
+    /// The last entry applied here.
+    pub applied: u64,
+    /// The last entry in the log here.
+    pub last: u64,
+    /// The last durable entry here.
+    pub persisted: u64,
+    /// Entries of each follower still to come, as the leader knows it.
+    pub lag: Vec<(u64, u64)>,
+    /// Bytes in memtables.
+    pub memtable_bytes: usize,
+    /// Bytes in tables.
+    pub table_bytes: u64,
+    /// Tables.
+    pub tables: usize,
+}
+
+/// One disk.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// Its directory.
+    pub path: String,
+    /// Bytes free.
+    pub free_bytes: u64,
+    /// Log segments in use.
+    pub log_segments: usize,
+    /// How the log writes.
+    pub door: String,
+    /// `ok`, or why it stopped.
+    pub health: String,
+}
+
+/// Where the status is left for readers.
+#[derive(Default)]
+pub struct StatusCell(RwLock<Status>);
+
+impl StatusCell {
+    /// The latest.
+    pub fn get(&self) -> Status {
+        self.0.read().clone()
+    }
+
+    /// Leaves a new one.
+    pub fn set(&self, status: Status) {
+        *self.0.write() = status;
+    }
+}

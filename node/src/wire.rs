@@ -1,0 +1,219 @@
+//! What nodes say to each other besides Raft, and the frame kinds of all of it. All numbers are
+//! little-endian.
+//!
+//! | kind | body |
+//! |---|---|
+//! | 1 Raft | see [`crate::raft::message`] |
+//! | 2 forward | requests: id u64, time left u32 (ms), RESP3 u8, command |
+//! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 ask another), length u32, rendered bytes |
+//! | 4 snapshot begin | id u64, term u64, log id (term u64, index u64), timestamp u64 |
+//! | 5 snapshot chunk | id u64, number u64, then pairs: key length u32, value length u32, key, value |
+//! | 6 snapshot end | id u64, number of chunks u64 |
+//! | 7 snapshot acknowledgement | id u64, chunks taken u64, outcome u8 (0 more, 1 installed, 2 failed) |
+
+use crate::shard::command::Command;
+use bedstone_engine::LogId;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Frame kinds.
+pub mod kind {
+    /// A Raft message.
+    pub const RAFT: u8 = 1;
+    /// Requests for the leader.
+    pub const FORWARD: u8 = 2;
+    /// Their replies.
+    pub const REPLY: u8 = 3;
+    /// See [`super::Transfer`].
+    pub const SNAPSHOT_BEGIN: u8 = 4;
+    /// See [`super::Transfer`].
+    pub const SNAPSHOT_CHUNK: u8 = 5;
+    /// See [`super::Transfer`].
+    pub const SNAPSHOT_END: u8 = 6;
+    /// See [`super::Transfer`].
+    pub const SNAPSHOT_ACK: u8 = 7;
+}
+
+/// A request on its way to the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Names the request at the node that sent it.
+    pub id: u64,
+    /// Milliseconds until nobody waits for it.
+    pub left: u32,
+    /// How to write the answer.
+    pub resp3: bool,
+    /// What to do.
+    pub command: Command,
+}
+
+impl Forwarded {
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.id);
+        out.put_u32_le(self.left);
+        out.put_u8(u8::from(self.resp3));
+        self.command.encode(out);
+    }
+
+    /// All requests of a frame; `None` when it is malformed.
+    pub fn decode_all(mut body: Bytes) -> Option<Vec<Forwarded>> {
+        let mut requests = Vec::new();
+        while !body.is_empty() {
+            requests.push(Forwarded {
+                id: body.try_get_u64_le().ok()?,
+                left: body.try_get_u32_le().ok()?,
+                resp3: body.try_get_u8().ok()? != 0,
+                command: Command::decode(&mut body)?,
+            });
+        }
+        Some(requests)
+    }
+}
+
+/// A reply on its way back; `None` asks the sender to try elsewhere: nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replied {
+    /// The request's id.
+    pub id: u64,
+    /// The rendered answer.
+    pub answer: Option<Bytes>,
+}
+
+impl Replied {
+    /// Bytes when encoded.
+    pub fn encoded_len(&self) -> usize {
+        13 + self.answer.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.id);
+        out.put_u8(u8::from(self.answer.is_none()));
+        let answer = self.answer.as_deref().unwrap_or_default();
+        out.put_u32_le(answer.len() as u32);
+        out.put_slice(answer);
+    }
+
+    /// All replies of a frame; `None` when it is malformed.
+    pub fn decode_all(mut body: Bytes) -> Option<Vec<Replied>> {
+        let mut replies = Vec::new();
+        while !body.is_empty() {
+            let id = body.try_get_u64_le().ok()?;
+            let again = body.try_get_u8().ok()? != 0;
+            let len = body.try_get_u32_le().ok()? as usize;
+            let answer = (len <= body.len()).then(|| body.split_to(len))?;
+            replies.push(Replied { id, answer: (!again).then_some(answer) });
+        }
+        Some(replies)
+    }
+}
+
+/// How a snapshot travels: begin, chunks with a few under way at a time, end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// A snapshot of log entry `at` follows.
+    Begin {
+        /// Names the transfer.
+        id: u64,
+        /// The leader's term.
+        term: u64,
+        /// What it covers.
+        at: LogId,
+        /// The tree's timestamp there.
+        ts: u64,
+    },
+    /// Keys, ascending, with their stored values.
+    Chunk {
+        /// Names the transfer.
+        id: u64,
+        /// From 0.
+        number: u64,
+        /// Keys and values.
+        pairs: Vec<(Bytes, Bytes)>,
+    },
+    /// That was all.
+    End {
+        /// Names the transfer.
+        id: u64,
+        /// How many chunks there were.
+        chunks: u64,
+    },
+    /// How far the receiver is.
+    Ack {
+        /// Names the transfer.
+        id: u64,
+        /// Chunks taken.
+        chunks: u64,
+        /// 0 more, 1 installed, 2 failed.
+        outcome: u8,
+    },
+}
+
+impl Transfer {
+    /// The frame kind and body.
+    pub fn encode(&self) -> (u8, Bytes) {
+        let mut out = BytesMut::new();
+        let kind = match self {
+            Transfer::Begin { id, term, at, ts } => {
+                [id, term, &at.term, &at.index, ts].into_iter().for_each(|&n| out.put_u64_le(n));
+                kind::SNAPSHOT_BEGIN
+            }
+            Transfer::Chunk { id, number, pairs } => {
+                out.put_u64_le(*id);
+                out.put_u64_le(*number);
+                for (key, value) in pairs {
+                    out.put_u32_le(key.len() as u32);
+                    out.put_u32_le(value.len() as u32);
+                    out.put_slice(key);
+                    out.put_slice(value);
+                }
+                kind::SNAPSHOT_CHUNK
+            }
+            Transfer::End { id, chunks } => {
+                out.put_u64_le(*id);
+                out.put_u64_le(*chunks);
+                kind::SNAPSHOT_END
+            }
+            Transfer::Ack { id, chunks, outcome } => {
+                out.put_u64_le(*id);
+                out.put_u64_le(*chunks);
+                out.put_u8(*outcome);
+                kind::SNAPSHOT_ACK
+            }
+        };
+        (kind, out.freeze())
+    }
+
+    /// From a frame; `None` when it is malformed.
+    pub fn decode(kind: u8, mut body: Bytes) -> Option<Transfer> {
+        let mut number = || body.try_get_u64_le().ok();
+        let id = number()?;
+        let transfer = match kind {
+            kind::SNAPSHOT_BEGIN => {
+                let term = number()?;
+                let at = LogId { term: number()?, index: number()? };
+                Transfer::Begin { id, term, at, ts: number()? }
+            }
+            kind::SNAPSHOT_CHUNK => {
+                let number = number()?;
+                let mut pairs = Vec::new();
+                while !body.is_empty() {
+                    let key = body.try_get_u32_le().ok()? as usize;
+                    let value = body.try_get_u32_le().ok()? as usize;
+                    if key.checked_add(value)? > body.len() {
+                        return None;
+                    }
+                    pairs.push((body.split_to(key), body.split_to(value)));
+                }
+                Transfer::Chunk { id, number, pairs }
+            }
+            kind::SNAPSHOT_END => Transfer::End { id, chunks: number()? },
+            kind::SNAPSHOT_ACK => {
+                let chunks = number()?;
+                Transfer::Ack { id, chunks, outcome: body.try_get_u8().ok()? }
+            }
+            _ => return None,
+        };
+        body.is_empty().then_some(transfer)
+    }
+}
