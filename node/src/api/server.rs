@@ -135,9 +135,10 @@ impl Cursors {
         self.keys.insert(self.last, key);
         self.order.push_back(self.last);
         if self.order.len() > CURSORS_MAX
-            && let Some(oldest) = self.order.pop_front() {
-                self.keys.remove(&oldest);
-            }
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
         self.last
     }
 

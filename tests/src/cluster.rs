@@ -1,0 +1,200 @@
+//! A cluster of real processes on loopback, made by `bedstone dev`, whose nodes are killed, stopped
+//! and started again for real.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One cluster at a time: three nodes and a load are enough for two cores.
+static ONE: Mutex<()> = Mutex::new(());
+static NEXT_BASE: AtomicU16 = AtomicU16::new(0);
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The binary under test, built by the same `cargo test`.
+pub fn binary() -> PathBuf {
+    let exe = std::env::current_exe().expect("a test has a path");
+    let dir = exe.ancestors().nth(2).expect("target/<profile>/deps");
+    let binary = dir.join("bedstone");
+    let advice = "run `cargo build --release` first, or test the whole workspace";
+    assert!(binary.exists(), "{} is missing: {advice}", binary.display());
+    binary
+}
+
+/// Ports that no other test of this process uses.
+pub fn port_base() -> u16 {
+    let process = (std::process::id() % 400) as u16 * 100;
+    20_000 + process.min(40_000) + NEXT_BASE.fetch_add(40, Ordering::Relaxed) % 100
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A running cluster. Its processes end with it.
+pub struct Cluster {
+    dev: Child,
+    dir: tempfile::TempDir,
+    base: u16,
+    nodes: Vec<Node>,
+    _one: MutexGuard<'static, ()>,
+}
+
+struct Node {
+    pid: u32,
+    /// Set once the node was started by hand.
+    child: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts three nodes and waits until they are ready.
+    pub fn start() -> Cluster {
+        Self::start_in(tempfile::tempdir().expect("a directory for the data"))
+    }
+
+    fn start_in(dir: tempfile::TempDir) -> Cluster {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = port_base();
+        let mut dev = Command::new(binary())
+            .args(["dev", "--port-base", &base.to_string(), "--data"])
+            .arg(dir.path())
+            .env("BEDSTONE_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("bedstone dev starts");
+        let mut lines = BufReader::new(dev.stdout.take().expect("piped")).lines();
+        let mut nodes = Vec::new();
+        loop {
+            let line = lines.next().expect("dev says ready before it ends").expect("text");
+            if line == "ready" {
+                break;
+            }
+            let mut words = line.split(' ');
+            let pid = words.nth(3).and_then(|pid| pid.parse().ok()).expect("node <i> pid <pid>");
+            nodes.push(Node { pid, child: None });
+        }
+        Cluster { dev, dir, base, nodes, _one: one }
+    }
+
+    /// The client address of a node, 1 to 3.
+    pub fn resp(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.base + 10 * node as u16)
+    }
+
+    /// The HTTP address of a node.
+    pub fn http(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.base + 10 * node as u16 + 1)
+    }
+
+    /// Where the cluster's files are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A page of a node's HTTP side; `None` when it does not answer.
+    pub fn get(&self, node: usize, path: &str) -> Option<(u16, String)> {
+        http_get(&self.http(node), path)
+    }
+
+    /// A node's status.
+    pub fn status(&self, node: usize) -> Option<serde_json::Value> {
+        let (_, body) = self.get(node, "/status")?;
+        serde_json::from_str(&body).ok()
+    }
+
+    /// The node that leads, as all that answer agree.
+    pub fn leader(&self) -> usize {
+        eventually("a leader", || {
+            let mut leaders = (1..=3).filter_map(|node| {
+                self.status(node)?["shards"][0]["leader"].as_u64().map(|leader| leader as usize)
+            });
+            let first = leaders.next()?;
+            (first > 0 && leaders.all(|leader| leader == first)).then_some(first)
+        })
+    }
+
+    /// Sends a signal to a node.
+    pub fn signal(&self, node: usize, signal: Signal) {
+        let pid = Pid::from_raw(self.nodes[node - 1].pid as i32).expect("a process");
+        let _ = kill_process(pid, signal);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, node: usize) {
+        self.signal(node, Signal::KILL);
+        if let Some(child) = &mut self.nodes[node - 1].child {
+            let _ = child.wait();
+        }
+        eventually("the killed node is gone", || self.get(node, "/livez").is_none().then_some(()));
+    }
+
+    /// Starts a killed node again, and waits until it is ready.
+    pub fn restart(&mut self, node: usize) {
+        self.spawn(node);
+        self.wait_ready(node);
+    }
+
+    /// Starts a killed node again.
+    pub fn spawn(&mut self, node: usize) {
+        let config = self.dir().join(format!("node{node}/bedstone.toml"));
+        let child = Command::new(binary())
+            .args(["start", "--config"])
+            .arg(config)
+            .env("BEDSTONE_LOG", "warn")
+            .spawn()
+            .expect("bedstone start starts");
+        self.nodes[node - 1] = Node { pid: child.id(), child: Some(child) };
+    }
+
+    /// Waits until a node is ready.
+    pub fn wait_ready(&self, node: usize) {
+        eventually("the node is ready", || {
+            matches!(self.get(node, "/readyz"), Some((200, _))).then_some(())
+        });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in 1..=self.nodes.len() {
+            self.signal(node, Signal::CONT);
+            self.signal(node, Signal::KILL);
+            if let Some(child) = &mut self.nodes[node - 1].child {
+                let _ = child.wait();
+            }
+        }
+        if let Some(pid) = Pid::from_raw(self.dev.id() as i32) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.dev.wait();
+    }
+}
+
+/// One GET; `None` when nobody answers.
+pub fn http_get(addr: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(addr).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
