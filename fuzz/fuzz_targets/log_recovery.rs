@@ -1,0 +1,50 @@
+//! A log of one damaged segment: recovery never panics, and what it takes over can be read.
+//!
+//! Input: pairs of a place (u16, in units of 8 bytes) and 8 bytes to put there, over a sound segment.
+#![no_main]
+
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::limits::Limits;
+use bedstone_engine::wal::{HardState, Log, Record};
+use bedstone_engine::{LogId, WriteDoor};
+use libfuzzer_sys::fuzz_target;
+use std::sync::{Arc, OnceLock};
+
+static SOUND: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+
+fn sound() -> Vec<(String, Vec<u8>)> {
+    let disk = MemoryDisk::new();
+    let (log, _) =
+        Log::open(Arc::new(disk.clone()), WriteDoor::Pwrite, 7, Limits::TINY).expect("a new log");
+    for index in 1..=12 {
+        let first = LogId { term: 1 + index / 5, index };
+        let data = vec![index as u8; 100 * index as usize];
+        let state = HardState { term: first.term, vote: Some(1), commit: index - 1 };
+        let entries = Record::entries(index % 2, first, [(1, &data[..])]).expect("small");
+        log.commit(&[entries, Record::HardState { shard: index % 2, state }]).expect("memory");
+    }
+    disk.files().into_iter().map(|path| (path.clone(), disk.bytes(&path).unwrap())).collect()
+}
+
+fuzz_target!(|input: &[u8]| {
+    let disk = MemoryDisk::new();
+    for (path, bytes) in SOUND.get_or_init(sound) {
+        let mut bytes = bytes.clone();
+        for patch in input.chunks_exact(10) {
+            let at = usize::from(u16::from_le_bytes([patch[0], patch[1]])) * 8;
+            if at + 8 <= bytes.len() {
+                bytes[at..at + 8].copy_from_slice(&patch[2..]);
+            }
+        }
+        disk.place(path, &bytes);
+    }
+    let opened = Log::open(Arc::new(disk.clone()), WriteDoor::Pwrite, 7, Limits::TINY);
+    if let Ok((log, _)) = opened {
+        for shard in log.shards() {
+            let (first, last) = log.bounds(shard);
+            let entries = log.entries(shard, first, last.index + 1, usize::MAX);
+            let entries = entries.expect("recovered entries are readable");
+            assert_eq!(entries.last().map_or(first - 1, |entry| entry.id.index), last.index);
+        }
+    }
+});

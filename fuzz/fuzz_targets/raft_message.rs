@@ -1,0 +1,53 @@
+//! Arbitrary messages into a replica: what decodes encodes to the same bytes, and no sequence of
+//! messages makes the replica panic unless it would have it break a promise already durable.
+//!
+//! Input: messages, each behind a length u8 and a peer u8.
+#![no_main]
+
+use bedstone_engine::LogId;
+use bedstone_engine::wal::{Entry, HardState};
+use bedstone_node::raft::{Boot, Config, LogReader, Message, Raft};
+use bedstone_node::wire::{Forwarded, Replied, Transfer};
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+
+struct Nothing;
+
+impl LogReader for Nothing {
+    fn entries(&self, _: u64, _: u64, _: usize) -> Vec<Entry> {
+        Vec::new()
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let boot = Boot {
+        id: 1,
+        voters: vec![1, 2, 3],
+        hard: HardState::default(),
+        applied: LogId::default(),
+        base: LogId::default(),
+        runs: Vec::new(),
+        last: 0,
+        seed: 1,
+    };
+    let mut raft = Raft::new(Config::default(), boot);
+    let mut rest = input;
+    while let [len, peer, tail @ ..] = rest {
+        let (bytes, tail) = tail.split_at(tail.len().min(usize::from(*len)));
+        rest = tail;
+        let bytes = Bytes::copy_from_slice(bytes);
+        let _ = Forwarded::decode_all(bytes.clone());
+        let _ = Replied::decode_all(bytes.clone());
+        let _ = Transfer::decode(peer % 8, bytes.clone());
+        let Some(message) = Message::decode(u64::from(peer % 4), bytes.clone()) else {
+            raft.tick();
+            continue;
+        };
+        assert_eq!(message.encode(), bytes);
+        raft.step(message);
+        let effects = raft.effects(&Nothing);
+        if let Some(write) = effects.write {
+            raft.persisted(write.seq);
+        }
+    }
+});

@@ -1,0 +1,72 @@
+"""Real input: every package of this machine's Debian index goes into the cluster, is read back from
+each node, and again after all nodes were restarted."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import redis
+
+bedstone, data, base = sys.argv[1], sys.argv[2], int(sys.argv[3])
+text = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, check=True).stdout
+packages = {}
+for stanza in text.split(b"\n\n"):
+    if stanza.startswith(b"Package: "):
+        packages[stanza.split(b"\n", 1)[0][9:]] = stanza
+assert len(packages) > 10_000, "run apt-get update first"
+names = list(packages)
+
+
+def node(number):
+    return redis.Redis(port=base + 10 * number, socket_timeout=60)
+
+
+def load():
+    pipe = node(1).pipeline(transaction=False)
+    for i, (name, stanza) in enumerate(packages.items()):
+        pipe.set(b"package:" + name, stanza)
+        if i % 500 == 499:
+            pipe.execute()
+    pipe.execute()
+
+
+def verify():
+    for number in (1, 2, 3):
+        client = node(number)
+        for at in range(0, len(names), 500):
+            part = names[at : at + 500]
+            found = client.mget([b"package:" + name for name in part])
+            assert found == [packages[name] for name in part], f"node {number} differs"
+
+
+def restart():
+    """Kills every node and starts it again."""
+    pids = [line.split()[3] for line in open(f"{data}/out") if line.startswith("node ")]
+    subprocess.run(["kill", "-9", *pids], check=True)
+    nodes = [
+        subprocess.Popen([bedstone, "start", "--config", f"{data}/node{i}/bedstone.toml"])
+        for i in (1, 2, 3)
+    ]
+    for number in (1, 2, 3):
+        for _ in range(600):
+            try:
+                if node(number).get("cli1"):
+                    break
+            except redis.RedisError:
+                time.sleep(0.1)
+    return nodes
+
+
+load()
+verify()
+nodes = restart()
+try:
+    verify()
+finally:
+    for process in nodes:
+        process.send_signal(signal.SIGTERM)
+    for process in nodes:
+        process.wait()
+print(f"{len(names)} packages, {sum(map(len, packages.values())) >> 20} MiB: identical from every "
+      "node, before and after a restart of all")

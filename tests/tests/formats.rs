@@ -1,0 +1,121 @@
+//! The bytes of every structure on disk and on the wire, pinned. A change here is a change of a
+//! format: raise its version, and begin the commit's message with `Format:`.
+
+use bedstone_engine::LogId;
+use bedstone_engine::disk::Pages;
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::engine::Superblock;
+use bedstone_engine::limits::Limits;
+use bedstone_engine::lsm::key::Version;
+use bedstone_engine::lsm::manifest::Edit;
+use bedstone_engine::table::{TableMeta, TableWriter, filter};
+use bedstone_engine::wal::format::{SegmentHeader, encode_block};
+use bedstone_engine::wal::{Entry, HardState, Record};
+use bedstone_net::hello::Hello;
+use bedstone_net::{Frame, Lane};
+use bedstone_node::raft::{Body, Message};
+use bedstone_node::shard::command::{Command, Expiry, Operation, byte, encode_batch};
+use bedstone_node::shard::value::Stored;
+use bedstone_node::wire::{Forwarded, Replied, Transfer};
+use bytes::{Bytes, BytesMut};
+
+/// Hexadecimal, 32 bytes to a line, without the zeros at the end.
+fn hex(bytes: &[u8]) -> String {
+    let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
+    let lines = bytes[..end].chunks(32);
+    let line = |line: &[u8]| line.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let text: Vec<String> = lines.map(line).collect();
+    format!("{} bytes\n{}\n", bytes.len(), text.join("\n"))
+}
+
+const ID: LogId = LogId { term: 2, index: 5 };
+
+fn structures() -> Vec<(&'static str, Vec<u8>)> {
+    let mut pages = Pages::default();
+    SegmentHeader::new(7, 3, 4096, 0xABCD).encode(&mut pages);
+    let header = pages.as_blocks().to_vec();
+    pages.clear();
+    let records = [
+        Record::entries(1, ID, [(1, &b"hello"[..]), (0, b"")]).unwrap(),
+        Record::HardState { shard: 1, state: HardState { term: 2, vote: Some(3), commit: 4 } },
+        Record::Release { shard: 1, upto: ID },
+        Record::Reset { shard: 1, at: ID },
+        Record::Bounds { shard: 1, base: LogId { term: 1, index: 2 }, last: ID },
+    ];
+    encode_block(&mut pages, 9, 8192, 4096, 0xABCD, &records);
+    let block = pages.as_blocks().to_vec();
+    let disk = MemoryDisk::new();
+    let mut writer = TableWriter::create(&disk, "t".into(), 6, &Limits::TINY).unwrap();
+    for (i, value) in [(1, Some(&b"red"[..])), (2, None)] {
+        let value = value.map(Bytes::from_static);
+        writer.add(&Version { key: format!("key{i}").into(), ts: i, value }).unwrap();
+    }
+    writer.finish().unwrap();
+    let key = Bytes::from_static(b"k");
+    let meta = TableMeta { number: 2, bytes: 9, smallest: key.clone(), largest: key, ts_max: 4 };
+    let added = vec![(1, meta)];
+    let edit = Edit { flushed: ID, ts_max: 3, next_number: 4, removed: vec![1], added };
+    let superblock = Superblock { store: 7, segment_bytes: 65536, owner: "node 1".into() };
+    let frame = Frame { lane: Lane::Control, kind: 3, shard: 1, body: Bytes::from_static(b"hi") };
+    let set = Command::new(
+        Operation::Set,
+        [
+            Bytes::from_static(b"k"),
+            Stored::plain(Bytes::from_static(b"v")).encode(),
+            byte(0),
+            Expiry::In(1000).encode(),
+        ],
+    );
+    let mut forwarded = BytesMut::new();
+    let request = Forwarded { id: 1, left: 5000, resp3: true, command: set.clone() };
+    request.encode(&mut forwarded);
+    let mut replied = BytesMut::new();
+    Replied { id: 1, answer: Some(Bytes::from_static(b"+OK\r\n")) }.encode(&mut replied);
+    let entry = Entry { id: ID, kind: 1, data: Bytes::from_static(b"x") };
+    let previous = LogId { term: 2, index: 4 };
+    let message = |body| Message { peer: 2, term: 2, body }.encode().to_vec();
+    let pairs = vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))];
+    vec![
+        ("log segment header", header),
+        ("log commit block", block),
+        ("table", disk.bytes("t").unwrap()),
+        ("bloom filter", filter::build(&[1, 2, 3])),
+        ("manifest edit", edit.encode()),
+        ("superblock", superblock.encode()),
+        ("net frame", [&frame.header()[..], &frame.body].concat()),
+        ("net hello", Hello::new(1, 2, "dev").frame().body.to_vec()),
+        ("command batch", encode_batch(7 << 16, [&set]).to_vec()),
+        ("stored value", Stored { deadline: 9, value: Bytes::from_static(b"v") }.encode().to_vec()),
+        ("forwarded request", forwarded.to_vec()),
+        ("reply", replied.to_vec()),
+        ("raft pre-vote", message(Body::PreVote { last: ID })),
+        ("raft pre-vote reply", message(Body::PreVoteReply { granted: true })),
+        ("raft vote", message(Body::Vote { last: ID })),
+        ("raft vote reply", message(Body::VoteReply { granted: false })),
+        ("raft append", message(Body::Append { previous, entries: vec![entry], commit: 3 })),
+        ("raft append reply", message(Body::AppendReply { matched: 5 })),
+        ("raft append refused", message(Body::AppendRefused { hint: ID, refused: 9 })),
+        ("raft heartbeat", message(Body::Heartbeat { commit: 3, round: 4 })),
+        ("raft heartbeat reply", message(Body::HeartbeatReply { round: 4 })),
+        ("snapshot begin", Transfer::Begin { id: 1, term: 2, at: ID, ts: 3 }.encode().1.to_vec()),
+        ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, pairs }.encode().1.to_vec()),
+        ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode().1.to_vec()),
+        ("snapshot ack", Transfer::Ack { id: 1, chunks: 1, outcome: 0 }.encode().1.to_vec()),
+    ]
+}
+
+#[test]
+fn every_structure_has_its_pinned_bytes() {
+    let found: String =
+        structures().iter().map(|(name, bytes)| format!("{name}: {}", hex(bytes))).collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/formats.txt");
+    if std::env::var_os("BEDSTONE_WRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/golden")).unwrap();
+        std::fs::write(path, &found).unwrap();
+    }
+    let pinned = std::fs::read_to_string(path).unwrap_or_default();
+    for (found, pinned) in found.lines().zip(pinned.lines()) {
+        assert_eq!(found, pinned);
+    }
+    assert_eq!(found.len(), pinned.len());
+}

@@ -1,0 +1,77 @@
+//! The seeds of the fuzz targets: sound inputs, so that fuzzing begins behind the checksums. They
+//! are committed; `BEDSTONE_WRITE_SEEDS=1` writes them anew after a format changed.
+
+use bedstone_engine::LogId;
+use bedstone_engine::disk::Disk;
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::limits::Limits;
+use bedstone_engine::lsm::key::Version;
+use bedstone_engine::lsm::manifest::Edit;
+use bedstone_engine::table::{TableMeta, TableWriter};
+use bedstone_engine::wal::Entry;
+use bedstone_net::hello::Hello;
+use bedstone_node::raft::{Body, Message};
+use bytes::Bytes;
+use std::path::{Path, PathBuf};
+
+fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let disk = MemoryDisk::new();
+    let mut writer = TableWriter::create(&disk, "t".into(), 1, &Limits::TINY).unwrap();
+    for i in 0..40u64 {
+        let value = (i % 5 > 0).then(|| Bytes::from(format!("value {i}")));
+        let key = Bytes::from(format!("key{i:03}"));
+        writer.add(&Version { key, ts: i + 1, value }).unwrap();
+    }
+    writer.finish().unwrap();
+    let mut file = vec![0; disk.open("t").unwrap().len().unwrap() as usize];
+    disk.open("t").unwrap().read_at(0, &mut file).unwrap();
+    let key = Bytes::from_static(b"a");
+    let meta = TableMeta { number: 2, bytes: 9, smallest: key.clone(), largest: key, ts_max: 4 };
+    let edit = Edit {
+        flushed: LogId { term: 1, index: 2 },
+        ts_max: 3,
+        next_number: 4,
+        removed: vec![1],
+        added: vec![(1, meta)],
+    };
+    let hello = Hello::new(1, 2, "seed").frame();
+    let entry =
+        Entry { id: LogId { term: 1, index: 1 }, kind: 1, data: Bytes::from_static(b"data") };
+    let append = Body::Append { previous: LogId::default(), entries: vec![entry], commit: 1 };
+    let bodies = [
+        Body::Vote { last: LogId::default() },
+        append,
+        Body::Heartbeat { commit: 1, round: 1 },
+        Body::AppendReply { matched: 1 },
+    ];
+    let mut messages = Vec::new();
+    for body in bodies {
+        let bytes = Message { peer: 2, term: 1, body }.encode();
+        messages.extend([bytes.len() as u8, 2]);
+        messages.extend_from_slice(&bytes);
+    }
+    let resp =
+        b"\x03*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\nPING \"a b\"\r\n*1\r\n$4\r\nQUIT\r\n";
+    vec![
+        ("log_recovery", [[0, 2, 1, 2, 3, 4, 5, 6, 7, 8], [8, 2, 0, 0, 0, 0, 0, 0, 0, 0]].concat()),
+        ("table", [&[0], &file[..]].concat()),
+        ("manifest", edit.encode()),
+        ("net_frame", [&[7], &hello.header()[..], &hello.body[..]].concat()),
+        ("raft_message", messages),
+        ("resp_request", resp.to_vec()),
+    ]
+}
+
+#[test]
+fn the_committed_seeds_are_of_the_present_formats() {
+    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+    for (target, bytes) in seeds() {
+        let path = root.join(target).join("sound");
+        if std::env::var_os("BEDSTONE_WRITE_SEEDS").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        let committed = std::fs::read(&path).unwrap_or_default();
+        assert!(committed == bytes, "{} is of another format", path.display());
+    }
+}
