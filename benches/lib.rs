@@ -1,1 +1,1 @@
-//! x
+//! Criterion benchmarks; see `docs/BENCHMARKS.md` for how to read them.

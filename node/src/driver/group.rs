@@ -23,7 +23,7 @@ use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Bytes of requests or replies in one frame, unless a single one is longer.
 const FORWARD_BYTES: usize = 256 << 10;
@@ -510,6 +510,12 @@ impl Group {
             let _ = context.log.send(LogJob { records, done });
         }
         self.commit = self.commit.max(effects.commit);
+        if let Some(peer) = effects.contradicted {
+            error!(
+                shard = self.shard,
+                peer, "a leader contradicts a committed entry: check both disks"
+            );
+        }
         for (token, index) in effects.reads {
             if let Some(reads) = self.rounds.remove(&token) {
                 self.waiting.push((index, reads));

@@ -100,6 +100,9 @@ pub struct Effects {
     pub failed_reads: Vec<u64>,
     /// Followers that need a snapshot.
     pub snapshots: Vec<PeerId>,
+    /// A peer sent, as leader, another entry than the one committed here: its log or this one is
+    /// damaged. Nothing of it was taken.
+    pub contradicted: Option<PeerId>,
 }
 
 /// Why an input was not taken.
@@ -151,6 +154,7 @@ pub struct Raft {
     pub(super) uncommitted_bytes: usize,
     pub(super) reads: super::read::Reads,
     pub(super) snapshots: BTreeSet<PeerId>,
+    pub(super) contradicted: Option<PeerId>,
     applied: Index,
     hard_written: HardState,
     seq: Seq,
@@ -187,6 +191,7 @@ impl Raft {
             uncommitted_bytes: 0,
             reads: Default::default(),
             snapshots: BTreeSet::new(),
+            contradicted: None,
             applied: boot.applied.index,
             hard_written: boot.hard,
             seq: 0,
@@ -197,6 +202,10 @@ impl Raft {
             draw: boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
         };
         raft.wait_for_leader();
+        if raft.voters.len() == 1 {
+            // Nobody else can lead.
+            raft.deadline = 0;
+        }
         raft
     }
 
@@ -303,6 +312,7 @@ impl Raft {
         }
         effects.commit = self.hard.commit.min(self.log.persisted());
         self.reads.settle(&mut effects);
+        effects.contradicted = self.contradicted.take();
         effects.snapshots = std::mem::take(&mut self.snapshots).into_iter().collect();
         effects
     }

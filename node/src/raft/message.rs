@@ -161,32 +161,38 @@ impl Message {
     pub fn decode(peer: PeerId, mut from: Bytes) -> Option<Message> {
         let from = &mut from;
         let kind = from.try_get_u8().ok()?;
-        let term = from.try_get_u64_le().ok()?;
+        let term = take_number(from)?;
         let body = match kind {
             1 => Body::PreVote { last: take_id(from)? },
             2 => Body::PreVoteReply { granted: take_bool(from)? },
             3 => Body::Vote { last: take_id(from)? },
             4 => Body::VoteReply { granted: take_bool(from)? },
             5 => take_append(from)?,
-            6 => Body::AppendReply { matched: from.try_get_u64_le().ok()? },
+            6 => Body::AppendReply { matched: take_number(from)? },
             7 => {
                 let hint = take_id(from)?;
-                Body::AppendRefused { hint, refused: from.try_get_u64_le().ok()? }
+                Body::AppendRefused { hint, refused: take_number(from)? }
             }
             8 => {
-                let commit = from.try_get_u64_le().ok()?;
-                Body::Heartbeat { commit, round: from.try_get_u64_le().ok()? }
+                let commit = take_number(from)?;
+                Body::Heartbeat { commit, round: take_number(from)? }
             }
-            9 => Body::HeartbeatReply { round: from.try_get_u64_le().ok()? },
+            9 => Body::HeartbeatReply { round: take_number(from)? },
             _ => return None,
         };
         from.is_empty().then_some(Message { peer, term, body })
     }
 }
 
+/// Terms, indexes and rounds count up from 0 by ones: nobody comes near the top half of their range,
+/// and refusing it here keeps every sum behind this from overflowing.
+fn take_number(from: &mut Bytes) -> Option<u64> {
+    from.try_get_u64_le().ok().filter(|&number| number <= u64::MAX >> 1)
+}
+
 fn take_id(from: &mut Bytes) -> Option<LogId> {
-    let term = from.try_get_u64_le().ok()?;
-    Some(LogId { term, index: from.try_get_u64_le().ok()? })
+    let term = take_number(from)?;
+    Some(LogId { term, index: take_number(from)? })
 }
 
 fn take_bool(from: &mut Bytes) -> Option<bool> {
@@ -199,7 +205,7 @@ fn take_bool(from: &mut Bytes) -> Option<bool> {
 
 fn take_append(from: &mut Bytes) -> Option<Body> {
     let previous = take_id(from)?;
-    let commit = from.try_get_u64_le().ok()?;
+    let commit = take_number(from)?;
     let count = from.try_get_u32_le().ok()? as usize;
     if count > from.len() / ENTRY_HEADER_BYTES {
         return None;
@@ -207,7 +213,7 @@ fn take_append(from: &mut Bytes) -> Option<Body> {
     let mut entries = Vec::with_capacity(count);
     let mut last = previous;
     for _ in 0..count {
-        let term = from.try_get_u64_le().ok()?;
+        let term = take_number(from)?;
         let kind = from.try_get_u8().ok()?;
         let len = from.try_get_u32_le().ok()? as usize;
         if len > from.len() || term < last.term {

@@ -135,18 +135,21 @@ impl Raft {
             return self.send_durable(peer, Body::AppendRefused { hint, refused });
         }
         let matched = entries.last().map_or(previous.index, |entry| entry.id.index);
-        for entry in entries {
-            match self.log.term(entry.id.index) {
-                Some(term) if term == entry.id.term => continue,
-                None if entry.id.index <= self.log.base().index => continue,
-                None => {}
-                Some(_) => {
-                    // An entry of a leader that lost: it and all after it give way (§5.3).
-                    assert!(entry.id.index > self.hard.commit, "a committed entry never gives way");
-                    self.log.truncate(entry.id.index);
-                }
+        let known = |entry: &Entry| match self.log.term(entry.id.index) {
+            Some(term) => term == entry.id.term,
+            None => entry.id.index <= self.log.base().index,
+        };
+        let news = entries.iter().position(|entry| !known(entry)).unwrap_or(entries.len());
+        if let Some(first) = entries.get(news).map(|entry| entry.id.index) {
+            if first <= self.hard.commit {
+                // A committed entry never gives way. The sender or this replica is damaged: nothing
+                // of it is taken, and the driver says so.
+                self.contradicted = Some(peer);
+                return;
             }
-            self.log.push(entry);
+            // Entries of a leader that lost give way to this one's (§5.3).
+            self.log.truncate(first);
+            entries.into_iter().skip(news).for_each(|entry| self.log.push(entry));
         }
         // Only what this append proved to agree can be taken as committed.
         self.commit_to(commit.min(matched));

@@ -1,0 +1,91 @@
+//! The log: group commit at 1, 16 and 256 records per sync, through each door, beside the bare
+//! write-and-sync of as many bytes into a recycled file, which is the limit of this machine.
+
+use bedstone_engine::disk::os::OsDisk;
+use bedstone_engine::disk::{Disk, Pages};
+use bedstone_engine::limits::{BLOCK_BYTES, Limits};
+use bedstone_engine::wal::format::record_bytes;
+use bedstone_engine::wal::{Log, Record};
+use bedstone_engine::{LogId, WriteDoor};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::path::Path;
+use std::sync::Arc;
+
+const VALUE_BYTES: usize = 256;
+const DOORS: [(&str, WriteDoor); 3] =
+    [("direct", WriteDoor::Direct), ("pwrite", WriteDoor::Pwrite), ("mapped", WriteDoor::Mapped)];
+
+/// A directory on the disk under test: BEDSTONE_BENCH_DIR, or here.
+fn directory() -> tempfile::TempDir {
+    let dir = std::env::var("BEDSTONE_BENCH_DIR").unwrap_or_else(|_| ".".to_owned());
+    tempfile::tempdir_in(Path::new(&dir)).expect("a directory for the log")
+}
+
+fn append(criterion: &mut Criterion) {
+    for records in [1usize, 16, 256] {
+        let mut group = criterion.benchmark_group(format!("log_commit/{records}"));
+        group.throughput(Throughput::Elements(records as u64));
+        for (name, door) in DOORS {
+            let dir = directory();
+            let disk = Arc::new(OsDisk::open(dir.path()).expect("the directory opens"));
+            let (log, _) = Log::open(disk, door, 1, Limits::DEFAULT).expect("a new log");
+            for _ in 0..3 {
+                log.prepare_slot().expect("room for a slot");
+            }
+            let data = vec![7; VALUE_BYTES];
+            let mut index = 0;
+            group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+                bencher.iter(|| {
+                    let mut batch: Vec<Record> = (0..records)
+                        .map(|_| {
+                            index += 1;
+                            let first = LogId { term: 1, index };
+                            Record::entries(1, first, [(1, &data[..])]).expect("small")
+                        })
+                        .collect();
+                    // Slots go round: everything before the last 10,000 entries is given up.
+                    if index.is_multiple_of(4096) && index > 10_000 {
+                        let upto = LogId { term: 1, index: index - 10_000 };
+                        batch.push(Record::Release { shard: 1, upto });
+                    }
+                    log.commit(&batch).expect("the disk works");
+                });
+            });
+        }
+        bare(&mut group, records);
+        group.finish();
+    }
+}
+
+/// The same bytes, written and synced into a prepared file, with nothing around it.
+fn bare(
+    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
+    records: usize,
+) {
+    const FILE_BYTES: u64 = 32 << 20;
+    let data = [7; VALUE_BYTES];
+    let record = Record::entries(1, LogId { term: 1, index: 1 }, [(1, &data[..])]).expect("small");
+    let bytes = (64 + records * record_bytes(&record)).next_multiple_of(BLOCK_BYTES);
+    let mut pages = Pages::default();
+    pages.extend(&vec![7; bytes]);
+    for (name, door) in DOORS {
+        let dir = directory();
+        let disk = OsDisk::open(dir.path()).expect("the directory opens");
+        disk.prepare_region("file", FILE_BYTES).expect("room for the file");
+        let region = disk.open_region("file", door).expect("the door opens");
+        let mut offset = 0;
+        group.bench_function(BenchmarkId::new("bare", name), |bencher| {
+            bencher.iter(|| {
+                if offset + bytes as u64 > FILE_BYTES {
+                    offset = 0;
+                }
+                region.write(offset, &pages).expect("the disk works");
+                region.sync(offset, bytes).expect("the disk works");
+                offset += bytes as u64;
+            });
+        });
+    }
+}
+
+criterion_group!(benches, append);
+criterion_main!(benches);

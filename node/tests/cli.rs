@@ -1,0 +1,211 @@
+//! The command line as a user meets it: what is wrong is named, with the next step, and the exit
+//! status says whether it failed or made no sense.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_bedstone");
+
+fn bedstone(args: &[&str]) -> Output {
+    Command::new(BINARY).args(args).output().expect("bedstone runs")
+}
+
+/// Runs `start` until it ends by itself, and gives its exit status and message.
+fn start_fails(args: &[&str]) -> (Option<i32>, String) {
+    let mut child = Command::new(BINARY)
+        .arg("start")
+        .args(args)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("bedstone runs");
+    let begun = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if begun.elapsed() > Duration::from_secs(60) {
+            let _ = child.kill();
+            panic!("it should have failed: {args:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut text = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut text).expect("text");
+    (child.wait().expect("ended").code(), text)
+}
+
+/// A free port on loopback, three in a row.
+fn ports() -> [String; 3] {
+    let listeners: [TcpListener; 3] =
+        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("bound").to_string())
+}
+
+fn node_args<'a>(disk: &'a str, ports: &'a [String; 3]) -> Vec<&'a str> {
+    let [resp, http, peer] = ports;
+    vec!["--disk", disk, "--resp", resp, "--http", http, "--peer", peer, "--segment-mib", "16"]
+}
+
+/// A node that runs until it is dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(args: &[&str], http: &str) -> Running {
+        let child = Command::new(BINARY)
+            .arg("start")
+            .args(args)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("bedstone runs");
+        let running = Running(child);
+        let begun = Instant::now();
+        let ready = || {
+            let status = bedstone(&["status", "--json", "--http", http]).stdout;
+            let status: serde_json::Value = serde_json::from_slice(&status).unwrap_or_default();
+            status["ready"] == true
+        };
+        while !ready() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the node starts");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+#[test]
+fn help_and_version_and_wrong_usage() {
+    assert_eq!(bedstone(&["--version"]).status.code(), Some(0));
+    for command in ["start", "dev", "status", "bench", "check"] {
+        let help = bedstone(&["help", command]);
+        assert_eq!(help.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&help.stdout).contains("Example:"), "{command}");
+    }
+    assert_eq!(bedstone(&["strat"]).status.code(), Some(2));
+    assert_eq!(bedstone(&["bench", "--duration", "soon"]).status.code(), Some(2));
+    assert_eq!(bedstone(&["status", "--http", "127.0.0.1:1"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_wrong_config_key_is_named_with_the_nearest() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    fs::write(&file, "clutser = 'x'\n").unwrap();
+    let (code, text) = start_fails(&["--config", path(&file)]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("`clutser`") && text.contains("`cluster`"), "{text}");
+    let (code, text) = start_fails(&["--node", "4", "--member", "1=a:1,b:2,c:3"]);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("does not name this node"), "{text}");
+}
+
+#[test]
+fn flag_beats_environment_beats_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    fs::write(&file, "write_door = 'file'\n").unwrap();
+    let run = |variable: Option<&str>, flag: Option<&str>| {
+        let mut command = Command::new(BINARY);
+        command.args(["start", "--config", path(&file)]);
+        if let Some(value) = variable {
+            command.env("BEDSTONE_WRITE_DOOR", value);
+        }
+        if let Some(value) = flag {
+            command.args(["--write-door", value]);
+        }
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert!(run(None, None).contains("`file`"));
+    assert!(run(Some("variable"), None).contains("`variable`"));
+    assert!(run(Some("variable"), Some("flag")).contains("`flag`"));
+}
+
+#[test]
+fn data_of_another_node_or_a_newer_format_or_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, ports) = (path(dir.path()), ports());
+    let args = node_args(disk, &ports);
+    let running = Running::start(&args, &ports[1]);
+    // The same directory, other ports: the lock is held.
+    let others = self::ports();
+    let (code, text) = start_fails(&node_args(disk, &others));
+    assert_eq!(code, Some(1));
+    assert!(text.contains("in use by another process"), "{text}");
+    // The same ports, another directory: the first port is taken.
+    let other = tempfile::tempdir().unwrap();
+    let (code, text) = start_fails(&node_args(path(other.path()), &ports));
+    assert_eq!(code, Some(1));
+    assert!(text.contains(&ports[0]) && text.contains("in use"), "{text}");
+    let check = bedstone(&["check", disk]);
+    assert_eq!(check.status.code(), Some(1), "a running node's data is not checked");
+    drop(running);
+
+    let (code, text) = start_fails(&[&args[..], &["--node", "2"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(text.contains("node 1 of cluster") && text.contains("node 2 of cluster"), "{text}");
+
+    let check = bedstone(&["check", disk, "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    assert_eq!(check.status.code(), Some(0), "{found}");
+    let dump = bedstone(&["log", "dump", disk]);
+    assert!(String::from_utf8_lossy(&dump.stdout).contains("hard_state"));
+    assert_eq!(dump.status.code(), Some(0));
+
+    for copy in ["SUPER.0", "SUPER.1"] {
+        let mut bytes = fs::read(dir.path().join(copy)).unwrap();
+        bytes[4] = 9;
+        fs::write(dir.path().join(copy), bytes).unwrap();
+    }
+    let (code, text) = start_fails(&args);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("format version 9") && text.contains("newer bedstone"), "{text}");
+}
+
+#[test]
+fn check_names_damage_by_file_and_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, ports) = (path(dir.path()), ports());
+    let args = node_args(disk, &ports);
+    drop(Running::start(&args, &ports[1]));
+    // The second block: the first one promised nothing, the ones after it promise this one.
+    drop(Running::start(&args, &ports[1]));
+    let slot = dir.path().join("log/slot-00000.seg");
+    let mut bytes = fs::read(&slot).unwrap();
+    bytes[4096 + 20] ^= 1;
+    fs::write(&slot, bytes).unwrap();
+    let check = bedstone(&["check", disk]);
+    let text = String::from_utf8_lossy(&check.stdout);
+    assert_eq!(check.status.code(), Some(1), "{text}");
+    assert!(text.contains("slot-00000.seg at byte 4096"), "{text}");
+    let (code, text) = start_fails(&args);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("slot-00000.seg at byte 4096"), "{text}");
+}
+
+#[test]
+fn a_full_disk_at_start_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = ports();
+    let script = "mount -t tmpfs -o size=20m none \"$1\" && shift && exec \"$@\"";
+    let args = node_args(path(dir.path()), &ports);
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script, "sh", path(dir.path()), BINARY])
+        .arg("start")
+        .args(args)
+        .output()
+        .expect("unshare, of util-linux");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("bytes free") && text.contains("free space"), "{text}");
+}

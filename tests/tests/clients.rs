@@ -1,0 +1,154 @@
+//! RESP from the outside: the `redis` crate in RESP2 and RESP3, and bytes that no client would send.
+
+use bedstone_tests::cluster::Cluster;
+use redis::{Client, Connection, RedisResult, Value, cmd};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+fn connect(cluster: &Cluster, node: usize, protocol: &str) -> Connection {
+    let url = format!("redis://{}/?protocol={protocol}", cluster.resp(node));
+    Client::open(url).unwrap().get_connection().unwrap()
+}
+
+fn ask(connection: &mut Connection, line: &str) -> RedisResult<Value> {
+    let mut words = line.split(' ');
+    let mut command = cmd(words.next().unwrap());
+    words.for_each(|word| drop(command.arg(word)));
+    command.query(connection)
+}
+
+/// The answer as text; errors begin with `-`.
+fn said(connection: &mut Connection, line: &str) -> String {
+    fn show(value: Value) -> String {
+        match value {
+            Value::Nil => "nil".into(),
+            Value::Int(number) => number.to_string(),
+            Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Value::SimpleString(text) => text,
+            Value::Okay => "OK".into(),
+            Value::Array(items) => {
+                format!("[{}]", items.into_iter().map(show).collect::<Vec<_>>().join(" "))
+            }
+            other => format!("{other:?}"),
+        }
+    }
+    match ask(connection, line) {
+        Ok(value) => show(value),
+        Err(error) => format!("-{}", error.code().unwrap_or("?")),
+    }
+}
+
+#[test]
+fn the_redis_crate_in_resp2_and_resp3() {
+    let cluster = Cluster::start();
+    for (node, protocol) in [(1, "resp2"), (2, "resp3"), (3, "resp3")] {
+        let mut c = connect(&cluster, node, protocol);
+        for (line, expected) in SESSION {
+            let prefixed = |text: &str| text.replace('@', &format!("n{node}:"));
+            let (line, expected) = (prefixed(line), prefixed(expected));
+            assert_eq!(said(&mut c, &line), expected, "{line}, node {node}, {protocol}");
+        }
+    }
+    refusals(&cluster);
+    malformed(&cluster);
+}
+
+/// A session and its answers, as they are with Redis.
+const SESSION: &[(&str, &str)] = &[
+    ("PING", "PONG"),
+    ("SET @a 1", "OK"),
+    ("GET @a", "1"),
+    ("SET @a 2 NX", "nil"),
+    ("SET @a 2 XX GET", "1"),
+    ("SETNX @a 3", "0"),
+    ("GETSET @a 3", "2"),
+    ("INCRBY @a 39", "42"),
+    ("DECR @a", "41"),
+    ("INCRBYFLOAT @a 0.5", "41.5"),
+    ("INCR @a", "-ERR"),
+    ("APPEND @a xyz", "7"),
+    ("STRLEN @a", "7"),
+    ("GETRANGE @a -3 -1", "xyz"),
+    ("SETRANGE @a 8 !", "9"),
+    ("GETDEL @a", "41.5xyz\0!"),
+    ("GET @a", "nil"),
+    ("MSET @b 1 @c 2", "OK"),
+    ("MSETNX @c 3 @d 4", "0"),
+    ("MGET @b @c @d", "[1 2 nil]"),
+    ("EXISTS @b @c @b", "3"),
+    ("TYPE @b", "string"),
+    ("EXPIRE @b 100", "1"),
+    ("EXPIRE @b 50 GT", "0"),
+    ("TTL @b", "100"),
+    ("SET @b 5 KEEPTTL", "OK"),
+    ("PERSIST @b", "1"),
+    ("TTL @b", "-1"),
+    ("PEXPIREAT @b 1", "1"),
+    ("TTL @b", "-2"),
+    ("RENAME @c @e", "OK"),
+    ("RENAME @c @e", "-ERR"),
+    ("COPY @e @f", "1"),
+    ("COPY @e @f", "0"),
+    ("KV.SCAN @ @~ LIMIT 1", "[@e 2]"),
+    ("OBJECT ENCODING @e", "int"),
+    ("DEL @e @f @g", "2"),
+    ("CLUSTER KEYSLOT foo", "12182"),
+    ("SELECT 1", "-ERR"),
+    ("FLUSHALL", "-ERR"),
+    ("MULTI", "-ERR"),
+];
+
+fn refusals(cluster: &Cluster) {
+    let mut c = connect(cluster, 1, "resp2");
+    let mut code = |key: Vec<u8>, value: Vec<u8>| {
+        let result: RedisResult<()> = cmd("SET").arg(key).arg(value).query(&mut c);
+        result.err().and_then(|error| error.code().map(str::to_owned))
+    };
+    assert_eq!(code(vec![b'k'; 16 << 10], b"v".to_vec()), None);
+    assert_eq!(code(vec![b'k'; (16 << 10) + 1], b"v".to_vec()).as_deref(), Some("TOOLARGE"));
+    assert_eq!(code(b"k".to_vec(), vec![0; (1 << 20) - 9]), None);
+    assert_eq!(code(b"k".to_vec(), vec![0; 1 << 20]).as_deref(), Some("TOOLARGE"));
+    assert_eq!(code(Vec::new(), b"an empty key is a key".to_vec()), None);
+    let grown: RedisResult<()> = cmd("APPEND").arg("k").arg("123456789ab").query(&mut c);
+    assert_eq!(grown.unwrap_err().code(), Some("TOOLARGE"));
+}
+
+fn malformed(cluster: &Cluster) {
+    for wire in [
+        &b"*1\r\n$-3\r\n"[..],
+        b"*2\r\n:1\r\n",
+        b"*99999999\r\n",
+        b"*1\r\n$99999999999\r\n",
+        b"*1\r\n$3\r\nabcdef\r\n",
+        b"GET \"open\r\n",
+    ] {
+        let mut stream = TcpStream::connect(cluster.resp(2)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(wire).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the connection is closed");
+        assert!(answer.starts_with(b"-ERR Protocol error"), "{wire:?}: {answer:?}");
+    }
+    // Others are not disturbed.
+    assert_eq!(said(&mut connect(cluster, 2, "resp2"), "PING"), "PONG");
+}
+
+#[test]
+fn operators_see_what_the_contract_names() {
+    let cluster = Cluster::start();
+    let leader = cluster.leader();
+    for node in 1..=3 {
+        assert_eq!(cluster.get(node, "/livez").unwrap().0, 200);
+        assert_eq!(cluster.get(node, "/readyz?verbose").unwrap().0, 200);
+        assert_eq!(cluster.get(node, "/nothing").unwrap().0, 404);
+        let status = cluster.status(node).unwrap();
+        assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
+        assert_eq!(status["nodes"][0]["alive"], true);
+        assert_eq!(status["shards"][0]["leader"], leader as u64);
+        let (_, metrics) = cluster.get(node, "/metrics").unwrap();
+        for name in ["bedstone_raft_has_leader 1", "bedstone_wal_fsync_duration_seconds_bucket"] {
+            assert!(metrics.contains(name), "{name}");
+        }
+    }
+}
