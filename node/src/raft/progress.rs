@@ -30,6 +30,8 @@ pub struct Progress {
     pub round: u64,
     /// When it last answered anything.
     pub heard: Tick,
+    /// When it last answered an append, or when the first of those under way left.
+    waiting_since: Tick,
     /// Appends under way: last index and bytes of each.
     inflight: VecDeque<(Index, usize)>,
     inflight_bytes: usize,
@@ -44,6 +46,7 @@ impl Progress {
             mode: Mode::Probe { asked: false },
             round: 0,
             heard: now,
+            waiting_since: now,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
@@ -59,7 +62,10 @@ impl Progress {
     }
 
     /// An append with entries up to `last` leaves.
-    pub fn sent(&mut self, last: Index, bytes: usize) {
+    pub fn sent(&mut self, last: Index, bytes: usize, now: Tick) {
+        if self.inflight.is_empty() {
+            self.waiting_since = now;
+        }
         match &mut self.mode {
             Mode::Probe { asked } => *asked = true,
             _ => {
@@ -71,7 +77,9 @@ impl Progress {
     }
 
     /// The follower's log agrees up to `matched`. Returns whether that is news.
-    pub fn accept(&mut self, matched: Index) -> bool {
+    pub fn accept(&mut self, matched: Index, now: Tick) -> bool {
+        self.heard = now;
+        self.waiting_since = now;
         while self.inflight.front().is_some_and(|&(last, _)| last <= matched) {
             let (_, bytes) = self.inflight.pop_front().unwrap_or_default();
             self.inflight_bytes -= bytes;
@@ -85,6 +93,12 @@ impl Progress {
             *asked = false;
         }
         news
+    }
+
+    /// Whether appends under way have had no answer since before `tick`: they may be lost, however
+    /// lively the follower answers heartbeats.
+    pub fn is_stalled(&self, tick: Tick) -> bool {
+        !self.inflight.is_empty() && self.waiting_since < tick
     }
 
     /// Something may be lost: look again where the logs agree.

@@ -51,7 +51,8 @@ impl Raft {
             return None;
         };
         let last = entries.last().map_or(previous, |entry| entry.id.index);
-        progress.sent(last, entries.iter().map(|entry| entry.data.len()).sum());
+        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+        progress.sent(last, bytes, self.now);
         Some(Body::Append { previous: LogId { term, index: previous }, entries, commit })
     }
 
@@ -61,7 +62,7 @@ impl Raft {
         for progress in self.progress.values_mut() {
             match progress.mode {
                 Mode::Probe { .. } => progress.probe(),
-                Mode::Replicate if progress.heard < since => progress.probe(),
+                Mode::Replicate if progress.is_stalled(since) => progress.probe(),
                 _ => {}
             }
         }
@@ -194,8 +195,7 @@ impl Raft {
     pub(super) fn on_append_reply(&mut self, peer: PeerId, matched: Index) {
         let (now, last) = (self.now, self.log.last().index);
         let Some(progress) = self.progress.get_mut(&peer) else { return };
-        progress.heard = now;
-        if matched <= last && progress.accept(matched) {
+        if matched <= last && progress.accept(matched, now) {
             self.advance_commit();
         }
     }
