@@ -1,7 +1,8 @@
 //! The storage engine of Bedstone: bytes on one disk.
 //!
-//! One segmented write-ahead log serves every shard on the disk, and each shard keeps one LSM tree.
-//! The trees have no log of their own: after a restart their memtables are rebuilt from the one log.
+//! One segmented write-ahead log serves every shard on the disk, and each shard keeps one LSM
+//! tree. The trees have no log of their own: after a restart their memtables are rebuilt from the
+//! one log.
 //!
 //! Two ways in:
 //! - [`Engine`] is what a node uses. It separates the log ([`wal::Log`], group commit over shards)

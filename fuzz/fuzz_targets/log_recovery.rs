@@ -1,6 +1,7 @@
 //! A log of one damaged segment: recovery never panics, and what it takes over can be read.
 //!
-//! Input: pairs of a place (u16, in units of 8 bytes) and 8 bytes to put there, over a sound segment.
+//! Input: pairs of a place (u16, in units of 8 bytes) and 8 bytes to put there, over a sound
+//! segment.
 #![no_main]
 
 use bedstone_engine::disk::memory::MemoryDisk;

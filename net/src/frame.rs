@@ -168,12 +168,13 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn frames_survive_any_split(
-            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..8),
+            bodies in vec(vec(any::<u8>(), 0..300), 1..8),
             step in 1usize..64,
         ) {
             let frames: Vec<Frame> = bodies

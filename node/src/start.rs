@@ -149,7 +149,7 @@ fn start_net(
             };
             Identity { authority_pem: read(ca)?, cert_pem: read(cert)?, key_pem: read(key)? }
         }
-        // Alone in its cluster: nobody can connect, since nobody has a certificate of this authority.
+        // Alone in its cluster: nobody can connect, nobody has a certificate of this authority.
         None => bedstone_net::Authority::generate(&config.cluster)?
             .issue(config.node, &config.cluster)?,
     };

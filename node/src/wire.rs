@@ -5,11 +5,11 @@
 //! |---|---|
 //! | 1 Raft | see [`crate::raft::message`] |
 //! | 2 forward | requests: id u64, time left u32 (ms), RESP3 u8, command |
-//! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 ask another), length u32, rendered bytes |
+//! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 ask another), length u32, bytes |
 //! | 4 snapshot begin | id u64, term u64, log id (term u64, index u64), timestamp u64 |
-//! | 5 snapshot chunk | id u64, number u64, then pairs: key length u32, value length u32, key, value |
+//! | 5 snapshot chunk | id u64, number u64, then: key length u32, value length u32, key, value |
 //! | 6 snapshot end | id u64, number of chunks u64 |
-//! | 7 snapshot acknowledgement | id u64, chunks taken u64, outcome u8 (0 more, 1 installed, 2 failed) |
+//! | 7 snapshot ack | id u64, chunks taken u64, outcome u8 (0 more, 1 installed, 2 failed) |
 
 use crate::shard::command::Command;
 use bedstone_engine::LogId;

@@ -1,6 +1,8 @@
 //! The command line as a user meets it: what is wrong is named, with the next step, and the exit
 //! status says whether it failed or made no sense.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait by the clock")]
+
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;

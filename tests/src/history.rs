@@ -102,8 +102,8 @@ impl Search {
         rest.all(|(op, done)| *done || op.ended.is_none())
     }
 
-    /// The next operation, from place `from` on, that may come now: none that is not taken yet ended
-    /// before it began, and its value fits.
+    /// The next operation, from place `from` on, that may come now: its value fits, and none that
+    /// is not taken yet ended before it began.
     fn next(&self, from: usize, value: Option<u64>) -> Option<usize> {
         let mut earliest_end = u64::MAX;
         for (at, op) in self.operations.iter().enumerate() {

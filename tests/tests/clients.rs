@@ -1,4 +1,5 @@
-//! RESP from the outside: the `redis` crate in RESP2 and RESP3, and bytes that no client would send.
+//! RESP from the outside: the `redis` crate in RESP2 and RESP3, and bytes that no client would
+//! send.
 
 use bedstone_tests::cluster::Cluster;
 use redis::{Client, Connection, RedisResult, Value, cmd};
@@ -14,7 +15,9 @@ fn connect(cluster: &Cluster, node: usize, protocol: &str) -> Connection {
 fn ask(connection: &mut Connection, line: &str) -> RedisResult<Value> {
     let mut words = line.split(' ');
     let mut command = cmd(words.next().unwrap());
-    words.for_each(|word| drop(command.arg(word)));
+    for word in words {
+        command.arg(word);
+    }
     command.query(connection)
 }
 

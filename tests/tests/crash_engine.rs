@@ -23,7 +23,7 @@ fn an_engine_recovers_a_prefix_with_everything_acknowledged() {
     for seed in seeds(1500) {
         crash_points += engine_life(seed);
     }
-    println!("{crash_points} crash points");
+    eprintln!("{crash_points} crash points");
 }
 
 fn engine_life(seed: u64) -> u64 {
@@ -54,7 +54,7 @@ fn engine_life(seed: u64) -> u64 {
             }
         }
         crashes += 1;
-        disk = disk.power_loss(rng.next());
+        disk = disk.power_loss(rng.draw());
         let db = Db::open_on(Arc::new(disk.clone()), Options::tiny())
             .unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}"));
         let found = dump(&db);
@@ -140,7 +140,7 @@ fn log_life(seed: u64) {
             }
             assert!(log.segments() < 30, "seed {seed}: slots are recycled");
         }
-        disk = disk.power_loss(rng.next());
+        disk = disk.power_loss(rng.draw());
         let log = open_log(&disk).unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}"));
         let found = [0, 1, 2].map(|shard| read_log(&log, shard));
         assert!(possible.contains(&found), "seed {seed}, life {life}:\n{found:?}\n{possible:?}");

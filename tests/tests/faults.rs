@@ -147,7 +147,7 @@ fn verdict(cluster: &Cluster, mut histories: Histories, load_began: Instant) {
         assert!(is_linearizable(operations), "the history of key{key} is not linearizable");
         planted(operations);
     }
-    println!("{count} operations on {} keys", histories.len());
+    eprintln!("{count} operations on {} keys", histories.len());
 }
 
 /// The checker must be able to fail on this very history: once with a stale read at its end, once

@@ -1,6 +1,6 @@
-//! Raft replicas over a network that loses, doubles and delays, with partitions and crashes that lose
-//! what was not yet durable, all from a seed. Checked after every event: one leader a term, one entry
-//! at each committed index, and no read from before a commit that it should have seen.
+//! Raft replicas over a network that loses, doubles and delays, with partitions and crashes that
+//! lose what was not yet durable, all from a seed. Checked after every event: one leader a term, one
+//! entry at each committed index, and no read from before a commit that it should have seen.
 
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
@@ -192,7 +192,7 @@ impl Sim {
         }
         self.nodes[at].writing.clear();
         let voters = self.nodes.len() as u64;
-        let seed = self.rng.next();
+        let seed = self.rng.draw();
         let node = &mut self.nodes[at];
         node.raft = boot(id, voters, &node.disk, seed);
         node.applied = node.disk.base.index;
@@ -280,7 +280,7 @@ fn run(seed: u64) -> (usize, u64) {
     let after = sim.committed.len();
     if after <= before {
         for node in &sim.nodes {
-            println!("{:?}, {} writes under way", node.raft.status(), node.writing.len());
+            eprintln!("{:?}, {} writes under way", node.raft.status(), node.writing.len());
         }
     }
     assert!(after > before, "seed {seed}: no progress after all faults ended");
@@ -301,6 +301,6 @@ fn replicas_agree_whatever_the_network_does() {
         committed += entries;
         reads += done;
     }
-    println!("{committed} entries committed, {reads} reads");
+    eprintln!("{committed} entries committed, {reads} reads");
     assert!(committed > 10_000 && reads > 1_000, "the simulation does something");
 }

@@ -2,7 +2,7 @@
 //! nothing of system calls; [`os`] is the real disk, [`memory`] one that can lose power.
 //!
 //! What a caller may rely on after a power loss:
-//! - bytes of a [`File`] or [`Region`] are there once `sync` returned, and may or may not be before;
+//! - bytes of a [`File`] or [`Region`] are there once `sync` returned, and perhaps before;
 //! - a created, renamed or removed name is settled once `sync_dir` returned.
 
 pub mod memory;

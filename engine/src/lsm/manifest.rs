@@ -13,7 +13,10 @@
 //! | 8 | greatest timestamp flushed |
 //! | 8 | next file number |
 //! | 4 | removed tables, then each: number u64 |
-//! | 4 | added tables, then each: level u8, number u64, bytes u64, ts_max u64, smallest and largest key as length u32 and bytes |
+//! | 4 | added tables, then each as below |
+//!
+//! Added table: level u8, number u64, bytes u64, greatest timestamp u64, then its smallest and its
+//! largest key as length u32 and bytes.
 //!
 //! The first record describes everything at the time the manifest was begun.
 

@@ -41,7 +41,8 @@
 //! | 36 | 4 | CRC of the payload |
 //!
 //! The payload of entries is, for each: length u32, kind u8, data. The payload of a hard state is
-//! the vote, u64, 0 for none; of bounds the released term and index, u64 each. The others have none.
+//! the vote, u64, 0 for none; of bounds the released term and index, u64 each. The others have
+//! none.
 //!
 //! A segment's first block begins with the hard state and the bounds of every shard, so that no
 //! older segment is needed for them, and so that recovery knows when entries are missing.

@@ -27,7 +27,7 @@ pub enum Action {
     Close(Reply),
 }
 
-/// One row of the command table: name, arity (negative: at least), flags, first key, last key, step.
+/// One row of the command table: name, arity (negative: at least), flags, first and last key, step.
 type Row = (&'static str, i64, &'static str, i64, i64, i64);
 
 /// Every command, with what COMMAND says of it.

@@ -38,9 +38,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
             "log: {segments} segments, {blocks} blocks; {tables} tables, {versions} versions"
         ));
         if report.torn {
-            say(
-                "the last write was cut short and was never acknowledged; the next start leaves it out",
-            );
+            say("the last write was cut short and never acknowledged; a start leaves it out");
         }
         report.damage.iter().for_each(say);
         say(if damaged { "damaged" } else { "sound" });

@@ -184,8 +184,8 @@ impl Message {
     }
 }
 
-/// Terms, indexes and rounds count up from 0 by ones: nobody comes near the top half of their range,
-/// and refusing it here keeps every sum behind this from overflowing.
+/// Terms, indexes and rounds count up from 0 by ones: nobody comes near the top half of their
+/// range, and refusing it here keeps every sum behind this from overflowing.
 fn take_number(from: &mut Bytes) -> Option<u64> {
     from.try_get_u64_le().ok().filter(|&number| number <= u64::MAX >> 1)
 }

@@ -7,10 +7,11 @@
 //! 1. `send` may leave at once. The core has already held back what must not precede a write:
 //!    votes, acknowledgements and everything else that speaks for state not yet durable.
 //! 2. `write` goes to the log; [`Raft::persisted`] reports it, in order.
-//! 3. `commit` says how far entries may be applied; `reads` which reads may be served once applied
-//!    has reached their index.
+//! 3. `commit` says how far entries may be applied; `reads` which reads may be served once the
+//!    tree has reached their index.
 //!
-//! Read in this order: [`message`], [`log`], [`progress`], `core`, `election`, `replication`, `read`.
+//! Read in this order: [`message`], [`log`], [`progress`], `core`, `election`, `replication`,
+//! `read`.
 
 mod core;
 mod election;

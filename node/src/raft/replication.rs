@@ -214,8 +214,8 @@ impl Raft {
         }
     }
 
-    /// Commits what a majority has durable, if it ends with an entry of this term (§5.4.2): entries
-    /// of earlier terms are never committed by counting.
+    /// Commits what a majority has durable, if it ends with an entry of this term: entries of
+    /// earlier terms are never committed by counting (§5.4.2).
     pub(super) fn advance_commit(&mut self) {
         let mut matched: Vec<Index> = self.progress.values().map(|p| p.matched).collect();
         matched.push(self.log.persisted());
