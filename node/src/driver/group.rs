@@ -18,15 +18,12 @@ use crate::wire::{self, Forwarded, Replied, Transfer};
 use bedstone_engine::wal::{Entry, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, Outbox};
-use bytes::{Bytes, BytesMut};
 use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
-/// Bytes of requests or replies in one frame, unless a single one is longer.
-const FORWARD_BYTES: usize = 256 << 10;
 /// Ticks without a word from the receiver after which a snapshot transfer is given up.
 const TRANSFER_TICKS: u64 = 200;
 
@@ -58,19 +55,19 @@ struct Proposal {
 
 /// See the module.
 pub struct Group {
-    shard: ShardId,
+    pub(super) shard: ShardId,
     node: PeerId,
-    raft: Raft,
-    tree: Arc<Tree>,
-    applied: LogId,
-    commit: Index,
-    ticks: u64,
+    pub(super) raft: Raft,
+    pub(super) tree: Arc<Tree>,
+    pub(super) applied: LogId,
+    pub(super) commit: Index,
+    pub(super) ticks: u64,
     leader_seen: Option<PeerId>,
     /// The timestamp of the last entry proposed here.
     ts: u64,
     /// Not proposed or forwarded yet, in order.
-    writes: VecDeque<Pending>,
-    reads: VecDeque<Pending>,
+    pub(super) writes: VecDeque<Pending>,
+    pub(super) reads: VecDeque<Pending>,
     /// Proposed, in log order.
     proposals: VecDeque<Proposal>,
     /// Reads that wait for a quorum's word, by token.
@@ -78,15 +75,15 @@ pub struct Group {
     /// Reads that wait for an index to be applied.
     waiting: Vec<(Index, Vec<Pending>)>,
     /// Sent to the leader, by id.
-    forwarded: HashMap<u64, (PeerId, Pending)>,
-    next_id: u64,
+    pub(super) forwarded: HashMap<u64, (PeerId, Pending)>,
+    pub(super) next_id: u64,
     /// No forwarding before this tick: the leader that was asked is none.
-    hold_until: u64,
-    outgoing: BTreeMap<PeerId, Outgoing>,
-    incoming: Option<(PeerId, Incoming)>,
-    acks: Vec<(PeerId, Transfer)>,
+    pub(super) hold_until: u64,
+    pub(super) outgoing: BTreeMap<PeerId, Outgoing>,
+    pub(super) incoming: Option<(PeerId, Incoming)>,
+    pub(super) acks: Vec<(PeerId, Transfer)>,
     /// What the log must be told of an installed snapshot.
-    installed: Option<Record>,
+    pub(super) installed: Option<Record>,
 }
 
 /// Reads a shard's durable entries.
@@ -240,19 +237,7 @@ impl Group {
         Some(())
     }
 
-    fn replied(&mut self, replied: Replied, answers: &mut Answers) {
-        let Some((_, pending)) = self.forwarded.remove(&replied.id) else { return };
-        match replied.answer {
-            Some(answer) => answers.rendered(pending.asker, answer),
-            None => {
-                // The node asked does not lead; nothing was done. Whoever does is known soon.
-                self.hold_until = self.ticks + 1;
-                self.requeue(pending);
-            }
-        }
-    }
-
-    fn requeue(&mut self, pending: Pending) {
+    pub(super) fn requeue(&mut self, pending: Pending) {
         if pending.command.is_read() {
             self.reads.push_front(pending);
         } else {
@@ -443,50 +428,6 @@ impl Group {
         }
     }
 
-    /// Sends what waits to the leader.
-    fn forward(&mut self, context: &mut Context<'_>) {
-        let Some(leader) = self.raft.leader().filter(|leader| context.up.contains(leader)) else {
-            return;
-        };
-        if self.ticks < self.hold_until || self.queued() == 0 {
-            return;
-        }
-        let mut body = BytesMut::new();
-        let mut ids = Vec::new();
-        loop {
-            let next = self.writes.pop_front().or_else(|| self.reads.pop_front());
-            let full = body.len() >= FORWARD_BYTES || (next.is_none() && !body.is_empty());
-            if full {
-                let body = body.split().freeze();
-                let frame = Frame {
-                    lane: Lane::Append,
-                    kind: wire::kind::FORWARD,
-                    shard: self.shard,
-                    body,
-                };
-                if context.outbox.push(leader, frame).is_err() {
-                    // Nothing of it left: all of it waits for the next step.
-                    for id in ids.drain(..).rev() {
-                        if let Some((_, pending)) = self.forwarded.remove(&id) {
-                            self.requeue(pending);
-                        }
-                    }
-                    next.into_iter().for_each(|pending| self.requeue(pending));
-                    return;
-                }
-                ids.clear();
-            }
-            let Some(pending) = next else { return };
-            let left = pending.deadline.saturating_duration_since(context.now).as_millis() as u32;
-            self.next_id += 1;
-            let id = self.next_id;
-            let (resp3, command) = (pending.resp3, pending.command.clone());
-            Forwarded { id, left, resp3, command }.encode(&mut body);
-            ids.push(id);
-            self.forwarded.insert(id, (leader, pending));
-        }
-    }
-
     fn execute(&mut self, effects: Effects, context: &mut Context<'_>) {
         for message in effects.send {
             let peer = message.peer;
@@ -626,121 +567,6 @@ impl Group {
         Ok(())
     }
 
-    // Snapshots.
-
-    fn send_snapshot(&mut self, peer: PeerId, context: &mut Context<'_>) {
-        self.next_id += 1;
-        let id = self.next_id;
-        let (outgoing, begin) = Outgoing::begin(&self.tree, id, self.raft.term(), self.ticks);
-        info!(shard = self.shard, peer, "sends a snapshot");
-        self.outgoing.insert(peer, outgoing);
-        self.push_transfer(peer, &begin, context);
-    }
-
-    fn push_transfer(&mut self, peer: PeerId, transfer: &Transfer, context: &mut Context<'_>) {
-        let (kind, body) = transfer.encode();
-        let lane = if kind == wire::kind::SNAPSHOT_ACK { Lane::Control } else { Lane::Bulk };
-        let frame = Frame { lane, kind, shard: self.shard, body };
-        if context.outbox.push(peer, frame).is_err() {
-            self.outgoing.remove(&peer);
-            self.raft.snapshot_sent(peer);
-        }
-    }
-
-    /// A message of a snapshot transfer.
-    fn transfer(&mut self, peer: PeerId, transfer: Transfer) {
-        match transfer {
-            Transfer::Ack { id, chunks, outcome } => {
-                let Some(outgoing) = self.outgoing.get_mut(&peer).filter(|o| o.id == id) else {
-                    return;
-                };
-                outgoing.acked(chunks, self.ticks);
-                if outcome != 0 {
-                    self.outgoing.remove(&peer);
-                    self.raft.snapshot_sent(peer);
-                }
-            }
-            Transfer::Begin { id, term, at, ts } => {
-                let of_leader = term == self.raft.term() && self.raft.leader() == Some(peer);
-                if of_leader && at.index > self.applied.index {
-                    info!(shard = self.shard, peer, index = at.index, "receives a snapshot");
-                    self.incoming = Some((peer, Incoming::begin(&self.tree, id, term, at, ts)));
-                } else {
-                    self.acks.push((peer, Transfer::Ack { id, chunks: 0, outcome: 2 }));
-                }
-            }
-            Transfer::Chunk { id, number, pairs } => {
-                let Some((_, incoming)) =
-                    self.incoming.as_mut().filter(|(from, i)| *from == peer && i.id == id)
-                else {
-                    return;
-                };
-                let (chunks, outcome) = match incoming.chunk(number, pairs) {
-                    Ok(Some(chunks)) => (chunks, 0),
-                    Ok(None) => (0, 2),
-                    Err(error) => {
-                        warn!(%error, "a snapshot cannot be taken in");
-                        (0, 2)
-                    }
-                };
-                if outcome != 0 {
-                    self.incoming = None;
-                }
-                self.acks.push((peer, Transfer::Ack { id, chunks, outcome }));
-            }
-            Transfer::End { id, chunks } => self.install(peer, id, chunks),
-        }
-    }
-
-    fn install(&mut self, peer: PeerId, id: u64, chunks: u64) {
-        let Some((_, incoming)) =
-            self.incoming.take_if(|(from, incoming)| *from == peer && incoming.id == id)
-        else {
-            return;
-        };
-        let (term, at) = (incoming.term, incoming.at);
-        // Entries may have come while it was on its way: then it is of no use any more.
-        let installed = match at.index > self.applied.index {
-            true => incoming.finish(chunks),
-            false => Ok(false),
-        };
-        let outcome = match installed {
-            Ok(true) => {
-                info!(shard = self.shard, index = at.index, "installed a snapshot");
-                self.applied = at;
-                self.commit = self.commit.max(at.index);
-                self.installed = Some(match self.raft.snapshot_installed(peer, term, at) {
-                    true => Record::Reset { shard: self.shard, at },
-                    false => Record::Release { shard: self.shard, upto: at },
-                });
-                1
-            }
-            Ok(false) => 2,
-            Err(error) => {
-                warn!(%error, "a snapshot cannot be installed");
-                2
-            }
-        };
-        self.acks.push((peer, Transfer::Ack { id, chunks, outcome }));
-    }
-
-    fn continue_transfers(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
-        if let Some(record) = self.installed.take() {
-            let _ = context.log.send(LogJob { records: vec![record], done: None });
-        }
-        for (peer, ack) in std::mem::take(&mut self.acks) {
-            self.push_transfer(peer, &ack, context);
-        }
-        let peers: Vec<PeerId> = self.outgoing.keys().copied().collect();
-        for peer in peers {
-            while let Some(outgoing) = self.outgoing.get_mut(&peer) {
-                let Some(transfer) = outgoing.next_message()? else { break };
-                self.push_transfer(peer, &transfer, context);
-            }
-        }
-        Ok(())
-    }
-
     /// What status shows.
     pub fn status(&self) -> ShardStatus {
         let raft = self.raft.status();
@@ -800,22 +626,4 @@ fn log_records(
     }
     records.push(Record::HardState { shard, state });
     records
-}
-
-/// Sends replies to the nodes that asked.
-pub fn send_replies(replies: &mut BTreeMap<(PeerId, ShardId), Vec<Replied>>, outbox: &mut Outbox) {
-    for ((peer, shard), replies) in std::mem::take(replies) {
-        let mut body = BytesMut::new();
-        let mut rest = replies.into_iter().peekable();
-        while let Some(replied) = rest.next() {
-            replied.encode(&mut body);
-            let room = |next: &Replied| body.len() + next.encoded_len() <= FORWARD_BYTES;
-            if rest.peek().is_none_or(|next| !room(next)) {
-                let body: Bytes = body.split().freeze();
-                let (lane, kind) = (Lane::Append, wire::kind::REPLY);
-                // A reply that cannot leave runs into its deadline at the node that asked.
-                let _ = outbox.push(peer, Frame { lane, kind, shard, body });
-            }
-        }
-    }
 }

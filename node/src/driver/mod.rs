@@ -7,9 +7,11 @@
 //! read where a read needs it.
 
 pub mod background;
+mod forward;
 pub mod group;
 pub mod logger;
 pub mod pending;
+mod snapshot;
 pub mod transfer;
 
 use crate::api::port::{Batch, Replies};
@@ -232,7 +234,7 @@ impl Driver {
                 error.to_string()
             })?;
         }
-        group::send_replies(&mut answers.peers, &mut self.outbox);
+        forward::send_replies(&mut answers.peers, &mut self.outbox);
         self.outbox.flush();
         self.replies.flush(&mut answers.clients);
         Ok(())
