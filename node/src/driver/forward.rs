@@ -1,4 +1,4 @@
-//! Requests of clients that asked a node which does not lead: to the leader, and their replies back.
+//! Requests of clients that asked a node which does not lead: to the leader, and replies back.
 
 use super::group::{Context, Group};
 use super::pending::Answers;
