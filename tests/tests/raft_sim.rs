@@ -1,6 +1,6 @@
 //! Raft replicas over a network that loses, doubles and delays, with partitions and crashes that
-//! lose what was not yet durable, all from a seed. Checked after every event: one leader a term, one
-//! entry at each committed index, and no read from before a commit that it should have seen.
+//! lose what was not yet durable, all from a seed. Checked after every event: one leader a term,
+//! one entry at each committed index, and no read from before a commit that it should have seen.
 
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
