@@ -103,6 +103,16 @@ struct Link {
     connection: Mutex<(u64, Option<Connection>)>,
 }
 
+impl Link {
+    fn drop_queued(&self, shared: &Shared, peer: NodeId) {
+        for queue in &self.queues {
+            for frame in queue.frames.lock().drain(..) {
+                shared.handover.settled(peer, &frame);
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Queue {
     frames: Mutex<VecDeque<Frame>>,
@@ -316,7 +326,10 @@ async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
     let order = {
         let mut current = link.connection.lock();
         if let Some(old) = current.1.replace(connection.clone()) {
+            // The peer came back before its old connection timed out: what was on that is lost.
             old.close(CLOSE_REPLACED, b"replaced");
+            link.drop_queued(shared, peer);
+            shared.inbox.deliver(Event::Down(peer));
         }
         current.0 += 1;
         current.0
@@ -351,11 +364,7 @@ async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
     let mut current = link.connection.lock();
     if current.0 == order {
         current.1 = None;
-        for queue in &link.queues {
-            for frame in queue.frames.lock().drain(..) {
-                shared.handover.settled(peer, &frame);
-            }
-        }
+        link.drop_queued(shared, peer);
         info!(peer, %reason, "disconnected");
         shared.inbox.deliver(Event::Down(peer));
     }

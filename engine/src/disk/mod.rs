@@ -68,6 +68,8 @@ pub trait Region: Send + Sync {
     fn write(&self, offset: u64, pages: &Pages) -> io::Result<()>;
     /// Makes what was written in the range durable.
     fn sync(&self, offset: u64, len: usize) -> io::Result<()>;
+    /// Makes everything in the region durable, whoever wrote it and through which door.
+    fn sync_all(&self) -> io::Result<()>;
     /// Fills `buf` from `offset`.
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
     /// No more writes will come until the slot is recycled: reads may go through the map.

@@ -112,7 +112,7 @@ impl Disk for OsDisk {
         let file = fs::File::options().read(true).write(true).open(&full)?;
         let map = SegmentMap::new(&file)?;
         Ok(match door {
-            WriteDoor::Mapped => Arc::new(MappedRegion { map }),
+            WriteDoor::Mapped => Arc::new(MappedRegion { map, file }),
             WriteDoor::Pwrite | WriteDoor::Auto => {
                 // Small folios only: a slot is used from a cold cache.
                 forget_cached(&file);
@@ -173,6 +173,7 @@ impl File for OsFile {
 
 struct MappedRegion {
     map: SegmentMap,
+    file: fs::File,
 }
 
 impl Region for MappedRegion {
@@ -186,6 +187,10 @@ impl Region for MappedRegion {
 
     fn sync(&self, offset: u64, len: usize) -> io::Result<()> {
         self.map.sync(offset as usize, len)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -209,6 +214,10 @@ impl Region for PwriteRegion {
 
     fn sync(&self, _offset: u64, _len: usize) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -240,6 +249,10 @@ impl Region for DirectRegion {
 
     fn sync(&self, _offset: u64, _len: usize) -> io::Result<()> {
         Ok(()) // O_DSYNC: the write returned, so the device has it
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {

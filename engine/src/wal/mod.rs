@@ -167,9 +167,8 @@ impl Log {
         if let Some(newest) = found.segments.back() {
             // A killed process leaves blocks that only the page cache has. They are read now, so
             // they must survive a power loss from now on.
-            let bytes = limits.segment_bytes as usize;
             let path = segment::slot_path(newest.slot.number);
-            newest.slot.region.sync(0, bytes).map_err(Error::io("sync", path))?;
+            newest.slot.region.sync_all().map_err(Error::io("sync", path))?;
         }
         found.segments.iter().for_each(|segment| segment.slot.region.seal());
         let torn = found.torn;

@@ -371,6 +371,23 @@ impl Raft {
         self.send.push(Message { peer, term, body });
     }
 
+    /// Acknowledges entries. An acknowledgement covers all before it, so of those that wait for the
+    /// same write only the last is kept.
+    pub(super) fn acknowledge(&mut self, peer: PeerId, matched: Index) {
+        let after = self.durable_after();
+        let term = self.hard.term;
+        if let Some((
+            seq,
+            Message { peer: to, term: of, body: Body::AppendReply { matched: last } },
+        )) = self.held.back_mut()
+            && (Some(*seq), *to, *of) == (after, peer, term)
+        {
+            *last = matched.max(*last);
+            return;
+        }
+        self.send_durable(peer, Body::AppendReply { matched });
+    }
+
     /// Sends a message once everything that this replica has decided so far is durable.
     pub(super) fn send_durable(&mut self, peer: PeerId, body: Body) {
         let message = Message { peer, term: self.hard.term, body };

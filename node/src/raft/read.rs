@@ -7,6 +7,10 @@ use super::quorum::majority_reached;
 use super::{Index, PeerId};
 use std::collections::VecDeque;
 
+/// Rounds under way at once. Reads that come meanwhile share the next: under load one round serves
+/// many reads, and a lone read never waits.
+const ROUNDS_MAX: usize = 1;
+
 /// Reads on their way. Tokens are made here and never again in this replica's life.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -72,7 +76,8 @@ impl Raft {
     /// Begins a round for the reads that came since the last.
     pub(super) fn start_read_round(&mut self) {
         let reads = &mut self.reads;
-        if self.role != Role::Leader || reads.fresh.is_empty() || !reads.settled_term {
+        let wanted = self.role == Role::Leader && !reads.fresh.is_empty() && reads.settled_term;
+        if !wanted || reads.rounds.len() >= ROUNDS_MAX {
             return;
         }
         reads.round += 1;

@@ -110,7 +110,7 @@ impl Raft {
         self.hard.commit = self.hard.commit.max(at.index);
         self.applied(at.index);
         if term == self.hard.term {
-            self.send_durable(leader, Body::AppendReply { matched: at.index });
+            self.acknowledge(leader, at.index);
         }
         reset
     }
@@ -129,7 +129,7 @@ impl Raft {
             if previous.index <= self.hard.commit {
                 // Older than what is settled here, perhaps released already: all of it agrees.
                 let matched = self.hard.commit;
-                return self.send_durable(peer, Body::AppendReply { matched });
+                return self.acknowledge(peer, matched);
             }
             let hint = self.log.agreement(previous);
             let refused = previous.index;
@@ -154,7 +154,7 @@ impl Raft {
         }
         // Only what this append proved to agree can be taken as committed.
         self.commit_to(commit.min(matched));
-        self.send_durable(peer, Body::AppendReply { matched });
+        self.acknowledge(peer, matched);
     }
 
     /// Takes `peer` as this term's leader.
