@@ -40,21 +40,41 @@ def verify():
             assert found == [packages[name] for name in part], f"node {number} differs"
 
 
+def until(what, holds):
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"waited in vain: {what}")
+
+
+def has_ended(pid):
+    """Whether a process has let go of its ports; its parent may not have asked for its end yet."""
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def answers(number):
+    try:
+        return node(number).get("cli1") is not None
+    except redis.RedisError:
+        return False
+
+
 def restart():
     """Kills every node and starts it again."""
     pids = [line.split()[3] for line in open(f"{data}/out") if line.startswith("node ")]
     subprocess.run(["kill", "-9", *pids], check=True)
+    for pid in pids:
+        until(f"process {pid} is gone", lambda: has_ended(pid))
     nodes = [
         subprocess.Popen([bedstone, "start", "--config", f"{data}/node{i}/bedstone.toml"])
         for i in (1, 2, 3)
     ]
     for number in (1, 2, 3):
-        for _ in range(600):
-            try:
-                if node(number).get("cli1"):
-                    break
-            except redis.RedisError:
-                time.sleep(0.1)
+        until(f"node {number} answers", lambda: answers(number))
     return nodes
 
 

@@ -142,7 +142,8 @@ impl Cluster {
         if let Some(child) = &mut self.nodes[node - 1].child {
             let _ = child.wait();
         }
-        eventually("the killed node is gone", || self.get(node, "/livez").is_none().then_some(()));
+        let pid = self.nodes[node - 1].pid;
+        eventually("the killed node is gone", || has_ended(pid).then_some(()));
     }
 
     /// Starts a killed node again, and waits until it is ready.
@@ -185,6 +186,13 @@ impl Drop for Cluster {
         }
         let _ = self.dev.wait();
     }
+}
+
+/// Whether a process has let go of its ports; its parent may not have asked for its end yet.
+fn has_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let state = stat.ok().and_then(|text| text.rsplit(") ").next()?.chars().next());
+    state.is_none_or(|state| state == 'Z')
 }
 
 /// One GET; `None` when nobody answers.
