@@ -51,8 +51,8 @@ fn append(criterion: &mut Criterion) {
                     }
                     batch
                 };
-                let commit = |batch: Vec<Record>| log.commit(&batch).expect("the disk works");
-                bencher.iter_batched(make, commit, BatchSize::PerIteration);
+                let commit = |batch: &mut Vec<Record>| log.commit(batch).expect("the disk works");
+                bencher.iter_batched_ref(make, commit, BatchSize::PerIteration);
             });
         }
         bare(&mut group, records);

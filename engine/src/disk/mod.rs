@@ -134,31 +134,33 @@ impl Pages {
     /// Forgets the content, keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
-        self.pages.clear();
     }
 
     /// Appends bytes.
     pub fn extend(&mut self, data: &[u8]) {
-        let end = self.len + data.len();
-        let pages = end.div_ceil(crate::limits::BLOCK_BYTES);
-        if pages > self.pages.len() {
-            self.pages.resize(pages, bytemuck::Zeroable::zeroed());
-        }
-        let start = self.len;
-        bytemuck::cast_slice_mut::<Page, u8>(&mut self.pages)[start..end].copy_from_slice(data);
-        self.len = end;
+        let start = self.grow(self.len + data.len());
+        self.content_mut()[start..].copy_from_slice(data);
     }
 
     /// Appends zeros up to a multiple of `align`.
     pub fn align(&mut self, align: usize) {
-        let end = self.len.next_multiple_of(align);
-        self.pages.resize(end.div_ceil(crate::limits::BLOCK_BYTES), bytemuck::Zeroable::zeroed());
-        self.len = end;
+        let start = self.grow(self.len.next_multiple_of(align));
+        self.content_mut()[start..].fill(0);
     }
 
-    /// Whole blocks: what was appended, padded with zeros.
+    /// Makes the content end at `end`; where it ended before. Memory is only zeroed when it is new.
+    fn grow(&mut self, end: usize) -> usize {
+        let pages = end.div_ceil(crate::limits::BLOCK_BYTES);
+        if pages > self.pages.len() {
+            self.pages.resize(pages, bytemuck::Zeroable::zeroed());
+        }
+        std::mem::replace(&mut self.len, end)
+    }
+
+    /// The content, which must have been aligned to whole blocks.
     pub fn as_blocks(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.pages)
+        debug_assert!(self.len.is_multiple_of(crate::limits::BLOCK_BYTES));
+        &bytemuck::cast_slice(&self.pages)[..self.len]
     }
 
     /// The bytes appended, to be patched in place.

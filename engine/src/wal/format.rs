@@ -167,13 +167,11 @@ pub fn encode_block(
     let start = out.len();
     let body = start + BLOCK_HEADER_BYTES;
     out.extend(&[0; BLOCK_HEADER_BYTES]);
-    let mut hasher_parts = Vec::with_capacity(records.len());
+    let mut places = Vec::with_capacity(records.len());
     for record in records {
         out.align(8);
-        hasher_parts.push(out.len());
-        let (header, payload) = encode_record(record);
-        out.extend(&header);
-        out.extend(&payload);
+        places.push(out.len());
+        encode_record(record, out);
     }
     let mut header = [0u8; BLOCK_HEADER_BYTES];
     let mut fields = &mut header[4..];
@@ -183,13 +181,14 @@ pub fn encode_block(
     fields.put_u32_le((out.len() - body) as u32);
     fields.put_u32_le(previous_crc);
     let bytes = out.content_mut();
-    let mut parts: Vec<&[u8]> = vec![&header[4..]];
-    parts.extend(hasher_parts.iter().map(|&at| &bytes[at..at + RECORD_HEADER_BYTES]));
-    let sum = crc(seed, &parts);
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(&header[4..]);
+    places.iter().for_each(|&at| hasher.update(&bytes[at..at + RECORD_HEADER_BYTES]));
+    let sum = hasher.finalize();
     header[..4].copy_from_slice(&sum.to_le_bytes());
     bytes[start..body].copy_from_slice(&header);
     out.align(BLOCK_BYTES);
-    (sum, hasher_parts)
+    (sum, places)
 }
 
 /// Bytes that a record takes in a block, alignment included.
@@ -203,24 +202,24 @@ pub fn record_bytes(record: &Record) -> usize {
     (RECORD_HEADER_BYTES + payload).next_multiple_of(8)
 }
 
-fn encode_record(record: &Record) -> ([u8; RECORD_HEADER_BYTES], Bytes) {
-    let (kind, shard, index, term, count, payload, sum) = match record {
+/// Appends a record: its header, then its payload.
+fn encode_record(record: &Record, out: &mut Pages) {
+    let mut own = [0u8; 16];
+    let (kind, shard, index, term, count, payload, sum): (_, _, _, _, _, &[u8], _) = match record {
         Record::Entries { shard, first, term, count, payload, crc } => {
-            (1, *shard, *first, *term, *count, payload.clone(), *crc)
+            (1, *shard, *first, *term, *count, payload, *crc)
         }
         Record::HardState { shard, state } => {
-            let vote = Bytes::copy_from_slice(&state.vote.unwrap_or(0).to_le_bytes());
-            let sum = crc(0, &[&vote]);
-            (2, *shard, state.commit, state.term, 0, vote, sum)
+            let vote = &mut own[..8];
+            vote.copy_from_slice(&state.vote.unwrap_or(0).to_le_bytes());
+            (2, *shard, state.commit, state.term, 0, &*vote, crc(0, &[vote]))
         }
-        Record::Release { shard, upto } => (3, *shard, upto.index, upto.term, 0, Bytes::new(), 0),
-        Record::Reset { shard, at } => (4, *shard, at.index, at.term, 0, Bytes::new(), 0),
+        Record::Release { shard, upto } => (3, *shard, upto.index, upto.term, 0, &[], 0),
+        Record::Reset { shard, at } => (4, *shard, at.index, at.term, 0, &[], 0),
         Record::Bounds { shard, base, last } => {
-            let mut payload = BytesMut::with_capacity(16);
-            payload.put_u64_le(base.term);
-            payload.put_u64_le(base.index);
-            let sum = crc(0, &[&payload]);
-            (5, *shard, last.index, last.term, 0, payload.freeze(), sum)
+            own[..8].copy_from_slice(&base.term.to_le_bytes());
+            own[8..].copy_from_slice(&base.index.to_le_bytes());
+            (5, *shard, last.index, last.term, 0, &own, crc(0, &[&own]))
         }
     };
     let mut header = [0u8; RECORD_HEADER_BYTES];
@@ -232,7 +231,8 @@ fn encode_record(record: &Record) -> ([u8; RECORD_HEADER_BYTES], Bytes) {
     fields.put_u64_le(term);
     fields.put_u32_le(count);
     fields.put_u32_le(sum);
-    (header, payload)
+    out.extend(&header);
+    out.extend(payload);
 }
 
 /// The head of a record, as found on disk.
