@@ -2,7 +2,8 @@
 
 use crate::api::http;
 use crate::api::port::Replies;
-use crate::api::server::{self, Shared};
+use crate::api::server;
+use crate::api::shared::Shared;
 use crate::config::Config;
 use crate::driver::group::Group;
 use crate::driver::{Driver, DriverInbox, Input, background, logger};

@@ -1,7 +1,7 @@
 //! What each RESP command means: an answer at once, a command for the shard, or a change of the
 //! connection.
 
-use super::session::Session;
+use super::client::Client;
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::shard::apply::{parse_float, parse_int};
 use crate::shard::command::{Command, Expiry, Operation, byte, flags, number};
@@ -87,7 +87,7 @@ const ABSENT: &[(&str, &str)] = &[
 type Outcome = Result<Action, Reply>;
 
 /// Decides on a request.
-pub fn decide(session: &mut Session, args: Vec<Bytes>) -> Action {
+pub fn decide(client: &mut Client, args: Vec<Bytes>) -> Action {
     let Some(name) = args.first() else { return Action::Reply(Reply::OK) };
     let name = String::from_utf8_lossy(name).to_ascii_lowercase();
     let Some(row) = TABLE.iter().find(|row| row.0 == name) else {
@@ -98,12 +98,12 @@ pub fn decide(session: &mut Session, args: Vec<Bytes>) -> Action {
         return Action::Reply(wrong_arity(&name));
     }
     let decided = match row.2 {
-        "write" | "readonly" if row.3 > 0 || is_keyless_data(&name) => data(session, &name, &args),
-        _ => connection(session, &name, &args),
+        "write" | "readonly" if row.3 > 0 || is_keyless_data(&name) => data(client, &name, &args),
+        _ => connection(client, &name, &args),
     };
     match decided {
         Ok(Action::Shard { command, weak }) => match check(&command) {
-            Ok(()) => Action::Shard { weak: weak || (session.weak && command.is_read()), command },
+            Ok(()) => Action::Shard { weak: weak || (client.weak && command.is_read()), command },
             Err(refusal) => Action::Reply(refusal),
         },
         Ok(action) => action,
@@ -201,7 +201,7 @@ fn millis(name: &str, arg: &Bytes, unit: i64) -> Result<u64, Reply> {
         .ok_or_else(|| Reply::err(format!("invalid expire time in '{name}' command")))
 }
 
-fn data(session: &mut Session, name: &str, args: &[Bytes]) -> Outcome {
+fn data(client: &mut Client, name: &str, args: &[Bytes]) -> Outcome {
     let key = || args[1].clone();
     match name {
         "get" => shard(Operation::Get, [key()]),
@@ -271,9 +271,9 @@ fn data(session: &mut Session, name: &str, args: &[Bytes]) -> Outcome {
         },
         "dbsize" => shard(Operation::Size, []),
         "keys" => shard(Operation::Keys, [key()]),
-        "randomkey" => shard(Operation::RandomKey, [number(session.draw())]),
-        "scan" => scan(session, args),
-        "flushdb" | "flushall" if session.shared.allow_flush => shard(Operation::Flush, []),
+        "randomkey" => shard(Operation::RandomKey, [number(client.draw())]),
+        "scan" => scan(client, args),
+        "flushdb" | "flushall" if client.shared.allow_flush => shard(Operation::Flush, []),
         "flushdb" | "flushall" => Err(Reply::err(
             "FLUSHALL is off: it deletes every key; set `allow_flush = true` to allow it",
         )),
@@ -422,9 +422,9 @@ fn copy(args: &[Bytes]) -> Outcome {
     shard(Operation::Copy, [args[1].clone(), args[2].clone(), byte(replace)])
 }
 
-fn scan(session: &mut Session, args: &[Bytes]) -> Outcome {
+fn scan(client: &mut Client, args: &[Bytes]) -> Outcome {
     let cursor = u64::try_from(int(&args[1])?).map_err(|_| Reply::err("invalid cursor"))?;
-    let Some(after) = session.shared.cursors.lock().get(cursor) else {
+    let Some(after) = client.shared.cursors.lock().get(cursor) else {
         return Err(Reply::err("unknown cursor: begin again with 0"));
     };
     let (mut count, mut pattern) = (10, Bytes::from_static(b"*"));
@@ -445,7 +445,7 @@ fn scan(session: &mut Session, args: &[Bytes]) -> Outcome {
     shard(Operation::Scan, [after, number(count as u64), pattern])
 }
 
-fn connection(session: &mut Session, name: &str, args: &[Bytes]) -> Outcome {
+fn connection(client: &mut Client, name: &str, args: &[Bytes]) -> Outcome {
     let sub = args.get(1).map(word).unwrap_or_default();
     let reply = match name {
         "ping" => match args.get(1) {
@@ -454,7 +454,7 @@ fn connection(session: &mut Session, name: &str, args: &[Bytes]) -> Outcome {
         },
         "echo" => Reply::Bulk(args[1].clone()),
         "quit" => return Ok(Action::Close(Reply::OK)),
-        "hello" => hello(session, args)?,
+        "hello" => hello(client, args)?,
         "auth" => Reply::err(
             "AUTH called without any password configured for the default user. Are you sure your \
              configuration is correct?",
@@ -462,22 +462,22 @@ fn connection(session: &mut Session, name: &str, args: &[Bytes]) -> Outcome {
         "select" if &args[1][..] == b"0" => Reply::OK,
         "select" => Reply::err("DB index is out of range"),
         "reset" => {
-            session.reset();
+            client.reset();
             Reply::Simple("RESET")
         }
         "readonly" => {
-            session.weak = true;
+            client.weak = true;
             Reply::OK
         }
         "readwrite" => {
-            session.weak = false;
+            client.weak = false;
             Reply::OK
         }
-        "client" => client(session, &sub, args)?,
-        "cluster" => cluster(session, &sub, args)?,
+        "client" => describe_client(client, &sub, args)?,
+        "cluster" => cluster(client, &sub, args)?,
         "command" => command(&sub, args),
         "config" => config(&sub, args)?,
-        "info" => Reply::text(session.shared.info(&args[1..])),
+        "info" => Reply::text(client.shared.info(&args[1..])),
         "time" => {
             let millis = crate::clock::unix_millis();
             let parts = [(millis / 1000).to_string(), (millis % 1000 * 1000).to_string()];
@@ -485,7 +485,7 @@ fn connection(session: &mut Session, name: &str, args: &[Bytes]) -> Outcome {
         }
         "role" => Reply::Array(vec![Reply::text("master"), Reply::Int(0), Reply::Array(vec![])]),
         // A write is answered when a majority has it durably: there is nothing left to wait for.
-        "wait" => Reply::Int(session.shared.nodes.len() as i64 - 1),
+        "wait" => Reply::Int(client.shared.nodes.len() as i64 - 1),
         "lastsave" => Reply::Int((crate::clock::unix_millis() / 1000) as i64),
         "module" if sub == "LIST" => Reply::Array(vec![]),
         "latency" => Reply::Array(vec![]),
@@ -503,8 +503,8 @@ fn connection(session: &mut Session, name: &str, args: &[Bytes]) -> Outcome {
     Ok(Action::Reply(reply))
 }
 
-fn hello(session: &mut Session, args: &[Bytes]) -> Result<Reply, Reply> {
-    let mut resp3 = session.resp3;
+fn hello(client: &mut Client, args: &[Bytes]) -> Result<Reply, Reply> {
+    let mut resp3 = client.resp3;
     if let Some(version) = args.get(1) {
         resp3 = match &version[..] {
             b"2" => false,
@@ -515,19 +515,19 @@ fn hello(session: &mut Session, args: &[Bytes]) -> Result<Reply, Reply> {
     let mut rest = args.iter().skip(2);
     while let Some(option) = rest.next() {
         match word(option).as_str() {
-            "SETNAME" => session.name = rest.next().cloned().ok_or_else(syntax)?,
+            "SETNAME" => client.name = rest.next().cloned().ok_or_else(syntax)?,
             "AUTH" => {
                 return Err(Reply::err("HELLO AUTH: no users are configured; connect without"));
             }
             _ => return Err(Reply::err("Syntax error in HELLO option")),
         }
     }
-    session.resp3 = resp3;
+    client.resp3 = resp3;
     let pairs = [
         ("server", Reply::text("redis")),
         ("version", Reply::text(crate::REDIS_VERSION)),
         ("proto", Reply::Int(if resp3 { 3 } else { 2 })),
-        ("id", Reply::Int(session.id as i64)),
+        ("id", Reply::Int(client.id as i64)),
         ("mode", Reply::text("standalone")),
         ("role", Reply::text("master")),
         ("modules", Reply::Array(vec![])),
@@ -535,20 +535,20 @@ fn hello(session: &mut Session, args: &[Bytes]) -> Result<Reply, Reply> {
     Ok(Reply::Map(pairs.map(|(key, value)| (Reply::text(key), value)).into()))
 }
 
-fn client(session: &mut Session, sub: &str, args: &[Bytes]) -> Result<Reply, Reply> {
+fn describe_client(client: &mut Client, sub: &str, args: &[Bytes]) -> Result<Reply, Reply> {
     Ok(match sub {
         "SETNAME" if args.len() == 3 => {
-            session.name = args[2].clone();
+            client.name = args[2].clone();
             Reply::OK
         }
-        "GETNAME" if session.name.is_empty() => Reply::Nil,
-        "GETNAME" => Reply::Bulk(session.name.clone()),
-        "ID" => Reply::Int(session.id as i64),
+        "GETNAME" if client.name.is_empty() => Reply::Nil,
+        "GETNAME" => Reply::Bulk(client.name.clone()),
+        "ID" => Reply::Int(client.id as i64),
         "INFO" | "LIST" => Reply::text(format!(
             "id={} name={} resp={} db=0\n",
-            session.id,
-            String::from_utf8_lossy(&session.name),
-            if session.resp3 { 3 } else { 2 },
+            client.id,
+            String::from_utf8_lossy(&client.name),
+            if client.resp3 { 3 } else { 2 },
         )),
         "SETINFO" | "NO-EVICT" | "NO-TOUCH" => Reply::OK,
         _ => return Err(Reply::err(format!("unknown subcommand '{sub}' of 'client'"))),
@@ -556,9 +556,9 @@ fn client(session: &mut Session, sub: &str, args: &[Bytes]) -> Result<Reply, Rep
 }
 
 /// This node, as the owner of every slot: whoever is asked can answer for all keys.
-fn cluster(session: &Session, sub: &str, args: &[Bytes]) -> Result<Reply, Reply> {
-    let (host, port) = (session.local.ip().to_string(), i64::from(session.local.port()));
-    let id = format!("{:040x}", session.shared.node);
+fn cluster(client: &Client, sub: &str, args: &[Bytes]) -> Result<Reply, Reply> {
+    let (host, port) = (client.local.ip().to_string(), i64::from(client.local.port()));
+    let id = format!("{:040x}", client.shared.node);
     Ok(match sub {
         "SLOTS" => {
             let node =

@@ -1,6 +1,6 @@
 //! The operator's side: health, metrics, status.
 
-use super::server::Shared;
+use super::shared::Shared;
 use crate::metrics::{Metrics, raise};
 use axum::Router;
 use axum::extract::{Query, State as AxumState};

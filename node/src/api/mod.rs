@@ -3,9 +3,11 @@
 //! [`resp`] is the codec, [`commands`] what each command means, [`session`] one connection,
 //! [`port`] the way to the driver and back, [`http`] the operator's side.
 
+pub mod client;
 pub mod commands;
 pub mod http;
 pub mod port;
 pub mod resp;
 pub mod server;
 pub mod session;
+pub mod shared;

@@ -4,10 +4,11 @@
 //! A run waits for the one before it, so that in a pipeline a read sees the writes before it and
 //! none of those after it.
 
+use super::client::Client;
 use super::commands::{Action, decide};
 use super::port::{Batch, Port, Request};
 use super::resp::Decoder;
-use super::server::Shared;
+use super::shared::Shared;
 use crate::limits::{PIPELINE_MAX, REQUEST_TIME};
 use crate::shard::command::{Command, Operation};
 use crate::shard::read::{self, Answer};
@@ -15,7 +16,6 @@ use crate::shard::reply::Reply;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,38 +26,6 @@ const READ_BYTES: usize = 16 << 10;
 /// Answers gathered before a write to the socket.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// What a connection has said of itself.
-pub struct Session {
-    /// Its number on this node.
-    pub id: u64,
-    /// Its name, by CLIENT SETNAME.
-    pub name: Bytes,
-    /// Whether it speaks RESP3.
-    pub resp3: bool,
-    /// Whether its reads may be of this node's own state.
-    pub weak: bool,
-    /// The address that it reached.
-    pub local: SocketAddr,
-    /// What all connections share.
-    pub shared: Arc<Shared>,
-    drawn: u64,
-}
-
-impl Session {
-    /// Forgets all but who it is.
-    pub fn reset(&mut self) {
-        self.name = Bytes::new();
-        self.resp3 = false;
-        self.weak = false;
-    }
-
-    /// Any number: where RANDOMKEY begins to look.
-    pub fn draw(&mut self) -> u64 {
-        self.drawn = self.drawn.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        self.drawn ^ self.drawn >> 29
-    }
-}
-
 /// An answer that is owed, in the order of the requests.
 enum Owed {
     /// Waits for the shard.
@@ -67,7 +35,7 @@ enum Owed {
 }
 
 struct Connection {
-    session: Session,
+    client: Client,
     port: Arc<Port>,
     owed: VecDeque<Owed>,
     /// The slot of the first answer owed.
@@ -86,10 +54,9 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let drawn = id ^ crate::clock::unix_millis();
-    let session =
-        Session { id, name: Bytes::new(), resp3: false, weak: false, local, shared, drawn };
+    let client = Client { id, name: Bytes::new(), resp3: false, weak: false, local, shared, drawn };
     let mut connection = Connection {
-        session,
+        client,
         port: Arc::default(),
         owed: VecDeque::new(),
         first: 0,
@@ -146,8 +113,8 @@ impl Connection {
             match decoder.decode(input) {
                 Ok(Some(args)) if args.is_empty() => {}
                 Ok(Some(args)) => {
-                    self.session.shared.counters.requests.fetch_add(1, Ordering::Relaxed);
-                    let action = decide_checked(&mut self.session, args);
+                    self.client.shared.counters.requests.fetch_add(1, Ordering::Relaxed);
+                    let action = decide_checked(&mut self.client, args);
                     self.act(action);
                 }
                 Ok(None) => break,
@@ -163,7 +130,7 @@ impl Connection {
                 requests: std::mem::take(&mut self.run),
                 deadline: crate::clock::now() + REQUEST_TIME,
             };
-            self.session.shared.submit(batch);
+            self.client.shared.submit(batch);
         }
     }
 
@@ -175,12 +142,12 @@ impl Connection {
                 self.closing = true;
             }
             Action::Shard { command, weak: true } if self.waiting == 0 => {
-                let reply = match read::answer(&self.session.shared.tree, &command, 0) {
+                let reply = match read::answer(&self.client.shared.tree, &command, 0) {
                     Ok(Answer::Reply(reply)) => reply,
                     Ok(Answer::Late) => Reply::err("a weak read met the clock"),
                     Err(error) => Reply::err(error),
                 };
-                let rendered = reply.render(self.session.resp3);
+                let rendered = reply.render(self.client.resp3);
                 let rendered = match command.operation {
                     Operation::Scan => self.number_cursor(rendered),
                     _ => rendered,
@@ -192,7 +159,7 @@ impl Connection {
     }
 
     fn owe(&mut self, reply: Reply) {
-        self.owed.push_back(Owed::Ready(reply.render(self.session.resp3)));
+        self.owed.push_back(Owed::Ready(reply.render(self.client.resp3)));
     }
 
     fn ask(&mut self, command: Command) {
@@ -200,7 +167,7 @@ impl Connection {
         self.owed.push_back(Owed::Waiting { cursor: command.operation == Operation::Scan });
         self.waiting += 1;
         self.reading = command.is_read();
-        self.run.push(Request { command, resp3: self.session.resp3, slot });
+        self.run.push(Request { command, resp3: self.client.resp3, slot });
     }
 
     fn settle(&mut self, slot: u64, reply: Bytes) {
@@ -227,7 +194,7 @@ impl Connection {
     fn number_cursor(&self, reply: Bytes) -> Bytes {
         let mut rest = reply.clone();
         let Some(key) = take_scan_head(&mut rest) else { return reply };
-        let cursor = self.session.shared.cursors.lock().put(key).to_string();
+        let cursor = self.client.shared.cursors.lock().put(key).to_string();
         let mut out = BytesMut::with_capacity(rest.len() + 32);
         out.extend_from_slice(format!("*2\r\n${}\r\n{cursor}\r\n", cursor.len()).as_bytes());
         out.extend_from_slice(&rest);
@@ -236,10 +203,10 @@ impl Connection {
 }
 
 /// Decides, and counts refusals.
-fn decide_checked(session: &mut Session, args: Vec<Bytes>) -> Action {
-    let action = decide(session, args);
+fn decide_checked(client: &mut Client, args: Vec<Bytes>) -> Action {
+    let action = decide(client, args);
     if matches!(action, Action::Reply(Reply::Error(_))) {
-        session.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+        client.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
     }
     action
 }

@@ -152,7 +152,7 @@ pub struct Raft {
     pub(super) votes: BTreeMap<PeerId, bool>,
     pub(super) progress: BTreeMap<PeerId, Progress>,
     pub(super) uncommitted_bytes: usize,
-    pub(super) reads: super::read::Reads,
+    pub(super) reads: super::rounds::Reads,
     pub(super) snapshots: BTreeSet<PeerId>,
     pub(super) contradicted: Option<PeerId>,
     applied: Index,
@@ -311,7 +311,7 @@ impl Raft {
             self.hard_written = self.hard;
         }
         effects.commit = self.hard.commit.min(self.log.persisted());
-        self.reads.settle(&mut effects);
+        (effects.reads, effects.failed_reads) = self.reads.take_settled();
         effects.contradicted = self.contradicted.take();
         effects.snapshots = std::mem::take(&mut self.snapshots).into_iter().collect();
         effects

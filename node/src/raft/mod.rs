@@ -21,6 +21,7 @@ pub mod progress;
 pub mod quorum;
 mod read;
 mod replication;
+mod rounds;
 
 pub use self::core::{Boot, Config, Effects, Raft, Refused, Role, Status, Write};
 pub use log::LogReader;
