@@ -2,14 +2,24 @@
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+
+/// Labels of a metric: few, and none of them a key or a client.
+type Labels = Vec<(&'static str, String)>;
+/// Requests by how they ended.
+type Requests = Family<Labels, Counter>;
+/// Durations by what was asked.
+type Durations = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// Everything a node counts. Cheap to clone parts of; updates are atomic.
 pub struct Metrics {
     registry: Registry,
+    process: Process,
     /// Time from a write's arrival to its answer.
     pub write_seconds: Histogram,
     /// Time from a strong read's arrival to its answer.
@@ -20,8 +30,20 @@ pub struct Metrics {
     pub wal_commit_records: Histogram,
     /// Commands in a log entry.
     pub entry_commands: Histogram,
-    /// Answers that were errors of the cluster: UNAVAILABLE and UNKNOWN.
-    pub failed: Counter,
+    /// Requests that a shard answered.
+    pub answered: Counter,
+    /// Requests answered UNAVAILABLE.
+    pub unavailable: Counter,
+    /// Requests answered UNKNOWN.
+    pub unknown: Counter,
+    /// Requests refused before they reached a shard.
+    pub refused: Counter,
+    /// Writes that did not end well: UNAVAILABLE or UNKNOWN.
+    pub proposals_failed: Counter,
+    /// Time to apply what was committed in a step.
+    pub apply_seconds: Histogram,
+    /// Round trips to the other nodes.
+    pub peer_rtt: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Changes of leader seen.
     pub leader_changes: Counter,
     /// Whether a leader is known.
@@ -32,8 +54,6 @@ pub struct Metrics {
     pub commit_lag: Gauge,
     /// Client connections.
     pub connections: Gauge,
-    /// Client requests.
-    pub requests: Counter,
     /// Log segments in use.
     pub log_segments: Gauge,
     /// Bytes in tables.
@@ -48,36 +68,55 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let seconds = || Histogram::new(exponential_buckets(50e-6, 2.0, 18));
+        let durations = Durations::new_with_constructor(seconds);
+        let duration = |op: &str| {
+            let labels = [("api", "resp"), ("op", op), ("level", "strong")];
+            let labels: Labels = labels.map(|(name, value)| (name, value.to_owned())).into();
+            durations.get_or_create(&labels).clone()
+        };
+        let requests = Requests::default();
+        let ended = |code: &str| requests.get_or_create(&vec![("code", code.to_owned())]).clone();
         let counts = || Histogram::new(exponential_buckets(1.0, 2.0, 14));
         let mut metrics = Metrics {
-            registry: Registry::with_prefix("bedstone"),
-            write_seconds: seconds(),
-            read_seconds: seconds(),
+            registry: Registry::default(),
+            process: Process::default(),
+            write_seconds: duration("write"),
+            read_seconds: duration("read"),
             wal_fsync_seconds: seconds(),
             wal_commit_records: counts(),
             entry_commands: counts(),
-            failed: Counter::default(),
+            answered: ended("ok"),
+            unavailable: ended("unavailable"),
+            unknown: ended("unknown"),
+            refused: ended("refused"),
+            proposals_failed: Counter::default(),
+            apply_seconds: seconds(),
+            peer_rtt: Family::default(),
             leader_changes: Counter::default(),
             has_leader: Gauge::default(),
             pending: Gauge::default(),
             commit_lag: Gauge::default(),
             connections: Gauge::default(),
-            requests: Counter::default(),
             log_segments: Gauge::default(),
             table_bytes: Gauge::default(),
             memtable_bytes: Gauge::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
         };
-        metrics.register();
+        metrics.register(durations, requests);
         metrics
     }
 }
 
 impl Metrics {
-    fn register(&mut self) {
-        let registry = &mut self.registry;
+    fn register(&mut self, durations: Durations, requests: Requests) {
+        self.process.register(&mut self.registry);
+        let registry = self.registry.sub_registry_with_prefix("bedstone");
+        let help = "Arrival to answer";
+        registry.register_with_unit("request_duration", help, Unit::Seconds, durations);
+        registry.register("requests", "Requests by how they ended", requests);
+        let help = "Round trip to another node";
+        registry.register_with_unit("peer_rtt", help, Unit::Seconds, self.peer_rtt.clone());
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
         let mut histogram =
@@ -86,22 +125,15 @@ impl Metrics {
                 None => registry.register(name, help, metric.clone()),
             };
         let seconds = || Some(Unit::Seconds);
-        histogram("write_duration", "Arrival to answer of writes", seconds(), &self.write_seconds);
-        histogram(
-            "read_duration",
-            "Arrival to answer of strong reads",
-            seconds(),
-            &self.read_seconds,
-        );
+        histogram("apply_duration", "Applying of a step", seconds(), &self.apply_seconds);
         histogram("wal_fsync_duration", "Log commits", seconds(), &self.wal_fsync_seconds);
         histogram("wal_commit_records", "Records in a log commit", None, &self.wal_commit_records);
         histogram("raft_entry_commands", "Commands in a log entry", None, &self.entry_commands);
         let mut counter = |name: &str, help: &str, metric: &Counter| {
             registry.register(name, help, metric.clone());
         };
-        counter("requests_failed", "Answers UNAVAILABLE or UNKNOWN", &self.failed);
+        counter("raft_proposals_failed", "Writes not known to be done", &self.proposals_failed);
         counter("raft_leader_changes", "Changes of leader seen", &self.leader_changes);
-        counter("requests", "Client requests", &self.requests);
         counter("cache_hits", "Blocks found in the cache", &self.cache_hits);
         counter("cache_misses", "Blocks read from files", &self.cache_misses);
         let mut gauge = |name: &str, help: &str, metric: &Gauge| {
@@ -121,11 +153,52 @@ impl Metrics {
 
     /// The text of `/metrics`.
     pub fn text(&self) -> String {
+        self.process.update();
         let mut out = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut out, &self.registry);
         out
     }
+}
+
+/// What the kernel counts of this process, under the names that Prometheus knows.
+#[derive(Default)]
+struct Process {
+    cpu_seconds: Counter<f64, AtomicU64>,
+    resident_bytes: Gauge,
+    open_fds: Gauge,
+}
+
+impl Process {
+    fn register(&self, registry: &mut Registry) {
+        let (cpu, memory) = (self.cpu_seconds.clone(), self.resident_bytes.clone());
+        registry.register_with_unit("process_cpu", "User and system time", Unit::Seconds, cpu);
+        registry.register_with_unit("process_resident_memory", "Memory", Unit::Bytes, memory);
+        registry.register("process_open_fds", "Open descriptors", self.open_fds.clone());
+    }
+
+    /// Reads `/proc`; what cannot be read keeps its last value.
+    fn update(&self) {
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let page = rustix::param::page_size() as i64;
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
+        let field = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
+        if let (Some(user), Some(system)) = (field(11), field(12)) {
+            let total = (user + system) / ticks;
+            self.cpu_seconds.inc_by((total - self.cpu_seconds.get()).max(0.0));
+        }
+        if let Some(pages) = field(21) {
+            self.resident_bytes.set(pages as i64 * page);
+        }
+        if let Ok(fds) = std::fs::read_dir("/proc/self/fd") {
+            self.open_fds.set(fds.count() as i64);
+        }
+    }
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(50e-6, 2.0, 18))
 }
 
 /// Moves a counter to a total that is counted elsewhere.

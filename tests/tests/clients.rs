@@ -150,7 +150,15 @@ fn operators_see_what_the_contract_names() {
         assert_eq!(status["nodes"][0]["alive"], true);
         assert_eq!(status["shards"][0]["leader"], leader as u64);
         let (_, metrics) = cluster.get(node, "/metrics").unwrap();
-        for name in ["bedstone_raft_has_leader 1", "bedstone_wal_fsync_duration_seconds_bucket"] {
+        for name in [
+            "bedstone_raft_has_leader 1",
+            "bedstone_wal_fsync_duration_seconds_bucket",
+            "bedstone_request_duration_seconds_bucket",
+            "bedstone_requests_total{code=\"ok\"}",
+            "bedstone_peer_rtt_seconds{peer=",
+            "bedstone_build_info",
+            "process_resident_memory_bytes",
+        ] {
             assert!(metrics.contains(name), "{name}");
         }
     }

@@ -85,7 +85,13 @@ async fn readyz(
 
 async fn metrics(AxumState(state): AxumState<State>) -> Response {
     let counters = &state.shared.counters;
-    raise(&state.metrics.requests, counters.requests.load(Ordering::Relaxed));
+    raise(&state.metrics.refused, counters.refused.load(Ordering::Relaxed));
+    for peer in &state.shared.nodes {
+        if let Some(trip) = state.endpoint.round_trip(*peer) {
+            let labels = vec![("peer", peer.to_string())];
+            state.metrics.peer_rtt.get_or_create(&labels).set(trip.as_secs_f64());
+        }
+    }
     state.metrics.connections.set(counters.connected.load(Ordering::Relaxed) as i64);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], state.metrics.text()).into_response()

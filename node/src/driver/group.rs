@@ -475,6 +475,7 @@ impl Group {
 
     /// Takes committed entries into the tree and answers who waits for them.
     fn apply(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
+        let (begun, before) = (crate::clock::now(), self.applied.index);
         while self.applied.index < self.commit && !self.tree.is_behind() {
             let reader = ShardLog { engine: context.engine, shard: self.shard };
             let entries = self.raft.entries(self.applied.index + 1, REPLAY_BYTES, &reader);
@@ -489,6 +490,9 @@ impl Group {
                 }
                 self.apply_entry(&entry, context)?;
             }
+        }
+        if self.applied.index > before {
+            context.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
         }
         self.raft.applied(self.applied.index);
         if self.tree.job().is_some() {
@@ -525,6 +529,7 @@ impl Group {
                 let Some(pending) = pending else { continue };
                 let age = age_seconds(pending.deadline, context.now);
                 context.metrics.write_seconds.observe(age);
+                context.metrics.answered.inc();
                 context.answers.reply(pending.asker, pending.resp3, reply);
             }
         }
@@ -545,6 +550,7 @@ impl Group {
                     Answer::Reply(reply) => {
                         let age = age_seconds(pending.deadline, context.now);
                         context.metrics.read_seconds.observe(age);
+                        context.metrics.answered.inc();
                         context.answers.reply(pending.asker, pending.resp3, &reply);
                     }
                     Answer::Late => late.push(pending),

@@ -68,7 +68,8 @@ impl Answers {
 
     /// Answers that it did not happen.
     pub fn unavailable(&mut self, pending: Pending, why: &str, metrics: &Metrics) {
-        metrics.failed.inc();
+        metrics.unavailable.inc();
+        metrics.proposals_failed.inc_by(u64::from(!pending.command.is_read()));
         let text = format!("UNAVAILABLE {why}: it did not happen; try again");
         self.reply(pending.asker, pending.resp3, &Reply::Error(text));
     }
@@ -78,7 +79,8 @@ impl Answers {
         if pending.command.is_read() {
             return self.unavailable(pending, why, metrics);
         }
-        metrics.failed.inc();
+        metrics.unknown.inc();
+        metrics.proposals_failed.inc();
         let text = format!("UNKNOWN {why}: it may or may not have happened; read to find out");
         self.reply(pending.asker, pending.resp3, &Reply::Error(text));
     }
