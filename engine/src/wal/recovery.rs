@@ -274,3 +274,25 @@ fn replay(scan: &Scan, header: &SegmentHeader, segment_bytes: u64, index: &mut I
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decision_table() {
+        use Verdict::{CleanEnd, DamagedDurable, Sealed, TornTail};
+        for (stop, sealed_at, durable, begun, expected) in [
+            (100, Some(100), 90, false, Sealed),
+            (80, Some(100), 90, false, DamagedDurable),
+            (80, Some(100), 0, true, DamagedDurable),
+            (80, None, 90, false, DamagedDurable),
+            (80, None, 90, true, DamagedDurable),
+            (90, None, 90, true, TornTail),
+            (90, None, 90, false, CleanEnd),
+        ] {
+            let found = judge(stop, sealed_at, durable, begun);
+            assert_eq!(found, expected, "{stop} {sealed_at:?} {durable} {begun}");
+        }
+    }
+}
