@@ -29,8 +29,8 @@ pub fn binary() -> PathBuf {
 
 /// Ports that no other test of this process uses.
 pub fn port_base() -> u16 {
-    let process = (std::process::id() % 400) as u16 * 100;
-    20_000 + process.min(40_000) + NEXT_BASE.fetch_add(40, Ordering::Relaxed) % 100
+    let process = (std::process::id() % 120) as u16 * 100;
+    20_000 + process + NEXT_BASE.fetch_add(40, Ordering::Relaxed) % 100
 }
 
 /// Waits until something holds.
