@@ -251,6 +251,11 @@ impl Engine {
         self.torn
     }
 
+    /// The size of a log segment, fixed when the store was made.
+    pub fn segment_bytes(&self) -> u64 {
+        self.options.limits.segment_bytes
+    }
+
     /// The door in use.
     pub fn door(&self) -> WriteDoor {
         self.door

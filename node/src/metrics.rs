@@ -42,6 +42,10 @@ pub struct Metrics {
     pub proposals_failed: Counter,
     /// Time to apply what was committed in a step.
     pub apply_seconds: Histogram,
+    /// Flushes and compactions, each with its time.
+    pub compaction_seconds: Histogram,
+    /// Bytes of tables and of log segments in use.
+    pub physical_bytes: Gauge,
     /// Round trips to the other nodes.
     pub peer_rtt: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Changes of leader seen.
@@ -91,6 +95,8 @@ impl Default for Metrics {
             refused: ended("refused"),
             proposals_failed: Counter::default(),
             apply_seconds: seconds(),
+            compaction_seconds: seconds(),
+            physical_bytes: Gauge::default(),
             peer_rtt: Family::default(),
             leader_changes: Counter::default(),
             has_leader: Gauge::default(),
@@ -125,6 +131,8 @@ impl Metrics {
                 None => registry.register(name, help, metric.clone()),
             };
         let seconds = || Some(Unit::Seconds);
+        let help = "Flushes and compactions";
+        histogram("compaction_duration", help, seconds(), &self.compaction_seconds);
         histogram("apply_duration", "Applying of a step", seconds(), &self.apply_seconds);
         histogram("wal_fsync_duration", "Log commits", seconds(), &self.wal_fsync_seconds);
         histogram("wal_commit_records", "Records in a log commit", None, &self.wal_commit_records);
@@ -147,6 +155,7 @@ impl Metrics {
         let mut bytes = |name: &str, help: &str, metric: &Gauge| {
             registry.register_with_unit(name, help, Unit::Bytes, metric.clone());
         };
+        bytes("storage_physical", "Tables and log segments", &self.physical_bytes);
         bytes("storage_table", "Table files", &self.table_bytes);
         bytes("storage_memtable", "Memtables", &self.memtable_bytes);
     }

@@ -181,7 +181,8 @@ fn start_threads(
         std::thread::Builder::new().name(name.to_owned()).spawn(run)
     };
     let (log_engine, log_inputs, log_metrics) = (engine.clone(), inputs.clone(), metrics.clone());
-    let (work_engine, work_inputs) = (engine.clone(), inputs.clone());
+    let (work_engine, work_inputs, work_metrics) =
+        (engine.clone(), inputs.clone(), metrics.clone());
     Ok(vec![
         spawn(
             "bedstone-log",
@@ -192,7 +193,7 @@ fn start_threads(
         spawn(
             "bedstone-compact",
             Box::new(move || {
-                background::run(&work_engine, &called, &work_inputs);
+                background::run(&work_engine, &called, &work_inputs, &work_metrics);
             }),
         )?,
         spawn(

@@ -2,6 +2,7 @@
 
 use super::Input;
 use crate::limits::LOG_SEGMENTS_MAX;
+use crate::metrics::Metrics;
 use bedstone_engine::Engine;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -13,14 +14,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_FAILED: Duration = Duration::from_secs(1);
 
 /// Runs until the channel closes.
-pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>) {
+pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metrics: &Metrics) {
     let mut pause = PAUSE;
     loop {
         match calls.recv_timeout(pause) {
             Ok(()) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        pause = match work(engine, driver) {
+        pause = match work(engine, driver, metrics) {
             Ok(()) => PAUSE,
             Err(error) => {
                 error!(%error, "background work failed; it will be tried again");
@@ -30,7 +31,7 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>) {
     }
 }
 
-fn work(engine: &Engine, driver: &Sender<Input>) -> bedstone_engine::Result<()> {
+fn work(engine: &Engine, driver: &Sender<Input>, metrics: &Metrics) -> bedstone_engine::Result<()> {
     while engine.log().wants_slot() {
         engine.log().prepare_slot()?;
     }
@@ -41,7 +42,9 @@ fn work(engine: &Engine, driver: &Sender<Input>) -> bedstone_engine::Result<()> 
             tree.freeze();
         }
         while let Some(job) = tree.job() {
+            let begun = crate::clock::now();
             tree.run(job)?;
+            metrics.compaction_seconds.observe(begun.elapsed().as_secs_f64());
             if tree.flushed() != before {
                 // Told at once: the log can be released while compaction goes on.
                 let _ = driver.send(Input::Flushed(shard));

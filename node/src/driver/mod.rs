@@ -253,7 +253,7 @@ impl Driver {
         for node in &mut status.nodes {
             node.alive = node.id == self.node || up.contains(&node.id);
         }
-        let (mut pending, mut lag) = (0, 0);
+        let (mut pending, mut lag, mut table_bytes) = (0, 0, 0);
         for group in self.groups.values() {
             let shard = group.status();
             if shard.leader == 0 {
@@ -270,6 +270,7 @@ impl Driver {
             lag += shard.commit - shard.applied;
             self.metrics.has_leader.set(i64::from(shard.leader != 0));
             self.metrics.table_bytes.set(shard.table_bytes as i64);
+            table_bytes += shard.table_bytes;
             self.metrics.memtable_bytes.set(shard.memtable_bytes as i64);
             status.shards.push(shard);
         }
@@ -277,6 +278,8 @@ impl Driver {
         self.metrics.commit_lag.set(lag as i64);
         let segments = self.engine.log().segments();
         self.metrics.log_segments.set(segments as i64);
+        let log_bytes = segments as u64 * self.engine.segment_bytes();
+        self.metrics.physical_bytes.set((table_bytes + log_bytes) as i64);
         let (hits, misses) = self.engine.cache().hits_and_misses();
         raise(&self.metrics.cache_hits, hits);
         raise(&self.metrics.cache_misses, misses);
