@@ -32,7 +32,7 @@ fn append(criterion: &mut Criterion) {
             for _ in 0..3 {
                 log.prepare_slot().expect("room for a slot");
             }
-            let data = vec![7; VALUE_BYTES];
+            let data = bytes::Bytes::from_static(&[7; VALUE_BYTES]);
             let mut index = 0;
             group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
                 // Producers make records, and their checksums, on threads of their own.
@@ -41,7 +41,7 @@ fn append(criterion: &mut Criterion) {
                         .map(|_| {
                             index += 1;
                             let first = LogId { term: 1, index };
-                            Record::entries(1, first, [(1, &data[..])]).expect("small")
+                            Record::entries(1, first, [(1, data.clone())]).expect("small")
                         })
                         .collect();
                     // Slots go round: everything before the last 10,000 entries is given up.
@@ -66,8 +66,9 @@ fn bare(
     records: usize,
 ) {
     const FILE_BYTES: u64 = 32 << 20;
-    let data = [7; VALUE_BYTES];
-    let record = Record::entries(1, LogId { term: 1, index: 1 }, [(1, &data[..])]).expect("small");
+    let data = bytes::Bytes::from_static(&[7; VALUE_BYTES]);
+    let record =
+        Record::entries(1, LogId { term: 1, index: 1 }, [(1, data.clone())]).expect("small");
     let bytes = (64 + records * record_bytes(&record)).next_multiple_of(BLOCK_BYTES);
     let mut pages = Pages::default();
     pages.extend(&vec![7; bytes]);

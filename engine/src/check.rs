@@ -5,7 +5,7 @@ use crate::engine::Superblock;
 use crate::error::{Error, Result};
 use crate::lsm::manifest;
 use crate::table::{BlockCache, Table};
-use crate::wal::recovery::{Verdict, chain, lost_header, read_slots, scan};
+use crate::wal::recovery::{Verdict, chain, lost_header, read_heads, scan};
 use crate::wal::segment::slot_path;
 use std::sync::Arc;
 
@@ -53,23 +53,24 @@ fn check_log(
     segment_bytes: u64,
     finding: &mut Finding,
 ) -> Result<()> {
-    let images = match read_slots(disk, store, segment_bytes) {
-        Ok(images) => images,
+    let heads = match read_heads(disk, store, segment_bytes) {
+        Ok(heads) => heads,
         Err(error) if error.is_corrupt() => {
             finding.damage.push(error);
             return Ok(());
         }
         Err(error) => return Err(error),
     };
-    let used = chain(&images, segment_bytes);
+    let used = chain(disk, &heads, segment_bytes)?;
     let newest = used.last().map_or(0, |(_, header)| header.sequence);
-    if let Some(slot) = lost_header(&images, store, newest) {
+    if let Some(slot) = lost_header(disk, &heads, store, newest)? {
         let (what, found) = ("the segment header", "an unreadable page");
         finding.damage.push(Error::corrupt(slot_path(slot), 0, what, newest + 1, found));
     }
     finding.segments = used.len();
-    for (i, (image, header)) in used.iter().enumerate() {
-        let scan = scan(image, header, used.get(i + 1).map(|(_, next)| next));
+    for (i, (head, header)) in used.iter().enumerate() {
+        let image = head.load(disk)?;
+        let scan = scan(&image, header, used.get(i + 1).map(|(_, next)| next));
         finding.blocks += scan.blocks.len();
         finding.torn |= scan.verdict == Verdict::TornTail;
         if scan.verdict == Verdict::DamagedDurable {

@@ -178,7 +178,7 @@ impl Db {
         for write in &mut waiting {
             let data = write.batch.encode();
             let first = LogId { term: TERM, index: committer.next };
-            match Record::entries(SHARD, first, [(0, &data[..])]) {
+            match Record::entries(SHARD, first, [(0, data)]) {
                 Ok(record) => {
                     write.ticket = committer.next;
                     committer.next += 1;

@@ -54,6 +54,19 @@ pub enum Error {
         /// Newest version known here.
         supported: u32,
     },
+    /// The data was written by an earlier build whose format was never released.
+    #[error(
+        "{file} has format version {found}, this build reads {supported}: no release wrote it; \
+         copy the data out with the build that did, and give this one a new data directory"
+    )]
+    OlderFormat {
+        /// The file.
+        file: String,
+        /// Version in the file.
+        found: u32,
+        /// The version known here.
+        supported: u32,
+    },
     /// The directory belongs to somebody else.
     #[error(
         "the data directory belongs to {found}, not to {expected}: point `data` at this node's \

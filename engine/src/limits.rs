@@ -12,6 +12,8 @@ pub const RECORD_BYTES_MAX: usize = 4 << 20;
 pub const COMMIT_BYTES_MAX: usize = 6 << 20;
 /// Most records in one commit block.
 pub const COMMIT_RECORDS_MAX: usize = 1 << 16;
+/// Entries of a shard that lie at most this far apart in the log are read with one read.
+pub const LOG_GAP_BYTES_MAX: usize = 16 << 10;
 /// Longest manifest record.
 pub const EDIT_BYTES_MAX: usize = 16 << 20;
 /// Longest block of a table file, before its trailer.

@@ -21,7 +21,7 @@ fn sound() -> Vec<(String, Vec<u8>)> {
         let first = LogId { term: 1 + index / 5, index };
         let data = vec![index as u8; 100 * index as usize];
         let state = HardState { term: first.term, vote: Some(1), commit: index - 1 };
-        let entries = Record::entries(index % 2, first, [(1, &data[..])]).expect("small");
+        let entries = Record::entries(index % 2, first, [(1, data.into())]).expect("small");
         log.commit(&[entries, Record::HardState { shard: index % 2, state }]).expect("memory");
     }
     disk.files().into_iter().map(|path| (path.clone(), disk.bytes(&path).unwrap())).collect()

@@ -138,7 +138,7 @@ fn log_life(seed: u64) {
                 }
                 possible = vec![model.clone()];
             }
-            assert!(log.segments() < 30, "seed {seed}: slots are recycled");
+            assert!(log.entry_segments() < 30, "seed {seed}: slots are recycled");
         }
         disk = disk.power_loss(rng.draw());
         let log = open_log(&disk).unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}"));
@@ -174,7 +174,7 @@ fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
                 for (i, data) in datas.iter().enumerate() {
                     log.entries.insert(first + i as u64, (term, data.clone()));
                 }
-                let entries = datas.iter().map(|data| (1, &data[..]));
+                let entries = datas.into_iter().map(|data| (1, data.into()));
                 let first = LogId { term, index: first };
                 records.push(Record::entries(shard, first, entries).unwrap());
             }

@@ -32,11 +32,11 @@ const ID: LogId = LogId { term: 2, index: 5 };
 
 fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let mut pages = Pages::default();
-    SegmentHeader::new(7, 3, 4096, 0xABCD).encode(&mut pages);
+    SegmentHeader::new(7, 3, 4096, 0xABCD, 2).encode(&mut pages);
     let header = pages.as_blocks().to_vec();
     pages.clear();
     let records = [
-        Record::entries(1, ID, [(1, &b"hello"[..]), (0, b"")]).unwrap(),
+        Record::entries(1, ID, [(1, Bytes::from_static(b"hello")), (0, Bytes::new())]).unwrap(),
         Record::HardState { shard: 1, state: HardState { term: 2, vote: Some(3), commit: 4 } },
         Record::Release { shard: 1, upto: ID },
         Record::Reset { shard: 1, at: ID },

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `BWAL` |
 //! | 4 | 4 | format version |
-//! | 8 | 4 | CRC of bytes 16..72, seeded with the store |
+//! | 8 | 4 | CRC of bytes 16..80, seeded with the version |
 //! | 12 | 4 | zero |
 //! | 16 | 16 | store id |
 //! | 32 | 8 | segment sequence, never reused; base LSN is sequence × segment size |
@@ -14,6 +14,7 @@
 //! | 48 | 8 | LSN at which the previous segment ends (0: none) |
 //! | 56 | 8 | header CRC of the previous segment's last block (chain) |
 //! | 64 | 8 | durable LSN |
+//! | 72 | 8 | sequence of the oldest segment whose entries were still needed |
 //!
 //! **Commit block**, at a multiple of 4096, padded with zeros; one per group commit:
 //!
@@ -38,32 +39,36 @@
 //! | 16 | 8 | index (first index; commit index; released index; reset index; last index) |
 //! | 24 | 8 | term |
 //! | 32 | 4 | count of entries; 0 for the other kinds |
-//! | 36 | 4 | CRC of the payload |
+//! | 36 | 4 | CRC of the payload; of entries: of their headers |
 //!
-//! The payload of entries is, for each: length u32, kind u8, data. The payload of a hard state is
-//! the vote, u64, 0 for none; of bounds the released term and index, u64 each. The others have
-//! none.
+//! The payload of entries is, for each, a header of 12 bytes and its data: length u32, CRC u32 of
+//! kind and data, seeded with shard and index, kind u8, zero u8 ×3. So an entry is read and checked
+//! by itself, and a value in it can be read in place. The payload of a hard state is the vote, u64,
+//! 0 for none; of bounds the released term and index, u64 each. The others have none.
 //!
 //! A segment's first block begins with the hard state and the bounds of every shard, so that no
 //! older segment is needed for them, and so that recovery knows when entries are missing.
 
-use super::{Entry, HardState, Record};
-use crate::checksum::crc;
+use super::{HardState, LogEntry, Record};
+use crate::checksum::{crc, seed};
 use crate::disk::Pages;
 use crate::limits::{BLOCK_BYTES, COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, RECORD_BYTES_MAX};
 use crate::{LogId, ShardId};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
+use smallvec::SmallVec;
 
 /// First bytes of a segment.
 pub const MAGIC: [u8; 4] = *b"BWAL";
 /// Version of everything in this file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of a block's header.
 pub const BLOCK_HEADER_BYTES: usize = 64;
 /// Bytes of a record's header.
 pub const RECORD_HEADER_BYTES: usize = 40;
 /// Bytes in front of each entry of an entries payload.
-pub const ENTRY_HEADER_BYTES: usize = 5;
+pub const ENTRY_HEADER_BYTES: usize = 12;
+/// Bytes of the segment header's fields, with what stands before them.
+const SEGMENT_HEADER_BYTES: usize = 80;
 
 /// The head of a slot that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +85,8 @@ pub struct SegmentHeader {
     pub previous_crc: u32,
     /// Everything below was synced before this header was written.
     pub durable: u64,
+    /// No entry of an older segment than this was needed then; values may have been.
+    pub needed: u64,
 }
 
 /// What a slot's first page says.
@@ -87,8 +94,8 @@ pub struct SegmentHeader {
 pub enum HeaderPage {
     /// A sound header.
     Sound(SegmentHeader),
-    /// A sound magic and a version from the future.
-    Newer(u32),
+    /// A sound magic and another version.
+    Version(u32),
     /// Never used, or torn, or damaged.
     Unreadable,
 }
@@ -96,12 +103,18 @@ pub enum HeaderPage {
 impl SegmentHeader {
     /// The header of the next life of a slot. The salt follows from the store and the sequence,
     /// and a sequence is never reused, so neither is a salt.
-    pub fn new(store: u128, sequence: u64, previous_end: u64, previous_crc: u32) -> Self {
+    pub fn new(
+        store: u128,
+        sequence: u64,
+        previous_end: u64,
+        previous_crc: u32,
+        needed: u64,
+    ) -> Self {
         let salt = crate::checksum::key_hash(
             &[store.to_le_bytes().as_slice(), &sequence.to_le_bytes()].concat(),
         );
         let durable = previous_end;
-        Self { store, sequence, salt, previous_end, previous_crc, durable }
+        Self { store, sequence, salt, previous_end, previous_crc, durable, needed }
     }
 
     /// The seed of block CRCs in this segment.
@@ -111,13 +124,14 @@ impl SegmentHeader {
 
     /// Appends the header page.
     pub fn encode(&self, out: &mut Pages) {
-        let mut fields = Vec::with_capacity(56);
+        let mut fields = Vec::with_capacity(64);
         fields.put_u128_le(self.store);
         fields.put_u64_le(self.sequence);
         fields.put_u64_le(self.salt);
         fields.put_u64_le(self.previous_end);
         fields.put_u64_le(u64::from(self.previous_crc));
         fields.put_u64_le(self.durable);
+        fields.put_u64_le(self.needed);
         out.extend(&MAGIC);
         out.extend(&VERSION.to_le_bytes());
         out.extend(&crc(VERSION, &[&fields]).to_le_bytes());
@@ -126,16 +140,24 @@ impl SegmentHeader {
         out.align(BLOCK_BYTES);
     }
 
+    /// Whether the parts of a header page that carry nothing are zeros, as they were written.
+    pub fn is_clean(page: &[u8]) -> bool {
+        page.get(12..16).is_some_and(is_zero)
+            && page.get(SEGMENT_HEADER_BYTES..BLOCK_BYTES).is_some_and(is_zero)
+    }
+
     /// Reads a header page.
     pub fn decode(page: &[u8]) -> HeaderPage {
-        let Some(mut head) = page.get(..72) else { return HeaderPage::Unreadable };
+        let Some(mut head) = page.get(..SEGMENT_HEADER_BYTES) else {
+            return HeaderPage::Unreadable;
+        };
         if head[..4] != MAGIC {
             return HeaderPage::Unreadable;
         }
         head.advance(4);
         let version = head.get_u32_le();
-        if version > VERSION {
-            return HeaderPage::Newer(version);
+        if version != VERSION {
+            return HeaderPage::Version(version);
         }
         let expected = head.get_u32_le();
         head.advance(4);
@@ -149,6 +171,7 @@ impl SegmentHeader {
             previous_end: head.get_u64_le(),
             previous_crc: head.get_u64_le() as u32,
             durable: head.get_u64_le(),
+            needed: head.get_u64_le(),
         })
     }
 }
@@ -194,7 +217,9 @@ pub fn encode_block(
 /// Bytes that a record takes in a block, alignment included.
 pub fn record_bytes(record: &Record) -> usize {
     let payload = match record {
-        Record::Entries { payload, .. } => payload.len(),
+        Record::Entries { entries, .. } => {
+            entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.data.len()).sum()
+        }
         Record::HardState { .. } => 8,
         Record::Bounds { .. } => 16,
         Record::Release { .. } | Record::Reset { .. } => 0,
@@ -205,34 +230,100 @@ pub fn record_bytes(record: &Record) -> usize {
 /// Appends a record: its header, then its payload.
 fn encode_record(record: &Record, out: &mut Pages) {
     let mut own = [0u8; 16];
-    let (kind, shard, index, term, count, payload, sum): (_, _, _, _, _, &[u8], _) = match record {
-        Record::Entries { shard, first, term, count, payload, crc } => {
-            (1, *shard, *first, *term, *count, payload, *crc)
+    let (kind, shard, index, term, payload): (u32, _, _, _, &[u8]) = match record {
+        Record::Entries { shard, first, term, entries } => {
+            return encode_entries(*shard, LogId { term: *term, index: *first }, entries, out);
         }
         Record::HardState { shard, state } => {
             let vote = &mut own[..8];
             vote.copy_from_slice(&state.vote.unwrap_or(0).to_le_bytes());
-            (2, *shard, state.commit, state.term, 0, &*vote, crc(0, &[vote]))
+            (2, *shard, state.commit, state.term, vote)
         }
-        Record::Release { shard, upto } => (3, *shard, upto.index, upto.term, 0, &[], 0),
-        Record::Reset { shard, at } => (4, *shard, at.index, at.term, 0, &[], 0),
+        Record::Release { shard, upto } => (3, *shard, upto.index, upto.term, &[]),
+        Record::Reset { shard, at } => (4, *shard, at.index, at.term, &[]),
         Record::Bounds { shard, base, last } => {
             own[..8].copy_from_slice(&base.term.to_le_bytes());
             own[8..].copy_from_slice(&base.index.to_le_bytes());
-            (5, *shard, last.index, last.term, 0, &own, crc(0, &[&own]))
+            (5, *shard, last.index, last.term, &own)
         }
     };
+    let at = LogId { term, index };
+    out.extend(&record_header(payload.len(), kind, shard, at, 0, crc(0, &[payload])));
+    out.extend(payload);
+}
+
+fn encode_entries(shard: ShardId, first: LogId, entries: &[LogEntry], out: &mut Pages) {
+    let mut headers: SmallVec<[[u8; ENTRY_HEADER_BYTES]; 4]> = SmallVec::new();
+    let mut hasher = crc32fast::Hasher::new();
+    let mut len = 0;
+    for entry in entries {
+        let header = entry_header(entry);
+        hasher.update(&header);
+        headers.push(header);
+        len += ENTRY_HEADER_BYTES + entry.data.len();
+    }
+    out.extend(&record_header(len, 1, shard, first, entries.len() as u32, hasher.finalize()));
+    for (header, entry) in headers.iter().zip(entries) {
+        out.extend(header);
+        out.extend(&entry.data);
+    }
+}
+
+fn record_header(
+    len: usize,
+    kind: u32,
+    shard: ShardId,
+    at: LogId,
+    count: u32,
+    sum: u32,
+) -> [u8; RECORD_HEADER_BYTES] {
     let mut header = [0u8; RECORD_HEADER_BYTES];
     let mut fields = &mut header[..];
-    fields.put_u32_le(payload.len() as u32);
+    fields.put_u32_le(len as u32);
     fields.put_u32_le(kind);
     fields.put_u64_le(shard);
-    fields.put_u64_le(index);
-    fields.put_u64_le(term);
+    fields.put_u64_le(at.index);
+    fields.put_u64_le(at.term);
     fields.put_u32_le(count);
     fields.put_u32_le(sum);
-    out.extend(&header);
-    out.extend(payload);
+    header
+}
+
+fn entry_header(entry: &LogEntry) -> [u8; ENTRY_HEADER_BYTES] {
+    let mut header = [0u8; ENTRY_HEADER_BYTES];
+    let mut fields = &mut header[..];
+    fields.put_u32_le(entry.data.len() as u32);
+    fields.put_u32_le(entry.crc);
+    fields.put_u8(entry.kind);
+    header
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+/// The CRC of one entry, bound to its shard and index, so that no other entry passes for it.
+pub fn entry_crc(shard: ShardId, index: u64, kind: u8, data: &[u8]) -> u32 {
+    crc(seed(shard, index), &[&[kind], data])
+}
+
+/// Takes one entry off the front of `bytes`, checked; `None` when it is not that entry.
+pub fn decode_entry(shard: ShardId, index: u64, bytes: &mut Bytes) -> Option<LogEntry> {
+    let (len, crc, kind) = decode_entry_header(bytes)?;
+    if len > bytes.len() - ENTRY_HEADER_BYTES {
+        return None;
+    }
+    bytes.advance(ENTRY_HEADER_BYTES);
+    let data = bytes.split_to(len);
+    (entry_crc(shard, index, kind, &data) == crc).then_some(LogEntry { kind, crc, data })
+}
+
+/// Length, CRC and kind in an entry's header.
+pub fn decode_entry_header(bytes: &[u8]) -> Option<(usize, u32, u8)> {
+    let mut header = bytes.get(..ENTRY_HEADER_BYTES)?;
+    let (len, crc) = (header.get_u32_le() as usize, header.get_u32_le());
+    let kind = header.get_u8();
+    (len <= RECORD_BYTES_MAX && header == [0; 3]).then_some((len, crc, kind))
 }
 
 /// The head of a record, as found on disk.
@@ -274,19 +365,18 @@ impl RecordHeader {
 
     /// Checks the payload and gives the record that it makes with this header.
     pub fn record(&self, payload: Bytes) -> Option<Record> {
-        if payload.len() != self.len || crc(0, &[&payload]) != self.crc {
+        if payload.len() != self.len {
             return None;
         }
         let (shard, at) = (self.shard, LogId { term: self.term, index: self.index });
+        if self.kind == 1 {
+            let entries = self.entries(payload)?;
+            return Some(Record::Entries { shard, first: self.index, term: self.term, entries });
+        }
+        if crc(0, &[&payload]) != self.crc || self.count != 0 {
+            return None;
+        }
         Some(match self.kind {
-            1 => Record::Entries {
-                shard,
-                first: self.index,
-                term: self.term,
-                count: self.count,
-                crc: self.crc,
-                payload,
-            },
             2 => {
                 let vote = Some(payload.as_ref().try_get_u64_le().ok()?).filter(|&v| v != 0);
                 let state = HardState { term: self.term, vote, commit: self.index };
@@ -301,6 +391,19 @@ impl RecordHeader {
                 Record::Bounds { shard, base: LogId { term, index }, last: at }
             }
         })
+    }
+
+    fn entries(&self, mut payload: Bytes) -> Option<SmallVec<[LogEntry; 1]>> {
+        if self.count as usize > payload.len() / ENTRY_HEADER_BYTES {
+            return None;
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        let mut entries = SmallVec::new();
+        for i in 0..u64::from(self.count) {
+            hasher.update(payload.get(..ENTRY_HEADER_BYTES)?);
+            entries.push(decode_entry(self.shard, self.index.checked_add(i)?, &mut payload)?);
+        }
+        (payload.is_empty() && hasher.finalize() == self.crc).then_some(entries)
     }
 }
 
@@ -317,6 +420,8 @@ pub struct Block {
     pub previous_crc: u32,
     /// Bytes it takes on disk, padding included.
     pub bytes: usize,
+    /// The padding is zeros, as it was written. Nothing depends on it; a check looks at it.
+    pub clean: bool,
     /// Its records and the offset of each from the block's start.
     pub records: Vec<(usize, Record)>,
 }
@@ -343,8 +448,11 @@ pub fn decode_block(bytes: &Bytes, seed: u32, lsn: u64) -> Option<Block> {
     hasher.update(&header[4..]);
     let mut found = Vec::with_capacity(count);
     let mut at = BLOCK_HEADER_BYTES;
+    let mut clean = true;
     for _ in 0..count {
-        at = at.next_multiple_of(8);
+        let aligned = at.next_multiple_of(8);
+        clean &= bytes.get(at..aligned).is_some_and(is_zero);
+        at = aligned;
         let header = RecordHeader::decode(bytes.get(at..end)?)?;
         hasher.update(&bytes[at..at + RECORD_HEADER_BYTES]);
         let payload = at + RECORD_HEADER_BYTES..at + RECORD_HEADER_BYTES + header.len;
@@ -357,40 +465,11 @@ pub fn decode_block(bytes: &Bytes, seed: u32, lsn: u64) -> Option<Block> {
     if hasher.finalize() != expected || at != end {
         return None;
     }
+    let padded = end.next_multiple_of(BLOCK_BYTES);
+    clean &= bytes.get(end..padded).is_some_and(is_zero);
     let records = found
         .into_iter()
         .map(|(at, header, payload)| Some((at, header.record(bytes.slice(payload))?)))
         .collect::<Option<Vec<_>>>()?;
-    let bytes = end.next_multiple_of(BLOCK_BYTES);
-    Some(Block { lsn, durable, crc: expected, previous_crc, bytes, records })
-}
-
-/// Packs entries of one term into the payload of a record.
-pub fn encode_entries<'a>(entries: impl IntoIterator<Item = (u8, &'a [u8])>) -> Bytes {
-    let mut out = BytesMut::new();
-    for (kind, data) in entries {
-        out.put_u32_le(data.len() as u32);
-        out.put_u8(kind);
-        out.put_slice(data);
-    }
-    out.freeze()
-}
-
-/// Unpacks the entries of a record; `None` when the payload does not hold exactly `count`.
-pub fn decode_entries(first: u64, term: u64, count: u32, payload: &Bytes) -> Option<Vec<Entry>> {
-    if count as usize > payload.len() / ENTRY_HEADER_BYTES {
-        return None;
-    }
-    let mut rest = payload.clone();
-    let mut entries = Vec::with_capacity(count as usize);
-    for i in 0..u64::from(count) {
-        let len = rest.try_get_u32_le().ok()? as usize;
-        let kind = rest.try_get_u8().ok()?;
-        if len > rest.len() {
-            return None;
-        }
-        let data = rest.split_to(len);
-        entries.push(Entry { id: LogId { term, index: first.checked_add(i)? }, kind, data });
-    }
-    rest.is_empty().then_some(entries)
+    Some(Block { lsn, durable, crc: expected, previous_crc, bytes: padded, clean, records })
 }

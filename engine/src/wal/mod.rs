@@ -8,16 +8,17 @@ mod index;
 pub mod recovery;
 pub(crate) mod segment;
 
-use crate::checksum::crc;
 use crate::disk::{Disk, Pages, WriteDoor};
 use crate::error::{Error, Result};
-use crate::limits::{BLOCK_BYTES, COMMIT_RECORDS_MAX, Limits, RECORD_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, COMMIT_RECORDS_MAX, LOG_GAP_BYTES_MAX, Limits, RECORD_BYTES_MAX};
 use crate::{LogId, ShardId};
 use bytes::Bytes;
-use format::{BLOCK_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader};
+use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, SegmentHeader};
 use index::{Index, Position};
 use parking_lot::{Mutex, RwLock};
-use segment::{Segment, Slot, Slots};
+use segment::Slot;
+pub use segment::{Hold, Segment, Segments};
+use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock};
 
 /// A byte position in the log. Grows for ever; the segment is `lsn / segment_bytes`.
@@ -32,6 +33,26 @@ pub struct Entry {
     pub kind: u8,
     /// Its content.
     pub data: Bytes,
+}
+
+/// An entry on its way into the log; its shard, index and term are its record's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// What the layer above makes of it.
+    pub kind: u8,
+    /// [`format::entry_crc`], computed by whoever made it, so that the committer need not.
+    pub crc: u32,
+    /// Its content.
+    pub data: Bytes,
+}
+
+/// Where an entry's data lies in the log.
+#[derive(Clone)]
+pub struct Place {
+    /// The segment, held.
+    pub segment: Arc<Segment>,
+    /// Byte offset in the segment.
+    pub offset: u32,
 }
 
 /// What a Raft group must not forget besides its entries (Raft, figure 2).
@@ -56,12 +77,8 @@ pub enum Record {
         first: u64,
         /// The term of them all.
         term: u64,
-        /// How many.
-        count: u32,
-        /// Packed by [`format::encode_entries`].
-        payload: Bytes,
-        /// CRC of the payload, computed by whoever made it, so that the committer need not.
-        crc: u32,
+        /// The entries.
+        entries: SmallVec<[LogEntry; 1]>,
     },
     /// A new hard state.
     HardState {
@@ -96,24 +113,27 @@ pub enum Record {
 }
 
 impl Record {
-    /// A record of entries of one term.
+    /// A record of entries of one term, each a kind and its data.
     ///
     /// # Errors
     /// [`Error::TooLarge`] over [`RECORD_BYTES_MAX`].
-    pub fn entries<'a>(
+    pub fn entries(
         shard: ShardId,
         first: LogId,
-        entries: impl IntoIterator<Item = (u8, &'a [u8])>,
+        entries: impl IntoIterator<Item = (u8, Bytes)>,
     ) -> Result<Record> {
-        let mut count = 0;
-        let payload = format::encode_entries(entries.into_iter().inspect(|_| count += 1));
-        if payload.len() > RECORD_BYTES_MAX {
-            let found = payload.len();
+        let LogId { term, index: first } = first;
+        let entry = |(index, (kind, data)): (u64, (u8, Bytes))| {
+            let crc = format::entry_crc(shard, index, kind, &data);
+            LogEntry { kind, crc, data }
+        };
+        let entries: SmallVec<_> = (first..).zip(entries).map(entry).collect();
+        let record = Record::Entries { shard, first, term, entries };
+        let found = format::record_bytes(&record);
+        if found > RECORD_BYTES_MAX {
             return Err(Error::TooLarge { what: "a log record", found, limit: RECORD_BYTES_MAX });
         }
-        let crc = crc(0, &[&payload]);
-        let LogId { term, index: first } = first;
-        Ok(Record::Entries { shard, first, term, count, payload, crc })
+        Ok(record)
     }
 
     /// The shard it belongs to.
@@ -136,14 +156,14 @@ pub struct Log {
     store: u128,
     writer: Mutex<Writer>,
     index: RwLock<Index>,
-    slots: Mutex<Slots>,
+    segments: Arc<Segments>,
     poison: OnceLock<String>,
 }
 
 struct Writer {
-    /// Offset of the next block in the active segment; `None` until the first commit after a
-    /// start, which begins a fresh segment so that nothing in an old one can revive.
-    offset: Option<u64>,
+    /// The active segment and the offset of the next block in it; `None` until the first commit
+    /// after a start, which begins a fresh segment so that nothing in an old one can revive.
+    active: Option<(Arc<Segment>, u64)>,
     end: Lsn,
     durable: Lsn,
     last_crc: u32,
@@ -164,7 +184,7 @@ impl Log {
     ) -> Result<(Log, bool)> {
         disk.make_dir(segment::LOG_DIR).map_err(Error::io("create", segment::LOG_DIR))?;
         let found = recovery::recover(&*disk, door, store, limits.segment_bytes)?;
-        if let Some(newest) = found.segments.back() {
+        if let Some(newest) = found.segments.last() {
             // A killed process leaves blocks that only the page cache has. They are read now, so
             // they must survive a power loss from now on.
             let path = segment::slot_path(newest.slot.number);
@@ -173,15 +193,15 @@ impl Log {
         found.segments.iter().for_each(|segment| segment.slot.region.seal());
         let torn = found.torn;
         let writer = Writer {
-            offset: None,
+            active: None,
             end: found.end,
             durable: found.end,
             last_crc: found.last_crc,
             next_sequence: found.next_sequence.max(1),
             pages: Pages::default(),
         };
-        let slots =
-            Slots { segments: found.segments, free: found.free, next_number: found.next_number };
+        let needed = found.index.oldest().unwrap_or(found.next_sequence);
+        let segments = Segments::new(found.segments, found.free, found.next_number, needed);
         let log = Log {
             disk,
             door,
@@ -189,7 +209,7 @@ impl Log {
             store,
             writer: Mutex::new(writer),
             index: RwLock::new(found.index),
-            slots: Mutex::new(slots),
+            segments: Arc::new(segments),
             poison: OnceLock::new(),
         };
         Ok((log, torn))
@@ -209,9 +229,10 @@ impl Log {
         loop {
             let (now, later) = rest.split_at(self.fits(rest)?);
             let bytes = BLOCK_HEADER_BYTES + now.iter().map(format::record_bytes).sum::<usize>();
-            let written = match writer.offset {
-                Some(offset) if offset + padded(bytes) <= self.limits.segment_bytes => {
-                    self.append(&mut writer, offset, now)
+            let written = match writer.active.clone() {
+                Some((active, at)) if at + padded(bytes) <= self.limits.segment_bytes => {
+                    writer.pages.clear();
+                    self.write_block(&mut writer, active, at, now)
                 }
                 // Without a slot nothing was written yet, so this failure does not poison.
                 _ => self.take_slot().map(|slot| self.roll(&mut writer, slot, now))?,
@@ -252,40 +273,28 @@ impl Log {
         Ok(records.len())
     }
 
-    fn append(&self, writer: &mut Writer, offset: u64, records: &[Record]) -> Result<()> {
-        let segment = self.slots.lock().segments.back().cloned();
-        let segment = segment.expect("an offset goes with an active segment");
-        writer.pages.clear();
-        self.write_block(writer, &segment, offset, records)
-    }
-
     /// Begins a new segment with the records as its first block. What every shard needs from the
     /// segments before goes in front of them, so that those can be recycled.
     fn roll(&self, writer: &mut Writer, slot: Slot, records: &[Record]) -> Result<()> {
-        let (end, crc) = (writer.end, writer.last_crc);
-        let header = SegmentHeader::new(self.store, writer.next_sequence, end, crc);
+        let (sequence, end, crc) = (writer.next_sequence, writer.end, writer.last_crc);
+        let needed = self.index.read().oldest().unwrap_or(sequence);
+        let header = SegmentHeader::new(self.store, sequence, end, crc, needed);
         writer.next_sequence += 1;
         slot.region.unseal();
         writer.pages.clear();
         header.encode(&mut writer.pages);
-        let segment = Segment { slot, header };
-        {
-            let mut slots = self.slots.lock();
-            if let Some(old) = slots.segments.back() {
-                old.slot.region.seal();
-            }
-            slots.segments.push_back(segment.clone());
-        }
+        let segment = Arc::new(Segment { slot, header });
+        self.segments.begin(segment.clone());
         let mut all = self.index.read().checkpoint();
         all.extend_from_slice(records);
-        self.write_block(writer, &segment, 0, &all)
+        self.write_block(writer, segment, 0, &all)
     }
 
     /// Writes one block, behind a header if `pages` holds one, and takes it into the index.
     fn write_block(
         &self,
         writer: &mut Writer,
-        segment: &Segment,
+        segment: Arc<Segment>,
         offset: u64,
         records: &[Record],
     ) -> Result<()> {
@@ -299,58 +308,68 @@ impl Log {
             writer.last_crc,
             records,
         );
-        let path = || segment::slot_path(segment.slot.number);
         let len = writer.pages.len();
-        segment.slot.region.write(offset, &writer.pages).map_err(Error::io("write", path()))?;
-        segment.slot.region.sync(offset, len).map_err(Error::io("sync", path()))?;
+        let region = &segment.slot.region;
+        region.write(offset, &writer.pages).map_err(Error::io("write", segment.path()))?;
+        region.sync(offset, len).map_err(Error::io("sync", segment.path()))?;
+        let sequence = segment.header.sequence;
         writer.last_crc = crc;
-        writer.offset = Some(offset + len as u64);
+        writer.active = Some((segment, offset + len as u64));
         writer.end = base + offset + len as u64;
         writer.durable = writer.end;
         let mut released = false;
         let mut index = self.index.write();
         for (record, place) in records.iter().zip(places) {
             released |= matches!(record, Record::Release { .. } | Record::Reset { .. });
-            let segment = segment.header.sequence as u32;
-            index.apply(record, Position { segment, offset: offset as u32 + place as u32 });
+            let offset = offset as u32 + place as u32;
+            index.apply(record, Position { segment: sequence as u32, offset });
         }
         if released {
-            self.slots.lock().recycle(index.oldest());
+            self.segments.release_entries(index.oldest().unwrap_or(sequence));
         }
         Ok(())
     }
 
     fn take_slot(&self) -> Result<Slot> {
-        if let Some(slot) = self.slots.lock().free.pop_front() {
+        if let Some(slot) = self.segments.take_free() {
             return Ok(slot);
         }
-        self.new_slot()
+        self.segments.reclaim();
+        self.segments.take_free().map_or_else(|| self.new_slot(), Ok)
     }
 
     fn new_slot(&self) -> Result<Slot> {
-        let number = {
-            let mut slots = self.slots.lock();
-            slots.next_number += 1;
-            slots.next_number - 1
-        };
+        let number = self.segments.new_number();
         segment::prepare(&*self.disk, self.door, number, self.limits.segment_bytes)
     }
 
     /// Whether a slot should be prepared now, so that no commit has to wait for it.
     pub fn wants_slot(&self) -> bool {
-        self.poison.get().is_none() && self.slots.lock().free.len() < self.limits.spare_slots
+        self.poison.get().is_none() && self.segments.free() < self.limits.spare_slots
     }
 
     /// Prepares one more slot: writes a whole segment of zeros. For a background thread.
     pub fn prepare_slot(&self) -> Result<()> {
         let slot = self.new_slot()?;
-        self.slots.lock().free.push_back(slot);
+        self.segments.add_free(slot);
         Ok(())
     }
 
-    /// Segments in use. Each is one slot file.
-    pub fn segments(&self) -> usize {
-        self.slots.lock().segments.len()
+    /// The slots, and why each is kept.
+    pub fn segments(&self) -> &Arc<Segments> {
+        &self.segments
+    }
+
+    /// Segments that are kept for their entries, the active one included.
+    pub fn entry_segments(&self) -> usize {
+        self.segments.holds().iter().filter(|(_, hold)| *hold != Hold::Values).count()
+    }
+
+    /// Where a durable entry's data lies, so that a value in it can be pointed to.
+    pub fn place(&self, shard: ShardId, index: u64) -> Option<Place> {
+        let position = self.index.read().shard(shard)?.position(index)?;
+        let segment = self.segments.pin(u64::from(position.segment))?;
+        Some(Place { segment, offset: position.offset + ENTRY_HEADER_BYTES as u32 })
     }
 
     /// The shards that the log knows.
@@ -403,7 +422,7 @@ impl Log {
         let mut bytes = 0;
         let mut next = first;
         while next < end && bytes < max_bytes {
-            let run = self.entries_at(shard, next, end)?;
+            let run = self.run(shard, next, end, max_bytes - bytes)?;
             if run.is_empty() {
                 break;
             }
@@ -419,59 +438,69 @@ impl Log {
         Ok(out)
     }
 
-    /// The entries from `first` on that lie in one record.
-    fn entries_at(&self, shard: ShardId, first: u64, end: u64) -> Result<Vec<Entry>> {
-        let (position, count) = {
+    /// Entries from `first` on that lie close together, with one read.
+    fn run(&self, shard: ShardId, first: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>> {
+        let mut ends: Vec<(u32, u64)> = Vec::new();
+        let start = {
             let index = self.index.read();
             let Some(log) = index.shard(shard) else { return Ok(Vec::new()) };
             if first < log.first() {
                 return Err(Error::Compacted { shard, upto: log.base.index });
             }
-            let Some(position) = log.position(first) else { return Ok(Vec::new()) };
-            let same = |&i: &u64| log.position(i) == Some(position);
-            (position, (first..end).take_while(same).count())
+            let Some(start) = log.position(first) else { return Ok(Vec::new()) };
+            let mut last = start.offset;
+            for at in first + 1..end {
+                // An entry is read by the way if the next one lies shortly behind it.
+                let Some(next) = log.position(at) else { break };
+                let near = next.segment == start.segment
+                    && next.offset > last
+                    && (next.offset - last) as usize <= LOG_GAP_BYTES_MAX
+                    && (next.offset - start.offset) as usize <= max_bytes;
+                if !near {
+                    break;
+                }
+                ends.push((next.offset - start.offset, log.term(at - 1).unwrap_or(0)));
+                last = next.offset;
+            }
+            if ends.is_empty() {
+                ends.push((0, log.term(first).unwrap_or(0)));
+            }
+            start
         };
-        let segment = self.slots.lock().segment(position.segment).cloned();
-        let Some(Segment { slot, .. }) = segment else {
+        let Some(segment) = self.segments.pin(u64::from(start.segment)) else {
             return Err(Error::Compacted { shard, upto: first });
         };
-        let record = read_record(&slot, position)?;
-        let entries = match record {
-            Some(Record::Entries { shard: s, first: f, term, count, payload, .. })
-                if s == shard && f <= first =>
-            {
-                format::decode_entries(f, term, count, &payload)
-            }
-            _ => None,
-        };
-        let Some(entries) = entries else {
-            if self.bounds(shard).0 > first {
-                return Err(Error::Compacted { shard, upto: first });
-            }
-            let (path, offset) = (segment::slot_path(slot.number), u64::from(position.offset));
-            let what = "a log record";
-            return Err(Error::corrupt(path, offset, what, "its checksum", "another"));
-        };
-        Ok(entries.into_iter().skip_while(|e| e.id.index < first).take(count).collect())
+        let mut len = ends[ends.len() - 1].0 as usize;
+        let offset = u64::from(start.offset);
+        if len == 0 {
+            let mut header = [0; ENTRY_HEADER_BYTES];
+            segment.read(offset, &mut header)?;
+            len = format::decode_entry_header(&header).map_or(0, |(len, ..)| len);
+            len = (ENTRY_HEADER_BYTES + len).min((segment.bytes() - offset) as usize);
+        }
+        let mut bytes = vec![0; len];
+        segment.read(offset, &mut bytes)?;
+        let bytes = Bytes::from(bytes);
+        let mut entries = Vec::with_capacity(ends.len());
+        let mut at = 0;
+        for (i, (end, term)) in ends.into_iter().enumerate() {
+            let index = first + i as u64;
+            let Some(entry) = format::decode_entry(shard, index, &mut bytes.slice(at..)) else {
+                if self.bounds(shard).0 > first {
+                    return Err(Error::Compacted { shard, upto: first });
+                }
+                let (offset, what) = (offset + at as u64, "a log entry");
+                return Err(Error::corrupt(segment.path(), offset, what, "its CRC", "another"));
+            };
+            let id = LogId { term, index };
+            entries.push(Entry { id, kind: entry.kind, data: entry.data });
+            at = end as usize;
+        }
+        Ok(entries)
     }
 }
 
 /// Bytes that a block of this content takes in a segment.
 fn padded(bytes: usize) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES) as u64
-}
-
-fn read_record(slot: &Slot, position: Position) -> Result<Option<Record>> {
-    let path = || segment::slot_path(slot.number);
-    let mut header = [0; RECORD_HEADER_BYTES];
-    let offset = u64::from(position.offset);
-    slot.region.read(offset, &mut header).map_err(Error::io("read", path()))?;
-    let Some(header) = RecordHeader::decode(&header) else { return Ok(None) };
-    let start = offset + RECORD_HEADER_BYTES as u64;
-    if start + header.len as u64 > slot.region.len() {
-        return Ok(None);
-    }
-    let mut payload = vec![0; header.len];
-    slot.region.read(start, &mut payload).map_err(Error::io("read", path()))?;
-    Ok(header.record(payload.into()))
 }

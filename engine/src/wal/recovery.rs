@@ -46,7 +46,8 @@ pub fn judge(stop: u64, sealed_at: Option<u64>, durable: u64, begun: bool) -> Ve
 
 /// The log as found on disk.
 pub(super) struct Recovered {
-    pub segments: VecDeque<Segment>,
+    /// Oldest first: those with entries, and those that may only hold values.
+    pub segments: Vec<Segment>,
     pub free: VecDeque<Slot>,
     pub next_number: u32,
     pub index: Index,
@@ -58,22 +59,38 @@ pub(super) struct Recovered {
     pub torn: bool,
 }
 
-impl Recovered {
-    /// Begins anew after a segment that could not be read.
-    fn free_all(&mut self) {
-        self.segments.clear();
-        self.index = Index::default();
-    }
-}
-
-/// One slot file, read.
-pub struct SlotImage {
+/// One slot file, known by its first page.
+pub struct SlotHead {
     /// Its number.
     pub number: u32,
     /// Its header, when it is in use.
     pub header: Option<SegmentHeader>,
+    /// The header page carries nothing but its header.
+    pub clean: bool,
+    /// The segment that the first block says it is of, when that is not the header's: a segment
+    /// whose first write was cut short.
+    pub claimed: Option<u64>,
+    /// The file's length.
+    pub len: u64,
+}
+
+/// One segment, read whole.
+pub struct SlotImage {
+    /// Its slot's number.
+    pub number: u32,
     /// All its bytes.
     pub bytes: Bytes,
+}
+
+impl SlotHead {
+    /// Reads the whole slot.
+    pub fn load(&self, disk: &dyn Disk) -> Result<SlotImage> {
+        let path = slot_path(self.number);
+        let file = disk.open(&path).map_err(Error::io("open", &path))?;
+        let mut bytes = vec![0; self.len as usize];
+        file.read_at(0, &mut bytes).map_err(Error::io("read", &path))?;
+        Ok(SlotImage { number: self.number, bytes: bytes.into() })
+    }
 }
 
 /// A segment's blocks in order, and what stands at their end.
@@ -86,23 +103,26 @@ pub struct Scan {
     pub verdict: Verdict,
 }
 
-/// Reads every slot file of a disk.
+/// Reads the first page of every slot file of a disk.
 ///
 /// # Errors
 /// [`Error::NewerFormat`] for a segment from the future; [`Error::Corrupt`] for one of another
 /// store.
-pub fn read_slots(disk: &dyn Disk, store: u128, segment_bytes: u64) -> Result<Vec<SlotImage>> {
-    let mut images = Vec::new();
+pub fn read_heads(disk: &dyn Disk, store: u128, segment_bytes: u64) -> Result<Vec<SlotHead>> {
+    let mut heads = Vec::new();
     for name in disk.list(LOG_DIR).map_err(Error::io("list", LOG_DIR))? {
         let Some(number) = slot_number(&name) else { continue };
         let path = slot_path(number);
         let file = disk.open(&path).map_err(Error::io("open", &path))?;
         let len = file.len().map_err(Error::io("measure", &path))?;
-        let mut bytes = vec![0; len.min(segment_bytes) as usize];
-        file.read_at(0, &mut bytes).map_err(Error::io("read", &path))?;
-        let header = match SegmentHeader::decode(&bytes) {
-            HeaderPage::Newer(found) => {
+        let mut page = vec![0; len.min(2 * BLOCK_BYTES as u64) as usize];
+        file.read_at(0, &mut page).map_err(Error::io("read", &path))?;
+        let header = match SegmentHeader::decode(&page) {
+            HeaderPage::Version(found) if found > VERSION => {
                 return Err(Error::NewerFormat { file: path, found, supported: VERSION });
+            }
+            HeaderPage::Version(found) if found > 0 => {
+                return Err(Error::OlderFormat { file: path, found, supported: VERSION });
             }
             HeaderPage::Sound(header) if header.store != store => {
                 let (expected, found) = (format!("{store:032x}"), format!("{:032x}", header.store));
@@ -112,11 +132,40 @@ pub fn read_slots(disk: &dyn Disk, store: u128, segment_bytes: u64) -> Result<Ve
             HeaderPage::Sound(_) => {
                 return Err(Error::corrupt(path, len, "the segment", segment_bytes, len));
             }
-            HeaderPage::Unreadable => None,
+            HeaderPage::Version(_) | HeaderPage::Unreadable => None,
         };
-        images.push(SlotImage { number, header, bytes: bytes.into() });
+        let clean = header.is_none() || SegmentHeader::is_clean(&page);
+        let own = header.map(|header| header.sequence);
+        let claimed = claimed(&page, segment_bytes).filter(|&claimed| Some(claimed) != own);
+        heads.push(SlotHead { number, header, clean, claimed, len: len.min(segment_bytes) });
     }
-    Ok(images)
+    Ok(heads)
+}
+
+/// The segment that a slot's first block says it is of, by its LSN.
+fn claimed(page: &[u8], segment_bytes: u64) -> Option<u64> {
+    let lsn = page.get(BLOCK_BYTES + 8..BLOCK_BYTES + 16)?;
+    let lsn = u64::from_le_bytes(lsn.try_into().ok()?);
+    (lsn % segment_bytes == BLOCK_BYTES as u64).then_some(lsn / segment_bytes)
+}
+
+/// The greatest sequence that any block in the slots is of. A first write that the power cut may
+/// have left its block without its header; were its sequence used again, so would be its salt, and
+/// that block would count.
+fn greatest_sequence(disk: &dyn Disk, heads: &[SlotHead], store: u128) -> Result<u64> {
+    let used = heads.iter().filter_map(|head| head.header).map(|header| header.sequence);
+    let mut greatest = used.max().unwrap_or(0);
+    for head in heads {
+        let Some(claimed) = head.claimed.filter(|&claimed| claimed > greatest) else { continue };
+        let image = head.load(disk)?;
+        let seed = SegmentHeader::new(store, claimed, 0, 0, 0).seed();
+        let base = claimed * head.len;
+        let block = image.bytes.slice(BLOCK_BYTES..);
+        if decode_block(&block, seed, base + BLOCK_BYTES as u64).is_some() {
+            greatest = claimed;
+        }
+    }
+    Ok(greatest)
 }
 
 /// Reads the blocks of one segment up to where they end.
@@ -159,13 +208,29 @@ fn promised_after(image: &SlotImage, header: &SegmentHeader, from: usize) -> u64
     places.filter_map(block).map(|block| block.durable).max().unwrap_or(0)
 }
 
-/// The segments that make up the log: the newest, and before it each that its successor names.
-/// What is older than a break in that chain was released; if it was not, a shard shows a gap.
-pub fn chain(images: &[SlotImage], segment_bytes: u64) -> Vec<(&SlotImage, SegmentHeader)> {
-    let mut used: Vec<_> = images.iter().filter_map(|image| Some((image, image.header?))).collect();
+/// The segments that recovery reads: the newest, and before it each that its successor names, as
+/// far back as the newest says that entries were needed. What is older than a break in that chain
+/// was released; if it was not, a shard shows a gap.
+pub fn chain<'a>(
+    disk: &dyn Disk,
+    heads: &'a [SlotHead],
+    segment_bytes: u64,
+) -> Result<Vec<(&'a SlotHead, SegmentHeader)>> {
+    let mut used: Vec<_> = heads.iter().filter_map(|head| Some((head, head.header?))).collect();
     used.sort_by_key(|(_, header)| header.sequence);
+    let mut needed = 0;
+    for (head, header) in used.iter().rev() {
+        // A header counts from when the block written with it counts: that block repeats what
+        // older segments said.
+        let image = head.load(disk)?;
+        let base = header.sequence * segment_bytes + BLOCK_BYTES as u64;
+        if decode_block(&image.bytes.slice(BLOCK_BYTES..), header.seed(), base).is_some() {
+            needed = header.needed;
+            break;
+        }
+    }
     let mut start = used.len().saturating_sub(1);
-    while start > 0 {
+    while start > 0 && used[start - 1].1.sequence >= needed {
         // A full segment ends where the next address range begins: look one byte before.
         let before = used[start].1.previous_end.checked_sub(1).map(|byte| byte / segment_bytes);
         if before != Some(used[start - 1].1.sequence) {
@@ -173,22 +238,29 @@ pub fn chain(images: &[SlotImage], segment_bytes: u64) -> Vec<(&SlotImage, Segme
         }
         start -= 1;
     }
-    used.split_off(start)
+    Ok(used.split_off(start))
 }
 
 /// An unreadable header whose segment holds blocks that were built on each other: it had been
 /// durable, so it is damage and not the first write of a segment, torn.
-pub fn lost_header(images: &[SlotImage], store: u128, newest: u64) -> Option<u32> {
-    let lost = |image: &&SlotImage| {
-        image.header.is_none()
-            && !image.bytes.is_empty()
-            && (newest + 1..=newest + 2).any(|sequence| {
-                let header = SegmentHeader::new(store, sequence, 0, 0);
-                let base = sequence * image.bytes.len() as u64;
-                promised_after(image, &header, BLOCK_BYTES) > base
-            })
-    };
-    images.iter().find(lost).map(|image| image.number)
+pub fn lost_header(
+    disk: &dyn Disk,
+    heads: &[SlotHead],
+    store: u128,
+    newest: u64,
+) -> Result<Option<u32>> {
+    for head in heads.iter().filter(|head| head.header.is_none() && head.len > 0) {
+        let image = head.load(disk)?;
+        let claimed = head.claimed.filter(|&claimed| claimed > newest);
+        let lost = [newest + 1, newest + 2].into_iter().chain(claimed).any(|sequence| {
+            let header = SegmentHeader::new(store, sequence, 0, 0, 0);
+            promised_after(&image, &header, BLOCK_BYTES) > sequence.saturating_mul(head.len)
+        });
+        if lost {
+            return Ok(Some(head.number));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn recover(
@@ -197,51 +269,49 @@ pub(super) fn recover(
     store: u128,
     segment_bytes: u64,
 ) -> Result<Recovered> {
-    let images = read_slots(disk, store, segment_bytes)?;
-    let used = chain(&images, segment_bytes);
+    let heads = read_heads(disk, store, segment_bytes)?;
+    let used = chain(disk, &heads, segment_bytes)?;
     let newest = used.last().map_or(0, |(_, header)| header.sequence);
-    if let Some(slot) = lost_header(&images, store, newest) {
+    if let Some(slot) = lost_header(disk, &heads, store, newest)? {
         let sequence = newest + 1;
         let what = "the segment header";
         return Err(Error::corrupt(slot_path(slot), 0, what, sequence, "an unreadable page"));
     }
     let mut found = Recovered {
-        segments: VecDeque::new(),
+        segments: Vec::new(),
         free: VecDeque::new(),
-        next_number: images.iter().map(|image| image.number + 1).max().unwrap_or(0),
+        next_number: heads.iter().map(|head| head.number + 1).max().unwrap_or(0),
         index: Index::default(),
         end: 0,
         last_crc: 0,
-        next_sequence: newest + 2,
+        next_sequence: greatest_sequence(disk, &heads, store)? + 2,
         torn: false,
     };
     let mut damaged = None;
-    for (i, (image, header)) in used.iter().enumerate() {
-        let path = slot_path(image.number);
-        let scan = scan(image, header, used.get(i + 1).map(|(_, next)| next));
+    for (i, (head, header)) in used.iter().enumerate() {
+        let image = head.load(disk)?;
+        let scan = scan(&image, header, used.get(i + 1).map(|(_, next)| next));
         match scan.verdict {
             Verdict::Sealed | Verdict::CleanEnd => {}
             Verdict::TornTail => found.torn = true,
             Verdict::DamagedDurable => {
                 let offset = scan.end - header.sequence * segment_bytes;
                 let (what, expected) = ("a commit block", "a sound block");
+                let path = slot_path(head.number);
                 let error = Error::corrupt(path, offset, what, expected, "other bytes");
                 if i + 1 == used.len() {
                     return Err(error);
                 }
-                // Perhaps a released slot whose next life was cut short: then nothing in it or
+                // Perhaps a released slot whose next life was cut short: then no entry in it or
                 // before it is needed. The next segment's checkpoint tells.
                 damaged = Some(error);
-                found.free_all();
+                found.index = Index::default();
                 continue;
             }
         }
         replay(&scan, header, segment_bytes, &mut found.index);
         found.end = scan.end;
         found.last_crc = scan.blocks.last().map_or(header.previous_crc, |block| block.crc);
-        let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
-        let slot = Slot { number: image.number, region };
-        found.segments.push_back(Segment { slot, header: *header });
     }
     if let Some((shard, before)) = found.index.gap() {
         if let Some(error) = damaged {
@@ -250,19 +320,34 @@ pub(super) fn recover(
         let missing = format!("entries of shard {shard} before index {before}");
         return Err(Error::corrupt(LOG_DIR, 0, "a segment", missing, "none"));
     }
-    for image in &images {
-        if found.segments.iter().any(|s| s.slot.number == image.number) {
-            continue;
-        }
-        // Free. A slot that a crash left half prepared is written again, in full.
-        let path = slot_path(image.number);
-        if image.bytes.len() as u64 != segment_bytes {
+    open_slots(disk, door, segment_bytes, &heads, &mut found)?;
+    Ok(found)
+}
+
+/// Opens every slot. One with a sound header stays in use until the trees have said which values
+/// they need; the others are free.
+fn open_slots(
+    disk: &dyn Disk,
+    door: WriteDoor,
+    segment_bytes: u64,
+    heads: &[SlotHead],
+    found: &mut Recovered,
+) -> Result<()> {
+    for head in heads {
+        let path = slot_path(head.number);
+        if head.len != segment_bytes {
+            // A crash left it half prepared.
             disk.prepare_region(&path, segment_bytes).map_err(Error::io("prepare", &path))?;
         }
         let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
-        found.free.push_back(Slot { number: image.number, region });
+        let slot = Slot { number: head.number, region };
+        match head.header {
+            Some(header) => found.segments.push(Segment { slot, header }),
+            None => found.free.push_back(slot),
+        }
     }
-    Ok(found)
+    found.segments.sort_by_key(|segment| segment.header.sequence);
+    Ok(())
 }
 
 fn replay(scan: &Scan, header: &SegmentHeader, segment_bytes: u64, index: &mut Index) {

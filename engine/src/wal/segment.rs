@@ -1,9 +1,14 @@
 //! Slots: files of one size, prepared ahead of need, each holding one segment of the log at a time.
+//!
+//! A segment is kept for a stated reason ([`Hold`]): it is written to, entries in it are not
+//! released, or somebody holds its `Arc` because values in it are alive. Without one its slot is
+//! used again.
 
 use super::format::SegmentHeader;
 use crate::disk::{Disk, Region, WriteDoor};
 use crate::error::{Error, Result};
-use std::collections::VecDeque;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The directory of the slots.
@@ -26,36 +31,136 @@ pub(super) struct Slot {
     pub region: Arc<dyn Region>,
 }
 
-/// A slot in use.
-#[derive(Clone)]
-pub(super) struct Segment {
-    pub slot: Slot,
-    pub header: SegmentHeader,
+/// A slot in use. Whoever has a clone of its `Arc` can read it: it is not written again meanwhile.
+pub struct Segment {
+    pub(super) slot: Slot,
+    pub(super) header: SegmentHeader,
 }
 
-/// The segments in use, oldest first, and the slots that wait for their next life.
-pub(super) struct Slots {
-    pub segments: VecDeque<Segment>,
-    pub free: VecDeque<Slot>,
-    pub next_number: u32,
-}
-
-impl Slots {
-    pub(super) fn segment(&self, sequence: u32) -> Option<&Segment> {
-        let at = self.segments.partition_point(|s| (s.header.sequence as u32) < sequence);
-        self.segments.get(at).filter(|s| s.header.sequence as u32 == sequence)
+impl Segment {
+    /// Which segment of the log it is.
+    pub fn sequence(&self) -> u64 {
+        self.header.sequence
     }
 
-    /// Frees every segment older than `oldest`, but never the active one.
-    pub(super) fn recycle(&mut self, oldest: Option<u32>) {
-        while self.segments.len() > 1 {
-            let first = self.segments[0].header.sequence as u32;
-            if oldest.is_some_and(|oldest| oldest <= first) {
-                return;
-            }
-            let segment = self.segments.pop_front().expect("two segments at least");
-            self.free.push_back(segment.slot);
+    /// Its file, relative to the disk's directory.
+    pub fn path(&self) -> String {
+        slot_path(self.slot.number)
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.slot.region.len()
+    }
+
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; a bad sector is an error here, never a signal.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.slot.region.read(offset, buf).map_err(Error::io("read", self.path()))
+    }
+}
+
+/// Why a segment is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The log writes to it.
+    Active,
+    /// Entries in it, or in an older segment, are not released: a tree has not flushed them, or a
+    /// follower may want them.
+    Entries,
+    /// Tables, memtables or readers point to values in it.
+    Values,
+}
+
+/// The segments in use and the slots that wait for their next life. Shared by the log, which
+/// writes them, and the trees, which hold those with living values.
+#[derive(Default)]
+pub struct Segments {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    used: BTreeMap<u64, Arc<Segment>>,
+    free: VecDeque<Slot>,
+    next_number: u32,
+    /// Entries of older segments are all released.
+    entries_from: u64,
+}
+
+impl Segments {
+    pub(super) fn new(
+        used: Vec<Segment>,
+        free: VecDeque<Slot>,
+        next_number: u32,
+        entries_from: u64,
+    ) -> Self {
+        let used = used.into_iter().map(|s| (s.header.sequence, Arc::new(s))).collect();
+        Self { inner: Mutex::new(Inner { used, free, next_number, entries_from }) }
+    }
+
+    /// Holds a segment; `None` when its slot was given up.
+    pub fn pin(&self, sequence: u64) -> Option<Arc<Segment>> {
+        self.inner.lock().used.get(&sequence).cloned()
+    }
+
+    /// Every segment in use, oldest first, and why it is kept.
+    pub fn holds(&self) -> Vec<(u64, Hold)> {
+        let inner = self.inner.lock();
+        let last = inner.used.keys().next_back().copied();
+        let why = |sequence| match sequence {
+            _ if Some(sequence) == last => Hold::Active,
+            _ if sequence >= inner.entries_from => Hold::Entries,
+            _ => Hold::Values,
+        };
+        inner.used.keys().map(|&sequence| (sequence, why(sequence))).collect()
+    }
+
+    /// Slots that wait for their next life.
+    pub fn free(&self) -> usize {
+        self.inner.lock().free.len()
+    }
+
+    /// Entries of segments before `oldest` are released.
+    pub(super) fn release_entries(&self, oldest: u64) {
+        self.inner.lock().entries_from = oldest;
+        self.reclaim();
+    }
+
+    /// Gives up the slots of segments that nobody needs any more.
+    pub fn reclaim(&self) {
+        let inner = &mut *self.inner.lock();
+        let Some((&last, _)) = inner.used.last_key_value() else { return };
+        let end = inner.entries_from.min(last);
+        // Nobody can take a new clone meanwhile: clones are made from this map, under this lock,
+        // or from another clone, and then there are two.
+        let gone = inner.used.extract_if(..end, |_, segment| Arc::strong_count(segment) == 1);
+        let slots: Vec<Slot> = gone.map(|(_, segment)| segment.slot.clone()).collect();
+        inner.free.extend(slots);
+    }
+
+    pub(super) fn begin(&self, segment: Arc<Segment>) {
+        let used = &mut self.inner.lock().used;
+        if let Some((_, old)) = used.last_key_value() {
+            old.slot.region.seal();
         }
+        used.insert(segment.header.sequence, segment);
+    }
+
+    pub(super) fn take_free(&self) -> Option<Slot> {
+        self.inner.lock().free.pop_front()
+    }
+
+    pub(super) fn add_free(&self, slot: Slot) {
+        self.inner.lock().free.push_back(slot);
+    }
+
+    pub(super) fn new_number(&self) -> u32 {
+        let inner = &mut *self.inner.lock();
+        inner.next_number += 1;
+        inner.next_number - 1
     }
 }
 

@@ -59,12 +59,12 @@ fn read(file: &Path) -> Result<Value> {
     let name = file.display().to_string();
     let header = match SegmentHeader::decode(&bytes) {
         HeaderPage::Sound(header) => header,
-        HeaderPage::Newer(version) => {
-            bail!("{name} has format version {version}; use a newer bedstone");
+        HeaderPage::Version(version) => {
+            bail!("{name} has format version {version}; use the bedstone that wrote it");
         }
         HeaderPage::Unreadable => return Ok(json!({ "file": name, "end_is": "unused" })),
     };
-    let image = SlotImage { number: 0, header: Some(header), bytes: bytes.into() };
+    let image = SlotImage { number: 0, bytes: bytes.into() };
     let scan = scan(&image, &header, None);
     let blocks = scan.blocks.iter().map(|block| {
         let records: Vec<Value> =
@@ -84,9 +84,10 @@ fn read(file: &Path) -> Result<Value> {
 
 fn describe(record: &Record) -> Value {
     match record {
-        Record::Entries { shard, first, term, count, payload, .. } => json!({
-            "kind": "entries", "shard": shard, "first": first, "term": term, "count": count,
-            "bytes": payload.len(),
+        Record::Entries { shard, first, term, entries } => json!({
+            "kind": "entries", "shard": shard, "first": first, "term": term,
+            "count": entries.len(),
+            "bytes": entries.iter().map(|entry| entry.data.len()).sum::<usize>(),
         }),
         Record::HardState { shard, state } => json!({
             "kind": "hard_state", "shard": shard, "term": state.term, "vote": state.vote,

@@ -35,7 +35,7 @@ fn work(engine: &Engine, driver: &Sender<Input>, metrics: &Metrics) -> bedstone_
     while engine.log().wants_slot() {
         engine.log().prepare_slot()?;
     }
-    let crowded = engine.log().segments() > LOG_SEGMENTS_MAX;
+    let crowded = engine.log().entry_segments() > LOG_SEGMENTS_MAX;
     for (shard, tree) in engine.trees() {
         let before = tree.flushed();
         if crowded && engine.log().base(shard).index < tree.applied().index {

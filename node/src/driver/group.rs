@@ -276,7 +276,7 @@ impl Group {
     /// A memtable went into tables: the log before it can go, but for what slow followers may want.
     pub fn flushed(&mut self, engine: &Engine, log: &Sender<LogJob>) {
         let flushed = self.tree.flushed();
-        let crowded = engine.log().segments() > LOG_SEGMENTS_MAX;
+        let crowded = engine.log().entry_segments() > LOG_SEGMENTS_MAX;
         let keep = if crowded { 0 } else { LOG_RETAIN_ENTRIES };
         let index = flushed.index.saturating_sub(keep);
         if index <= engine.log().base(self.shard).index {
@@ -625,7 +625,7 @@ fn log_records(
             })
             .count();
         let (run, later) = rest.split_at(run);
-        let datas = run.iter().map(|entry| (entry.kind, &entry.data[..]));
+        let datas = run.iter().map(|entry| (entry.kind, entry.data.clone()));
         let record = Record::entries(shard, first.id, datas);
         records.push(record.expect("entries are within the limits that const assertions relate"));
         rest = later;

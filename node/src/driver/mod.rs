@@ -276,7 +276,7 @@ impl Driver {
         }
         self.metrics.pending.set(pending as i64);
         self.metrics.commit_lag.set(lag as i64);
-        let segments = self.engine.log().segments();
+        let segments = self.engine.log().segments().holds().len();
         self.metrics.log_segments.set(segments as i64);
         let log_bytes = segments as u64 * self.engine.segment_bytes();
         self.metrics.physical_bytes.set((table_bytes + log_bytes) as i64);
