@@ -19,7 +19,7 @@ fn tree(dir: &std::path::Path) -> Tree {
     let disk = Arc::new(OsDisk::open(dir).expect("the directory opens"));
     let cache = Arc::new(BlockCache::new(256 << 20));
     let limits = Limits { memtable_bytes: 8 << 20, ..Limits::DEFAULT };
-    Tree::open(disk, 1, limits, cache).expect("a new tree")
+    Tree::open(disk, 1, limits, cache, Arc::default()).expect("a new tree")
 }
 
 fn work(tree: &Tree) {
@@ -35,7 +35,7 @@ fn benches(criterion: &mut Criterion) {
     let mut index = 0;
     let mut put = || {
         index += 1;
-        tree.apply(LogId { term: 1, index }, index, [Op::Put(key(index), value.clone())]);
+        tree.apply(LogId { term: 1, index }, index, None, [Op::Put(key(index), value.clone())]);
         index
     };
     for _ in 0..KEYS {

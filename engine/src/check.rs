@@ -5,8 +5,13 @@ use crate::engine::Superblock;
 use crate::error::{Error, Result};
 use crate::lsm::manifest;
 use crate::table::{BlockCache, Table};
-use crate::wal::recovery::{Verdict, chain, lost_header, read_heads, scan};
+use crate::values::{Holder, Sources};
+use crate::wal::Segments;
+use crate::wal::recovery::{
+    SlotHead, Verdict, chain, lost_header, open_segments, read_heads, scan,
+};
 use crate::wal::segment::slot_path;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a check found.
@@ -14,7 +19,7 @@ use std::sync::Arc;
 pub struct Finding {
     /// Whose data it is.
     pub owner: String,
-    /// Log segments in use.
+    /// Log segments that were read for their entries.
     pub segments: usize,
     /// Sound commit blocks.
     pub blocks: usize,
@@ -22,6 +27,8 @@ pub struct Finding {
     pub tables: usize,
     /// Versions in them.
     pub versions: u64,
+    /// Value files.
+    pub value_files: usize,
     /// The last write was cut short; it was never acknowledged.
     pub torn: bool,
     /// What is damaged.
@@ -31,7 +38,7 @@ pub struct Finding {
 /// Checks a disk that no process uses.
 ///
 /// # Errors
-/// When the disk cannot be read at all, or belongs to a newer version.
+/// When the disk cannot be read at all, or belongs to another version.
 pub fn check_disk<D: Disk + Clone + 'static>(disk: &D) -> Result<Finding> {
     let mut finding = Finding::default();
     let superblock = Superblock::read(disk)?;
@@ -39,31 +46,34 @@ pub fn check_disk<D: Disk + Clone + 'static>(disk: &D) -> Result<Finding> {
         let dir = disk.describe();
         return Err(Error::corrupt(dir, 0, "a data directory", "SUPER.0 and SUPER.1", "neither"));
     };
+    Superblock::check_copies(disk, &superblock, &mut finding.damage)?;
     finding.owner = superblock.owner;
-    check_log(disk, superblock.store, superblock.segment_bytes, &mut finding)?;
+    let heads = match read_heads(disk, superblock.store, superblock.segment_bytes) {
+        Ok(heads) => heads,
+        Err(error) if error.is_corrupt() => {
+            finding.damage.push(error);
+            return Ok(finding);
+        }
+        Err(error) => return Err(error),
+    };
+    check_log(disk, &heads, superblock.store, superblock.segment_bytes, &mut finding)?;
+    let segments = Arc::new(open_segments(disk, &heads)?);
     for name in disk.list("shards").map_err(Error::io("list", "shards"))? {
-        check_tree(disk, &format!("shards/{name}"), &mut finding);
+        check_tree(disk, &format!("shards/{name}"), &segments, &mut finding)?;
     }
     Ok(finding)
 }
 
 fn check_log(
     disk: &dyn Disk,
+    heads: &[SlotHead],
     store: u128,
     segment_bytes: u64,
     finding: &mut Finding,
 ) -> Result<()> {
-    let heads = match read_heads(disk, store, segment_bytes) {
-        Ok(heads) => heads,
-        Err(error) if error.is_corrupt() => {
-            finding.damage.push(error);
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    let used = chain(disk, &heads, segment_bytes)?;
+    let used = chain(disk, heads, segment_bytes)?;
     let newest = used.last().map_or(0, |(_, header)| header.sequence);
-    if let Some(slot) = lost_header(disk, &heads, store, newest)? {
+    if let Some(slot) = lost_header(disk, heads, store, newest)? {
         let (what, found) = ("the segment header", "an unreadable page");
         finding.damage.push(Error::corrupt(slot_path(slot), 0, what, newest + 1, found));
     }
@@ -73,31 +83,59 @@ fn check_log(
         let scan = scan(&image, header, used.get(i + 1).map(|(_, next)| next));
         finding.blocks += scan.blocks.len();
         finding.torn |= scan.verdict == Verdict::TornTail;
+        let path = slot_path(image.number);
+        let mut damage = |lsn: u64, what, expected| {
+            let offset = lsn - header.sequence * segment_bytes;
+            finding.damage.push(Error::corrupt(&path, offset, what, expected, "other bytes"));
+        };
+        if !head.clean {
+            damage(header.sequence * segment_bytes, "padding", "zeros");
+        }
+        for block in scan.blocks.iter().filter(|block| !block.clean) {
+            damage(block.lsn, "padding", "zeros");
+        }
         if scan.verdict == Verdict::DamagedDurable {
-            let offset = scan.end - header.sequence * segment_bytes;
-            let path = slot_path(image.number);
-            let (what, expected) = ("a commit block", "a sound block");
-            finding.damage.push(Error::corrupt(path, offset, what, expected, "other bytes"));
+            damage(scan.end, "a commit block", "a sound block");
         }
     }
     Ok(())
 }
 
-fn check_tree<D: Disk + Clone + 'static>(disk: &D, dir: &str, finding: &mut Finding) {
+fn check_tree<D: Disk + Clone + 'static>(
+    disk: &D,
+    dir: &str,
+    segments: &Arc<Segments>,
+    finding: &mut Finding,
+) -> Result<()> {
     let whole = match manifest::read_whole(disk, dir) {
         Ok(Some(whole)) => whole,
-        Ok(None) => return,
-        Err(error) => return finding.damage.push(error),
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            finding.damage.push(error);
+            return Ok(());
+        }
     };
     let cache = Arc::new(BlockCache::new(1 << 20));
+    let sources = Sources::new(Arc::new(disk.clone()), dir.to_owned(), segments.clone());
+    let mut files = BTreeSet::new();
     for (_, meta) in whole.added {
         let path = format!("{dir}/{:06}.sst", meta.number);
         finding.tables += 1;
-        let checked = Table::open(Arc::new(disk.clone()), path, meta, cache.clone())
-            .and_then(|table| Arc::new(table).verify());
+        let disk = Arc::new(disk.clone());
+        let checked = Table::open(disk, path, meta, cache.clone(), &sources).and_then(|table| {
+            files.extend(table.properties.shares.keys().copied());
+            Arc::new(table).verify()
+        });
         match checked {
             Ok(versions) => finding.versions += versions,
             Err(error) => finding.damage.push(error),
         }
     }
+    for source in files {
+        if let Ok(Holder::File(file)) = sources.hold(source) {
+            finding.value_files += 1;
+            finding.damage.extend(file.verify().err());
+        }
+    }
+    Ok(())
 }

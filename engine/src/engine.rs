@@ -11,14 +11,16 @@
 //! | 28 | 8 | segment bytes |
 //! | 36 | 4 | owner length, then the owner's name in UTF-8 |
 
+use crate::ShardId;
 use crate::checksum::crc;
 use crate::disk::{Disk, WriteDoor};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::lsm::Tree;
 use crate::table::BlockCache;
-use crate::wal::Log;
-use crate::{LogId, ShardId};
+use crate::values::Source;
+use crate::values::pick::{Usage, pick};
+use crate::wal::{Hold, Log};
 use bytes::{Buf, BufMut};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -45,6 +47,8 @@ pub struct Options {
     pub owner: String,
     /// The id of a store that is made now: random, unique.
     pub new_store_id: u128,
+    /// Whether a [`Db`](crate::Db) has threads of its own for commits, flushes and compactions.
+    pub threads: bool,
 }
 
 impl Default for Options {
@@ -55,6 +59,7 @@ impl Default for Options {
             cache_bytes: 64 << 20,
             owner: "embedded".to_owned(),
             new_store_id: 0,
+            threads: true,
         }
     }
 }
@@ -63,7 +68,8 @@ impl Options {
     /// For tests: small in everything.
     pub fn tiny() -> Self {
         let cache_bytes = 64 << 10;
-        Self { limits: Limits::TINY, door: WriteDoor::Pwrite, cache_bytes, ..Self::default() }
+        let (limits, door) = (Limits::TINY, WriteDoor::Pwrite);
+        Self { limits, door, cache_bytes, threads: false, ..Self::default() }
     }
 }
 
@@ -146,6 +152,26 @@ impl Superblock {
         }
     }
 
+    /// Names each copy that is not sound; one is enough to open the store.
+    pub(crate) fn check_copies(
+        disk: &dyn Disk,
+        sound: &Superblock,
+        damage: &mut Vec<Error>,
+    ) -> Result<()> {
+        for name in SUPER_COPIES {
+            let mut bytes = Vec::new();
+            if let Ok(file) = disk.open(name) {
+                bytes.resize(file.len().map_err(Error::io("measure", name))? as usize, 0);
+                file.read_at(0, &mut bytes).map_err(Error::io("read", name))?;
+            }
+            if bytes != sound.encode() {
+                let (what, expected) = ("the superblock", "the bytes of its sound copy");
+                damage.push(Error::corrupt(name, 0, what, expected, "others"));
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self, disk: &dyn Disk) -> Result<()> {
         for name in SUPER_COPIES {
             let mut file = disk.create(name).map_err(Error::io("create", name))?;
@@ -164,7 +190,6 @@ pub struct Engine {
     log: Log,
     cache: Arc<BlockCache>,
     trees: RwLock<BTreeMap<ShardId, Arc<Tree>>>,
-    torn: bool,
     door: WriteDoor,
 }
 
@@ -201,15 +226,17 @@ impl Engine {
             WriteDoor::Auto => probe(&*disk)?,
             chosen => chosen,
         };
-        let (log, torn) = Log::open(disk.clone(), door, superblock.store, options.limits)?;
+        let (log, _) = Log::open(disk.clone(), door, superblock.store, options.limits)?;
         let cache = Arc::new(BlockCache::new(options.cache_bytes));
         let trees = RwLock::default();
-        let engine = Engine { disk, options, log, cache, trees, torn, door };
+        let engine = Engine { disk, options, log, cache, trees, door };
         for name in engine.disk.list("shards").map_err(Error::io("list", "shards"))? {
             if let Ok(shard) = name.parse() {
                 engine.open_shard(shard)?;
             }
         }
+        // The trees hold what they need.
+        engine.log.segments().reclaim();
         Ok(engine)
     }
 
@@ -220,7 +247,8 @@ impl Engine {
             return Ok(tree.clone());
         }
         let limits = self.options.limits;
-        let tree = Tree::open(self.disk.clone(), shard, limits, self.cache.clone())?;
+        let segments = self.log.segments().clone();
+        let tree = Tree::open(self.disk.clone(), shard, limits, self.cache.clone(), segments)?;
         let (base, flushed) = (self.log.base(shard), tree.flushed());
         if base.index > flushed.index {
             let (dir, found) = (format!("shards/{shard}"), format!("flushed up to {flushed:?}"));
@@ -246,11 +274,6 @@ impl Engine {
         &self.cache
     }
 
-    /// Whether the last stop left a torn write behind; it was never acknowledged.
-    pub fn recovered_torn_tail(&self) -> bool {
-        self.torn
-    }
-
     /// The size of a log segment, fixed when the store was made.
     pub fn segment_bytes(&self) -> u64 {
         self.options.limits.segment_bytes
@@ -261,9 +284,32 @@ impl Engine {
         self.door
     }
 
-    /// The log id from which a shard's entries must be applied again after opening.
-    pub fn replay_from(&self, shard: ShardId) -> LogId {
-        self.trees.read().get(&shard).map_or(LogId::default(), |tree| tree.flushed())
+    /// Decides which log segments and value files are to be collected, from what lives in each.
+    /// The trees' compactions then move what lives, and the slots and files become free.
+    pub fn plan_collection(&self) {
+        let trees = self.trees();
+        let limits = &self.options.limits;
+        let mut live: BTreeMap<Source, u64> = BTreeMap::new();
+        for (_, tree) in &trees {
+            for (source, bytes) in tree.shares() {
+                *live.entry(source).or_default() += bytes;
+            }
+        }
+        let segments = self.log.segments().holds();
+        let held = segments.into_iter().filter(|(_, hold)| *hold == Hold::Values);
+        let usages: Vec<Usage> = held
+            .map(|(sequence, _)| {
+                let source = Source::Log(sequence);
+                let live = live.get(&source).copied().unwrap_or(0);
+                Usage { source, total: limits.segment_bytes, live }
+            })
+            .collect();
+        let doomed = pick(&usages, limits);
+        for (_, tree) in &trees {
+            let mut doomed = doomed.clone();
+            doomed.extend(pick(&tree.value_files(), limits));
+            tree.doom(doomed);
+        }
     }
 
     /// Bytes free on the disk.

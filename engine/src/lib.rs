@@ -38,13 +38,14 @@ pub mod error;
 pub mod limits;
 pub mod lsm;
 pub mod table;
+pub mod values;
 pub mod wal;
 
 pub use db::{Batch, Db};
 pub use disk::{Disk, WriteDoor};
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
-pub use lsm::key::{Kind, Op};
+pub use lsm::key::Op;
 pub use lsm::{Snapshot, Tree};
 
 /// Names one shard, unique in a cluster and never reused.

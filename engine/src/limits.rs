@@ -1,5 +1,17 @@
 //! The engine's limits, named with their units, and how they relate.
 
+/// How a block of a table is compressed. A block that does not get smaller is stored as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Codec {
+    /// Not at all.
+    None = 0,
+    /// LZ4: fast, about half the size for text.
+    #[default]
+    Lz4 = 1,
+    /// Zstandard, level 1: slower, smaller.
+    Zstd = 2,
+}
+
 /// The unit of the log's writes; every commit block begins on such a boundary.
 pub const BLOCK_BYTES: usize = 4096;
 /// Longest user key.
@@ -27,20 +39,36 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// A memtable is frozen at this size.
     pub memtable_bytes: usize,
+    /// A memtable is frozen when it points to this many bytes of values in the log.
+    pub memtable_value_bytes: u64,
     /// Frozen memtables at which the tree asks its caller to slow down.
     pub memtables_frozen_max: usize,
+    /// A value of this size or more stays in the log and the tree points to it.
+    pub value_bytes_separate: usize,
+    /// Values that move are written to files of about this size.
+    pub value_file_bytes: u64,
+    /// Dead bytes in log segments and value files that are tolerated, per 100 that live, before
+    /// what lives in the sparsest moves.
+    pub garbage_percent: u64,
+    /// Dead bytes that are tolerated besides.
+    pub garbage_bytes: u64,
+    /// Most bytes that one round of collection moves.
+    pub collect_bytes: u64,
     /// Target size of a data block in a table, uncompressed.
     pub table_block_bytes: usize,
     /// Data blocks under one index partition and its filter.
     pub table_partition_blocks: usize,
     /// A compaction cuts its output at this size.
     pub table_bytes: u64,
-    /// Level 0 is compacted at this many tables.
-    pub level0_tables: usize,
-    /// Level 1 is compacted at this size.
-    pub level1_bytes: u64,
-    /// Each level is this many times the one above.
-    pub level_ratio: u64,
+    /// Sorted runs above the bottom one at which they are merged.
+    pub runs_max: usize,
+    /// The upper runs are merged into the bottom one when it is at most this many times as large
+    /// as they are together; before, with each other.
+    pub bottom_ratio: u64,
+    /// How the blocks of the upper runs are compressed.
+    pub compression: Codec,
+    /// How the blocks of the bottom run are compressed.
+    pub bottom_compression: Codec,
     /// The manifest is rewritten when its file passes this size.
     pub manifest_bytes: u64,
     /// Free prepared log slots to keep ahead of need.
@@ -52,27 +80,41 @@ impl Limits {
     pub const DEFAULT: Limits = Limits {
         segment_bytes: 32 << 20,
         memtable_bytes: 32 << 20,
+        memtable_value_bytes: 256 << 20,
         memtables_frozen_max: 4,
+        value_bytes_separate: 1 << 10,
+        value_file_bytes: 64 << 20,
+        garbage_percent: 30,
+        garbage_bytes: 64 << 20,
+        collect_bytes: 256 << 20,
         table_block_bytes: 8 << 10,
         table_partition_blocks: 64,
         table_bytes: 16 << 20,
-        level0_tables: 4,
-        level1_bytes: 64 << 20,
-        level_ratio: 8,
+        runs_max: 4,
+        bottom_ratio: 4,
+        compression: Codec::Lz4,
+        bottom_compression: Codec::Lz4,
         manifest_bytes: 1 << 20,
-        spare_slots: 1,
+        spare_slots: 2,
     };
     /// For tests and simulations.
     pub const TINY: Limits = Limits {
         segment_bytes: 64 << 10,
         memtable_bytes: 4 << 10,
+        memtable_value_bytes: 16 << 10,
         memtables_frozen_max: 4,
+        value_bytes_separate: 256,
+        value_file_bytes: 8 << 10,
+        garbage_percent: 30,
+        garbage_bytes: 64 << 10,
+        collect_bytes: 64 << 10,
         table_block_bytes: 512,
         table_partition_blocks: 4,
         table_bytes: 8 << 10,
-        level0_tables: 3,
-        level1_bytes: 16 << 10,
-        level_ratio: 4,
+        runs_max: 3,
+        bottom_ratio: 2,
+        compression: Codec::Lz4,
+        bottom_compression: Codec::Zstd,
         manifest_bytes: 2 << 10,
         spare_slots: 1,
     };

@@ -5,8 +5,10 @@
 #![no_main]
 
 use bedstone_engine::disk::memory::MemoryDisk;
-use bedstone_engine::table::format::{Footer, Handle, trailer};
+use bedstone_engine::limits::Codec;
+use bedstone_engine::table::format::{Footer, Handle, seal_block};
 use bedstone_engine::table::{BlockCache, Table, TableMeta};
+use bedstone_engine::values::Sources;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
@@ -17,16 +19,17 @@ fuzz_target!(|input: &[u8]| {
     if mode % 2 == 0 {
         file.extend_from_slice(rest);
     } else {
-        let mut top = Handle { offset: 0, len: 0 };
+        let mut properties = Handle { offset: 0, len: 0 };
+        let mut top = properties;
         while let Some((&len, tail)) = rest.split_first() {
             let (content, tail) = tail.split_at(tail.len().min(usize::from(len) * 4));
-            top = Handle { offset: file.len() as u64, len: content.len() as u32 };
-            let sealed = trailer(1, top.offset, content);
-            file.extend_from_slice(content);
-            file.extend_from_slice(&sealed);
+            let codec = [Codec::None, Codec::Lz4, Codec::Zstd][usize::from(len) % 3];
+            let offset = file.len() as u64;
+            (properties, top) =
+                (top, Handle { offset, len: seal_block(&mut file, 1, offset, content, codec) });
             rest = tail;
         }
-        let footer = Footer { number: 1, top, entries: 0, tombstones: 0, ts_max: 0 };
+        let footer = Footer { number: 1, top, properties };
         file.extend_from_slice(&footer.encode());
     }
     let disk = MemoryDisk::new();
@@ -34,8 +37,10 @@ fuzz_target!(|input: &[u8]| {
     let (smallest, largest) = (Bytes::new(), Bytes::from_static(&[255; 8]));
     let meta = TableMeta { number: 1, bytes: file.len() as u64, smallest, largest, ts_max: 0 };
     let cache = Arc::new(BlockCache::new(1 << 16));
-    let Ok(table) = Table::open(Arc::new(disk), "t".into(), meta, cache) else { return };
+    let disk = Arc::new(disk);
+    let sources = Sources::new(disk.clone(), ".".into(), Arc::default());
+    let Ok(table) = Table::open(disk, "t".into(), meta, cache, &sources) else { return };
     let table = Arc::new(table);
-    let _ = table.get(b"key", u64::MAX);
+    let _ = table.get(b"key", 7, u64::MAX);
     let _ = table.verify();
 });

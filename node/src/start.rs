@@ -129,6 +129,7 @@ fn open_engine(config: &Config) -> Result<Engine> {
         cache_bytes: config.cache_bytes,
         owner: format!("node {} of cluster {}", config.node, config.cluster),
         new_store_id: u128::from(random()?) << 64 | u128::from(random()?),
+        threads: false,
     };
     let engine = Engine::open(disk, options)?;
     while engine.log().wants_slot() {

@@ -19,20 +19,25 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 
 #[test]
 fn an_engine_recovers_a_prefix_with_everything_acknowledged() {
-    let mut crash_points = 0;
+    let (mut crash_points, mut moved) = (0, 0);
     for seed in seeds(1500) {
-        crash_points += engine_life(seed);
+        moved += engine_life(seed);
+        crash_points += LIVES;
     }
-    eprintln!("{crash_points} crash points");
+    eprintln!("{crash_points} crash points, {moved} found values in value files");
+    assert!(moved > crash_points / 20, "values move to value files: {moved}");
 }
 
+const LIVES: u64 = 4;
+
+/// The lives of one store; how many ended with values in value files.
 fn engine_life(seed: u64) -> u64 {
     let mut rng = Rng::new(seed);
     let mut disk = MemoryDisk::new();
     let mut model = Model::new();
-    let mut crashes = 0;
-    for life in 0..4 {
-        disk.crash_after(rng.below(if life == 0 { 400 } else { 150 }));
+    let mut moved = 0;
+    for life in 0..LIVES {
+        disk.crash_after(rng.below(if life == 0 { 800 } else { 500 }));
         // States that recovery may show: the acknowledged one, and the one of the write in flight.
         let mut possible = vec![model.clone()];
         if let Ok(db) = Db::open_on(Arc::new(disk.clone()), Options::tiny()) {
@@ -53,7 +58,6 @@ fn engine_life(seed: u64) -> u64 {
                 }
             }
         }
-        crashes += 1;
         disk = disk.power_loss(rng.draw());
         let db = Db::open_on(Arc::new(disk.clone()), Options::tiny())
             .unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}"));
@@ -61,8 +65,11 @@ fn engine_life(seed: u64) -> u64 {
         assert!(possible.contains(&found), "seed {seed}, life {life}: not a state that was");
         model = found;
         check_reads(&db, &model, &mut rng);
+        let stats = db.engine().trees()[0].1.stats();
+        moved += u64::from(stats.file_value_bytes > 0);
+        db.engine().trees()[0].1.verify().unwrap();
     }
-    crashes
+    moved
 }
 
 fn change(rng: &mut Rng, model: &Model) -> (Batch, Model) {
@@ -73,7 +80,12 @@ fn change(rng: &mut Rng, model: &Model) -> (Batch, Model) {
             batch.delete(&key);
             next.remove(&key);
         } else {
-            let len = if rng.one_in(30) { 3000 } else { rng.below(60) as usize };
+            // Large ones stay in the log.
+            let len = match rng.below(10) {
+                0 => 3000,
+                1..4 => 256 + rng.below(400) as usize,
+                _ => rng.below(60) as usize,
+            };
             let value = rng.bytes(len);
             batch.put(&key, &value);
             next.insert(key, value);

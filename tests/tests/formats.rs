@@ -5,10 +5,12 @@ use bedstone_engine::LogId;
 use bedstone_engine::disk::Pages;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::engine::Superblock;
-use bedstone_engine::limits::Limits;
-use bedstone_engine::lsm::key::Version;
+use bedstone_engine::limits::{Codec, Limits};
+use bedstone_engine::lsm::key::{Value, Version};
 use bedstone_engine::lsm::manifest::Edit;
 use bedstone_engine::table::{TableMeta, TableWriter, filter};
+use bedstone_engine::values::file::ValueWriter;
+use bedstone_engine::values::{Pointer, Source, value_crc};
 use bedstone_engine::wal::format::{SegmentHeader, encode_block};
 use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_net::hello::Hello;
@@ -45,12 +47,17 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     encode_block(&mut pages, 9, 8192, 4096, 0xABCD, &records);
     let block = pages.as_blocks().to_vec();
     let disk = MemoryDisk::new();
-    let mut writer = TableWriter::create(&disk, "t".into(), 6, &Limits::TINY).unwrap();
-    for (i, value) in [(1, Some(&b"red"[..])), (2, None)] {
-        let value = value.map(Bytes::from_static);
+    let mut writer = TableWriter::create(&disk, "t".into(), 6, &Limits::TINY, Codec::Lz4).unwrap();
+    let pointer = |source| Value::At(Pointer::to(b"key3", b"blue", source, 9));
+    let red = Value::Inline(Bytes::from_static(b"red"));
+    let values = [red, Value::Tombstone, pointer(Source::Log(3)), pointer(Source::File(4))];
+    for (i, value) in (1..).zip(values) {
         writer.add(&Version { key: format!("key{i}").into(), ts: i, value }).unwrap();
     }
     writer.finish().unwrap();
+    let mut values = ValueWriter::create(&disk, "v".into(), 6).unwrap();
+    values.add(b"key", b"value", value_crc(b"key", b"value")).unwrap();
+    values.finish().unwrap();
     let key = Bytes::from_static(b"k");
     let meta = TableMeta { number: 2, bytes: 9, smallest: key.clone(), largest: key, ts_max: 4 };
     let added = vec![(1, meta)];
@@ -79,6 +86,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("log segment header", header),
         ("log commit block", block),
         ("table", disk.bytes("t").unwrap()),
+        ("value file", disk.bytes("v").unwrap()),
         ("bloom filter", filter::build(&[1, 2, 3])),
         ("manifest edit", edit.encode()),
         ("superblock", superblock.encode()),

@@ -4,8 +4,8 @@
 use bedstone_engine::LogId;
 use bedstone_engine::disk::Disk;
 use bedstone_engine::disk::memory::MemoryDisk;
-use bedstone_engine::limits::Limits;
-use bedstone_engine::lsm::key::Version;
+use bedstone_engine::limits::{Codec, Limits};
+use bedstone_engine::lsm::key::{Value, Version};
 use bedstone_engine::lsm::manifest::Edit;
 use bedstone_engine::table::{TableMeta, TableWriter};
 use bedstone_engine::wal::Entry;
@@ -16,9 +16,12 @@ use std::path::{Path, PathBuf};
 
 fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let disk = MemoryDisk::new();
-    let mut writer = TableWriter::create(&disk, "t".into(), 1, &Limits::TINY).unwrap();
+    let mut writer = TableWriter::create(&disk, "t".into(), 1, &Limits::TINY, Codec::Lz4).unwrap();
     for i in 0..40u64 {
-        let value = (i % 5 > 0).then(|| Bytes::from(format!("value {i}")));
+        let value = match i % 5 {
+            0 => Value::Tombstone,
+            _ => Value::Inline(Bytes::from(format!("value {i}"))),
+        };
         let key = Bytes::from(format!("key{i:03}"));
         writer.add(&Version { key, ts: i + 1, value }).unwrap();
     }

@@ -1,35 +1,93 @@
-//! Writing a stream of versions into tables of bounded size.
+//! Writing a stream of versions into tables of bounded size, and the values that move with them
+//! into value files.
 
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::limits::Limits;
-use crate::lsm::key::Cursor;
+use crate::limits::{Codec, Limits};
+use crate::lsm::key::{Cursor, Value};
 use crate::table::{TableMeta, TableWriter};
+use crate::values::file::ValueWriter;
+use crate::values::{Holder, Source, Sources};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where outputs go and how they are named and cut.
+pub(crate) struct Output<'a> {
+    pub disk: &'a dyn Disk,
+    pub limits: &'a Limits,
+    pub codec: Codec,
+    /// Tables are cut at this size.
+    pub table_bytes: u64,
+    pub sources: &'a Sources,
+    /// Values that lie in these move.
+    pub doomed: &'a BTreeSet<Source>,
+    /// The path of a table of a number.
+    pub path: &'a dyn Fn(u64) -> String,
+    /// The next file number.
+    pub number: &'a mut dyn FnMut() -> u64,
+}
 
 /// Writes everything the cursor gives. A table is cut only between user keys, so that tables of a
-/// level stay disjoint. `next` names the path and number of each new table.
-pub(crate) fn write_tables(
-    disk: &dyn Disk,
-    limits: &Limits,
-    mut cursor: impl Cursor,
-    mut next: impl FnMut() -> (String, u64),
-) -> Result<Vec<TableMeta>> {
+/// run stay disjoint.
+pub(crate) fn write_tables(mut cursor: impl Cursor, out: Output<'_>) -> Result<Vec<TableMeta>> {
     let mut done = Vec::new();
     let mut writer: Option<TableWriter> = None;
-    while let Some(version) = cursor.next()? {
-        let full = |w: &TableWriter| w.bytes() >= limits.table_bytes && *w.largest() != version.key;
+    let mut moves = Moves { file: None, held: BTreeMap::new() };
+    let value_bytes_max = 16 * out.table_bytes.min(u64::MAX / 16);
+    while let Some(mut version) = cursor.next()? {
+        let full = |w: &TableWriter| {
+            (w.bytes() >= out.table_bytes || w.value_bytes() >= value_bytes_max)
+                && *w.largest() != version.key
+        };
         if writer.as_ref().is_some_and(full) {
             done.extend(writer.take().map(TableWriter::finish).transpose()?);
+        }
+        if let Value::At(pointer) = &mut version.value
+            && out.doomed.contains(&pointer.source)
+        {
+            let value = moves.hold(pointer.source, out.sources)?.read(&version.key, pointer)?;
+            if moves.file.as_ref().is_some_and(|f| f.bytes() >= out.limits.value_file_bytes) {
+                moves.finish_file()?;
+            }
+            let file = match &mut moves.file {
+                Some(file) => file,
+                None => {
+                    let number = (out.number)();
+                    let path = out.sources.path(number);
+                    moves.file.insert(ValueWriter::create(out.disk, path, number)?)
+                }
+            };
+            *pointer = file.add(&version.key, &value, pointer.crc)?;
         }
         let writer = match &mut writer {
             Some(writer) => writer,
             None => {
-                let (path, number) = next();
-                writer.insert(TableWriter::create(disk, path, number, limits)?)
+                let number = (out.number)();
+                let path = (out.path)(number);
+                writer.insert(TableWriter::create(out.disk, path, number, out.limits, out.codec)?)
             }
         };
         writer.add(&version)?;
     }
+    moves.finish_file()?;
     done.extend(writer.map(TableWriter::finish).transpose()?);
     Ok(done)
+}
+
+/// Values on the move.
+struct Moves {
+    file: Option<ValueWriter>,
+    held: BTreeMap<Source, Holder>,
+}
+
+impl Moves {
+    fn hold(&mut self, source: Source, sources: &Sources) -> Result<&Holder> {
+        Ok(match self.held.entry(source) {
+            std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
+            std::collections::btree_map::Entry::Vacant(free) => free.insert(sources.hold(source)?),
+        })
+    }
+
+    fn finish_file(&mut self) -> Result<()> {
+        self.file.take().map_or(Ok(()), ValueWriter::finish)
+    }
 }

@@ -1,17 +1,9 @@
 //! Keys with versions. A user key may have several versions, each at a timestamp; they sort by
 //! user key ascending, then by timestamp descending, so that a read meets the newest first.
 
+use crate::values::{Holder, Pointer};
 use bytes::Bytes;
 use std::cmp::Ordering;
-
-/// Whether a version holds a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A value.
-    Put = 1,
-    /// The key was deleted at this timestamp: a tombstone.
-    Delete = 0,
-}
 
 /// One change to a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +14,17 @@ pub enum Op {
     Delete(Bytes),
 }
 
+/// What a version holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// The key was deleted at this timestamp.
+    Tombstone,
+    /// The value itself.
+    Inline(Bytes),
+    /// The value lies elsewhere.
+    At(Pointer),
+}
+
 /// One version of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -29,8 +32,8 @@ pub struct Version {
     pub key: Bytes,
     /// When it was written.
     pub ts: u64,
-    /// The value, or `None` for a tombstone.
-    pub value: Option<Bytes>,
+    /// What it holds.
+    pub value: Value,
 }
 
 impl Version {
@@ -38,6 +41,16 @@ impl Version {
     pub fn order(&self, other: &Version) -> Ordering {
         self.key.cmp(&other.key).then(other.ts.cmp(&self.ts))
     }
+}
+
+/// A version's value as a point read finds it.
+pub enum Found {
+    /// The key was deleted.
+    Tombstone,
+    /// The value.
+    Inline(Bytes),
+    /// The value lies in what is held.
+    At(Pointer, Holder),
 }
 
 /// A stream of versions in [`Version::order`].

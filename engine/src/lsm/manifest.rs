@@ -15,7 +15,7 @@
 //! | 4 | removed tables, then each: number u64 |
 //! | 4 | added tables, then each as below |
 //!
-//! Added table: level u8, number u64, bytes u64, greatest timestamp u64, then its smallest and its
+//! Added table: run u64, number u64, bytes u64, greatest timestamp u64, then its smallest and its
 //! largest key as length u32 and bytes.
 //!
 //! The first record describes everything at the time the manifest was begun.
@@ -25,14 +25,13 @@ use crate::checksum::{crc, seed};
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::limits::{EDIT_BYTES_MAX, KEY_BYTES_MAX};
-use crate::lsm::version::LEVELS;
 use crate::table::TableMeta;
 use bytes::{Buf, BufMut, Bytes};
 
 /// First bytes of a manifest.
 pub const MAGIC: [u8; 4] = *b"BMAN";
 /// Version of everything in this file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 8;
 
 /// One atomic change of a tree's tables.
@@ -46,8 +45,8 @@ pub struct Edit {
     pub next_number: u64,
     /// Numbers of tables that are gone.
     pub removed: Vec<u64>,
-    /// Tables that came, with their levels.
-    pub added: Vec<(usize, TableMeta)>,
+    /// Tables that came, with the ids of their runs.
+    pub added: Vec<(u64, TableMeta)>,
 }
 
 impl Edit {
@@ -61,8 +60,8 @@ impl Edit {
         out.put_u32_le(self.removed.len() as u32);
         self.removed.iter().for_each(|&number| out.put_u64_le(number));
         out.put_u32_le(self.added.len() as u32);
-        for (level, meta) in &self.added {
-            out.put_u8(*level as u8);
+        for (run, meta) in &self.added {
+            out.put_u64_le(*run);
             out.put_u64_le(meta.number);
             out.put_u64_le(meta.bytes);
             out.put_u64_le(meta.ts_max);
@@ -87,7 +86,7 @@ impl Edit {
         }
         let removed = (0..count).map(|_| from.get_u64_le()).collect();
         let count = from.try_get_u32_le().ok()? as usize;
-        if count > from.len() / 33 {
+        if count > from.len() / 40 {
             return None;
         }
         let added = (0..count).map(|_| decode_table(from)).collect::<Option<_>>()?;
@@ -96,8 +95,8 @@ impl Edit {
     }
 }
 
-fn decode_table(from: &mut &[u8]) -> Option<(usize, TableMeta)> {
-    let level = usize::from(from.try_get_u8().ok()?);
+fn decode_table(from: &mut &[u8]) -> Option<(u64, TableMeta)> {
+    let run = from.try_get_u64_le().ok()?;
     let number = from.try_get_u64_le().ok()?;
     let bytes = from.try_get_u64_le().ok()?;
     let ts_max = from.try_get_u64_le().ok()?;
@@ -106,7 +105,7 @@ fn decode_table(from: &mut &[u8]) -> Option<(usize, TableMeta)> {
         (len <= KEY_BYTES_MAX.min(from.len())).then(|| from.copy_to_bytes(len))
     };
     let (smallest, largest) = (key()?, key()?);
-    (level < LEVELS).then_some((level, TableMeta { number, bytes, smallest, largest, ts_max }))
+    Some((run, TableMeta { number, bytes, smallest, largest, ts_max }))
 }
 
 /// The records of a manifest file: its sound prefix, and the offset at which it ends. What comes
@@ -163,6 +162,9 @@ impl Manifest {
         let found = bytes.get(4..8).map_or(0, |mut version| version.get_u32_le());
         if bytes.starts_with(&MAGIC) && found > VERSION {
             return Err(Error::NewerFormat { file: path, found, supported: VERSION });
+        }
+        if bytes.starts_with(&MAGIC) && found < VERSION {
+            return Err(Error::OlderFormat { file: path, found, supported: VERSION });
         }
         match decode_manifest(number, &bytes) {
             Some((edits, _)) if !edits.is_empty() => Ok(Some((edits, number))),

@@ -1,6 +1,6 @@
 //! Merging sorted streams of versions, and what a reader or a compaction keeps of the result.
 
-use super::key::{Cursor, Version};
+use super::key::{Cursor, Value, Version};
 use crate::Result;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -74,14 +74,14 @@ impl<C: Cursor> Visible<C> {
         Self { cursor, ts, last: None }
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<(Bytes, u64, Bytes)>> {
-        while let Some(Version { key, ts, value }) = self.cursor.next()? {
-            if ts > self.ts || self.last.as_ref() == Some(&key) {
+    pub(crate) fn next(&mut self) -> Result<Option<Version>> {
+        while let Some(version) = self.cursor.next()? {
+            if version.ts > self.ts || self.last.as_ref() == Some(&version.key) {
                 continue;
             }
-            self.last = Some(key.clone());
-            if let Some(value) = value {
-                return Ok(Some((key, ts, value)));
+            self.last = Some(version.key.clone());
+            if version.value != Value::Tombstone {
+                return Ok(Some(version));
             }
         }
         Ok(None)
@@ -113,7 +113,7 @@ impl<C: Cursor> Cursor for Retained<C> {
                 continue;
             }
             self.settled = Some(version.key.clone());
-            if version.value.is_some() || !self.bottom {
+            if version.value != Value::Tombstone || !self.bottom {
                 return Ok(Some(version));
             }
         }

@@ -1,19 +1,27 @@
 //! A table file's bytes. All numbers are little-endian; varints are LEB128.
 //!
 //! ```text
-//! data block … filter block, index block   (one partition) … top index block, footer
+//! data block … filter block, index block   (one partition) … properties, top index block, footer
 //! ```
 //!
-//! **Block**: content, then a trailer of 5 bytes: codec u8 (0: none), CRC u32 of content and codec,
+//! **Block**: content, then a trailer of 5 bytes: codec u8, CRC u32 of what stands before it,
 //! seeded with the file's number and the block's offset, so that a misdirected read never passes.
+//! Codec 0 is the content as it is; 1 is LZ4, 2 is Zstandard, both behind the content's length
+//! u32.
 //!
 //! **Data and index content**: entries, then restart offsets u32 each, then their count u32. Entry:
 //! varint shared, varint unshared, varint value length, unshared key bytes, value bytes. The key is
 //! internal: user key, then 8 bytes of inverted timestamp, big-endian. A data value begins with
-//! its kind (0 delete, 1 put); an index value is a handle: offset u64, length u32. A top index
-//! value is two handles: index block, filter block. An index entry's key is the last of its block.
+//! its kind: 0 tombstone; 1 the value; 2 a pointer into a log segment, 3 one into a value file, see
+//! [`crate::values::Pointer`]. An index value is a handle: offset u64, length on disk u32. A top
+//! index value is two handles: index block, filter block. An index entry's key is the last of its
+//! block.
 //!
 //! **Filter content**: a Bloom filter, see [`super::filter`].
+//!
+//! **Properties content**: entries u64, tombstones u64, greatest timestamp u64, count of sources
+//! u32, then each ascending: kind u8 (2 log segment, 3 value file), id u64, bytes of values u64,
+//! values u64.
 //!
 //! **Footer**, the last 64 bytes:
 //!
@@ -21,23 +29,23 @@
 //! |---|---|---|
 //! | 0 | 8 | file number |
 //! | 8 | 12 | handle of the top index |
-//! | 20 | 8 | entries |
-//! | 28 | 8 | tombstones |
-//! | 36 | 8 | greatest timestamp |
-//! | 44 | 4 | CRC of bytes 0..44, seeded with the version |
-//! | 48 | 8 | zero |
+//! | 20 | 12 | handle of the properties |
+//! | 32 | 20 | zero |
+//! | 52 | 4 | CRC of bytes 0..52, seeded with the version |
 //! | 56 | 4 | format version |
 //! | 60 | 4 | magic `BSST` |
 
 use crate::checksum::{crc, seed};
-use crate::limits::TABLE_BLOCK_BYTES_MAX;
+use crate::limits::{Codec, TABLE_BLOCK_BYTES_MAX};
+use crate::values::{Share, Source};
 use bytes::{Buf, BufMut, Bytes};
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// Last bytes of a table file.
 pub const MAGIC: [u8; 4] = *b"BSST";
 /// Version of everything in this file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of the footer.
 pub const FOOTER_BYTES: usize = 64;
 /// Bytes behind each block.
@@ -47,12 +55,12 @@ const RESTART_INTERVAL: usize = 16;
 /// Bytes of the inverted timestamp behind a user key.
 const TS_BYTES: usize = 8;
 
-/// Where a block lies: offset and content length, without the trailer.
+/// Where a block lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle {
     /// Byte offset in the file.
     pub offset: u64,
-    /// Content bytes.
+    /// Bytes on disk, without the trailer.
     pub len: u32,
 }
 
@@ -81,12 +89,8 @@ pub struct Footer {
     pub number: u64,
     /// The block that everything is found from.
     pub top: Handle,
-    /// Versions in the table.
-    pub entries: u64,
-    /// Tombstones among them.
-    pub tombstones: u64,
-    /// The newest version's timestamp.
-    pub ts_max: u64,
+    /// The block of [`Properties`].
+    pub properties: Handle,
 }
 
 impl Footer {
@@ -95,11 +99,9 @@ impl Footer {
         let mut out = Vec::with_capacity(FOOTER_BYTES);
         out.put_u64_le(self.number);
         self.top.encode(&mut out);
-        out.put_u64_le(self.entries);
-        out.put_u64_le(self.tombstones);
-        out.put_u64_le(self.ts_max);
+        self.properties.encode(&mut out);
+        out.put_bytes(0, 20);
         out.put_u32_le(crc(VERSION, &[&out]));
-        out.put_u64_le(0);
         out.put_u32_le(VERSION);
         out.put_slice(&MAGIC);
         out
@@ -117,44 +119,153 @@ impl Footer {
         if Self::version(bytes)? != VERSION {
             return None;
         }
-        let expected = (&bytes[44..48]).get_u32_le();
-        let mut fields = &bytes[..44];
+        let expected = (&bytes[52..56]).get_u32_le();
+        let mut fields = &bytes[..52];
         if crc(VERSION, &[fields]) != expected {
             return None;
         }
-        Some(Footer {
-            number: fields.get_u64_le(),
-            top: Handle::decode(&mut fields)?,
-            entries: fields.get_u64_le(),
-            tombstones: fields.get_u64_le(),
-            ts_max: fields.get_u64_le(),
-        })
+        let number = fields.get_u64_le();
+        let (top, properties) = (Handle::decode(&mut fields)?, Handle::decode(&mut fields)?);
+        Some(Footer { number, top, properties })
     }
 }
 
-/// The trailer of a block at `offset` of file `number`.
-pub fn trailer(number: u64, offset: u64, content: &[u8]) -> [u8; TRAILER_BYTES] {
-    let codec = 0u8;
-    let sum = crc(seed(number, offset), &[content, &[codec]]);
-    let mut out = [0; TRAILER_BYTES];
-    out[0] = codec;
-    out[1..].copy_from_slice(&sum.to_le_bytes());
-    out
+/// What a table holds, counted when it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Versions in the table.
+    pub entries: u64,
+    /// Tombstones among them.
+    pub tombstones: u64,
+    /// The newest version's timestamp.
+    pub ts_max: u64,
+    /// What it points to.
+    pub shares: BTreeMap<Source, Share>,
+}
+
+impl Properties {
+    /// The content of the properties block.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u64_le(self.entries);
+        out.put_u64_le(self.tombstones);
+        out.put_u64_le(self.ts_max);
+        out.put_u32_le(self.shares.len() as u32);
+        for (source, share) in &self.shares {
+            let (kind, id) = match source {
+                Source::Log(id) => (2, *id),
+                Source::File(id) => (3, *id),
+            };
+            out.put_u8(kind);
+            out.put_u64_le(id);
+            out.put_u64_le(share.bytes);
+            out.put_u64_le(share.values);
+        }
+        out
+    }
+
+    /// Reads the content of the properties block.
+    pub fn decode(mut from: &[u8]) -> Option<Properties> {
+        let mut properties = Properties {
+            entries: from.try_get_u64_le().ok()?,
+            tombstones: from.try_get_u64_le().ok()?,
+            ts_max: from.try_get_u64_le().ok()?,
+            shares: BTreeMap::new(),
+        };
+        for _ in 0..from.try_get_u32_le().ok()? {
+            let kind = from.try_get_u8().ok()?;
+            let id = from.try_get_u64_le().ok()?;
+            let source = match kind {
+                2 => Source::Log(id),
+                3 => Source::File(id),
+                _ => return None,
+            };
+            let bytes = from.try_get_u64_le().ok()?;
+            let values = from.try_get_u64_le().ok()?;
+            properties.shares.insert(source, Share { bytes, values });
+        }
+        from.is_empty().then_some(properties)
+    }
+}
+
+/// Appends a block that lies at `offset` of file `number`, compressed if that makes it smaller by
+/// an eighth, with its trailer; its length without the trailer.
+pub fn seal_block(
+    out: &mut Vec<u8>,
+    number: u64,
+    offset: u64,
+    content: &[u8],
+    codec: Codec,
+) -> u32 {
+    let start = out.len();
+    let codec = compress(out, content, codec);
+    let len = out.len() - start;
+    out.put_u8(codec as u8);
+    let sum = crc(seed(number, offset), &[&out[start..]]);
+    out.put_u32_le(sum);
+    len as u32
+}
+
+fn compress(out: &mut Vec<u8>, content: &[u8], codec: Codec) -> Codec {
+    let start = out.len();
+    let limit = content.len() - content.len() / 8;
+    out.put_u32_le(content.len() as u32);
+    let written = match codec {
+        Codec::None => None,
+        Codec::Lz4 => {
+            let at = out.len();
+            out.resize(at + lz4_flex::block::get_maximum_output_size(content.len()), 0);
+            lz4_flex::block::compress_into(content, &mut out[at..]).ok()
+        }
+        Codec::Zstd => {
+            let at = out.len();
+            out.resize(at + zstd::zstd_safe::compress_bound(content.len()), 0);
+            zstd::bulk::compress_to_buffer(content, &mut out[at..], 1).ok()
+        }
+    };
+    match written.filter(|written| written + 4 < limit) {
+        Some(written) => {
+            out.truncate(start + 4 + written);
+            codec
+        }
+        None => {
+            out.truncate(start);
+            out.put_slice(content);
+            Codec::None
+        }
+    }
 }
 
 /// Checks a block with its trailer and gives its content.
 pub fn open_block(number: u64, offset: u64, mut block: Bytes) -> Option<Bytes> {
     let len = block.len().checked_sub(TRAILER_BYTES)?;
-    let sealed = block.split_off(len);
-    (sealed == trailer(number, offset, &block)[..]).then_some(block)
+    let expected = (&block[len + 1..]).get_u32_le();
+    if crc(seed(number, offset), &[&block[..=len]]) != expected {
+        return None;
+    }
+    let codec = block[len];
+    block.truncate(len);
+    if codec == Codec::None as u8 {
+        return Some(block);
+    }
+    let size = block.try_get_u32_le().ok()? as usize;
+    if size > TABLE_BLOCK_BYTES_MAX {
+        return None;
+    }
+    let mut content = vec![0; size];
+    let written = match codec {
+        1 => lz4_flex::block::decompress_into(&block, &mut content).ok()?,
+        2 => zstd::bulk::decompress_to_buffer(&block[..], &mut content[..]).ok()?,
+        _ => return None,
+    };
+    (written == size).then(|| content.into())
 }
 
-/// A user key with its inverted timestamp.
-pub fn internal_key(key: &[u8], ts: u64) -> Vec<u8> {
-    let mut out = Vec::with_capacity(key.len() + TS_BYTES);
+/// Makes `out` a user key with its inverted timestamp.
+pub fn internal_key(out: &mut Vec<u8>, key: &[u8], ts: u64) {
+    out.clear();
     out.put_slice(key);
     out.put_u64(!ts);
-    out
 }
 
 /// The user key and the timestamp of an internal key.

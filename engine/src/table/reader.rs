@@ -3,15 +3,15 @@
 use super::cache::BlockCache;
 use super::filter;
 use super::format::{
-    BlockCursor, FOOTER_BYTES, Footer, Handle, Malformed, TRAILER_BYTES, VERSION, internal_key,
-    open_block, split_key,
+    BlockCursor, FOOTER_BYTES, Footer, Handle, Malformed, Properties, TRAILER_BYTES, VERSION,
+    internal_key, open_block, split_key,
 };
 use super::writer::TableMeta;
-use crate::checksum::key_hash;
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
-use crate::lsm::key::{Cursor, Version};
-use bytes::{Buf, Bytes};
+use crate::lsm::key::{Cursor, Found, Value, Version};
+use crate::values::{Holder, Pointer, Source, Sources};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,14 +23,17 @@ pub struct Table {
     file: Box<dyn File>,
     path: String,
     top: Bytes,
-    versions: u64,
+    /// What it holds.
+    pub properties: Properties,
+    /// Every source that it points to, ascending.
+    holders: Vec<Holder>,
     cache: Arc<BlockCache>,
     identity: u64,
     obsolete: AtomicBool,
 }
 
 impl Table {
-    /// Opens and checks the footer and the top index.
+    /// Opens and checks the footer, the top index and the properties, and holds what it points to.
     ///
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::NewerFormat`].
@@ -39,6 +42,7 @@ impl Table {
         path: String,
         meta: TableMeta,
         cache: Arc<BlockCache>,
+        sources: &Sources,
     ) -> Result<Table> {
         let file = match disk.open(&path) {
             Ok(file) => file,
@@ -63,28 +67,42 @@ impl Table {
             return Err(Error::corrupt(path, footer_at, "a table's footer", expected, "another"));
         };
         let identity = cache.identity();
-        let top = Bytes::new();
-        let obsolete = AtomicBool::new(false);
-        let versions = footer.entries;
-        let mut table = Table { meta, disk, file, path, top, versions, cache, identity, obsolete };
+        let mut table = Table {
+            meta,
+            disk,
+            file,
+            path,
+            top: Bytes::new(),
+            properties: Properties::default(),
+            holders: Vec::new(),
+            cache,
+            identity,
+            obsolete: AtomicBool::new(false),
+        };
         table.top = table.load(footer.top)?;
+        let properties = Properties::decode(&table.load(footer.properties)?);
+        table.properties = properties.ok_or_else(|| table.malformed(Malformed))?;
+        let held = table.properties.shares.keys();
+        table.holders = held.map(|&source| sources.hold(source)).collect::<Result<_>>()?;
         Ok(table)
     }
 
-    /// Versions in the table.
-    pub fn versions(&self) -> u64 {
-        self.versions
+    /// The holder of a source that this table points to.
+    pub fn holder(&self, source: Source) -> Option<&Holder> {
+        let at = self.holders.binary_search_by_key(&source, Holder::source).ok()?;
+        Some(&self.holders[at])
     }
 
-    /// The newest version of `key` at or before `ts`; the inner `None` is a tombstone.
-    pub fn get(&self, key: &[u8], ts: u64) -> Result<Option<Option<Bytes>>> {
-        let target = internal_key(key, ts);
+    /// The newest version of `key` at or before `ts`.
+    pub fn get(&self, key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
+        let mut target = Vec::with_capacity(key.len() + 8);
+        internal_key(&mut target, key, ts);
         let mut top = self.cursor_of(self.top.clone())?;
         if !top.seek(&target).map_err(|e| self.malformed(e))? {
             return Ok(None);
         }
         let (index, filter) = self.partition(&top.value())?;
-        if !filter::may_contain(&self.block(filter)?, key_hash(key)) {
+        if !filter::may_contain(&self.block(filter)?, hash) {
             return Ok(None);
         }
         let mut index = self.cursor_of(self.block(index)?)?;
@@ -95,15 +113,32 @@ impl Table {
         if !data.seek(&target).map_err(|e| self.malformed(e))? {
             return Ok(None);
         }
-        let found = self.version(&data)?;
-        Ok((found.key == key).then_some(found.value))
+        match split_key(data.key()) {
+            Some((found, _)) if found != key => return Ok(None),
+            _ => {}
+        }
+        Ok(Some(match self.value(data.value())? {
+            Value::Tombstone => Found::Tombstone,
+            Value::Inline(value) => Found::Inline(value),
+            Value::At(pointer) => {
+                let holder = self.holder(pointer.source).cloned();
+                Found::At(pointer, holder.ok_or_else(|| self.malformed(Malformed))?)
+            }
+        }))
     }
 
     /// The versions from internal position (`key`, newest) on.
     pub fn cursor(self: &Arc<Self>, from: &[u8]) -> Result<TableCursor> {
-        let target = internal_key(from, u64::MAX);
+        let mut target = Vec::with_capacity(from.len() + 8);
+        internal_key(&mut target, from, u64::MAX);
         let mut top = self.cursor_of(self.top.clone())?;
-        let mut cursor = TableCursor { table: self.clone(), top: None, index: None, data: None };
+        let mut cursor = TableCursor {
+            table: self.clone(),
+            top: None,
+            index: None,
+            data: None,
+            past_cache: false,
+        };
         if top.seek(&target).map_err(|e| self.malformed(e))? {
             let (index, _) = self.partition(&top.value())?;
             let mut index = self.cursor_of(self.block(index)?)?;
@@ -117,17 +152,28 @@ impl Table {
         Ok(cursor)
     }
 
-    /// Reads every block and checks it; the number of versions found.
+    /// Reads every block, past the cache, and every value pointed to, and checks them; the number
+    /// of versions found.
     pub fn verify(self: &Arc<Self>) -> Result<u64> {
         let mut cursor = self.cursor(&[])?;
+        cursor.past_cache = true;
         let mut count = 0;
-        while cursor.next()?.is_some() {
+        while let Some(version) = cursor.next()? {
+            if let Value::At(pointer) = version.value {
+                let holder = self.holder(pointer.source);
+                holder.ok_or_else(|| self.malformed(Malformed))?.read(&version.key, &pointer)?;
+            }
             count += 1;
         }
         let mut top = self.cursor_of(self.top.clone())?;
         while top.advance().map_err(|e| self.malformed(e))? {
-            let (_, filter) = self.partition(&top.value())?;
+            let (index, filter) = self.partition(&top.value())?;
             self.load(filter)?;
+            self.load(index)?;
+        }
+        if count != self.properties.entries {
+            let (what, expected) = ("the versions in a table", self.properties.entries);
+            return Err(Error::corrupt(&self.path, 0, what, expected, count));
         }
         Ok(count)
     }
@@ -176,13 +222,21 @@ impl Table {
     }
 
     fn version(&self, data: &BlockCursor) -> Result<Version> {
-        let mut value = data.value();
-        let kind = value.try_get_u8();
-        let (Some((key, ts)), Ok(kind @ (0 | 1))) = (split_key(data.key()), kind) else {
-            return Err(self.malformed(Malformed));
-        };
-        let value = (kind == 1).then_some(value);
+        let (key, ts) = split_key(data.key()).ok_or_else(|| self.malformed(Malformed))?;
+        let value = self.value(data.value())?;
         Ok(Version { key: Bytes::copy_from_slice(key), ts, value })
+    }
+
+    fn value(&self, mut stored: Bytes) -> Result<Value> {
+        let pointer = |source| Pointer::decode(stored.get(1..)?, source).map(Value::At);
+        let value = match stored.first() {
+            Some(0) => Some(Value::Tombstone),
+            Some(1) => Some(Value::Inline(stored.split_off(1))),
+            Some(2) => pointer(Source::Log),
+            Some(3) => pointer(Source::File),
+            _ => None,
+        };
+        value.ok_or_else(|| self.malformed(Malformed))
     }
 
     fn malformed(&self, _: Malformed) -> Error {
@@ -206,9 +260,17 @@ pub struct TableCursor {
     index: Option<BlockCursor>,
     /// At an entry not yet given out.
     data: Option<BlockCursor>,
+    /// Data blocks are read from the file and not kept: for work that reads everything once.
+    past_cache: bool,
 }
 
 impl TableCursor {
+    /// The cursor, reading past the cache.
+    pub fn past_cache(mut self) -> Self {
+        self.past_cache = true;
+        self
+    }
+
     /// Loads the next data block and steps to its first entry.
     fn next_block(&mut self) -> Result<bool> {
         let table = &self.table;
@@ -216,7 +278,11 @@ impl TableCursor {
             if let Some(index) = &mut self.index
                 && index.advance().map_err(|e| table.malformed(e))?
             {
-                let block = table.block(table.handle(&index.value())?)?;
+                let handle = table.handle(&index.value())?;
+                let block = match self.past_cache {
+                    true => table.load(handle)?,
+                    false => table.block(handle)?,
+                };
                 let mut data = table.cursor_of(block)?;
                 if data.advance().map_err(|e| table.malformed(e))? {
                     self.data = Some(data);

@@ -1,12 +1,15 @@
 //! Writing a table, front to back, from versions in order.
 
 use super::filter;
-use super::format::{BlockBuilder, Footer, Handle, internal_key, trailer};
+use super::format::{
+    BlockBuilder, Footer, Handle, Properties, TRAILER_BYTES, internal_key, seal_block,
+};
 use crate::checksum::key_hash;
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
-use crate::limits::Limits;
-use crate::lsm::key::Version;
+use crate::limits::{Codec, Limits};
+use crate::lsm::key::{Value, Version};
+use crate::values::Source;
 use bytes::Bytes;
 
 /// Bytes gathered before a write.
@@ -32,6 +35,7 @@ pub struct TableWriter {
     file: Box<dyn File>,
     path: String,
     number: u64,
+    codec: Codec,
     block_bytes: usize,
     partition_blocks: usize,
     buffer: Vec<u8>,
@@ -43,19 +47,27 @@ pub struct TableWriter {
     top: BlockBuilder,
     smallest: Option<Bytes>,
     largest: Bytes,
-    entries: u64,
-    tombstones: u64,
-    ts_max: u64,
+    /// The entry's internal key, its memory reused.
+    internal: Vec<u8>,
+    properties: Properties,
+    value_bytes: u64,
 }
 
 impl TableWriter {
     /// Begins the table file `path` with the given number.
-    pub fn create(disk: &dyn Disk, path: String, number: u64, limits: &Limits) -> Result<Self> {
+    pub fn create(
+        disk: &dyn Disk,
+        path: String,
+        number: u64,
+        limits: &Limits,
+        codec: Codec,
+    ) -> Result<Self> {
         let file = disk.create(&path).map_err(Error::io("create", &path))?;
         Ok(Self {
             file,
             path,
             number,
+            codec,
             block_bytes: limits.table_block_bytes,
             partition_blocks: limits.table_partition_blocks,
             buffer: Vec::with_capacity(WRITE_BYTES),
@@ -67,33 +79,49 @@ impl TableWriter {
             top: BlockBuilder::default(),
             smallest: None,
             largest: Bytes::new(),
-            entries: 0,
-            tombstones: 0,
-            ts_max: 0,
+            internal: Vec::new(),
+            properties: Properties::default(),
+            value_bytes: 0,
         })
     }
 
     /// Adds a version; they come in [`Version::order`].
     pub fn add(&mut self, version: &Version) -> Result<()> {
-        let internal = internal_key(&version.key, version.ts);
+        internal_key(&mut self.internal, &version.key, version.ts);
         match &version.value {
-            Some(value) => self.data.add(&internal, &[&[1], value]),
-            None => {
-                self.data.add(&internal, &[&[0]]);
-                self.tombstones += 1;
+            Value::Inline(value) => self.data.add(&self.internal, &[&[1], value]),
+            Value::Tombstone => {
+                self.data.add(&self.internal, &[&[0]]);
+                self.properties.tombstones += 1;
+            }
+            Value::At(pointer) => {
+                let kind = match pointer.source {
+                    Source::Log(_) => 2,
+                    Source::File(_) => 3,
+                };
+                self.data.add(&self.internal, &[&[kind], &pointer.encode()]);
+                let share = self.properties.shares.entry(pointer.source).or_default();
+                share.bytes += u64::from(pointer.len);
+                share.values += 1;
+                self.value_bytes += u64::from(pointer.len);
             }
         }
         if self.largest != version.key || self.smallest.is_none() {
             self.hashes.push(key_hash(&version.key));
+            self.largest = version.key.clone();
         }
         self.smallest.get_or_insert_with(|| version.key.clone());
-        self.largest = version.key.clone();
-        self.entries += 1;
-        self.ts_max = self.ts_max.max(version.ts);
+        self.properties.entries += 1;
+        self.properties.ts_max = self.properties.ts_max.max(version.ts);
         if self.data.len() >= self.block_bytes {
             self.cut_block()?;
         }
         Ok(())
+    }
+
+    /// Bytes of values that it points to.
+    pub fn value_bytes(&self) -> u64 {
+        self.value_bytes
     }
 
     /// Bytes so far, about.
@@ -110,15 +138,10 @@ impl TableWriter {
     pub fn finish(mut self) -> Result<TableMeta> {
         self.cut_block()?;
         self.cut_partition()?;
+        let properties = self.write_block(&self.properties.encode(), Codec::None)?;
         let top = self.top.finish();
-        let top = self.write_block(&top)?;
-        let footer = Footer {
-            number: self.number,
-            top,
-            entries: self.entries,
-            tombstones: self.tombstones,
-            ts_max: self.ts_max,
-        };
+        let top = self.write_block(&top, Codec::None)?;
+        let footer = Footer { number: self.number, top, properties };
         self.buffer.extend_from_slice(&footer.encode());
         self.drain()?;
         self.file.sync().map_err(Error::io("sync", &self.path))?;
@@ -127,7 +150,7 @@ impl TableWriter {
             bytes: self.file.len().map_err(Error::io("measure", &self.path))?,
             smallest: self.smallest.unwrap_or_default(),
             largest: self.largest,
-            ts_max: self.ts_max,
+            ts_max: self.properties.ts_max,
         })
     }
 
@@ -137,7 +160,7 @@ impl TableWriter {
         }
         let last = self.data.last_key().to_vec();
         let content = self.data.finish();
-        let handle = self.write_block(&content)?;
+        let handle = self.write_block(&content, self.codec)?;
         let mut value = Vec::with_capacity(Handle::BYTES);
         handle.encode(&mut value);
         self.index.add(&last, &[&value]);
@@ -154,8 +177,8 @@ impl TableWriter {
         }
         let last = self.index.last_key().to_vec();
         let content = self.index.finish();
-        let filter = self.write_block(&filter::build(&self.hashes))?;
-        let index = self.write_block(&content)?;
+        let filter = self.write_block(&filter::build(&self.hashes), Codec::None)?;
+        let index = self.write_block(&content, self.codec)?;
         let mut value = Vec::with_capacity(2 * Handle::BYTES);
         index.encode(&mut value);
         filter.encode(&mut value);
@@ -167,12 +190,11 @@ impl TableWriter {
         Ok(())
     }
 
-    fn write_block(&mut self, content: &[u8]) -> Result<Handle> {
-        let handle = Handle { offset: self.offset, len: content.len() as u32 };
-        let trailer = trailer(self.number, handle.offset, content);
-        self.buffer.extend_from_slice(content);
-        self.buffer.extend_from_slice(&trailer);
-        self.offset += (content.len() + trailer.len()) as u64;
+    fn write_block(&mut self, content: &[u8], codec: Codec) -> Result<Handle> {
+        let offset = self.offset;
+        let len = seal_block(&mut self.buffer, self.number, offset, content, codec);
+        self.offset += u64::from(len) + TRAILER_BYTES as u64;
+        let handle = Handle { offset, len };
         if self.buffer.len() >= WRITE_BYTES {
             self.drain()?;
         }

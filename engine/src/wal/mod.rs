@@ -4,6 +4,7 @@
 //! When it returns they are durable. Entries are found again by shard and index.
 
 pub mod format;
+mod group_commit;
 mod index;
 pub mod recovery;
 pub(crate) mod segment;
@@ -13,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::limits::{BLOCK_BYTES, COMMIT_RECORDS_MAX, LOG_GAP_BYTES_MAX, Limits, RECORD_BYTES_MAX};
 use crate::{LogId, ShardId};
 use bytes::Bytes;
-use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, SegmentHeader};
+use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader};
+pub use group_commit::GroupCommit;
 use index::{Index, Position};
 use parking_lot::{Mutex, RwLock};
 use segment::Slot;
@@ -134,6 +136,34 @@ impl Record {
             return Err(Error::TooLarge { what: "a log record", found, limit: RECORD_BYTES_MAX });
         }
         Ok(record)
+    }
+
+    /// Refuses an entry that does not fit a record.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn check_size(bytes: usize) -> Result<()> {
+        let (found, limit) =
+            (bytes + ENTRY_HEADER_BYTES + RECORD_HEADER_BYTES + 8, RECORD_BYTES_MAX);
+        if found > limit {
+            return Err(Error::TooLarge { what: "the batch", found, limit });
+        }
+        Ok(())
+    }
+
+    /// Cuts entries into lists that fit a record each.
+    pub fn split(entries: &[Bytes]) -> impl Iterator<Item = &[Bytes]> {
+        let mut rest = entries;
+        std::iter::from_fn(move || {
+            let mut bytes = RECORD_HEADER_BYTES;
+            let fits = rest.iter().take_while(|entry| {
+                bytes += ENTRY_HEADER_BYTES + entry.len();
+                bytes + 8 <= RECORD_BYTES_MAX
+            });
+            let (now, later) = rest.split_at(fits.count().max(rest.len().min(1)));
+            rest = later;
+            (!now.is_empty()).then_some(now)
+        })
     }
 
     /// The shard it belongs to.
@@ -365,9 +395,15 @@ impl Log {
         self.segments.holds().iter().filter(|(_, hold)| *hold != Hold::Values).count()
     }
 
-    /// Where a durable entry's data lies, so that a value in it can be pointed to.
-    pub fn place(&self, shard: ShardId, index: u64) -> Option<Place> {
-        let position = self.index.read().shard(shard)?.position(index)?;
+    /// Where an entry's data lies, so that a value in it can be pointed to; `None` when the log
+    /// does not have that entry, perhaps not yet.
+    pub fn place(&self, shard: ShardId, id: LogId) -> Option<Place> {
+        let position = {
+            let index = self.index.read();
+            let log = index.shard(shard)?;
+            // Another entry may stand there, which a new leader's has yet to replace.
+            log.position(id.index).filter(|_| log.term(id.index) == Some(id.term))?
+        };
         let segment = self.segments.pin(u64::from(position.segment))?;
         Some(Place { segment, offset: position.offset + ENTRY_HEADER_BYTES as u32 })
     }

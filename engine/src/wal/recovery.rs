@@ -7,7 +7,7 @@
 
 use super::format::{Block, HeaderPage, SegmentHeader, VERSION, decode_block};
 use super::index::{Index, Position};
-use super::segment::{LOG_DIR, Segment, Slot, slot_number, slot_path};
+use super::segment::{LOG_DIR, Segment, Segments, Slot, slot_number, slot_path};
 use crate::disk::{Disk, WriteDoor};
 use crate::error::{Error, Result};
 use crate::limits::BLOCK_BYTES;
@@ -348,6 +348,19 @@ fn open_slots(
     }
     found.segments.sort_by_key(|segment| segment.header.sequence);
     Ok(())
+}
+
+/// The slots in use, for reading only.
+pub fn open_segments(disk: &dyn Disk, heads: &[SlotHead]) -> Result<Segments> {
+    let mut segments = Vec::new();
+    for head in heads {
+        let Some(header) = head.header else { continue };
+        let path = slot_path(head.number);
+        let region = disk.open_region(&path, WriteDoor::Pwrite);
+        let slot = Slot { number: head.number, region: region.map_err(Error::io("open", path))? };
+        segments.push(Segment { slot, header });
+    }
+    Ok(Segments::new(segments, VecDeque::new(), 0, u64::MAX))
 }
 
 fn replay(scan: &Scan, header: &SegmentHeader, segment_bytes: u64, index: &mut Index) {

@@ -35,6 +35,7 @@ fn work(engine: &Engine, driver: &Sender<Input>, metrics: &Metrics) -> bedstone_
     while engine.log().wants_slot() {
         engine.log().prepare_slot()?;
     }
+    engine.plan_collection();
     let crowded = engine.log().entry_segments() > LOG_SEGMENTS_MAX;
     for (shard, tree) in engine.trees() {
         let before = tree.flushed();
@@ -54,5 +55,6 @@ fn work(engine: &Engine, driver: &Sender<Input>, metrics: &Metrics) -> bedstone_
             let _ = driver.send(Input::Flushed(shard));
         }
     }
+    engine.log().segments().reclaim();
     Ok(())
 }

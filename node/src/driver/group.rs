@@ -15,6 +15,7 @@ use crate::shard::command::{Command, Operation, decode_batch, encode_batch};
 use crate::shard::read::{self, Answer};
 use crate::status::ShardStatus;
 use crate::wire::{self, Forwarded, Replied, Transfer};
+use bedstone_engine::lsm::InLog;
 use bedstone_engine::wal::{Entry, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, Outbox};
@@ -511,9 +512,11 @@ impl Group {
                 let (what, found) = ("a log entry", format!("{:?}", entry.id));
                 return Err(Error::corrupt("log", 0, what, "a batch of commands", found));
             };
-            apply_entry(&self.tree, entry.id, ts, &commands)?
+            let place = context.engine.log().place(self.shard, entry.id);
+            let in_log = place.map(|place| InLog { data: &entry.data, place });
+            apply_entry(&self.tree, entry.id, ts, &commands, in_log)?
         } else {
-            self.tree.apply(entry.id, self.tree.ts(), []);
+            self.tree.apply(entry.id, self.tree.ts(), None, []);
             Vec::new()
         };
         self.applied = entry.id;

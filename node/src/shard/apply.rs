@@ -5,6 +5,7 @@ use super::command::{Command, Expiry, Operation, flags};
 use super::reply::Reply;
 use super::value::Stored;
 use bedstone_engine::limits::VALUE_BYTES_MAX;
+use bedstone_engine::lsm::InLog;
 use bedstone_engine::{LogId, Op, Result, Tree};
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
@@ -19,11 +20,18 @@ pub fn ts_of(millis: u64) -> u64 {
     millis << 16
 }
 
-/// Applies the commands of one log entry, all at one timestamp, and gives their answers.
+/// Applies the commands of one log entry, all at one timestamp, and gives their answers. With
+/// `entry`, large values stay where the log has them.
 ///
 /// # Errors
 /// Only when the tree cannot be read; then nothing was applied.
-pub fn apply_entry(tree: &Tree, at: LogId, ts: u64, commands: &[Command]) -> Result<Vec<Reply>> {
+pub fn apply_entry(
+    tree: &Tree,
+    at: LogId,
+    ts: u64,
+    commands: &[Command],
+    entry: Option<InLog<'_>>,
+) -> Result<Vec<Reply>> {
     // Timestamps rise with the log even when a new leader's clock is behind.
     let ts = ts.max(tree.ts() + 1);
     let mut change = Change { tree, now: millis_of(ts), changes: HashMap::new() };
@@ -32,7 +40,7 @@ pub fn apply_entry(tree: &Tree, at: LogId, ts: u64, commands: &[Command]) -> Res
         Some(value) => Op::Put(key, value),
         None => Op::Delete(key),
     });
-    tree.apply(at, ts, ops);
+    tree.apply(at, ts, entry, ops);
     Ok(replies)
 }
 

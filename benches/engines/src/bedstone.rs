@@ -1,0 +1,145 @@
+//! Our own engine, as an embedded store and as a log; all that the harness knows of it is here.
+
+use crate::store::{AppendLog, Setup, Store, touch};
+use bedstone_engine::disk::os::OsDisk;
+use bedstone_engine::limits::{Codec, Limits};
+use bedstone_engine::wal::{GroupCommit, Record};
+use bedstone_engine::{Batch, Db, Engine, LogId, Options};
+use bytes::Bytes;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+const TERM: u64 = 1;
+/// Log slots prepared before the measuring begins: 512 MiB, as the peer's log has.
+const SLOTS_PREPARED: usize = 16;
+
+fn options(setup: Setup) -> Options {
+    let limits = Limits {
+        memtable_bytes: setup.memtable as usize,
+        // As the peers: values are incompressible.
+        compression: Codec::None,
+        bottom_compression: Codec::None,
+        ..Limits::DEFAULT
+    };
+    Options { limits, cache_bytes: setup.cache, new_store_id: 1, ..Options::default() }
+}
+
+/// The embedded store.
+pub struct Bedstone {
+    db: Db,
+}
+
+impl Bedstone {
+    /// Opens or makes it.
+    pub fn open(dir: &Path, setup: Setup) -> Self {
+        Self { db: Db::open(dir, options(setup)).expect("bedstone opens") }
+    }
+
+    /// The one place that chooses a durability. `Db::write` syncs always: until it has a buffered
+    /// sibling, unsynced workloads pay for a sync that the peers do not make.
+    fn commit(&self, batch: Batch, _sync: bool) {
+        self.db.write(batch).expect("bedstone writes");
+    }
+}
+
+impl Store for Bedstone {
+    fn write(&self, batch: &[(&[u8], &[u8])], sync: bool) {
+        let mut changes = Batch::new();
+        for (key, value) in batch {
+            changes.put(key, value);
+        }
+        self.commit(changes, sync);
+    }
+
+    fn get(&self, key: &[u8]) -> Option<usize> {
+        self.db.get(key).expect("bedstone reads").map(|value| touch(&value))
+    }
+
+    fn scan(&self, from: &[u8], count: usize) -> usize {
+        let items = self.db.scan(from.to_vec()..).take(count);
+        items.map(|item| touch(&item.expect("bedstone scans").1)).sum()
+    }
+
+    fn flush(&self) {
+        self.db.flush().expect("bedstone flushes");
+    }
+
+    fn settle(&self) {
+        self.db.settle().expect("bedstone compacts");
+    }
+}
+
+/// The log alone, with the engine's group commit before it.
+pub struct BedstoneLog {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    engine: Engine,
+    commits: GroupCommit<Vec<Record>>,
+    closed: AtomicBool,
+}
+
+impl BedstoneLog {
+    /// Opens or makes it, with a thread that commits and one that prepares slots ahead of need.
+    pub fn open(dir: &Path, setup: Setup) -> Self {
+        let disk = Arc::new(OsDisk::open(dir).expect("the directory opens"));
+        let engine = Engine::open(disk, options(setup)).expect("bedstone opens");
+        for _ in 0..SLOTS_PREPARED {
+            engine.log().prepare_slot().expect("room for a slot");
+        }
+        let shared = Shared { engine, commits: GroupCommit::default(), closed: false.into() };
+        let shared = Arc::new(shared);
+        let (committer, preparer) = (shared.clone(), shared.clone());
+        let threads = vec![
+            std::thread::spawn(move || {
+                committer.commits.run(|records| committer.commit(&records.concat()));
+            }),
+            std::thread::spawn(move || preparer.prepare_slots()),
+        ];
+        Self { shared, threads }
+    }
+}
+
+impl Shared {
+    fn commit(&self, records: &[Record]) -> bedstone_engine::Result<()> {
+        self.engine.log().commit(records).map(drop)
+    }
+
+    fn prepare_slots(&self) {
+        while !self.closed.load(Ordering::Relaxed) {
+            if self.engine.log().wants_slot() {
+                self.engine.log().prepare_slot().expect("room for a slot");
+            } else {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+impl AppendLog for BedstoneLog {
+    fn append(&self, shard: u64, index: u64, payload: &[u8], release: Option<u64>) {
+        let first = LogId { term: TERM, index };
+        let payload = Bytes::copy_from_slice(payload);
+        let mut records =
+            vec![Record::entries(shard, first, [(1, payload)]).expect("a small record")];
+        if let Some(index) = release {
+            records.push(Record::Release { shard, upto: LogId { term: TERM, index } });
+        }
+        let commit = |records: Vec<Vec<Record>>| self.shared.commit(&records.concat());
+        self.shared.commits.write(records, true, commit).expect("bedstone commits");
+    }
+}
+
+impl Drop for BedstoneLog {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.shared.commits.close();
+        for thread in self.threads.drain(..) {
+            thread.join().expect("the log's threads end");
+        }
+    }
+}

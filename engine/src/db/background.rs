@@ -1,0 +1,161 @@
+//! The threads of a store: one flushes and prepares log segments, one compacts, one commits the
+//! groups that form while another commits.
+
+use super::Store;
+use crate::error::{Error, Result};
+use crate::lsm::{Job, Tree};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a failed job waits before it is tried again, and an idle thread before it looks.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest that one write is held back at a time.
+const DELAY_MAX: Duration = Duration::from_millis(20);
+
+/// What the threads tell each other and the writers.
+#[derive(Default)]
+pub(super) struct Background {
+    state: Mutex<State>,
+    /// There may be work.
+    work: Condvar,
+    /// A job ended.
+    progress: Condvar,
+    /// Writes that were held back.
+    stalls: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    /// Counts calls for work, so that none is missed between looking and waiting.
+    calls: u64,
+    /// Why the last job failed; cleared by the next that does not.
+    failed: Option<String>,
+}
+
+/// A thread of the store.
+pub(super) struct Worker(JoinHandle<()>);
+
+impl Worker {
+    pub(super) fn join(self) {
+        // A panic there was reported where it happened.
+        let _ = self.0.join();
+    }
+}
+
+/// Starts the threads.
+pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
+    let thread = |name: &str, run: fn(&Store)| {
+        let store = store.clone();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        Worker(thread.spawn(move || run(&store)).expect("the system can start a thread"))
+    };
+    vec![
+        thread("bedstone-commit", |store| store.committer.run(|entries| store.commit(entries))),
+        thread("bedstone-flush", |store| store.background.run(|| store.flush_step())),
+        thread("bedstone-compact", |store| store.background.run(|| store.compact_step())),
+    ]
+}
+
+impl Store {
+    /// Prepares a log slot or flushes a memtable; false when neither is due.
+    fn flush_step(&self) -> Result<bool> {
+        let log = self.engine.log();
+        if log.wants_slot() {
+            log.prepare_slot()?;
+            return Ok(true);
+        }
+        if !self.tree.wants_flush() {
+            return Ok(false);
+        }
+        self.tree.run(Job::Flush)?;
+        self.release()?;
+        self.background.wake();
+        Ok(true)
+    }
+
+    /// Merges tables; false when none are due.
+    fn compact_step(&self) -> Result<bool> {
+        self.engine.plan_collection();
+        let Some(choice) = self.tree.compaction() else { return Ok(false) };
+        self.tree.run(Job::Compact(choice))?;
+        self.engine.log().segments().reclaim();
+        Ok(true)
+    }
+}
+
+impl Background {
+    /// Does steps until the store is closed, and waits while none is due.
+    fn run(&self, step: impl Fn() -> Result<bool>) {
+        loop {
+            let calls = {
+                let state = self.state.lock();
+                if state.closed {
+                    return;
+                }
+                state.calls
+            };
+            let result = step();
+            let mut state = self.state.lock();
+            let failed = result.as_ref().err().map(Error::to_string);
+            let idle = !matches!(result, Ok(true));
+            if failed.is_some() || !idle {
+                state.failed = failed;
+            }
+            self.progress.notify_all();
+            if idle && state.calls == calls && !state.closed {
+                self.work.wait_for(&mut state, PAUSE);
+            }
+        }
+    }
+
+    /// There is work.
+    pub(super) fn wake(&self) {
+        self.state.lock().calls += 1;
+        self.work.notify_all();
+    }
+
+    /// Lets the threads end.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.work.notify_all();
+    }
+
+    /// Returns when `due` is false.
+    ///
+    /// # Errors
+    /// Why the last job failed.
+    pub(super) fn wait_while(&self, due: impl Fn() -> bool) -> Result<()> {
+        self.wake();
+        let mut state = self.state.lock();
+        while due() {
+            if let Some(cause) = &state.failed {
+                let source = std::io::Error::other(cause.clone());
+                return Err(Error::Io { action: "maintain", file: "the tree".into(), source });
+            }
+            self.progress.wait_for(&mut state, PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Holds a write back, the longer the further the background is behind: first a little, at the
+    /// limit until there is progress.
+    pub(super) fn slow_down(&self, tree: &Tree) {
+        let mut pressure = tree.pressure();
+        if pressure <= 0.0 {
+            return;
+        }
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        loop {
+            self.progress.wait_for(&mut state, DELAY_MAX.mul_f64(pressure * pressure));
+            pressure = tree.pressure();
+            if pressure < 1.0 || state.closed || state.failed.is_some() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Changes that happen together, kept as the bytes of the log entry that they become.
+
+use crate::Op;
+use crate::error::Result;
+use crate::lsm::check_size;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Changes that happen together or not at all, in order.
+///
+/// Each is one byte, 0 delete or 1 put, then key length u32, key, and for a put value length u32,
+/// value.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    data: BytesMut,
+    len: usize,
+    /// The first change that is over a limit, if any.
+    refused: Option<(usize, usize)>,
+}
+
+impl Batch {
+    /// No changes yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No changes yet, with room for `bytes` of keys and values.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { data: BytesMut::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.data.reserve(9 + key.len() + value.len());
+        self.begin(1, key, value);
+        self.data.put_u32_le(value.len() as u32);
+        self.data.put_slice(value);
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.data.reserve(5 + key.len());
+        self.begin(0, key, &[]);
+    }
+
+    fn begin(&mut self, kind: u8, key: &[u8], value: &[u8]) {
+        if self.refused.is_none() && check_size(key, value).is_err() {
+            self.refused = Some((key.len(), value.len()));
+        }
+        self.len += 1;
+        self.data.put_u8(kind);
+        self.data.put_u32_le(key.len() as u32);
+        self.data.put_slice(key);
+    }
+
+    /// Number of changes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The log entry's data.
+    pub(super) fn into_data(self) -> Result<Bytes> {
+        if let Some((key, value)) = self.refused {
+            check_size(&vec![0; key], &vec![0; value])?;
+        }
+        Ok(self.data.freeze())
+    }
+}
+
+/// The changes in an entry's data, sharing its memory; `None` when it is no batch.
+pub(super) fn decode(data: &Bytes) -> Option<Vec<Op>> {
+    let mut from = data.clone();
+    let mut ops = Vec::new();
+    let take = |from: &mut Bytes| {
+        let len = from.try_get_u32_le().ok()? as usize;
+        (len <= from.len()).then(|| from.split_to(len))
+    };
+    while !from.is_empty() {
+        let kind = from.get_u8();
+        let key = take(&mut from)?;
+        ops.push(match kind {
+            0 => Op::Delete(key),
+            1 => Op::Put(key, take(&mut from)?),
+            _ => return None,
+        });
+    }
+    Some(ops)
+}

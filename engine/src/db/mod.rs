@@ -1,0 +1,202 @@
+//! The engine as an embedded store: one shard, each batch one log entry, durable when `write`
+//! returns.
+
+mod background;
+mod batch;
+
+pub use batch::Batch;
+
+use crate::disk::Disk;
+use crate::disk::os::OsDisk;
+use crate::engine::{Engine, Options};
+use crate::error::{Error, Result};
+use crate::lsm::{InLog, Scan, Snapshot, Tree};
+use crate::wal::{GroupCommit, HardState, Record};
+use crate::{LogId, ShardId};
+use background::{Background, Worker};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::ops::RangeBounds;
+use std::path::Path;
+use std::sync::Arc;
+
+const SHARD: ShardId = 0;
+const TERM: u64 = 1;
+const REPLAY_BYTES: usize = 1 << 20;
+
+/// An embedded store.
+///
+/// Writers on several threads share syncs. Flushes, compactions and the preparing of log segments
+/// run on threads of the store, unless [`Options::threads`] is off: then on the thread whose write
+/// made them due. Dropping the store ends its threads; everything written is durable anyway.
+pub struct Db {
+    store: Arc<Store>,
+    workers: Vec<Worker>,
+}
+
+/// What the threads share.
+struct Store {
+    engine: Engine,
+    tree: Arc<Tree>,
+    committer: GroupCommit<Bytes>,
+    /// The index of the next entry.
+    next: Mutex<u64>,
+    background: Background,
+    threads: bool,
+}
+
+impl Db {
+    /// Opens or makes a store in a directory.
+    ///
+    /// # Errors
+    /// See [`Engine::open`]; [`Error::Locked`] when another process has it.
+    pub fn open(dir: &Path, options: Options) -> Result<Db> {
+        Self::open_on(Arc::new(OsDisk::open(dir)?), options)
+    }
+
+    /// Opens or makes a store on any disk.
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Db> {
+        let threads = options.threads;
+        let engine = Engine::open(disk, options)?;
+        let tree = engine.open_shard(SHARD)?;
+        let (_, last) = engine.log().bounds(SHARD);
+        while tree.applied().index < last.index {
+            let first = tree.applied().index + 1;
+            for entry in engine.log().entries(SHARD, first, last.index + 1, REPLAY_BYTES)? {
+                let index = entry.id.index;
+                let Some(ops) = batch::decode(&entry.data) else {
+                    return Err(Error::corrupt("log", 0, "a log entry", "a batch", index));
+                };
+                let place = engine.log().place(SHARD, entry.id);
+                let place = place.map(|place| InLog { data: &entry.data, place });
+                tree.apply(entry.id, index, place, ops);
+            }
+        }
+        let store = Store {
+            next: Mutex::new(tree.applied().index + 1),
+            engine,
+            tree,
+            committer: GroupCommit::default(),
+            background: Background::default(),
+            threads,
+        };
+        let store = Arc::new(store);
+        let workers = if threads { background::start(&store) } else { Vec::new() };
+        if !threads {
+            store.maintain()?;
+        }
+        Ok(Db { store, workers })
+    }
+
+    /// Makes the changes, atomically and durably.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::NoSpace`] when the disk is nearly full and nothing was
+    /// written; [`Error::Poisoned`] after a failed sync, when the changes may or may not be there
+    /// after reopening.
+    pub fn write(&self, batch: Batch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let store = &*self.store;
+        let data = batch.into_data()?;
+        Record::check_size(data.len())?;
+        store.background.slow_down(&store.tree);
+        store.committer.write(data, store.threads, |entries| store.commit(entries))?;
+        if store.threads { Ok(()) } else { store.maintain() }
+    }
+
+    /// Moves everything into tables, and returns when that is done.
+    pub fn flush(&self) -> Result<()> {
+        self.store.tree.freeze();
+        self.store.settle(|tree| tree.wants_flush())
+    }
+
+    /// Returns when no flush and no compaction is due.
+    pub fn settle(&self) -> Result<()> {
+        self.store.settle(|tree| tree.job().is_some())
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.store.tree.get(key)
+    }
+
+    /// Keys and values of a range, ascending. Writes meanwhile may or may not be seen; take a
+    /// [`Db::snapshot`] for one moment's view.
+    pub fn scan(&self, range: impl RangeBounds<Vec<u8>>) -> Scan {
+        self.store.tree.scan(range)
+    }
+
+    /// A view of this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        self.store.tree.snapshot()
+    }
+
+    /// The engine below.
+    pub fn engine(&self) -> &Engine {
+        &self.store.engine
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        self.store.background.close();
+        self.store.committer.close();
+        self.workers.drain(..).for_each(Worker::join);
+    }
+}
+
+impl Store {
+    /// Writes the entries as one commit, then applies them.
+    fn commit(&self, entries: Vec<Bytes>) -> Result<()> {
+        let mut next = self.next.lock();
+        let first = LogId { term: TERM, index: *next };
+        let last = *next + entries.len() as u64 - 1;
+        let mut records = Vec::new();
+        let mut at = first;
+        for entries in Record::split(&entries) {
+            records.push(Record::entries(SHARD, at, entries.iter().map(|e| (0, e.clone())))?);
+            at.index += entries.len() as u64;
+        }
+        let state = HardState { term: TERM, vote: None, commit: last };
+        records.push(Record::HardState { shard: SHARD, state });
+        let log = self.engine.log();
+        log.commit(&records)?;
+        *next = last + 1;
+        for (index, data) in (first.index..).zip(&entries) {
+            let ops = batch::decode(data).expect("a batch is decoded as it was encoded");
+            let id = LogId { term: TERM, index };
+            let place = log.place(SHARD, id).map(|place| InLog { data, place });
+            self.tree.apply(id, index, place, ops);
+        }
+        if self.threads && (self.tree.wants_flush() || log.wants_slot()) {
+            self.background.wake();
+        }
+        Ok(())
+    }
+
+    /// Gives up the log that flushes made needless.
+    fn release(&self) -> Result<()> {
+        let upto = self.tree.flushed();
+        if upto.index > self.engine.log().base(SHARD).index {
+            self.engine.log().commit(&[Record::Release { shard: SHARD, upto }])?;
+        }
+        Ok(())
+    }
+
+    /// Does everything that is due, on this thread.
+    fn maintain(&self) -> Result<()> {
+        while let Some(job) = self.tree.job() {
+            self.tree.run(job)?;
+            self.release()?;
+            self.engine.plan_collection();
+        }
+        Ok(())
+    }
+
+    /// Waits until something is not due any more; without threads, does it.
+    fn settle(&self, due: impl Fn(&Tree) -> bool) -> Result<()> {
+        if self.threads { self.background.wait_while(|| due(&self.tree)) } else { self.maintain() }
+    }
+}

@@ -1,0 +1,78 @@
+//! Which sources to collect. Pure: sizes in, a choice out.
+//!
+//! Garbage is tolerated up to a share of what is alive: the more, the fewer values are moved and
+//! the more space is taken. Beyond it the sparsest sources go first, since they give most space
+//! for each byte moved; among equals the oldest.
+
+use super::Source;
+use crate::limits::Limits;
+use std::collections::BTreeSet;
+
+/// A source and what of it is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The source.
+    pub source: Source,
+    /// Bytes on disk.
+    pub total: u64,
+    /// Bytes of them that tables point to.
+    pub live: u64,
+}
+
+impl Usage {
+    fn garbage(&self) -> u64 {
+        self.total.saturating_sub(self.live)
+    }
+}
+
+/// The sources to collect now.
+pub fn pick(usages: &[Usage], limits: &Limits) -> BTreeSet<Source> {
+    let live: u64 = usages.iter().map(|usage| usage.live).sum();
+    let mut garbage: u64 = usages.iter().map(Usage::garbage).sum();
+    let tolerated = live * limits.garbage_percent / 100 + limits.garbage_bytes;
+    let mut sparse: Vec<&Usage> = usages.iter().filter(|usage| usage.garbage() > 0).collect();
+    sparse.sort_by(|a, b| {
+        let share = |usage: &Usage| u128::from(usage.live) << 32;
+        let (a_share, b_share) = (share(a) / u128::from(a.total), share(b) / u128::from(b.total));
+        a_share.cmp(&b_share).then(a.source.cmp(&b.source))
+    });
+    let (mut doomed, mut moved) = (BTreeSet::new(), 0);
+    for usage in sparse {
+        if garbage <= tolerated || (moved + usage.live > limits.collect_bytes && moved > 0) {
+            break;
+        }
+        garbage -= usage.garbage();
+        moved += usage.live;
+        doomed.insert(usage.source);
+    }
+    doomed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { garbage_percent: 50, garbage_bytes: 0, collect_bytes: 100, ..Limits::TINY };
+
+    fn usage(sequence: u64, live: u64) -> Usage {
+        Usage { source: Source::Log(sequence), total: 100, live }
+    }
+
+    #[test]
+    fn tolerated_garbage_stays() {
+        assert!(pick(&[usage(1, 70), usage(2, 70)], &LIMITS).is_empty());
+    }
+
+    #[test]
+    fn the_sparsest_goes_first_and_no_more_than_needed() {
+        let found = pick(&[usage(1, 65), usage(2, 30), usage(3, 65)], &LIMITS);
+        assert_eq!(found, BTreeSet::from([Source::Log(2)]));
+    }
+
+    #[test]
+    fn one_round_moves_a_bounded_amount() {
+        let usages: Vec<Usage> = (0..10).map(|i| usage(i, 40)).collect();
+        assert_eq!(pick(&usages, &LIMITS).len(), 2);
+    }
+}
