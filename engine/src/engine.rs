@@ -288,10 +288,13 @@ impl Engine {
     /// The trees' compactions then move what lives, and the slots and files become free.
     pub fn plan_collection(&self) {
         let trees = self.trees();
+        if trees.iter().any(|(_, tree)| tree.is_collecting()) {
+            return; // one round at a time: a table is rewritten once for all that leave it
+        }
         let limits = &self.options.limits;
         let mut live: BTreeMap<Source, u64> = BTreeMap::new();
         for (_, tree) in &trees {
-            for (source, bytes) in tree.shares() {
+            for (source, bytes) in tree.live() {
                 *live.entry(source).or_default() += bytes;
             }
         }

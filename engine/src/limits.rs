@@ -80,11 +80,11 @@ impl Limits {
     pub const DEFAULT: Limits = Limits {
         segment_bytes: 32 << 20,
         memtable_bytes: 32 << 20,
-        memtable_value_bytes: 256 << 20,
+        memtable_value_bytes: 64 << 20,
         memtables_frozen_max: 4,
         value_bytes_separate: 1 << 10,
         value_file_bytes: 64 << 20,
-        garbage_percent: 30,
+        garbage_percent: 25,
         garbage_bytes: 64 << 20,
         collect_bytes: 256 << 20,
         table_block_bytes: 8 << 10,

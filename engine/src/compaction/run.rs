@@ -4,10 +4,11 @@
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::limits::{Codec, Limits};
-use crate::lsm::key::{Cursor, Value};
+use crate::lsm::key::{Cursor, Value, Version};
 use crate::table::{TableMeta, TableWriter};
 use crate::values::file::ValueWriter;
 use crate::values::{Holder, Source, Sources};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where outputs go and how they are named and cut.
@@ -20,6 +21,8 @@ pub(crate) struct Output<'a> {
     pub sources: &'a Sources,
     /// Values that lie in these move.
     pub doomed: &'a BTreeSet<Source>,
+    /// Whether a newer version elsewhere hides this one from everybody: then it need not move.
+    pub hidden: &'a dyn Fn(&Version) -> Result<bool>,
     /// The path of a table of a number.
     pub path: &'a dyn Fn(u64) -> String,
     /// The next file number.
@@ -41,8 +44,12 @@ pub(crate) fn write_tables(mut cursor: impl Cursor, out: Output<'_>) -> Result<V
         if writer.as_ref().is_some_and(full) {
             done.extend(writer.take().map(TableWriter::finish).transpose()?);
         }
+        let moves_away = matches!(&version.value, Value::At(p) if out.doomed.contains(&p.source));
+        if moves_away && (out.hidden)(&version)? {
+            continue;
+        }
         if let Value::At(pointer) = &mut version.value
-            && out.doomed.contains(&pointer.source)
+            && moves_away
         {
             let value = moves.hold(pointer.source, out.sources)?.read(&version.key, pointer)?;
             if moves.file.as_ref().is_some_and(|f| f.bytes() >= out.limits.value_file_bytes) {
@@ -81,10 +88,17 @@ struct Moves {
 
 impl Moves {
     fn hold(&mut self, source: Source, sources: &Sources) -> Result<&Holder> {
-        Ok(match self.held.entry(source) {
-            std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
-            std::collections::btree_map::Entry::Vacant(free) => free.insert(sources.hold(source)?),
-        })
+        match self.held.entry(source) {
+            Entry::Occupied(held) => Ok(held.into_mut()),
+            Entry::Vacant(free) => {
+                let holder = free.insert(sources.hold(source)?);
+                if let Holder::Log(segment) = holder {
+                    // Key order is no order in a segment, and its pages are cold.
+                    segment.prefetch();
+                }
+                Ok(holder)
+            }
+        }
     }
 
     fn finish_file(&mut self) -> Result<()> {

@@ -82,7 +82,7 @@ impl Store {
         self.engine.plan_collection();
         let Some(choice) = self.tree.compaction() else { return Ok(false) };
         self.tree.run(Job::Compact(choice))?;
-        self.engine.log().segments().reclaim();
+        self.engine.log().trim_slots()?;
         Ok(true)
     }
 }

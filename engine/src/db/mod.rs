@@ -112,9 +112,13 @@ impl Db {
         self.store.settle(|tree| tree.wants_flush())
     }
 
-    /// Returns when no flush and no compaction is due.
+    /// Returns when no flush, no compaction and no collection of values is due.
     pub fn settle(&self) -> Result<()> {
-        self.store.settle(|tree| tree.job().is_some())
+        let store = &self.store;
+        store.settle(|tree| {
+            store.engine.plan_collection();
+            tree.job().is_some()
+        })
     }
 
     /// The value of a key.
@@ -191,6 +195,7 @@ impl Store {
             self.tree.run(job)?;
             self.release()?;
             self.engine.plan_collection();
+            self.engine.log().trim_slots()?;
         }
         Ok(())
     }

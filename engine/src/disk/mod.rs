@@ -72,6 +72,8 @@ pub trait Region: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
     /// Fills `buf` from `offset`.
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// All of it will be read soon, in any order.
+    fn prefetch(&self) {}
     /// No more writes will come until the slot is recycled: reads may go through the map.
     fn seal(&self) {}
     /// Writes will come again.

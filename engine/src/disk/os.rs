@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes per write while a slot is prepared.
 const PREPARE_CHUNK_BYTES: usize = 1 << 20;
+/// Bytes that one call reads ahead.
+const READ_AHEAD_BYTES: u64 = 128 << 10;
 
 /// A directory, locked for this process while the value or a clone of it lives.
 #[derive(Clone)]
@@ -146,6 +148,21 @@ fn forget_cached(file: &fs::File) {
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
+/// Reads a file into the page cache, front to back, in the background.
+/// Only advice: where it fails, reads are slower and nothing else.
+fn read_ahead(file: &fs::File) {
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    // The kernel cuts one call to the device's largest read.
+    for offset in (0..len).step_by(READ_AHEAD_BYTES as usize) {
+        let _ = rustix::fs::fadvise(
+            file,
+            offset,
+            std::num::NonZeroU64::new(READ_AHEAD_BYTES),
+            rustix::fs::Advice::WillNeed,
+        );
+    }
+}
+
 struct OsFile {
     file: fs::File,
     end: u64,
@@ -189,6 +206,10 @@ impl Region for MappedRegion {
         self.map.sync(offset as usize, len)
     }
 
+    fn prefetch(&self) {
+        read_ahead(&self.file);
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         self.file.sync_all()
     }
@@ -214,6 +235,10 @@ impl Region for PwriteRegion {
 
     fn sync(&self, _offset: u64, _len: usize) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn prefetch(&self) {
+        read_ahead(&self.file);
     }
 
     fn sync_all(&self) -> io::Result<()> {
@@ -249,6 +274,10 @@ impl Region for DirectRegion {
 
     fn sync(&self, _offset: u64, _len: usize) -> io::Result<()> {
         Ok(()) // O_DSYNC: the write returned, so the device has it
+    }
+
+    fn prefetch(&self) {
+        read_ahead(&self.file);
     }
 
     fn sync_all(&self) -> io::Result<()> {

@@ -301,7 +301,8 @@ impl Tree {
         let horizon = self.horizon();
         let cursor = Retained::new(memtable.cursor(Bound::Unbounded), horizon, false);
         let run = self.number();
-        let metas = self.write(cursor, self.limits.compression, u64::MAX, &BTreeSet::new())?;
+        let none = BTreeSet::new();
+        let metas = self.write(cursor, self.limits.compression, u64::MAX, &none, &|_| Ok(false))?;
         let added = metas.into_iter().map(|meta| (run, meta)).collect();
         let flushed = Some((memtable.upto(), memtable.ts_max()));
         self.install(flushed, Vec::new(), added, |view| {
@@ -324,9 +325,22 @@ impl Tree {
             BOTTOM => self.limits.bottom_compression,
             _ => self.limits.compression,
         };
-        let cursor = Retained::new(Merge::new(sources)?, self.horizon(), choice.bottom);
+        let horizon = self.horizon();
+        let cursor = Retained::new(Merge::new(sources)?, horizon, choice.bottom);
         let doomed = self.doomed.read().clone();
-        let metas = self.write(cursor, codec, self.limits.table_bytes, &doomed)?;
+        let read = |run: &version::Run| {
+            run.tables.iter().any(|t| choice.inputs.iter().flatten().any(|&n| n == t.meta.number))
+        };
+        let view = self.view.read().clone();
+        let newer = view.tables.runs.iter().take_while(|run| run.id > choice.run && !read(run));
+        let newer = &view.tables.runs[..newer.count()];
+        let hidden = |version: &key::Version| {
+            // Whatever a memtable or a newer run has of the key is newer.
+            Ok(view.get_recent(&version.key, horizon).is_some()
+                || TableSet::get_in(newer, &version.key, key_hash(&version.key), horizon)?
+                    .is_some())
+        };
+        let metas = self.write(cursor, codec, self.limits.table_bytes, &doomed, &hidden)?;
         let added = metas.into_iter().map(|meta| (choice.run, meta)).collect();
         self.install(None, choice.inputs.concat(), added, |_| {})
     }
@@ -337,6 +351,7 @@ impl Tree {
         codec: Codec,
         table_bytes: u64,
         doomed: &BTreeSet<Source>,
+        hidden: &dyn Fn(&key::Version) -> Result<bool>,
     ) -> Result<Vec<TableMeta>> {
         let out = Output {
             disk: &*self.disk,
@@ -345,6 +360,7 @@ impl Tree {
             table_bytes,
             sources: &self.sources,
             doomed,
+            hidden,
             path: &|number| table_path(&self.dir, number),
             number: &mut || self.number(),
         };
@@ -428,8 +444,9 @@ impl Tree {
         Install { tree: self.clone(), writer: None, done: Vec::new() }
     }
 
-    /// Bytes of values that the tables have in each source.
-    pub fn shares(&self) -> BTreeMap<Source, u64> {
+    /// Bytes of values that the tables have in each source. What a newer run replaces counts until
+    /// a merge finds out.
+    pub fn live(&self) -> BTreeMap<Source, u64> {
         let tables = self.view.read().tables.clone();
         tables.shares()
     }
@@ -444,7 +461,13 @@ impl Tree {
                 Some(Usage { source, total, live })
             }
         };
-        tables.shares().into_iter().filter_map(usage).collect()
+        self.live().into_iter().filter_map(usage).filter(|usage| usage.total > 0).collect()
+    }
+
+    /// Whether tables still point to a source that is to be collected.
+    pub fn is_collecting(&self) -> bool {
+        let (doomed, tables) = (self.doomed.read().clone(), self.view.read().tables.clone());
+        !doomed.is_empty() && tables.shares().keys().any(|source| doomed.contains(source))
     }
 
     /// From now on values leave these sources when a table that points to them is rewritten, and

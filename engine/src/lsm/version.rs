@@ -32,7 +32,12 @@ pub struct TableSet {
 impl TableSet {
     /// The newest version of `key` at or before `ts`.
     pub(crate) fn get(&self, key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
-        for run in &self.runs {
+        Self::get_in(&self.runs, key, hash, ts)
+    }
+
+    /// The newest version of `key` at or before `ts` in some of the runs.
+    pub(crate) fn get_in(runs: &[Run], key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
+        for run in runs {
             let at = run.tables.partition_point(|table| table.meta.largest < key);
             if let Some(table) = run.tables.get(at).filter(|table| table.meta.smallest <= key)
                 && let Some(found) = table.get(key, hash, ts)?

@@ -385,6 +385,17 @@ impl Log {
         Ok(())
     }
 
+    /// Gives the room of slots that the log is not likely to need soon back to the file system. For
+    /// a background thread. A removed file that comes back after a power loss is a free slot.
+    pub fn trim_slots(&self) -> Result<()> {
+        self.segments.reclaim();
+        while let Some(slot) = self.segments.take_surplus(self.limits.spare_slots) {
+            let path = segment::slot_path(slot.number);
+            self.disk.remove(&path).map_err(Error::io("remove", path))?;
+        }
+        Ok(())
+    }
+
     /// The slots, and why each is kept.
     pub fn segments(&self) -> &Arc<Segments> {
         &self.segments

@@ -53,6 +53,11 @@ impl Segment {
         self.slot.region.len()
     }
 
+    /// Values all over it will be read soon.
+    pub fn prefetch(&self) {
+        self.slot.region.prefetch();
+    }
+
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
@@ -155,6 +160,14 @@ impl Segments {
 
     pub(super) fn add_free(&self, slot: Slot) {
         self.inner.lock().free.push_back(slot);
+    }
+
+    /// Takes a free slot that is more than `spare` and an eighth of those in use: the log was larger
+    /// once.
+    pub(super) fn take_surplus(&self, spare: usize) -> Option<Slot> {
+        let inner = &mut *self.inner.lock();
+        let keep = spare + inner.used.len() / 8;
+        (inner.free.len() > keep).then(|| inner.free.pop_back()).flatten()
     }
 
     pub(super) fn new_number(&self) -> u32 {

@@ -55,6 +55,6 @@ fn work(engine: &Engine, driver: &Sender<Input>, metrics: &Metrics) -> bedstone_
             let _ = driver.send(Input::Flushed(shard));
         }
     }
-    engine.log().segments().reclaim();
+    engine.log().trim_slots()?;
     Ok(())
 }
