@@ -25,6 +25,7 @@ use bytes::{Buf, BufMut};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const SUPER_MAGIC: [u8; 4] = *b"BSUP";
 const SUPER_VERSION: u32 = 1;
@@ -191,6 +192,7 @@ pub struct Engine {
     cache: Arc<BlockCache>,
     trees: RwLock<BTreeMap<ShardId, Arc<Tree>>>,
     door: WriteDoor,
+    free: AtomicU64,
 }
 
 impl Engine {
@@ -229,7 +231,9 @@ impl Engine {
         let (log, _) = Log::open(disk.clone(), door, superblock.store, options.limits)?;
         let cache = Arc::new(BlockCache::new(options.cache_bytes));
         let trees = RwLock::default();
-        let engine = Engine { disk, options, log, cache, trees, door };
+        let free = AtomicU64::new(u64::MAX);
+        let engine = Engine { disk, options, log, cache, trees, door, free };
+        engine.measure_space()?;
         for name in engine.disk.list("shards").map_err(Error::io("list", "shards"))? {
             if let Ok(shard) = name.parse() {
                 engine.open_shard(shard)?;
@@ -313,6 +317,25 @@ impl Engine {
             doomed.extend(pick(&tree.value_files(), limits));
             tree.doom(doomed);
         }
+    }
+
+    /// Refuses what would grow the store while the disk is nearly full. Free bytes are as of the
+    /// last [`Engine::measure_space`].
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`].
+    pub fn check_space(&self) -> Result<()> {
+        let (free, need) = (self.free.load(Ordering::Relaxed), self.options.limits.reserve_bytes);
+        if free < need {
+            return Err(Error::NoSpace { dir: self.disk.describe(), free, need });
+        }
+        Ok(())
+    }
+
+    /// Looks how much is free. For a background thread, now and then.
+    pub fn measure_space(&self) -> Result<()> {
+        self.free.store(self.free_bytes()?, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Bytes free on the disk.

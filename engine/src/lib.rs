@@ -25,8 +25,9 @@
 //! # Ok::<(), bedstone_engine::Error>(())
 //! ```
 //!
-//! The engine starts no threads, reads no clock and draws no random numbers. Flush and compaction
-//! are jobs that it hands out ([`lsm::Tree::job`]) and that the caller runs where it likes.
+//! The engine reads no clock and draws no random numbers, and starts no threads but those of a
+//! [`Db`] ([`Options::threads`]). Flush and compaction are jobs that it hands out
+//! ([`lsm::Tree::job`]) and that the caller runs where it likes.
 
 pub mod check;
 pub mod checksum;

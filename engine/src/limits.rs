@@ -71,6 +71,9 @@ pub struct Limits {
     pub bottom_compression: Codec,
     /// The manifest is rewritten when its file passes this size.
     pub manifest_bytes: u64,
+    /// Puts are refused while the disk has less than this free: what is left is for deletes, flushes
+    /// and compactions, which make room.
+    pub reserve_bytes: u64,
     /// Free prepared log slots to keep ahead of need.
     pub spare_slots: usize,
 }
@@ -95,6 +98,7 @@ impl Limits {
         compression: Codec::Lz4,
         bottom_compression: Codec::Lz4,
         manifest_bytes: 1 << 20,
+        reserve_bytes: 512 << 20,
         spare_slots: 2,
     };
     /// For tests and simulations.
@@ -116,6 +120,7 @@ impl Limits {
         compression: Codec::Lz4,
         bottom_compression: Codec::Zstd,
         manifest_bytes: 2 << 10,
+        reserve_bytes: 256 << 10,
         spare_slots: 1,
     };
 

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub compaction_seconds: Histogram,
     /// Bytes of tables and of log segments in use.
     pub physical_bytes: Gauge,
+    /// Bytes of memtables, tables and the values they point to.
+    pub logical_bytes: Gauge,
     /// Round trips to the other nodes.
     pub peer_rtt: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Changes of leader seen.
@@ -60,6 +62,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Log segments in use.
     pub log_segments: Gauge,
+    /// Of them kept for their entries.
+    pub log_segments_for_entries: Gauge,
     /// Bytes in tables.
     pub table_bytes: Gauge,
     /// Bytes in memtables.
@@ -104,6 +108,8 @@ impl Default for Metrics {
             commit_lag: Gauge::default(),
             connections: Gauge::default(),
             log_segments: Gauge::default(),
+            log_segments_for_entries: Gauge::default(),
+            logical_bytes: Gauge::default(),
             table_bytes: Gauge::default(),
             memtable_bytes: Gauge::default(),
             cache_hits: Counter::default(),
@@ -152,10 +158,16 @@ impl Metrics {
         gauge("raft_commit_lag_entries", "Entries committed, not applied", &self.commit_lag);
         gauge("client_connections", "Client connections", &self.connections);
         gauge("wal_segments", "Log segments in use", &self.log_segments);
+        gauge(
+            "wal_segments_for_entries",
+            "Log segments kept for entries; the others hold living values",
+            &self.log_segments_for_entries,
+        );
         let mut bytes = |name: &str, help: &str, metric: &Gauge| {
             registry.register_with_unit(name, help, Unit::Bytes, metric.clone());
         };
-        bytes("storage_physical", "Tables and log segments", &self.physical_bytes);
+        bytes("storage_physical", "Tables, value files and log segments", &self.physical_bytes);
+        bytes("storage_logical", "Memtables, tables and living values", &self.logical_bytes);
         bytes("storage_table", "Table files", &self.table_bytes);
         bytes("storage_memtable", "Memtables", &self.memtable_bytes);
     }

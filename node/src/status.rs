@@ -66,6 +66,10 @@ pub struct ShardStatus {
     pub memtable_bytes: usize,
     /// Bytes in tables.
     pub table_bytes: u64,
+    /// Bytes of values that tables point to in the log.
+    pub log_value_bytes: u64,
+    /// Bytes of values that tables point to in value files.
+    pub file_value_bytes: u64,
     /// Tables.
     pub tables: usize,
 }
@@ -79,6 +83,11 @@ pub struct DiskStatus {
     pub free_bytes: u64,
     /// Log segments in use.
     pub log_segments: usize,
+    /// Of them kept because entries are not flushed or a follower may want them, the one being
+    /// written included.
+    pub log_segments_for_entries: usize,
+    /// Of them kept because tables, memtables or readers point to values in them.
+    pub log_segments_for_values: usize,
     /// How the log writes.
     pub door: String,
     /// `ok`, or why it stopped.

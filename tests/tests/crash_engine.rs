@@ -250,6 +250,32 @@ fn a_full_disk_refuses_without_poisoning() {
 }
 
 #[test]
+fn a_nearly_full_disk_takes_deletes_and_unlatches_by_itself() {
+    let disk = MemoryDisk::new();
+    let db = Db::open_on(Arc::new(disk.clone()), Options::tiny()).unwrap();
+    let put = |key: &[u8]| {
+        let mut batch = Batch::new();
+        batch.put(key, &[7; 100]);
+        db.write(batch)
+    };
+    put(b"a").unwrap();
+    put(b"b").unwrap();
+    disk.set_room(100 << 10);
+    // What is free is measured now and then: the next write or the one after it is refused.
+    let error = put(b"c").and_then(|()| put(b"c")).unwrap_err();
+    assert!(matches!(error, bedstone_engine::Error::NoSpace { .. }), "{error}");
+    let mut delete = Batch::new();
+    delete.delete(b"a");
+    db.write(delete.clone()).unwrap();
+    db.flush().unwrap();
+    assert_eq!(db.get(b"a").unwrap(), None);
+    assert_eq!(db.get(b"b").unwrap().as_deref(), Some(&[7; 100][..]));
+    disk.set_room(u64::MAX);
+    db.write(delete).unwrap();
+    put(b"c").unwrap();
+}
+
+#[test]
 fn a_flipped_byte_is_detected_wherever_it_is() {
     let disk = MemoryDisk::new();
     let mut model = Model::new();

@@ -63,6 +63,7 @@ pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
 impl Store {
     /// Prepares a log slot or flushes a memtable; false when neither is due.
     fn flush_step(&self) -> Result<bool> {
+        self.engine.measure_space()?;
         let log = self.engine.log();
         if log.wants_slot() {
             log.prepare_slot()?;

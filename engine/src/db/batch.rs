@@ -13,6 +13,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 pub struct Batch {
     data: BytesMut,
     len: usize,
+    /// Whether something is put.
+    grows: bool,
     /// The first change that is over a limit, if any.
     refused: Option<(usize, usize)>,
 }
@@ -32,6 +34,7 @@ impl Batch {
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.data.reserve(9 + key.len() + value.len());
         self.begin(1, key, value);
+        self.grows = true;
         self.data.put_u32_le(value.len() as u32);
         self.data.put_slice(value);
     }
@@ -60,6 +63,11 @@ impl Batch {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether it makes the store larger, as far as anybody can tell.
+    pub(super) fn grows(&self) -> bool {
+        self.grows
     }
 
     /// The log entry's data.

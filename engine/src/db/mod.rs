@@ -26,6 +26,10 @@ const REPLAY_BYTES: usize = 1 << 20;
 
 /// An embedded store.
 ///
+/// When the disk is nearly full, puts are refused with [`Error::NoSpace`] from a reserve
+/// ([`Limits::reserve_bytes`](crate::limits::Limits)), while reads, deletes and compactions go on;
+/// when there is room again, so do puts.
+///
 /// Writers on several threads share syncs. Flushes, compactions and the preparing of log segments
 /// run on threads of the store, unless [`Options::threads`] is off: then on the thread whose write
 /// made them due. Dropping the store ends its threads; everything written is durable anyway.
@@ -99,6 +103,9 @@ impl Db {
             return Ok(());
         }
         let store = &*self.store;
+        if batch.grows() {
+            store.engine.check_space()?;
+        }
         let data = batch.into_data()?;
         Record::check_size(data.len())?;
         store.background.slow_down(&store.tree);
@@ -191,6 +198,7 @@ impl Store {
 
     /// Does everything that is due, on this thread.
     fn maintain(&self) -> Result<()> {
+        self.engine.measure_space()?;
         while let Some(job) = self.tree.job() {
             self.tree.run(job)?;
             self.release()?;

@@ -162,8 +162,8 @@ impl Segments {
         self.inner.lock().free.push_back(slot);
     }
 
-    /// Takes a free slot that is more than `spare` and an eighth of those in use: the log was larger
-    /// once.
+    /// Takes a free slot that is more than `spare` and an eighth of those in use: the log was once
+    /// larger.
     pub(super) fn take_surplus(&self, spare: usize) -> Option<Slot> {
         let inner = &mut *self.inner.lock();
         let keep = spare + inner.used.len() / 8;

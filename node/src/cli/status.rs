@@ -48,11 +48,12 @@ pub(super) fn run(args: &StatusArgs) -> Result<()> {
     }
     for disk in &status.disks {
         say(format!(
-            "disk {}: {}, {} MiB free, {} log segments, writes {}",
+            "disk {}: {}, {} MiB free, {} log segments ({} for values alone), writes {}",
             disk.path,
             disk.health,
             disk.free_bytes >> 20,
             disk.log_segments,
+            disk.log_segments_for_values,
             disk.door
         ));
     }

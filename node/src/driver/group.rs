@@ -598,6 +598,8 @@ impl Group {
             lag: lag.collect(),
             memtable_bytes: stats.memtable_bytes,
             table_bytes: stats.table_bytes,
+            log_value_bytes: stats.log_value_bytes,
+            file_value_bytes: stats.file_value_bytes,
             tables: stats.tables,
         }
     }

@@ -253,7 +253,7 @@ impl Driver {
         for node in &mut status.nodes {
             node.alive = node.id == self.node || up.contains(&node.id);
         }
-        let (mut pending, mut lag, mut table_bytes) = (0, 0, 0);
+        let (mut pending, mut lag, mut table_bytes, mut logical_bytes) = (0, 0, 0, 0);
         for group in self.groups.values() {
             let shard = group.status();
             if shard.leader == 0 {
@@ -270,15 +270,22 @@ impl Driver {
             lag += shard.commit - shard.applied;
             self.metrics.has_leader.set(i64::from(shard.leader != 0));
             self.metrics.table_bytes.set(shard.table_bytes as i64);
-            table_bytes += shard.table_bytes;
+            table_bytes += shard.table_bytes + shard.file_value_bytes;
+            logical_bytes += shard.memtable_bytes as u64
+                + shard.table_bytes
+                + shard.log_value_bytes
+                + shard.file_value_bytes;
             self.metrics.memtable_bytes.set(shard.memtable_bytes as i64);
             status.shards.push(shard);
         }
         self.metrics.pending.set(pending as i64);
         self.metrics.commit_lag.set(lag as i64);
         let segments = self.engine.log().segments().holds().len();
+        let for_entries = self.engine.log().entry_segments();
         self.metrics.log_segments.set(segments as i64);
+        self.metrics.log_segments_for_entries.set(for_entries as i64);
         let log_bytes = segments as u64 * self.engine.segment_bytes();
+        self.metrics.logical_bytes.set(logical_bytes as i64);
         self.metrics.physical_bytes.set((table_bytes + log_bytes) as i64);
         let (hits, misses) = self.engine.cache().hits_and_misses();
         raise(&self.metrics.cache_hits, hits);
@@ -287,6 +294,8 @@ impl Driver {
             path: self.path.clone(),
             free_bytes: self.engine.free_bytes().unwrap_or(0),
             log_segments: segments,
+            log_segments_for_entries: for_entries,
+            log_segments_for_values: segments.saturating_sub(for_entries),
             door: format!("{:?}", self.engine.door()).to_lowercase(),
             health: self.engine.log().check().map_or_else(|e| e.to_string(), |()| "ok".to_owned()),
         });

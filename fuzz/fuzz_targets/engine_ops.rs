@@ -1,0 +1,65 @@
+//! A store beside a sorted map: after any operations both hold the same, also after the power went.
+//!
+//! Input: three bytes an operation: what, which key, how long a value.
+#![no_main]
+
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::{Batch, Db, Options, Snapshot};
+use libfuzzer_sys::fuzz_target;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn open(disk: &MemoryDisk) -> Db {
+    Db::open_on(Arc::new(disk.clone()), Options::tiny()).expect("a sound disk opens")
+}
+
+fn check(items: bedstone_engine::lsm::Scan, model: &Model) {
+    let found: Model =
+        items.map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())).expect("sound")).collect();
+    assert!(&found == model, "the store and the map differ");
+}
+
+fuzz_target!(|input: &[u8]| {
+    let mut disk = MemoryDisk::new();
+    let mut model = Model::new();
+    let mut db = open(&disk);
+    let mut held: Option<(Snapshot, Model)> = None;
+    for (i, op) in input.chunks_exact(3).take(400).enumerate() {
+        let key = vec![b'k', op[1] % 32];
+        let value = vec![i as u8; usize::from(op[2]) * 4];
+        let mut batch = Batch::new();
+        match op[0] % 12 {
+            0..6 => {
+                batch.put(&key, &value);
+                model.insert(key, value);
+            }
+            6 => {
+                batch.delete(&key);
+                model.remove(&key);
+            }
+            7 => db.flush().expect("memory"),
+            8 => db.settle().expect("memory"),
+            9 => held = Some((db.snapshot(), model.clone())),
+            10 => {
+                if let Some((snapshot, then)) = held.take() {
+                    check(snapshot.scan(..), &then);
+                }
+            }
+            _ => {
+                held = None;
+                drop(db);
+                disk = disk.power_loss(u64::from(op[1]) << 8 | u64::from(op[2]));
+                db = open(&disk);
+            }
+        }
+        db.write(batch).expect("memory");
+        let expected = model.get(&[b'k', op[2] % 32][..]).map(|v| &v[..]);
+        assert_eq!(db.get(&[b'k', op[2] % 32]).expect("sound").as_deref(), expected);
+    }
+    check(db.scan(..), &model);
+    if let Some((snapshot, then)) = held {
+        check(snapshot.scan(..), &then);
+    }
+});
