@@ -71,8 +71,8 @@ pub struct Limits {
     pub bottom_compression: Codec,
     /// The manifest is rewritten when its file passes this size.
     pub manifest_bytes: u64,
-    /// Puts are refused while the disk has less than this free: what is left is for deletes, flushes
-    /// and compactions, which make room.
+    /// Puts are refused while the disk has less than this free: what is left is for deletes,
+    /// flushes and compactions, which make room.
     pub reserve_bytes: u64,
     /// Free prepared log slots to keep ahead of need.
     pub spare_slots: usize,

@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     let mut model = Model::new();
     let mut db = open(&disk);
     let mut held: Option<(Snapshot, Model)> = None;
-    for (i, op) in input.chunks_exact(3).take(400).enumerate() {
+    for (i, op) in input.chunks_exact(3).take(120).enumerate() {
         let key = vec![b'k', op[1] % 32];
         let value = vec![i as u8; usize::from(op[2]) * 4];
         let mut batch = Batch::new();

@@ -28,14 +28,16 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
         let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
         say(json!({
             "owner": report.owner, "segments": report.segments, "log_blocks": report.blocks,
-            "tables": report.tables, "value_files": report.value_files, "versions": report.versions, "torn_tail": report.torn,
+            "tables": report.tables, "value_files": report.value_files,
+            "versions": report.versions, "torn_tail": report.torn,
             "damage": damage,
         }));
     } else {
         let Finding { owner, segments, blocks, tables, versions, value_files, .. } = &report;
         say(format!("data of {owner}"));
         say(format!(
-            "log: {segments} segments, {blocks} blocks; {tables} tables, {value_files} value files, \
+            "log: {segments} segments, {blocks} blocks; {tables} tables, \
+             {value_files} value files, \
              {versions} versions"
         ));
         if report.torn {
