@@ -138,6 +138,17 @@ impl Error {
         }
     }
 
+    /// The same failure, for another who waited for the same commit.
+    pub(crate) fn echo(&self) -> Error {
+        match self {
+            Error::NoSpace { dir, free, need } => {
+                Error::NoSpace { dir: dir.clone(), free: *free, need: *need }
+            }
+            Error::Poisoned { cause } => Error::Poisoned { cause: cause.clone() },
+            other => Error::Poisoned { cause: other.to_string() },
+        }
+    }
+
     /// Whether the bytes on disk are at fault, rather than the call or the system.
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Error::Corrupt { .. })

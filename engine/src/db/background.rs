@@ -133,10 +133,7 @@ impl Background {
         self.wake();
         let mut state = self.state.lock();
         while due() {
-            if let Some(cause) = &state.failed {
-                let source = std::io::Error::other(cause.clone());
-                return Err(Error::Io { action: "maintain", file: "the tree".into(), source });
-            }
+            state.check()?;
             self.progress.wait_for(&mut state, PAUSE);
         }
         Ok(())
@@ -144,19 +141,40 @@ impl Background {
 
     /// Holds a write back, the longer the further the background is behind: first a little, at the
     /// limit until there is progress.
-    pub(super) fn slow_down(&self, tree: &Tree) {
+    ///
+    /// # Errors
+    /// Why the background makes no progress, when it must before anything can be written.
+    pub(super) fn slow_down(&self, tree: &Tree) -> Result<()> {
         let mut pressure = tree.pressure();
         if pressure <= 0.0 {
-            return;
+            return Ok(());
         }
         self.stalls.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         loop {
-            self.progress.wait_for(&mut state, DELAY_MAX.mul_f64(pressure * pressure));
+            self.progress.wait_for(&mut state, DELAY_MAX.mul_f64((pressure * pressure).min(1.0)));
             pressure = tree.pressure();
-            if pressure < 1.0 || state.closed || state.failed.is_some() {
-                return;
+            if pressure < 1.0 || state.closed {
+                return Ok(());
             }
+            state.check()?;
+        }
+    }
+
+    /// Writes that were held back since the start.
+    pub(super) fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<()> {
+        match &self.failed {
+            Some(cause) => {
+                let source = std::io::Error::other(cause.clone());
+                Err(Error::Io { action: "maintain", file: "the tree".into(), source })
+            }
+            None => Ok(()),
         }
     }
 }

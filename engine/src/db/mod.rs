@@ -108,7 +108,9 @@ impl Db {
         }
         let data = batch.into_data()?;
         Record::check_size(data.len())?;
-        store.background.slow_down(&store.tree);
+        if store.threads {
+            store.background.slow_down(&store.tree)?;
+        }
         store.committer.write(data, store.threads, |entries| store.commit(entries))?;
         if store.threads { Ok(()) } else { store.maintain() }
     }
@@ -142,6 +144,12 @@ impl Db {
     /// A view of this moment.
     pub fn snapshot(&self) -> Snapshot {
         self.store.tree.snapshot()
+    }
+
+    /// Writes that were held back since the store was opened, because flushes and compactions were
+    /// behind.
+    pub fn stalls(&self) -> u64 {
+        self.store.background.stalls()
     }
 
     /// The engine below.

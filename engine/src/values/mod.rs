@@ -1,6 +1,6 @@
 //! Values that lie outside the tables. A large value is written once, in the log entry that brought
 //! it; the tree holds a [`Pointer`]. What is still alive when its log segment is collected moves
-//! to a value file of its shard, in key order ([`file`]). Which sources to collect is a pure
+//! to a value file of its shard, in key order ([`mod@file`]). Which sources to collect is a pure
 //! choice ([`pick`]).
 
 pub mod file;

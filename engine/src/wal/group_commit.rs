@@ -18,7 +18,7 @@ const FAILED: u32 = 2;
 #[derive(Default)]
 struct Group {
     state: AtomicU32,
-    cause: Mutex<Option<String>>,
+    error: Mutex<Option<Error>>,
 }
 
 impl Group {
@@ -26,7 +26,7 @@ impl Group {
         let state = match result {
             Ok(()) => DONE,
             Err(error) => {
-                *self.cause.lock() = Some(error.to_string());
+                *self.error.lock() = Some(error.echo());
                 FAILED
             }
         };
@@ -38,9 +38,9 @@ impl Group {
         while self.state.load(Ordering::Acquire) == WAITING {
             atomic_wait::wait(&self.state, WAITING);
         }
-        match self.cause.lock().clone() {
+        match &*self.error.lock() {
             None => Ok(()),
-            Some(cause) => Err(Error::Poisoned { cause }),
+            Some(error) => Err(error.echo()),
         }
     }
 }
@@ -72,7 +72,8 @@ impl<T> GroupCommit<T> {
     /// whether a thread runs [`GroupCommit::run`].
     ///
     /// # Errors
-    /// [`Error::Poisoned`] when the commit failed.
+    /// What the commit failed with: [`Error::NoSpace`] when nothing was written, else
+    /// [`Error::Poisoned`].
     pub fn write(
         &self,
         entry: T,
