@@ -410,7 +410,9 @@ impl Tree {
         };
         let gone = old.tables().filter(|(_, table)| edit.removed.contains(&table.meta.number));
         gone.for_each(|(_, table)| table.retire());
-        self.sources.retire_files(&value_files(&new));
+        // Those of the old set alone: another job may just have made one that is in neither.
+        let used = value_files(&new);
+        self.sources.retire_files(value_files(&old).difference(&used));
         if store.manifest.bytes() > self.limits.manifest_bytes {
             self.roll_manifest(store)?;
         }

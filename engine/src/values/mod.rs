@@ -13,7 +13,7 @@ use crate::wal::{Segment, Segments};
 use bytes::{Buf, BufMut, Bytes};
 use file::ValueFile;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 /// Bytes of an encoded pointer, without the kind that stands before it.
@@ -185,18 +185,14 @@ impl Sources {
         format!("{}/{number:06}.val", self.dir)
     }
 
-    /// Lets go of the value files that are not among those `used`: the last user of each removes
-    /// it.
-    pub fn retire_files(&self, used: &BTreeSet<u64>) {
-        self.files.lock().retain(|number, file| {
-            if used.contains(number) {
-                return true;
-            }
-            if let Some(file) = file.upgrade() {
+    /// Lets go of value files: the last user of each removes it.
+    pub fn retire_files<'a>(&self, gone: impl Iterator<Item = &'a u64>) {
+        let files = &mut *self.files.lock();
+        for number in gone {
+            if let Some(file) = files.remove(number).and_then(|file| file.upgrade()) {
                 file.retire();
             }
-            false
-        });
+        }
     }
 
     /// The segments of the log.
