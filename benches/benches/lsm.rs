@@ -2,6 +2,7 @@
 
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits;
+use bedstone_engine::lsm::Shared;
 use bedstone_engine::table::BlockCache;
 use bedstone_engine::{LogId, Op, Tree};
 use bytes::Bytes;
@@ -19,7 +20,8 @@ fn tree(dir: &std::path::Path) -> Tree {
     let disk = Arc::new(OsDisk::open(dir).expect("the directory opens"));
     let cache = Arc::new(BlockCache::new(256 << 20));
     let limits = Limits { memtable_bytes: 8 << 20, ..Limits::DEFAULT };
-    Tree::open(disk, 1, limits, cache, Arc::default()).expect("a new tree")
+    let shared = Shared::new(disk, limits, cache, Arc::default());
+    Tree::open(&shared, 1, "shards/1").expect("a new tree")
 }
 
 fn work(tree: &Tree) {

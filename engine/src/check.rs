@@ -3,7 +3,8 @@
 use crate::disk::Disk;
 use crate::engine::Superblock;
 use crate::error::{Error, Result};
-use crate::lsm::manifest;
+use crate::lsm::{TreeDir, manifest};
+use crate::shards::Directories;
 use crate::table::{BlockCache, Table};
 use crate::values::{Holder, Sources};
 use crate::wal::Segments;
@@ -58,8 +59,8 @@ pub fn check_disk<D: Disk + Clone + 'static>(disk: &D) -> Result<Finding> {
     };
     check_log(disk, &heads, superblock.store, superblock.segment_bytes, &mut finding)?;
     let segments = Arc::new(open_segments(disk, &heads)?);
-    for name in disk.list("shards").map_err(Error::io("list", "shards"))? {
-        check_tree(disk, &format!("shards/{name}"), &segments, &mut finding)?;
+    for dir in Directories::read(disk)?.live.values() {
+        check_tree(disk, dir, &segments, &mut finding)?;
     }
     Ok(finding)
 }
@@ -103,11 +104,12 @@ fn check_log(
 
 fn check_tree<D: Disk + Clone + 'static>(
     disk: &D,
-    dir: &str,
+    dir: &TreeDir,
     segments: &Arc<Segments>,
     finding: &mut Finding,
 ) -> Result<()> {
-    let whole = match manifest::read_whole(disk, dir) {
+    let (shard, dir) = (dir.shard, dir.path());
+    let whole = match manifest::read_whole(disk, &dir) {
         Ok(Some(whole)) => whole,
         Ok(None) => return Ok(()),
         Err(error) => {
@@ -116,7 +118,7 @@ fn check_tree<D: Disk + Clone + 'static>(
         }
     };
     let cache = Arc::new(BlockCache::new(1 << 20));
-    let sources = Sources::new(Arc::new(disk.clone()), dir.to_owned(), segments.clone());
+    let sources = Sources::new(Arc::new(disk.clone()), shard, dir.clone(), segments.clone());
     let mut files = BTreeSet::new();
     for (_, meta) in whole.added {
         let path = format!("{dir}/{:06}.sst", meta.number);

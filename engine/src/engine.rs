@@ -16,7 +16,8 @@ use crate::checksum::crc;
 use crate::disk::{Disk, WriteDoor};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::lsm::Tree;
+use crate::lsm::{Shared, Tree, TreeDir};
+use crate::memory::Memory;
 use crate::table::BlockCache;
 use crate::values::Source;
 use crate::values::pick::{Usage, pick};
@@ -173,12 +174,14 @@ impl Superblock {
         Ok(())
     }
 
-    fn write(&self, disk: &dyn Disk) -> Result<()> {
+    /// Writes both copies into a directory, one after the other.
+    pub(crate) fn write(&self, disk: &dyn Disk, dir: &str) -> Result<()> {
         for name in SUPER_COPIES {
-            let mut file = disk.create(name).map_err(Error::io("create", name))?;
-            file.append(&self.encode()).map_err(Error::io("write", name))?;
-            file.sync().map_err(Error::io("sync", name))?;
-            disk.sync_dir("").map_err(Error::io("sync", "."))?;
+            let name = if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
+            let mut file = disk.create(&name).map_err(Error::io("create", &name))?;
+            file.append(&self.encode()).map_err(Error::io("write", &name))?;
+            file.sync().map_err(Error::io("sync", &name))?;
+            disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
         }
         Ok(())
     }
@@ -188,8 +191,9 @@ impl Superblock {
 pub struct Engine {
     disk: Arc<dyn Disk>,
     options: Options,
+    superblock: Superblock,
     log: Log,
-    cache: Arc<BlockCache>,
+    shared: Shared,
     trees: RwLock<BTreeMap<ShardId, Arc<Tree>>>,
     door: WriteDoor,
     free: AtomicU64,
@@ -215,12 +219,12 @@ impl Engine {
                     segment_bytes: options.limits.segment_bytes,
                     owner: options.owner.clone(),
                 };
-                made.write(&*disk)?;
+                made.write(&*disk, "")?;
                 made
             }
         };
         if superblock.owner != options.owner {
-            let (expected, found) = (options.owner, superblock.owner);
+            let (expected, found) = (options.owner, superblock.owner.clone());
             return Err(Error::WrongOwner { expected, found });
         }
         options.limits.segment_bytes = superblock.segment_bytes;
@@ -230,15 +234,12 @@ impl Engine {
         };
         let (log, _) = Log::open(disk.clone(), door, superblock.store, options.limits)?;
         let cache = Arc::new(BlockCache::new(options.cache_bytes));
+        let shared = Shared::new(disk.clone(), options.limits, cache, log.segments().clone());
         let trees = RwLock::default();
         let free = AtomicU64::new(u64::MAX);
-        let engine = Engine { disk, options, log, cache, trees, door, free };
+        let engine = Engine { disk, options, superblock, log, shared, trees, door, free };
         engine.measure_space()?;
-        for name in engine.disk.list("shards").map_err(Error::io("list", "shards"))? {
-            if let Ok(shard) = name.parse() {
-                engine.open_shard(shard)?;
-            }
-        }
+        engine.open_shards()?;
         // The trees hold what they need.
         engine.log.segments().reclaim();
         Ok(engine)
@@ -246,21 +247,49 @@ impl Engine {
 
     /// The tree of a shard, made if there is none.
     pub fn open_shard(&self, shard: ShardId) -> Result<Arc<Tree>> {
+        match self.tree(shard) {
+            Some(tree) => Ok(tree),
+            None => self.open_tree(&TreeDir { shard, generation: 0 }),
+        }
+    }
+
+    /// The tree of a shard, if there is one.
+    pub fn tree(&self, shard: ShardId) -> Option<Arc<Tree>> {
+        self.trees.read().get(&shard).cloned()
+    }
+
+    pub(crate) fn open_tree(&self, dir: &TreeDir) -> Result<Arc<Tree>> {
         let mut trees = self.trees.write();
-        if let Some(tree) = trees.get(&shard) {
+        if let Some(tree) = trees.get(&dir.shard) {
             return Ok(tree.clone());
         }
-        let limits = self.options.limits;
-        let segments = self.log.segments().clone();
-        let tree = Tree::open(self.disk.clone(), shard, limits, self.cache.clone(), segments)?;
-        let (base, flushed) = (self.log.base(shard), tree.flushed());
+        let tree = self.open_elsewhere(dir.shard, &dir.path())?;
+        let (base, flushed) = (self.log.base(dir.shard), tree.flushed());
         if base.index > flushed.index {
-            let (dir, found) = (format!("shards/{shard}"), format!("flushed up to {flushed:?}"));
-            return Err(Error::corrupt(dir, 0, "the manifest", format!("{base:?}"), found));
+            let found = format!("flushed up to {flushed:?}");
+            let (path, expected) = (dir.path(), format!("{base:?}"));
+            return Err(Error::corrupt(path, 0, "the manifest", expected, found));
         }
         let tree = Arc::new(tree);
-        trees.insert(shard, tree.clone());
+        trees.insert(dir.shard, tree.clone());
         Ok(tree)
+    }
+
+    /// A tree in any directory, which the engine does not count among its own.
+    pub(crate) fn open_elsewhere(&self, shard: ShardId, dir: &str) -> Result<Tree> {
+        Tree::open(&self.shared, shard, dir)
+    }
+
+    pub(crate) fn forget_tree(&self, shard: ShardId) {
+        self.trees.write().remove(&shard);
+    }
+
+    pub(crate) fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     /// Every open tree.
@@ -275,12 +304,40 @@ impl Engine {
 
     /// The block cache, for its counters.
     pub fn cache(&self) -> &BlockCache {
-        &self.cache
+        &self.shared.cache
+    }
+
+    /// What all memtables take together.
+    pub fn memory(&self) -> &Memory {
+        &self.shared.memory
+    }
+
+    /// Freezes the largest memtables until the others have room. For a background thread, which
+    /// then flushes.
+    pub fn relieve_memory(&self) {
+        let mut sizes: Vec<(usize, Arc<Tree>)> =
+            self.trees().into_iter().map(|(_, tree)| (tree.active_bytes(), tree)).collect();
+        sizes.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let frozen: usize =
+            sizes.iter().map(|(bytes, tree)| tree.stats().memtable_bytes - bytes).sum();
+        let mut excess = self.memory().excess().saturating_sub(frozen);
+        for (bytes, tree) in sizes {
+            if excess == 0 {
+                return;
+            }
+            excess = excess.saturating_sub(bytes);
+            tree.freeze();
+        }
     }
 
     /// The size of a log segment, fixed when the store was made.
     pub fn segment_bytes(&self) -> u64 {
         self.options.limits.segment_bytes
+    }
+
+    /// The sizes in use.
+    pub fn limits(&self) -> &Limits {
+        &self.options.limits
     }
 
     /// The door in use.

@@ -1,9 +1,14 @@
 //! What can go wrong on one disk.
 
+use bytes::Bytes;
 use std::io;
+use std::sync::Arc;
 
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The medium failed.
+const EIO: i32 = 5;
 
 /// Why an engine call failed. Fields name the thing; the text says the next step.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +45,34 @@ pub enum Error {
         expected: String,
         /// What was found.
         found: String,
+    },
+    /// Keys cannot be read, because a table or a value of theirs is damaged. Others can.
+    #[error(
+        "shard {shard} cannot read keys from {from:?} to {to:?}: {cause}; take them from another \
+         replica or a backup"
+    )]
+    Damaged {
+        /// The shard.
+        shard: u64,
+        /// The first key that may be concerned.
+        from: Bytes,
+        /// The last key that may be concerned.
+        to: Bytes,
+        /// What is damaged.
+        cause: Arc<Error>,
+    },
+    /// A reader asks for a time whose versions compaction has merged.
+    #[error(
+        "shard {shard} keeps versions from timestamp {oldest} on, {asked} was asked: read a newer \
+         one, or keep more history"
+    )]
+    HistoryGone {
+        /// The shard.
+        shard: u64,
+        /// The timestamp that was asked.
+        asked: u64,
+        /// The oldest that can be read exactly.
+        oldest: u64,
     },
     /// The data was written by a later version of Bedstone.
     #[error(
@@ -104,6 +137,14 @@ pub enum Error {
         /// The most that is taken.
         limit: usize,
     },
+    /// Keys that should ascend do not.
+    #[error("key {key:?} does not come after {last:?}: sort the keys, and give each once")]
+    Order {
+        /// The key before.
+        last: Bytes,
+        /// The key that does not come after it.
+        key: Bytes,
+    },
     /// The asked log entries are no longer here; a snapshot covers them.
     #[error("log entries up to {upto} of shard {shard} were released; read the tree instead")]
     Compacted {
@@ -151,6 +192,12 @@ impl Error {
 
     /// Whether the bytes on disk are at fault, rather than the call or the system.
     pub fn is_corrupt(&self) -> bool {
-        matches!(self, Error::Corrupt { .. })
+        matches!(self, Error::Corrupt { .. } | Error::Damaged { .. })
+    }
+
+    /// Whether bytes on disk are damaged or the medium does not give them.
+    pub(crate) fn is_damage(&self) -> bool {
+        let unreadable = |source: &io::Error| source.raw_os_error() == Some(EIO);
+        self.is_corrupt() || matches!(self, Error::Io { source, .. } if unreadable(source))
     }
 }

@@ -38,6 +38,8 @@ pub mod engine;
 pub mod error;
 pub mod limits;
 pub mod lsm;
+pub mod memory;
+pub mod shards;
 pub mod table;
 pub mod values;
 pub mod wal;

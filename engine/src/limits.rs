@@ -27,7 +27,7 @@ pub const COMMIT_RECORDS_MAX: usize = 1 << 16;
 /// Entries of a shard that lie at most this far apart in the log are read with one read.
 pub const LOG_GAP_BYTES_MAX: usize = 16 << 10;
 /// Longest manifest record.
-pub const EDIT_BYTES_MAX: usize = 16 << 20;
+pub const EDIT_BYTES_MAX: usize = 64 << 20;
 /// Longest block of a table file, before its trailer.
 pub const TABLE_BLOCK_BYTES_MAX: usize = 4 << 20;
 
@@ -39,8 +39,16 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// A memtable is frozen at this size.
     pub memtable_bytes: usize,
+    /// What the memtables of all shards of a disk may take. The largest are flushed in time, and
+    /// writers are slowed down when that is not enough.
+    pub memtables_bytes: usize,
     /// A memtable is frozen when it points to this many bytes of values in the log.
     pub memtable_value_bytes: u64,
+    /// A memtable is frozen when its range tombstones take this much: a manifest record takes them
+    /// whole.
+    pub memtable_range_bytes: usize,
+    /// Range tombstones above the bottom run at which the runs are merged into it.
+    pub range_tombstones_max: usize,
     /// Frozen memtables at which the tree asks its caller to slow down.
     pub memtables_frozen_max: usize,
     /// A value of this size or more stays in the log and the tree points to it.
@@ -83,7 +91,10 @@ impl Limits {
     pub const DEFAULT: Limits = Limits {
         segment_bytes: 32 << 20,
         memtable_bytes: 32 << 20,
+        memtables_bytes: 256 << 20,
         memtable_value_bytes: 64 << 20,
+        memtable_range_bytes: 1 << 20,
+        range_tombstones_max: 4096,
         memtables_frozen_max: 4,
         value_bytes_separate: 1 << 10,
         value_file_bytes: 64 << 20,
@@ -105,7 +116,10 @@ impl Limits {
     pub const TINY: Limits = Limits {
         segment_bytes: 64 << 10,
         memtable_bytes: 4 << 10,
+        memtables_bytes: 64 << 10,
         memtable_value_bytes: 16 << 10,
+        memtable_range_bytes: 2 << 10,
+        range_tombstones_max: 12,
         memtables_frozen_max: 4,
         value_bytes_separate: 256,
         value_file_bytes: 8 << 10,

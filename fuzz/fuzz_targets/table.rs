@@ -7,10 +7,12 @@
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Codec;
 use bedstone_engine::table::format::{Footer, Handle, seal_block};
+use bedstone_engine::lsm::key::Cursor;
 use bedstone_engine::table::{BlockCache, Table, TableMeta};
 use bedstone_engine::values::Sources;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
+use std::ops::Bound;
 use std::sync::Arc;
 
 fuzz_target!(|input: &[u8]| {
@@ -35,12 +37,18 @@ fuzz_target!(|input: &[u8]| {
     let disk = MemoryDisk::new();
     disk.place("t", &file);
     let (smallest, largest) = (Bytes::new(), Bytes::from_static(&[255; 8]));
-    let meta = TableMeta { number: 1, bytes: file.len() as u64, smallest, largest, ts_max: 0 };
+    let (number, bytes) = (1, file.len() as u64);
+    let meta = TableMeta { number, seed: 1, ts: None, bytes, smallest, largest, ts_max: 0 };
     let cache = Arc::new(BlockCache::new(1 << 16));
     let disk = Arc::new(disk);
-    let sources = Sources::new(disk.clone(), ".".into(), Arc::default());
+    let sources = Sources::new(disk.clone(), 1, ".".into(), Arc::default());
     let Ok(table) = Table::open(disk, "t".into(), meta, cache, &sources) else { return };
     let table = Arc::new(table);
     let _ = table.get(b"key", 7, u64::MAX);
     let _ = table.verify();
+    let mut back = match table.cursor_back(&Bound::Included(Bytes::from_static(b"key"))) {
+        Ok(back) => back,
+        Err(_) => return,
+    };
+    while let Ok(Some(_)) = back.next() {}
 });

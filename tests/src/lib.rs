@@ -4,3 +4,13 @@
 pub mod cluster;
 pub mod history;
 pub mod rng;
+
+pub mod store_model;
+
+/// The seeds of a test: so many, or as `BEDSTONE_CRASH_SEEDS` says. A soak gives it a large number,
+/// and `BEDSTONE_CRASH_FROM` the first.
+pub fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
+    let from = number("BEDSTONE_CRASH_FROM").unwrap_or(0);
+    from..from + number("BEDSTONE_CRASH_SEEDS").unwrap_or(default)
+}

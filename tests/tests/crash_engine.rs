@@ -6,16 +6,11 @@ use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::wal::{HardState, Log, Record};
 use bedstone_engine::{Batch, Db, LogId, Options, WriteDoor, limits::Limits};
 use bedstone_tests::rng::Rng;
+use bedstone_tests::seeds;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// Seeds per test: each is a life of several crashes.
-fn seeds(default: u64) -> std::ops::Range<u64> {
-    let count = std::env::var("BEDSTONE_CRASH_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..count.unwrap_or(default)
-}
 
 #[test]
 fn an_engine_recovers_a_prefix_with_everything_acknowledged() {
@@ -273,43 +268,4 @@ fn a_nearly_full_disk_takes_deletes_and_unlatches_by_itself() {
     disk.set_room(u64::MAX);
     db.write(delete).unwrap();
     put(b"c").unwrap();
-}
-
-#[test]
-fn a_flipped_byte_is_detected_wherever_it_is() {
-    let disk = MemoryDisk::new();
-    let mut model = Model::new();
-    {
-        let db = Db::open_on(Arc::new(disk.clone()), Options::tiny()).unwrap();
-        let mut rng = Rng::new(1);
-        for _ in 0..120 {
-            let (batch, next) = change(&mut rng, &model);
-            db.write(batch).unwrap();
-            model = next;
-        }
-    }
-    let mut detected = 0;
-    let mut rng = Rng::new(2);
-    for path in disk.files() {
-        let len = disk.bytes(&path).unwrap().len() as u64;
-        for _ in 0..400 {
-            let damaged = disk.power_loss(0);
-            damaged.flip(&path, rng.below(len), 1 << rng.below(8));
-            let Ok(db) = Db::open_on(Arc::new(damaged), Options::tiny()) else {
-                detected += 1;
-                continue;
-            };
-            // Zeros and former lives carry no data; everywhere else a read must not be wrong,
-            // except that the very last write may be taken for torn.
-            for item in db.scan(..) {
-                let Ok((key, value)) = item else {
-                    detected += 1;
-                    break;
-                };
-                let last_write = model.get(&key[..]).is_none_or(|known| known != &value[..]);
-                assert!(!last_write || path.starts_with("log/"), "{path}: a wrong answer");
-            }
-        }
-    }
-    assert!(detected > 300, "{detected}");
 }

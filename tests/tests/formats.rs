@@ -6,8 +6,10 @@ use bedstone_engine::disk::Pages;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::engine::Superblock;
 use bedstone_engine::limits::{Codec, Limits};
-use bedstone_engine::lsm::key::{Value, Version};
-use bedstone_engine::lsm::manifest::Edit;
+use bedstone_engine::lsm::key::{NEVER, Value, Version};
+use bedstone_engine::lsm::manifest::{Edit, Standing};
+use bedstone_engine::lsm::ranges::RangeTombstone;
+use bedstone_engine::lsm::version::Bounds;
 use bedstone_engine::table::{TableMeta, TableWriter, filter};
 use bedstone_engine::values::file::ValueWriter;
 use bedstone_engine::values::{Pointer, Source, value_crc};
@@ -42,6 +44,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         Record::HardState { shard: 1, state: HardState { term: 2, vote: Some(3), commit: 4 } },
         Record::Release { shard: 1, upto: ID },
         Record::Reset { shard: 1, at: ID },
+        Record::Forget { shard: 4 },
         Record::Bounds { shard: 1, base: LogId { term: 1, index: 2 }, last: ID },
     ];
     encode_block(&mut pages, 9, 8192, 4096, 0xABCD, &records);
@@ -52,16 +55,23 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let red = Value::Inline(Bytes::from_static(b"red"));
     let values = [red, Value::Tombstone, pointer(Source::Log(3)), pointer(Source::File(4))];
     for (i, value) in (1..).zip(values) {
-        writer.add(&Version { key: format!("key{i}").into(), ts: i, value }).unwrap();
+        let expires = if i % 2 == 0 { NEVER } else { 70 + i };
+        writer.add(&Version { key: format!("key{i}").into(), ts: i, expires, value }).unwrap();
     }
     writer.finish().unwrap();
     let mut values = ValueWriter::create(&disk, "v".into(), 6).unwrap();
     values.add(b"key", b"value", value_crc(b"key", b"value")).unwrap();
     values.finish().unwrap();
     let key = Bytes::from_static(b"k");
-    let meta = TableMeta { number: 2, bytes: 9, smallest: key.clone(), largest: key, ts_max: 4 };
-    let added = vec![(1, meta)];
-    let edit = Edit { flushed: ID, ts_max: 3, next_number: 4, removed: vec![1], added };
+    let (smallest, largest) = (key.clone(), key.clone());
+    let meta =
+        TableMeta { number: 2, seed: 3, ts: Some(7), bytes: 9, smallest, largest, ts_max: 4 };
+    let range = RangeTombstone { from: key.clone(), to: Bytes::from_static(b"z"), ts: 8 };
+    let bounds = Bounds { from: key.clone(), to: Some(key) };
+    let standing =
+        Standing { flushed: ID, ts_max: 3, now: 5, history_from: 2, next_number: 4, bounds };
+    let (added, deleted) = (vec![(1, meta)], vec![(1, vec![range])]);
+    let edit = Edit { standing, removed: vec![1], added, deleted };
     let superblock = Superblock { store: 7, segment_bytes: 65536, owner: "node 1".into() };
     let frame = Frame { lane: Lane::Control, kind: 3, shard: 1, body: Bytes::from_static(b"hi") };
     let set = Command::new(

@@ -5,8 +5,10 @@ use bedstone_engine::LogId;
 use bedstone_engine::disk::Disk;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::{Codec, Limits};
-use bedstone_engine::lsm::key::{Value, Version};
-use bedstone_engine::lsm::manifest::Edit;
+use bedstone_engine::lsm::key::{NEVER, Value, Version};
+use bedstone_engine::lsm::manifest::{Edit, Standing};
+use bedstone_engine::lsm::ranges::RangeTombstone;
+use bedstone_engine::lsm::version::Bounds;
 use bedstone_engine::table::{TableMeta, TableWriter};
 use bedstone_engine::wal::Entry;
 use bedstone_net::hello::Hello;
@@ -23,19 +25,29 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             _ => Value::Inline(Bytes::from(format!("value {i}"))),
         };
         let key = Bytes::from(format!("key{i:03}"));
-        writer.add(&Version { key, ts: i + 1, value }).unwrap();
+        let expires = if i % 7 == 0 { 100 } else { NEVER };
+        writer.add(&Version { key, ts: i + 1, expires, value }).unwrap();
     }
     writer.finish().unwrap();
     let mut file = vec![0; disk.open("t").unwrap().len().unwrap() as usize];
     disk.open("t").unwrap().read_at(0, &mut file).unwrap();
     let key = Bytes::from_static(b"a");
-    let meta = TableMeta { number: 2, bytes: 9, smallest: key.clone(), largest: key, ts_max: 4 };
+    let (smallest, largest) = (key.clone(), key.clone());
+    let meta =
+        TableMeta { number: 2, seed: 3, ts: Some(7), bytes: 9, smallest, largest, ts_max: 4 };
+    let range = RangeTombstone { from: key.clone(), to: Bytes::from_static(b"z"), ts: 8 };
     let edit = Edit {
-        flushed: LogId { term: 1, index: 2 },
-        ts_max: 3,
-        next_number: 4,
+        standing: Standing {
+            flushed: LogId { term: 1, index: 2 },
+            ts_max: 3,
+            now: 5,
+            history_from: 2,
+            next_number: 4,
+            bounds: Bounds { from: Bytes::new(), to: Some(key) },
+        },
         removed: vec![1],
         added: vec![(1, meta)],
+        deleted: vec![(1, vec![range])],
     };
     let hello = Hello::new(1, 2, "seed").frame();
     let entry =

@@ -12,7 +12,7 @@ use crate::table::TableMeta;
 use bytes::Bytes;
 
 /// A run as the choice sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// The run.
     pub run: u64,
@@ -20,17 +20,39 @@ pub struct Shape {
     pub tables: Vec<TableMeta>,
     /// Bytes of its tables and of the values they point to.
     pub weight: u64,
+    /// Pieces of its deleted ranges.
+    pub ranges: usize,
+    /// The first key that it deletes as a range, and the end of the last such range.
+    pub extent: Option<(Bytes, Bytes)>,
+    /// A range that it deletes holds all of an older table.
+    pub deletes_tables: bool,
+}
+
+/// Tables of a run that are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The run.
+    pub run: u64,
+    /// Numbers of its tables, ascending by key. All of them, unless it is the run of the outputs.
+    pub tables: Vec<u64>,
 }
 
 /// Tables to merge, and where the result goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// Numbers of the tables of each run, newest run first, each ascending by key.
-    pub inputs: Vec<Vec<u64>>,
+    /// The runs that are read, newest first.
+    pub inputs: Vec<Input>,
     /// The run of the outputs.
     pub run: u64,
     /// Nothing older lies anywhere else, so settled tombstones go.
     pub bottom: bool,
+}
+
+impl Choice {
+    /// Whether a table is read.
+    pub fn reads(&self, table: u64) -> bool {
+        self.inputs.iter().any(|input| input.tables.contains(&table))
+    }
 }
 
 /// The most urgent merge of runs, newest first, if any is due.
@@ -39,24 +61,29 @@ pub fn pick(runs: &[Shape], limits: &Limits) -> Option<Choice> {
         Some((last, upper)) if last.run == BOTTOM => (Some(last), upper),
         _ => (None, runs),
     };
-    if upper.len() < limits.runs_max {
+    let ranges: usize = upper.iter().map(|run| run.ranges).sum();
+    let deletes =
+        ranges >= limits.range_tombstones_max || upper.iter().any(|run| run.deletes_tables);
+    if upper.len() < limits.runs_max && !deletes {
         return None;
     }
     let total: u64 = upper.iter().map(|run| run.weight).sum();
-    let all = |runs: &[Shape]| -> Vec<Vec<u64>> {
+    let all = |runs: &[Shape]| -> Vec<Input> {
         let numbers = |run: &Shape| run.tables.iter().map(|table| table.number).collect();
-        runs.iter().map(numbers).collect()
+        runs.iter().map(|run| Input { run: run.run, tables: numbers(run) }).collect()
     };
     let Some(bottom) = bottom else {
         return Some(Choice { inputs: all(upper), run: BOTTOM, bottom: true });
     };
-    if total * limits.bottom_ratio >= bottom.weight {
+    if deletes || total * limits.bottom_ratio >= bottom.weight {
         let mut inputs = all(upper);
         let tables = || upper.iter().flat_map(|run| &run.tables);
-        let smallest = tables().map(|table| &table.smallest).min()?;
-        let largest = tables().map(|table| &table.largest).max()?;
-        let below = bottom.tables.iter().filter(|table| touches(table, smallest, largest));
-        inputs.push(below.map(|table| table.number).collect());
+        let ranges = || upper.iter().filter_map(|run| run.extent.as_ref());
+        let from = tables().map(|t| &t.smallest).chain(ranges().map(|(from, _)| from)).min()?;
+        let to = tables().map(|t| &t.largest).chain(ranges().map(|(_, to)| to)).max()?;
+        let below = bottom.tables.iter().filter(|table| touches(table, from, to));
+        let below = below.map(|table| table.number).collect();
+        inputs.push(Input { run: BOTTOM, tables: below });
         return Some(Choice { inputs, run: BOTTOM, bottom: true });
     }
     // The newest runs, as long as the next is not much larger than those before it together.
@@ -66,7 +93,7 @@ pub fn pick(runs: &[Shape], limits: &Limits) -> Option<Choice> {
         weight += run.weight;
         fits
     });
-    let count = similar.count().max(2);
+    let count = similar.count().max(2).min(upper.len());
     let run = upper[0].run;
     Some(Choice { inputs: all(&upper[..count]), run, bottom: false })
 }
@@ -86,9 +113,27 @@ mod tests {
         let table = |(i, range): (usize, &&str)| {
             let (smallest, largest) = range.split_once('-').unwrap();
             let (smallest, largest) = (key(smallest), key(largest));
-            TableMeta { number: run * 10 + i as u64, bytes: 1, smallest, largest, ts_max: 0 }
+            let number = run * 10 + i as u64;
+            let (seed, ts, ts_max) = (number, None, 0);
+            TableMeta { number, seed, ts, bytes: 1, smallest, largest, ts_max }
         };
-        Shape { run, tables: ranges.iter().enumerate().map(table).collect(), weight }
+        let tables = ranges.iter().enumerate().map(table).collect();
+        Shape { run, tables, weight, ..Shape::default() }
+    }
+
+    fn inputs(runs: &[(u64, &[u64])]) -> Vec<Input> {
+        runs.iter().map(|&(run, tables)| Input { run, tables: tables.to_vec() }).collect()
+    }
+
+    #[test]
+    fn a_range_that_deletes_whole_tables_goes_down_at_once() {
+        let bottom = run(0, 100, &["a-c", "d-f", "x-z"]);
+        let key = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let extent = Some((key("d"), key("g")));
+        let ranges = Shape { run: 5, ranges: 1, extent, deletes_tables: true, ..Shape::default() };
+        let choice = pick(&[ranges, bottom], &LIMITS).unwrap();
+        let inputs = inputs(&[(5, &[]), (0, &[1])]);
+        assert_eq!(choice, Choice { inputs, run: BOTTOM, bottom: true });
     }
 
     #[test]
@@ -101,7 +146,7 @@ mod tests {
     fn the_first_bottom_takes_all() {
         let runs = [run(3, 10, &["a-z"]), run(2, 10, &["a-z"]), run(1, 10, &["a-z"])];
         let choice = pick(&runs, &LIMITS).unwrap();
-        let inputs = vec![vec![30], vec![20], vec![10]];
+        let inputs = inputs(&[(3, &[30]), (2, &[20]), (1, &[10])]);
         assert_eq!(choice, Choice { inputs, run: BOTTOM, bottom: true });
     }
 
@@ -110,7 +155,7 @@ mod tests {
         let bottom = run(0, 100, &["a-c", "d-f", "x-z"]);
         let runs = [run(3, 10, &["b-e"]), run(2, 10, &["b-b"]), run(1, 10, &["b-b"]), bottom];
         let choice = pick(&runs, &LIMITS).unwrap();
-        let inputs = vec![vec![30], vec![20], vec![10], vec![0, 1]];
+        let inputs = inputs(&[(3, &[30]), (2, &[20]), (1, &[10]), (0, &[0, 1])]);
         assert_eq!(choice, Choice { inputs, run: BOTTOM, bottom: true });
     }
 
@@ -119,6 +164,7 @@ mod tests {
         let bottom = run(0, 1000, &["a-z"]);
         let runs = [run(4, 10, &["a-z"]), run(3, 10, &["a-z"]), run(1, 90, &["a-z"]), bottom];
         let choice = pick(&runs, &LIMITS).unwrap();
-        assert_eq!(choice, Choice { inputs: vec![vec![40], vec![30]], run: 4, bottom: false });
+        let inputs = inputs(&[(4, &[40]), (3, &[30])]);
+        assert_eq!(choice, Choice { inputs, run: 4, bottom: false });
     }
 }

@@ -7,8 +7,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Changes that happen together or not at all, in order.
 ///
-/// Each is one byte, 0 delete or 1 put, then key length u32, key, and for a put value length u32,
-/// value.
+/// Each is one byte, then key length u32, key, and after 0, delete, nothing; after 1, put, value
+/// length u32, value; after 2, put with a deadline, deadline u64, value length u32, value; after 3,
+/// delete a range, length u32 and bytes of the key after the last.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     data: BytesMut,
@@ -37,6 +38,29 @@ impl Batch {
         self.grows = true;
         self.data.put_u32_le(value.len() as u32);
         self.data.put_slice(value);
+    }
+
+    /// Sets a key until a deadline, in the unit of [`Db::advance`](crate::Db::advance).
+    pub fn put_until(&mut self, key: &[u8], value: &[u8], deadline: u64) {
+        self.data.reserve(17 + key.len() + value.len());
+        self.begin(2, key, value);
+        self.grows = true;
+        self.data.put_u64_le(deadline);
+        self.data.put_u32_le(value.len() as u32);
+        self.data.put_slice(value);
+    }
+
+    /// Deletes every key from `from`, included, to `to`, excluded. Costs about as much as deleting
+    /// one key, however many there are; meant for ranges, not for single keys, since deleted ranges
+    /// are kept in memory until compaction is through.
+    pub fn delete_range(&mut self, from: &[u8], to: &[u8]) {
+        self.data.reserve(9 + from.len() + to.len());
+        self.begin(3, from, &[]);
+        if self.refused.is_none() && check_size(to, &[]).is_err() {
+            self.refused = Some((to.len(), 0));
+        }
+        self.data.put_u32_le(to.len() as u32);
+        self.data.put_slice(to);
     }
 
     /// Deletes a key.
@@ -93,6 +117,11 @@ pub(super) fn decode(data: &Bytes) -> Option<Vec<Op>> {
         ops.push(match kind {
             0 => Op::Delete(key),
             1 => Op::Put(key, take(&mut from)?),
+            2 => {
+                let deadline = from.try_get_u64_le().ok()?;
+                Op::PutUntil(key, take(&mut from)?, deadline)
+            }
+            3 => Op::DeleteRange(key, take(&mut from)?),
             _ => return None,
         });
     }

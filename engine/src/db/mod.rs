@@ -3,8 +3,10 @@
 
 mod background;
 mod batch;
+mod ingest;
 
 pub use batch::Batch;
+pub use ingest::Ingest;
 
 use crate::disk::Disk;
 use crate::disk::os::OsDisk;
@@ -62,8 +64,13 @@ impl Db {
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Db> {
         let threads = options.threads;
         let engine = Engine::open(disk, options)?;
+        ingest::remove_strays(&engine)?;
         let tree = engine.open_shard(SHARD)?;
         let (_, last) = engine.log().bounds(SHARD);
+        if last.index < tree.applied().index {
+            // A checkpoint: its log begins where its tables end.
+            engine.log().commit(&[Record::Reset { shard: SHARD, at: tree.applied() }])?;
+        }
         while tree.applied().index < last.index {
             let first = tree.applied().index + 1;
             for entry in engine.log().entries(SHARD, first, last.index + 1, REPLAY_BYTES)? {
@@ -141,9 +148,49 @@ impl Db {
         self.store.tree.scan(range)
     }
 
+    /// Keys and values of a range, descending.
+    pub fn scan_back(&self, range: impl RangeBounds<Vec<u8>>) -> Scan {
+        self.store.tree.scan_back(range)
+    }
+
     /// A view of this moment.
     pub fn snapshot(&self) -> Snapshot {
         self.store.tree.snapshot()
+    }
+
+    /// A view of the moment after write number `ts`, as [`Snapshot::ts`] gave it then.
+    ///
+    /// # Errors
+    /// [`Error::HistoryGone`] when it is older than what [`Db::keep_history_from`] kept.
+    pub fn snapshot_at(&self, ts: u64) -> Result<Snapshot> {
+        self.store.tree.snapshot_at(ts)
+    }
+
+    /// Keeps what [`Db::snapshot_at`] needs from write number `ts` on. At first, and after opening,
+    /// that is nothing.
+    pub fn keep_history_from(&self, ts: u64) {
+        self.store.tree.keep_history_from(ts);
+    }
+
+    /// Says what time it is, for values with a deadline: those at or before it are gone. The unit
+    /// is the caller's; time does not go back. To be said again after opening.
+    pub fn advance(&self, now: u64) {
+        self.store.tree.advance(now);
+    }
+
+    /// Copies the store as it is now into the directory `name` below `checkpoints` in its own: a
+    /// store that can be opened there, or moved away. Tables are linked, not copied, so it is quick
+    /// and takes room only for values that lie in the log, and as the two stores come to differ.
+    ///
+    /// # Errors
+    /// When there is such a directory already, something cannot be read, or the disk fails.
+    pub fn checkpoint(&self, name: &str) -> Result<()> {
+        self.store.engine.checkpoint(SHARD, &format!("checkpoints/{name}"))
+    }
+
+    /// Begins to take in many keys at once; see [`Ingest`].
+    pub fn ingest(&self) -> Result<Ingest<'_>> {
+        Ingest::begin(self)
     }
 
     /// Writes that were held back since the store was opened, because flushes and compactions were

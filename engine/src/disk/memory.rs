@@ -27,6 +27,7 @@ struct State {
     /// Changes of names since the last `sync_dir` of their directory.
     pending: Vec<(String, NameChange)>,
     faults: Faults,
+    samples: Vec<MemoryDisk>,
 }
 
 enum NameChange {
@@ -52,6 +53,11 @@ struct Faults {
     sync_fails_at: Option<u64>,
     /// Bytes that may still be written, when the disk has an end.
     room: Option<u64>,
+    /// Every so many operations the disk is kept as it may be if the power went then.
+    sample_every: Option<u64>,
+    /// One read in so many fails with EIO.
+    reads_fail: Option<u64>,
+    draw: Draw,
 }
 
 impl Faults {
@@ -63,8 +69,7 @@ impl Faults {
         }
     }
 
-    fn enter_sync(&mut self) -> io::Result<()> {
-        self.enter()?;
+    fn check_sync(&self) -> io::Result<()> {
         match self.sync_fails_at {
             Some(at) if self.operations > at => Err(io::Error::from_raw_os_error(5)),
             _ => Ok(()),
@@ -76,6 +81,13 @@ impl Faults {
             *room = room.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull)?;
         }
         Ok(())
+    }
+
+    fn enter_read(&mut self) -> io::Result<()> {
+        match self.reads_fail {
+            Some(one_in) if self.draw.below(one_in) == 0 => Err(io::Error::from_raw_os_error(5)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -107,25 +119,40 @@ impl MemoryDisk {
         self.state.lock().faults.room = Some(bytes);
     }
 
+    /// One read in `one_in` fails with EIO, drawn from `seed`; 0 for none.
+    pub fn fail_reads(&self, one_in: u64, seed: u64) {
+        let faults = &mut self.state.lock().faults;
+        faults.reads_fail = (one_in > 0).then_some(one_in);
+        faults.draw = Draw(seed);
+    }
+
+    /// At every `count`th operation, keeps the disk as it may be if the power went then; see
+    /// [`MemoryDisk::take_samples`].
+    pub fn sample_every(&self, count: u64) {
+        self.state.lock().faults.sample_every = Some(count);
+    }
+
+    /// The disks that were kept since the last call.
+    pub fn take_samples(&self) -> Vec<MemoryDisk> {
+        std::mem::take(&mut self.state.lock().samples)
+    }
+
     /// The disk as it may be after the power went, drawn from `seed`.
     pub fn power_loss(&self, seed: u64) -> MemoryDisk {
+        self.state.lock().power_loss(seed)
+    }
+
+    /// The files below a directory, as a disk of their own.
+    pub fn below(&self, dir: &str) -> MemoryDisk {
         let state = self.state.lock();
-        let mut draw = Draw(seed);
-        let mut names = state.durable_names.clone();
-        for (_, change) in &state.pending {
-            if draw.below(2) == 0 {
-                continue;
-            }
-            match change {
-                NameChange::Set(path, inode) => drop(names.insert(path.clone(), inode.clone())),
-                NameChange::Unset(path) => drop(names.remove(path)),
-            }
-        }
-        let names: BTreeMap<_, _> = names
-            .into_iter()
-            .map(|(path, inode)| (path, Arc::new(Mutex::new(inode.lock().survivor(&mut draw)))))
-            .collect();
-        let durable_names = names.clone();
+        let part = |names: &BTreeMap<String, Arc<Mutex<Inode>>>| {
+            let inside = names.iter().filter_map(|(path, inode)| {
+                let path = path.strip_prefix(dir)?.strip_prefix('/')?;
+                Some((path.to_owned(), inode.clone()))
+            });
+            inside.collect()
+        };
+        let (names, durable_names) = (part(&state.names), part(&state.durable_names));
         let state = State { names, durable_names, ..State::default() };
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
     }
@@ -168,6 +195,7 @@ impl MemoryDisk {
 }
 
 /// SplitMix64: enough for drawing what survives.
+#[derive(Default)]
 struct Draw(u64);
 
 impl Draw {
@@ -240,6 +268,43 @@ fn parent(path: &str) -> String {
 }
 
 impl State {
+    /// Begins an operation that changes the disk.
+    fn enter(&mut self) -> io::Result<()> {
+        self.faults.enter()?;
+        let operations = self.faults.operations;
+        if self.faults.sample_every.is_some_and(|every| operations.is_multiple_of(every)) {
+            let sample = self.power_loss(operations);
+            self.samples.push(sample);
+        }
+        Ok(())
+    }
+
+    fn enter_sync(&mut self) -> io::Result<()> {
+        self.enter()?;
+        self.faults.check_sync()
+    }
+
+    fn power_loss(&self, seed: u64) -> MemoryDisk {
+        let mut draw = Draw(seed);
+        let mut names = self.durable_names.clone();
+        for (_, change) in &self.pending {
+            if draw.below(2) == 0 {
+                continue;
+            }
+            match change {
+                NameChange::Set(path, inode) => drop(names.insert(path.clone(), inode.clone())),
+                NameChange::Unset(path) => drop(names.remove(path)),
+            }
+        }
+        let names: BTreeMap<_, _> = names
+            .into_iter()
+            .map(|(path, inode)| (path, Arc::new(Mutex::new(inode.lock().survivor(&mut draw)))))
+            .collect();
+        let durable_names = names.clone();
+        let state = State { names, durable_names, ..State::default() };
+        MemoryDisk { state: Arc::new(Mutex::new(state)) }
+    }
+
     fn change(&mut self, path: &str, change: NameChange) {
         match &change {
             NameChange::Set(path, inode) => drop(self.names.insert(path.clone(), inode.clone())),
@@ -277,7 +342,7 @@ impl Disk for MemoryDisk {
 
     fn create(&self, path: &str) -> io::Result<Box<dyn File>> {
         let mut state = self.state.lock();
-        state.faults.enter()?;
+        state.enter()?;
         let inode = Arc::new(Mutex::new(Inode::default()));
         state.change(path, NameChange::Set(path.to_owned(), inode.clone()));
         Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
@@ -290,30 +355,44 @@ impl Disk for MemoryDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let inode = self.inode(from)?;
         let mut state = self.state.lock();
-        state.faults.enter()?;
+        state.enter()?;
         state.change(from, NameChange::Unset(from.to_owned()));
         state.change(to, NameChange::Set(to.to_owned(), inode));
+        Ok(())
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let inode = self.inode(from)?;
+        let mut state = self.state.lock();
+        state.enter()?;
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.change(to, NameChange::Set(to.to_owned(), inode));
+        Ok(())
+    }
+
+    fn remove_dir(&self, _dir: &str) -> io::Result<()> {
         Ok(())
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
         self.inode(path)?;
         let mut state = self.state.lock();
-        state.faults.enter()?;
+        state.enter()?;
         state.change(path, NameChange::Unset(path.to_owned()));
         Ok(())
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.faults.enter_sync()?;
+        state.enter_sync()?;
         state.sync_dir(dir);
         Ok(())
     }
 
     fn prepare_region(&self, path: &str, bytes: u64) -> io::Result<()> {
         let mut file = self.create(path)?;
-        self.state.lock().faults.take_room(bytes)?;
         file.append(&vec![0; bytes as usize])?;
         file.sync()?;
         self.sync_dir(&parent(path))
@@ -339,7 +418,11 @@ struct MemoryFile {
 
 impl File for MemoryFile {
     fn append(&mut self, data: &[u8]) -> io::Result<()> {
-        self.disk.state.lock().faults.enter()?;
+        {
+            let mut state = self.disk.state.lock();
+            state.enter()?;
+            state.faults.take_room(data.len() as u64)?;
+        }
         let mut inode = self.inode.lock();
         let end = inode.written.len();
         inode.write(end, data);
@@ -347,11 +430,12 @@ impl File for MemoryFile {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.disk.state.lock().faults.enter_read()?;
         read(&self.inode.lock().written, offset, buf)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.disk.state.lock().faults.enter_sync()?;
+        self.disk.state.lock().enter_sync()?;
         self.inode.lock().sync(0..usize::MAX);
         Ok(())
     }
@@ -372,7 +456,7 @@ impl Region for MemoryRegion {
     }
 
     fn write(&self, offset: u64, pages: &Pages) -> io::Result<()> {
-        let entered = self.disk.state.lock().faults.enter();
+        let entered = self.disk.state.lock().enter();
         let mut inode = self.inode.lock();
         let blocks = pages.as_blocks();
         if offset as usize + blocks.len() > inode.written.len() {
@@ -384,19 +468,20 @@ impl Region for MemoryRegion {
     }
 
     fn sync(&self, offset: u64, len: usize) -> io::Result<()> {
-        self.disk.state.lock().faults.enter_sync()?;
+        self.disk.state.lock().enter_sync()?;
         let first = offset as usize / SECTOR_BYTES;
         self.inode.lock().sync(first..first + len.div_ceil(SECTOR_BYTES));
         Ok(())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.disk.state.lock().faults.enter_sync()?;
+        self.disk.state.lock().enter_sync()?;
         self.inode.lock().sync(0..usize::MAX);
         Ok(())
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.disk.state.lock().faults.enter_read()?;
         read(&self.inode.lock().written, offset, buf)
     }
 }

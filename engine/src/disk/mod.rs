@@ -25,6 +25,11 @@ pub trait Disk: Send + Sync {
     fn open(&self, path: &str) -> io::Result<Box<dyn File>>;
     /// Renames, replacing the target.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a second name, in a directory that is there. Both stay equal: files do not
+    /// change once they are synced.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes an empty directory; fine when there is none.
+    fn remove_dir(&self, dir: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Makes creations, renames and removals in `dir` durable.

@@ -1,6 +1,9 @@
 //! Replacing a whole tree by a snapshot from elsewhere.
 
-use super::key::{Value, Version};
+use super::jobs::Step;
+use super::key::{NEVER, Value, Version};
+use super::merge::Moment;
+use super::ranges::Ranges;
 use super::version::BOTTOM;
 use super::{Tree, check_size, table_path};
 use crate::LogId;
@@ -8,6 +11,14 @@ use crate::error::Result;
 use crate::table::{TableMeta, TableWriter};
 use bytes::Bytes;
 use std::sync::Arc;
+
+impl Tree {
+    /// Begins to replace the whole tree by a snapshot from elsewhere; readers see the old tree
+    /// until [`Install::finish`].
+    pub fn begin_install(self: &Arc<Self>) -> Install {
+        Install { tree: self.clone(), writer: None, done: Vec::new() }
+    }
+}
 
 /// A tree being replaced by a snapshot. Dropped unfinished, it leaves only stray files, which the
 /// next start removes.
@@ -36,7 +47,7 @@ impl Install {
                 self.writer.insert(writer)
             }
         };
-        writer.add(&Version { key, ts, value: Value::Inline(value) })
+        writer.add(&Version { key, ts, expires: NEVER, value: Value::Inline(value) })
     }
 
     /// Replaces the tree: afterwards it is the snapshot of log entry `at`, durably.
@@ -46,9 +57,15 @@ impl Install {
         let _flushing = tree.flushing.lock();
         let _compacting = tree.compacting.lock();
         let old = tree.view.read().tables.clone();
-        let removed = old.tables().map(|(_, table)| table.meta.number).collect();
-        let added = std::mem::take(&mut self.done).into_iter().map(|meta| (BOTTOM, meta)).collect();
-        tree.install(Some((at, ts)), removed, added, |view| {
+        let ranges = old.runs.iter().filter(|run| !run.deleted.is_empty());
+        let step = Step {
+            flushed: Some((at, ts)),
+            horizon: Moment { ts, ..Moment::default() },
+            removed: old.tables().map(|(_, table)| table.meta.number).collect(),
+            added: std::mem::take(&mut self.done).into_iter().map(|meta| (BOTTOM, meta)).collect(),
+            deleted: ranges.map(|run| (run.id, Ranges::default())).collect(),
+        };
+        tree.commit(step, |view| {
             view.active = Arc::default();
             view.frozen.clear();
             view.applied = at;

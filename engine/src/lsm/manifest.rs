@@ -5,18 +5,27 @@
 //!
 //! **Manifest** `MANIFEST-<number>`: magic `BMAN`, format version u32, then records.
 //!
-//! **Record**: length u32, CRC u32 of the payload (seeded with the manifest's number), payload:
+//! **Record**: length u32, CRC u32 of the payload (seeded with the manifest's number and the
+//! record's offset), payload:
 //!
 //! | bytes | field |
 //! |---|---|
 //! | 8, 8 | flushed log id: term, index |
 //! | 8 | greatest timestamp flushed |
+//! | 8 | the time that deadlines were last compared with |
+//! | 8 | oldest timestamp whose versions are all there |
 //! | 8 | next file number |
+//! | | bounds: first key; 1 and the key after the last, or 0 |
 //! | 4 | removed tables, then each: number u64 |
 //! | 4 | added tables, then each as below |
+//! | 4 | runs whose deleted ranges are given anew, then each as below |
 //!
-//! Added table: run u64, number u64, bytes u64, greatest timestamp u64, then its smallest and its
-//! largest key as length u32 and bytes.
+//! Added table: run u64, number u64, the number that its checksums are bound to u64, 1 and the
+//! timestamp of all its versions u64 or 0, bytes u64, greatest timestamp u64, then its smallest and
+//! its largest key. A key is its length u32 and its bytes.
+//!
+//! Run with deleted ranges: run u64, count u32, and of each range its timestamp u64, its first key
+//! and the key after its last.
 //!
 //! The first record describes everything at the time the manifest was begun.
 
@@ -25,49 +34,83 @@ use crate::checksum::{crc, seed};
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::limits::{EDIT_BYTES_MAX, KEY_BYTES_MAX};
+use crate::lsm::ranges::RangeTombstone;
+use crate::lsm::version::Bounds;
 use crate::table::TableMeta;
 use bytes::{Buf, BufMut, Bytes};
 
 /// First bytes of a manifest.
 pub const MAGIC: [u8; 4] = *b"BMAN";
 /// Version of everything in this file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 8;
 
-/// One atomic change of a tree's tables.
+/// What holds of a tree as a whole; every edit repeats it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Edit {
+pub struct Standing {
     /// The last log entry whose effect is in the tables.
     pub flushed: LogId,
     /// The newest timestamp in the tables.
     pub ts_max: u64,
-    /// The number that the next table takes.
+    /// Values whose deadline is at or before this time may be gone.
+    pub now: u64,
+    /// The oldest timestamp at which the tables can be read exactly.
+    pub history_from: u64,
+    /// The number that the next file takes.
     pub next_number: u64,
+    /// What of the tables belongs to the tree.
+    pub bounds: Bounds,
+}
+
+/// One atomic change of a tree's tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// What holds from now on.
+    pub standing: Standing,
     /// Numbers of tables that are gone.
     pub removed: Vec<u64>,
     /// Tables that came, with the ids of their runs.
     pub added: Vec<(u64, TableMeta)>,
+    /// Runs, and all the ranges that each deletes from now on.
+    pub deleted: Vec<(u64, Vec<RangeTombstone>)>,
 }
 
 impl Edit {
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        out.put_u64_le(self.flushed.term);
-        out.put_u64_le(self.flushed.index);
-        out.put_u64_le(self.ts_max);
-        out.put_u64_le(self.next_number);
+        let standing = &self.standing;
+        out.put_u64_le(standing.flushed.term);
+        out.put_u64_le(standing.flushed.index);
+        out.put_u64_le(standing.ts_max);
+        out.put_u64_le(standing.now);
+        out.put_u64_le(standing.history_from);
+        out.put_u64_le(standing.next_number);
+        put_key(&mut out, &standing.bounds.from);
+        out.put_u8(u8::from(standing.bounds.to.is_some()));
+        standing.bounds.to.iter().for_each(|to| put_key(&mut out, to));
         out.put_u32_le(self.removed.len() as u32);
         self.removed.iter().for_each(|&number| out.put_u64_le(number));
         out.put_u32_le(self.added.len() as u32);
         for (run, meta) in &self.added {
             out.put_u64_le(*run);
             out.put_u64_le(meta.number);
+            out.put_u64_le(meta.seed);
+            out.put_u8(u8::from(meta.ts.is_some()));
+            meta.ts.iter().for_each(|&ts| out.put_u64_le(ts));
             out.put_u64_le(meta.bytes);
             out.put_u64_le(meta.ts_max);
-            for key in [&meta.smallest, &meta.largest] {
-                out.put_u32_le(key.len() as u32);
-                out.put_slice(key);
+            put_key(&mut out, &meta.smallest);
+            put_key(&mut out, &meta.largest);
+        }
+        out.put_u32_le(self.deleted.len() as u32);
+        for (run, ranges) in &self.deleted {
+            out.put_u64_le(*run);
+            out.put_u32_le(ranges.len() as u32);
+            for range in ranges {
+                out.put_u64_le(range.ts);
+                put_key(&mut out, &range.from);
+                put_key(&mut out, &range.to);
             }
         }
         out
@@ -78,62 +121,114 @@ impl Edit {
         let from = &mut from;
         let term = from.try_get_u64_le().ok()?;
         let index = from.try_get_u64_le().ok()?;
-        let ts_max = from.try_get_u64_le().ok()?;
-        let next_number = from.try_get_u64_le().ok()?;
-        let count = from.try_get_u32_le().ok()? as usize;
-        if count > from.len() / 8 {
-            return None;
-        }
-        let removed = (0..count).map(|_| from.get_u64_le()).collect();
-        let count = from.try_get_u32_le().ok()? as usize;
-        if count > from.len() / 40 {
-            return None;
-        }
-        let added = (0..count).map(|_| decode_table(from)).collect::<Option<_>>()?;
-        let flushed = LogId { term, index };
-        from.is_empty().then_some(Edit { flushed, ts_max, next_number, removed, added })
+        let standing = Standing {
+            flushed: LogId { term, index },
+            ts_max: from.try_get_u64_le().ok()?,
+            now: from.try_get_u64_le().ok()?,
+            history_from: from.try_get_u64_le().ok()?,
+            next_number: from.try_get_u64_le().ok()?,
+            bounds: Bounds { from: get_key(from)?, to: get_optional(from, get_key)? },
+        };
+        let removed = get_list(from, |from| from.try_get_u64_le().ok())?;
+        let added = get_list(from, get_table)?;
+        let range = |from: &mut &[u8]| {
+            let ts = from.try_get_u64_le().ok()?;
+            Some(RangeTombstone { ts, from: get_key(from)?, to: get_key(from)? })
+        };
+        let run = |from: &mut &[u8]| Some((from.try_get_u64_le().ok()?, get_list(from, range)?));
+        let deleted = get_list(from, run)?;
+        from.is_empty().then_some(Edit { standing, removed, added, deleted })
     }
 }
 
-fn decode_table(from: &mut &[u8]) -> Option<(u64, TableMeta)> {
-    let run = from.try_get_u64_le().ok()?;
-    let number = from.try_get_u64_le().ok()?;
-    let bytes = from.try_get_u64_le().ok()?;
-    let ts_max = from.try_get_u64_le().ok()?;
-    let mut key = || {
-        let len = from.try_get_u32_le().ok()? as usize;
-        (len <= KEY_BYTES_MAX.min(from.len())).then(|| from.copy_to_bytes(len))
-    };
-    let (smallest, largest) = (key()?, key()?);
-    Some((run, TableMeta { number, bytes, smallest, largest, ts_max }))
+fn put_key(out: &mut Vec<u8>, key: &[u8]) {
+    out.put_u32_le(key.len() as u32);
+    out.put_slice(key);
 }
 
-/// The records of a manifest file: its sound prefix, and the offset at which it ends. What comes
-/// after is an edit that the power cut; it was never relied on. Should it have been, the tables it
-/// removed are missing or the log begins too late, and both are found.
-pub fn decode_manifest(number: u64, bytes: &[u8]) -> Option<(Vec<Edit>, usize)> {
+fn get_key(from: &mut &[u8]) -> Option<Bytes> {
+    let len = from.try_get_u32_le().ok()? as usize;
+    (len <= KEY_BYTES_MAX.min(from.len())).then(|| from.copy_to_bytes(len))
+}
+
+/// A presence byte, and what it announces.
+fn get_optional<T>(
+    from: &mut &[u8],
+    get: impl FnOnce(&mut &[u8]) -> Option<T>,
+) -> Option<Option<T>> {
+    match from.try_get_u8().ok()? {
+        0 => Some(None),
+        1 => get(from).map(Some),
+        _ => None,
+    }
+}
+
+/// A count u32, and as many items of at least 8 bytes.
+fn get_list<T>(from: &mut &[u8], get: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
+    let count = from.try_get_u32_le().ok()? as usize;
+    if count > from.len() / 8 {
+        return None;
+    }
+    (0..count).map(|_| get(from)).collect()
+}
+
+fn get_table(from: &mut &[u8]) -> Option<(u64, TableMeta)> {
+    let run = from.try_get_u64_le().ok()?;
+    let meta = TableMeta {
+        number: from.try_get_u64_le().ok()?,
+        seed: from.try_get_u64_le().ok()?,
+        ts: get_optional(from, |from| from.try_get_u64_le().ok())?,
+        bytes: from.try_get_u64_le().ok()?,
+        ts_max: from.try_get_u64_le().ok()?,
+        smallest: get_key(from)?,
+        largest: get_key(from)?,
+    };
+    Some((run, meta))
+}
+
+/// What the bytes of a manifest say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// The edits of the sound records from the front on.
+    pub edits: Vec<Edit>,
+    /// Where the first record is that is not sound, or the end.
+    pub end: usize,
+    /// A sound record comes after that place, so what stands there was durable: it is damage, and
+    /// not an edit that the power cut.
+    pub damaged: bool,
+}
+
+/// Reads a manifest file; `None` when it is none.
+///
+/// An edit at the end that is not sound was cut by the power, and never relied on. Should it have
+/// been, the tables it removed are missing or the log begins too late, and both are found.
+pub fn decode_manifest(number: u64, bytes: &[u8]) -> Option<Decoded> {
     if bytes.get(..4)? != MAGIC {
         return None;
     }
-    let mut edits = Vec::new();
-    let mut at = HEADER_BYTES;
-    while let Some(mut head) = bytes.get(at..at + 8) {
-        let (len, sum) = (head.get_u32_le() as usize, head.get_u32_le());
-        let Some(payload) = bytes.get(at + 8..at + 8 + len).filter(|_| len <= EDIT_BYTES_MAX)
-        else {
-            break;
-        };
-        let Some(edit) = Edit::decode(payload).filter(|_| checksum(number, payload) == sum) else {
-            break;
-        };
-        edits.push(edit);
-        at += 8 + len;
+    let mut found = Decoded { end: HEADER_BYTES, ..Decoded::default() };
+    while let Some((edit, end)) = decode_record(number, bytes, found.end) {
+        found.edits.push(edit);
+        found.end = end;
     }
-    Some((edits, at))
+    let rest = found.end + 1..bytes.len();
+    found.damaged = rest.into_iter().any(|at| decode_record(number, bytes, at).is_some());
+    Some(found)
 }
 
-fn checksum(number: u64, payload: &[u8]) -> u32 {
-    crc(seed(number, 0), &[payload])
+fn decode_record(number: u64, bytes: &[u8], at: usize) -> Option<(Edit, usize)> {
+    let mut head = bytes.get(at..at + 8)?;
+    let (len, sum) = (head.get_u32_le() as usize, head.get_u32_le());
+    let end = at + 8 + len;
+    let payload = bytes.get(at + 8..end).filter(|_| len <= EDIT_BYTES_MAX)?;
+    if checksum(number, at as u64, payload) != sum {
+        return None;
+    }
+    Some((Edit::decode(payload)?, end))
+}
+
+fn checksum(number: u64, at: u64, payload: &[u8]) -> u32 {
+    crc(seed(number, at), &[payload])
 }
 
 /// The manifest being written.
@@ -167,7 +262,11 @@ impl Manifest {
             return Err(Error::OlderFormat { file: path, found, supported: VERSION });
         }
         match decode_manifest(number, &bytes) {
-            Some((edits, _)) if !edits.is_empty() => Ok(Some((edits, number))),
+            Some(found) if found.damaged => {
+                let (what, expected) = ("a manifest record", "a sound record");
+                Err(Error::corrupt(path, found.end as u64, what, expected, "other bytes"))
+            }
+            Some(found) if !found.edits.is_empty() => Ok(Some((found.edits, number))),
             _ => Err(Error::corrupt(path, 0, "the manifest", "a first record", "none")),
         }
     }
@@ -176,9 +275,10 @@ impl Manifest {
     pub(super) fn create(disk: &dyn Disk, dir: &str, number: u64, whole: &Edit) -> Result<Self> {
         let path = manifest_path(dir, number);
         let file = disk.create(&path).map_err(Error::io("create", &path))?;
-        let mut manifest = Manifest { dir: dir.to_owned(), number, file, bytes: 0, failed: false };
         let mut header = MAGIC.to_vec();
         header.put_u32_le(VERSION);
+        let bytes = header.len() as u64;
+        let mut manifest = Manifest { dir: dir.to_owned(), number, file, bytes, failed: false };
         manifest.file.append(&header).map_err(Error::io("write", &path))?;
         manifest.append(whole)?;
         disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
@@ -201,9 +301,13 @@ impl Manifest {
             return Err(Error::Poisoned { cause });
         }
         let payload = edit.encode();
+        if payload.len() > EDIT_BYTES_MAX {
+            let (found, limit) = (payload.len(), EDIT_BYTES_MAX);
+            return Err(Error::TooLarge { what: "a manifest record", found, limit });
+        }
         let mut record = Vec::with_capacity(payload.len() + 8);
         record.put_u32_le(payload.len() as u32);
-        record.put_u32_le(checksum(self.number, &payload));
+        record.put_u32_le(checksum(self.number, self.bytes, &payload));
         record.put_slice(&payload);
         self.failed = true;
         self.file.append(&record).map_err(Error::io("write", &path))?;
@@ -219,6 +323,11 @@ impl Manifest {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether it takes no more, so that another must begin.
+    pub(super) fn failed(&self) -> bool {
+        self.failed
     }
 }
 
@@ -250,13 +359,14 @@ fn read_all(disk: &dyn Disk, path: &str) -> Result<Option<Bytes>> {
 
 /// All edits of a manifest as one.
 pub(super) fn fold(edits: Vec<Edit>) -> Edit {
-    let mut whole = Edit { next_number: 1, ..Edit::default() };
+    let mut whole = Edit::default();
+    whole.standing.next_number = 1;
     for edit in edits {
         whole.added.retain(|(_, meta)| !edit.removed.contains(&meta.number));
         whole.added.extend(edit.added);
-        whole.flushed = edit.flushed;
-        whole.ts_max = edit.ts_max;
-        whole.next_number = edit.next_number;
+        whole.deleted.retain(|(run, _)| edit.deleted.iter().all(|(other, _)| run != other));
+        whole.deleted.extend(edit.deleted.into_iter().filter(|(_, ranges)| !ranges.is_empty()));
+        whole.standing = edit.standing;
     }
     whole
 }

@@ -1,12 +1,14 @@
 //! Merging sorted streams of versions, and what a reader or a compaction keeps of the result.
 
-use super::key::{Cursor, Value, Version};
+use super::key::{Cursor, NEVER, Value, Version};
+use super::ranges::Ranges;
 use crate::Result;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
-/// Many cursors as one, in [`Version::order`].
+/// Many cursors as one, in [`Version::order`] or its reverse.
 pub(crate) struct Merge {
     heap: BinaryHeap<Head>,
     sources: Vec<Box<dyn Cursor>>,
@@ -15,12 +17,15 @@ pub(crate) struct Merge {
 struct Head {
     version: Version,
     source: usize,
+    reverse: bool,
 }
 
 impl Ord for Head {
     /// The heap gives the greatest first, so the smallest key is the greatest head.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.version.order(&self.version).then(other.source.cmp(&self.source))
+        let order = self.version.order(&other.version);
+        let order = if self.reverse { order } else { order.reverse() };
+        order.then(other.source.cmp(&self.source))
     }
 }
 
@@ -39,12 +44,13 @@ impl PartialEq for Head {
 impl Eq for Head {}
 
 impl Merge {
-    /// Merges the sources; of equal versions the earlier source's comes first.
-    pub(crate) fn new(mut sources: Vec<Box<dyn Cursor>>) -> Result<Merge> {
+    /// Merges the sources, which all go the same way; of equal versions the earlier source's comes
+    /// first.
+    pub(crate) fn new(mut sources: Vec<Box<dyn Cursor>>, reverse: bool) -> Result<Merge> {
         let mut heap = BinaryHeap::with_capacity(sources.len());
         for (source, cursor) in sources.iter_mut().enumerate() {
             if let Some(version) = cursor.next()? {
-                heap.push(Head { version, source });
+                heap.push(Head { version, source, reverse });
             }
         }
         Ok(Merge { heap, sources })
@@ -62,58 +68,109 @@ impl Cursor for Merge {
     }
 }
 
-/// What a reader at `ts` sees: the newest version of each key at or before it, if it is a value.
-pub(crate) struct Visible<C> {
-    cursor: C,
-    ts: u64,
-    last: Option<Bytes>,
+/// When a reader looks, and what was deleted then.
+#[derive(Clone, Default)]
+pub(crate) struct Moment {
+    /// It sees versions at or before this timestamp.
+    pub ts: u64,
+    /// It sees values that expire after this time.
+    pub now: u64,
+    /// Deleted ranges of every source.
+    pub deleted: Vec<Arc<Ranges>>,
 }
 
-impl<C: Cursor> Visible<C> {
-    pub(crate) fn new(cursor: C, ts: u64) -> Self {
-        Self { cursor, ts, last: None }
+impl Moment {
+    /// Whether a range tombstone hides the version.
+    fn deletes(&self, version: &Version) -> bool {
+        let newest = self.deleted.iter().filter_map(|r| r.covering(&version.key, self.ts)).max();
+        newest.is_some_and(|deleted| version.ts < deleted)
+    }
+
+    /// Whether the newest version of a key shows a value.
+    fn shows(&self, version: &Version) -> bool {
+        version.value != Value::Tombstone && version.expires > self.now && !self.deletes(version)
+    }
+}
+
+/// What a reader sees: the newest version of each key, if it is a value.
+pub(crate) enum Visible {
+    /// Ascending.
+    Forward { cursor: Merge, moment: Moment, last: Option<Bytes> },
+    /// Descending: a key's versions come oldest first, so the last of them counts.
+    Back { cursor: Merge, moment: Moment, newest: Option<Version> },
+}
+
+impl Visible {
+    pub(crate) fn new(cursor: Merge, moment: Moment, reverse: bool) -> Self {
+        match reverse {
+            false => Visible::Forward { cursor, moment, last: None },
+            true => Visible::Back { cursor, moment, newest: None },
+        }
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Version>> {
-        while let Some(version) = self.cursor.next()? {
-            if version.ts > self.ts || self.last.as_ref() == Some(&version.key) {
-                continue;
+        match self {
+            Visible::Forward { cursor, moment, last } => {
+                while let Some(version) = cursor.next()? {
+                    if version.ts > moment.ts || last.as_ref() == Some(&version.key) {
+                        continue;
+                    }
+                    *last = Some(version.key.clone());
+                    if moment.shows(&version) {
+                        return Ok(Some(version));
+                    }
+                }
+                Ok(None)
             }
-            self.last = Some(version.key.clone());
-            if version.value != Value::Tombstone {
-                return Ok(Some(version));
+            Visible::Back { cursor, moment, newest } => {
+                while let Some(version) = cursor.next()? {
+                    if version.ts > moment.ts {
+                        continue;
+                    }
+                    let before = newest.replace(version);
+                    let same = before.as_ref().map(|v| &v.key) == newest.as_ref().map(|v| &v.key);
+                    if let Some(before) = before.filter(|v| !same && moment.shows(v)) {
+                        return Ok(Some(before));
+                    }
+                }
+                Ok(newest.take().filter(|version| moment.shows(version)))
             }
         }
-        Ok(None)
     }
 }
 
-/// What must be kept: every version after the horizon, and of each key the newest at or before it.
-/// At the bottom, where nothing older lies below, a tombstone at or before the horizon goes too.
+/// What must be kept: every version after the moment's timestamp, which is the horizon, and of each
+/// key the newest at or before it. What has expired is a tombstone. What a range tombstone at or
+/// before the horizon hides goes: the tombstone stays, or nothing older lies below. At the bottom,
+/// where nothing older does, a tombstone at or before the horizon goes too.
 pub(crate) struct Retained<C> {
     cursor: C,
-    horizon: u64,
+    horizon: Moment,
     bottom: bool,
     settled: Option<Bytes>,
 }
 
 impl<C: Cursor> Retained<C> {
-    pub(crate) fn new(cursor: C, horizon: u64, bottom: bool) -> Self {
+    pub(crate) fn new(cursor: C, horizon: Moment, bottom: bool) -> Self {
         Self { cursor, horizon, bottom, settled: None }
     }
 }
 
 impl<C: Cursor> Cursor for Retained<C> {
     fn next(&mut self) -> Result<Option<Version>> {
-        while let Some(version) = self.cursor.next()? {
-            if version.ts > self.horizon {
+        while let Some(mut version) = self.cursor.next()? {
+            if version.expires <= self.horizon.now {
+                (version.value, version.expires) = (Value::Tombstone, NEVER);
+            }
+            if version.ts > self.horizon.ts {
                 return Ok(Some(version));
             }
             if self.settled.as_ref() == Some(&version.key) {
                 continue;
             }
             self.settled = Some(version.key.clone());
-            if version.value != Value::Tombstone || !self.bottom {
+            let gone = version.value == Value::Tombstone && self.bottom;
+            if !gone && !self.horizon.deletes(&version) {
                 return Ok(Some(version));
             }
         }

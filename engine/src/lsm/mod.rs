@@ -3,48 +3,55 @@
 //! A tree has no log. [`Tree::apply`] takes the effect of log entries in order; after a restart
 //! the caller applies again from [`Tree::flushed`] on.
 
+mod files;
 mod install;
+mod jobs;
 pub mod key;
 pub mod manifest;
 mod memtable;
 pub(crate) mod merge;
+pub mod ranges;
+mod stats;
 pub mod version;
 mod view;
 
+pub(crate) use files::{LogValues, TreeDir};
 pub use install::Install;
+pub use jobs::Job;
+pub use stats::TreeStats;
 pub use view::{Scan, Snapshot};
 
 use crate::checksum::key_hash;
-use crate::compaction::pick::{self, Choice, Shape};
-use crate::compaction::run::{Output, write_tables};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::limits::{Codec, KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
-use crate::table::{BlockCache, Table, TableMeta};
-use crate::values::pick::Usage;
-use crate::values::{Holder, Pointer, Source, Sources};
+use crate::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
+use crate::memory::Memory;
+use crate::table::{BlockCache, Table};
+use crate::values::{Pointer, Source, Sources};
 use crate::wal::{Place, Segments};
 use crate::{LogId, ShardId};
 use bytes::Bytes;
-use key::{Cursor, Op, Value};
-use manifest::{Edit, Manifest};
-use merge::{Merge, Retained};
+use key::{NEVER, Op, Value};
+use manifest::{Manifest, Standing};
+use memtable::Change;
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::{Bound, RangeBounds};
+use std::collections::{BTreeSet, HashSet};
+use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use version::{BOTTOM, RunCursor, TableSet};
-use view::{View, resolve};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use version::{Bounds, TableSet};
+use view::{View, Way, resolve};
 
 /// One shard's sorted data. Shared between threads: one applier, any readers, one flush and one
 /// compaction at a time.
 pub struct Tree {
     disk: Arc<dyn Disk>,
+    shard: ShardId,
     dir: String,
     limits: Limits,
     cache: Arc<BlockCache>,
     sources: Sources,
+    memory: Arc<Memory>,
     view: RwLock<View>,
     store: Mutex<Store>,
     next_number: AtomicU64,
@@ -52,23 +59,44 @@ pub struct Tree {
     compacting: Mutex<()>,
     /// Values in these move when the tables that point to them are rewritten.
     doomed: RwLock<Arc<BTreeSet<Source>>>,
-    snapshots: Mutex<BTreeMap<u64, usize>>,
+    /// Versions that are hidden at this timestamp and later may go.
+    horizon: AtomicU64,
+    /// Its directory is given up: no job may write there.
+    closed: AtomicBool,
 }
 
 /// The manifest, and what the next edit repeats.
 struct Store {
     manifest: Manifest,
-    flushed: LogId,
-    ts_max: u64,
+    standing: Standing,
 }
 
-/// Work for a background thread; see [`Tree::run`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Job {
-    /// Write the oldest frozen memtable to a run of its own.
-    Flush,
-    /// Merge tables.
-    Compact(Choice),
+/// What the trees of a disk share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// Sizes.
+    pub limits: Limits,
+    /// Blocks of all tables.
+    pub cache: Arc<BlockCache>,
+    /// Segments of the log, where values lie.
+    pub segments: Arc<Segments>,
+    /// What all memtables take.
+    pub memory: Arc<Memory>,
+}
+
+impl Shared {
+    /// Of a disk, with a block cache and a log's segments.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        limits: Limits,
+        cache: Arc<BlockCache>,
+        segments: Arc<Segments>,
+    ) -> Shared {
+        let memory = Arc::new(Memory::new(limits.memtables_bytes));
+        Shared { disk, limits, cache, segments, memory }
+    }
 }
 
 /// The log entry that a change comes from: values that share its memory need not be copied, since
@@ -92,53 +120,59 @@ impl InLog<'_> {
 }
 
 impl Tree {
-    /// Opens the tree of a shard, making it if there is none.
+    /// Opens the tree of a shard in directory `dir`, making it if there is none. A table or a
+    /// source of values that is damaged or missing is no error here, but for who reads what it held.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the manifest, a table or a source of values is damaged or missing.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        shard: ShardId,
-        limits: Limits,
-        cache: Arc<BlockCache>,
-        segments: Arc<Segments>,
-    ) -> Result<Tree> {
-        let dir = format!("shards/{shard}");
+    /// [`Error::Corrupt`] when the manifest is damaged.
+    pub fn open(shared: &Shared, shard: ShardId, dir: &str) -> Result<Tree> {
+        let Shared { disk, limits, cache, segments, memory } = shared.clone();
+        let dir = dir.to_owned();
         disk.make_dir(&dir).map_err(Error::io("create", &dir))?;
-        let sources = Sources::new(disk.clone(), dir.clone(), segments);
+        let sources = Sources::new(disk.clone(), shard, dir.clone(), segments);
         let (edits, number) = Manifest::read(&*disk, &dir)?.unwrap_or_default();
         let whole = manifest::fold(edits);
-        let mut add = Vec::new();
+        let mut change = version::Change::default();
         for (run, meta) in &whole.added {
             let path = table_path(&dir, meta.number);
             let table = Table::open(disk.clone(), path, meta.clone(), cache.clone(), &sources)?;
-            add.push((*run, Arc::new(table)));
+            change.add.push((*run, Arc::new(table)));
         }
-        let tables = TableSet::default().edited(&[], add);
+        for (run, ranges) in &whole.deleted {
+            change.deleted.push((*run, Arc::new(ranges.iter().cloned().collect())));
+        }
+        let standing = whole.standing.clone();
+        let bounds = standing.bounds.clone();
+        let tables = TableSet { runs: Vec::new(), bounds }.edited(change);
         let manifest = Manifest::create(&*disk, &dir, number + 1, &whole)?;
         remove_strays(&*disk, &dir, &tables, &manifest)?;
         let view = View {
+            shard,
             active: Arc::default(),
             frozen: Vec::new(),
             tables: Arc::new(tables),
-            applied: whole.flushed,
-            ts: whole.ts_max,
-            flushed: whole.flushed,
+            applied: standing.flushed,
+            ts: standing.ts_max,
+            now: standing.now,
+            flushed: standing.flushed,
+            history_from: standing.history_from,
         };
-        let store = Store { manifest, flushed: whole.flushed, ts_max: whole.ts_max };
         Ok(Tree {
             disk,
+            shard,
             dir,
             limits,
             cache,
             sources,
+            memory,
             view: RwLock::new(view),
-            store: Mutex::new(store),
-            next_number: AtomicU64::new(whole.next_number),
+            next_number: AtomicU64::new(standing.next_number),
+            store: Mutex::new(Store { manifest, standing }),
             flushing: Mutex::default(),
             compacting: Mutex::default(),
             doomed: RwLock::default(),
-            snapshots: Mutex::default(),
+            horizon: AtomicU64::new(u64::MAX),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -156,24 +190,39 @@ impl Tree {
             let large = value.len() >= self.limits.value_bytes_separate;
             entry.as_ref().filter(|_| large)?.pointer(key, value)
         };
-        let changes = ops.into_iter().map(|op| match op {
+        let set = |key: Bytes, value: Bytes, expires| match separate(&key, &value) {
             // The key is copied, so that it does not keep the entry's memory.
-            Op::Put(key, value) => match separate(&key, &value) {
-                Some(pointer) => (Bytes::copy_from_slice(&key), Value::At(pointer)),
-                None => (key, Value::Inline(value)),
-            },
-            Op::Delete(key) => (key, Value::Tombstone),
+            Some(at) => Change::Set(Bytes::copy_from_slice(&key), Value::At(at), expires),
+            None => Change::Set(key, Value::Inline(value), expires),
+        };
+        let changes = ops.into_iter().map(|op| match op {
+            Op::Put(key, value) => set(key, value, NEVER),
+            Op::PutUntil(key, value, deadline) => set(key, value, deadline),
+            Op::Delete(key) => Change::Set(key, Value::Tombstone, NEVER),
+            Op::DeleteRange(from, to) => Change::DeleteRange(from, to),
         });
         let active = self.view.read().active.clone();
-        active.apply(at, ts, entry.as_ref().map(|entry| &entry.place.segment), changes);
+        let segment = entry.as_ref().map(|entry| &entry.place.segment);
+        active.apply(at, ts, segment, &self.memory, changes);
         let full = active.is_full(&self.limits);
         let mut view = self.view.write();
         assert!(at.index > view.applied.index, "entries are applied once, in order");
+        assert!(ts >= view.ts, "timestamps do not fall");
         view.applied = at;
-        view.ts = view.ts.max(ts);
+        view.ts = ts;
         if full {
             view.freeze();
         }
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The keys that belong to it.
+    pub fn bounds(&self) -> Bounds {
+        self.view.read().tables.bounds.clone()
     }
 
     /// The last log entry applied.
@@ -191,60 +240,68 @@ impl Tree {
         self.view.read().ts
     }
 
-    /// Whether a memtable waits to be flushed.
-    pub fn wants_flush(&self) -> bool {
-        !self.view.read().frozen.is_empty()
+    /// From now on readers do not see values whose deadline is at or before `now`, and compaction
+    /// drops them. Time does not go back: an earlier one is ignored. It is kept with each flush, so
+    /// who owns the clock says it again after opening.
+    pub fn advance(&self, now: u64) {
+        let mut view = self.view.write();
+        view.now = view.now.max(now);
     }
 
-    /// How much background work waits: 0 when writers need not care, 1 when they must wait.
-    pub fn pressure(&self) -> f64 {
-        let view = self.view.read();
-        let part = |count: usize, limit: usize| {
-            (count.saturating_sub(limit / 2)) as f64 / (limit - limit / 2) as f64
-        };
-        let memtables = part(view.frozen.len(), self.limits.memtables_frozen_max);
-        memtables.max(part(view.tables.runs.len(), 8 * self.limits.runs_max))
+    /// Versions that a reader at timestamp `ts` or later may need are kept from now on; others may
+    /// go. At first only the newest are kept, as by `u64::MAX`.
+    pub fn keep_history_from(&self, ts: u64) {
+        self.horizon.store(ts, Ordering::Release);
     }
 
-    /// Whether writers should wait for background work.
-    pub fn is_behind(&self) -> bool {
-        self.pressure() >= 1.0
+    /// The oldest timestamp that [`Tree::snapshot_at`] can read.
+    pub fn history_from(&self) -> u64 {
+        self.view.read().history_from
     }
 
     /// The newest value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let tables = {
+        let (tables, now) = {
             let view = self.view.read();
             if let Some(found) = view.get_recent(key, u64::MAX) {
+                let now = view.now;
                 drop(view);
-                return resolve(key, Some(found));
+                return resolve(self.shard, key, Some(found), now);
             }
-            view.tables.clone()
+            (view.tables.clone(), view.now)
         };
-        resolve(key, tables.get(key, key_hash(key), u64::MAX)?)
+        resolve(self.shard, key, tables.get(key, key_hash(key), u64::MAX)?, now)
     }
 
-    /// The newest values of a range, ascending; later writes may or may not be seen.
+    /// The values of a range, ascending, as of this moment.
     pub fn scan(&self, range: impl RangeBounds<Vec<u8>>) -> Scan {
         let view = self.view.read().clone();
-        view.scan(range, u64::MAX)
+        view.scan(range, Way::Forward)
+    }
+
+    /// The values of a range, descending, as of this moment.
+    pub fn scan_back(&self, range: impl RangeBounds<Vec<u8>>) -> Scan {
+        let view = self.view.read().clone();
+        view.scan(range, Way::Back)
     }
 
     /// A view that no later write changes. What it needs is kept while it lives.
-    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
-        let view = self.view.read();
-        *self.snapshots.lock().entry(view.ts).or_default() += 1;
-        Snapshot { tree: self.clone(), view: view.clone() }
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { view: self.view.read().clone() }
     }
 
-    fn forget_snapshot(&self, ts: u64) {
-        let mut snapshots = self.snapshots.lock();
-        if let Some(count) = snapshots.get_mut(&ts) {
-            *count -= 1;
-            if *count == 0 {
-                snapshots.remove(&ts);
-            }
+    /// The tree as it was at timestamp `ts`, or is, if that is still to come.
+    ///
+    /// # Errors
+    /// [`Error::HistoryGone`] for a time before [`Tree::history_from`].
+    pub fn snapshot_at(&self, ts: u64) -> Result<Snapshot> {
+        let mut view = self.view.read().clone();
+        if ts < view.history_from {
+            let (shard, oldest) = (self.shard, view.history_from);
+            return Err(Error::HistoryGone { shard, asked: ts, oldest });
         }
+        view.ts = view.ts.min(ts);
+        Ok(Snapshot { view })
     }
 
     /// Freezes the memtable, so that the next jobs make everything applied so far durable.
@@ -255,276 +312,14 @@ impl Tree {
         }
     }
 
-    /// What should be done in the background now: a flush before anything else.
-    pub fn job(&self) -> Option<Job> {
-        if self.wants_flush() {
-            return Some(Job::Flush);
-        }
-        self.compaction().map(Job::Compact)
-    }
-
-    /// What should be merged now, or rewritten so that values leave a doomed source.
-    pub fn compaction(&self) -> Option<Choice> {
-        let tables = self.view.read().tables.clone();
-        let shape = |run: &version::Run| {
-            let values = |table: &Arc<Table>| -> u64 {
-                table.properties.shares.values().map(|share| share.bytes).sum()
-            };
-            let weight = run.tables.iter().map(|table| table.meta.bytes + values(table)).sum();
-            let tables = run.tables.iter().map(|table| table.meta.clone()).collect();
-            Shape { run: run.id, tables, weight }
-        };
-        let shapes: Vec<Shape> = tables.runs.iter().map(shape).collect();
-        if let Some(choice) = pick::pick(&shapes, &self.limits) {
-            return Some(choice);
-        }
-        let doomed = self.doomed.read().clone();
-        let points = |table: &Table| table.properties.shares.keys().any(|s| doomed.contains(s));
-        let (run, table) = tables.tables().find(|(_, table)| points(table))?;
-        let inputs = vec![vec![table.meta.number]];
-        let oldest = tables.runs.last().is_some_and(|last| last.id == run);
-        Some(Choice { inputs, run, bottom: oldest })
-    }
-
-    /// Does a job: reads and writes tables, then swaps them in. Blocks; for a background thread.
-    /// A flush and a compaction may run at the same time, two of a kind exclude each other.
-    pub fn run(&self, job: Job) -> Result<()> {
-        match job {
-            Job::Flush => self.flush(),
-            Job::Compact(choice) => self.compact(&choice),
-        }
-    }
-
-    fn flush(&self) -> Result<()> {
-        let _flushing = self.flushing.lock();
-        let Some(memtable) = self.view.read().frozen.last().cloned() else { return Ok(()) };
-        let horizon = self.horizon();
-        let cursor = Retained::new(memtable.cursor(Bound::Unbounded), horizon, false);
-        let run = self.number();
-        let none = BTreeSet::new();
-        let metas = self.write(cursor, self.limits.compression, u64::MAX, &none, &|_| Ok(false))?;
-        let added = metas.into_iter().map(|meta| (run, meta)).collect();
-        let flushed = Some((memtable.upto(), memtable.ts_max()));
-        self.install(flushed, Vec::new(), added, |view| {
-            view.frozen.retain(|other| !Arc::ptr_eq(other, &memtable));
-        })
-    }
-
-    fn compact(&self, choice: &Choice) -> Result<()> {
-        let _compacting = self.compacting.lock();
-        let tables = self.view.read().tables.clone();
-        let find = |number| tables.tables().find(|(_, table)| table.meta.number == number);
-        let mut sources: Vec<Box<dyn Cursor>> = Vec::new();
-        for run in &choice.inputs {
-            let tables: Option<Vec<_>> =
-                run.iter().map(|&number| find(number).map(|(_, table)| table.clone())).collect();
-            let Some(tables) = tables else { return Ok(()) }; // an install came in between
-            sources.push(Box::new(RunCursor::new(tables, &[], true)?));
-        }
-        let codec = match choice.run {
-            BOTTOM => self.limits.bottom_compression,
-            _ => self.limits.compression,
-        };
-        let horizon = self.horizon();
-        let cursor = Retained::new(Merge::new(sources)?, horizon, choice.bottom);
-        let doomed = self.doomed.read().clone();
-        let read = |run: &version::Run| {
-            run.tables.iter().any(|t| choice.inputs.iter().flatten().any(|&n| n == t.meta.number))
-        };
-        let view = self.view.read().clone();
-        let newer = view.tables.runs.iter().take_while(|run| run.id > choice.run && !read(run));
-        let newer = &view.tables.runs[..newer.count()];
-        let hidden = |version: &key::Version| {
-            // Whatever a memtable or a newer run has of the key is newer.
-            Ok(view.get_recent(&version.key, horizon).is_some()
-                || TableSet::get_in(newer, &version.key, key_hash(&version.key), horizon)?
-                    .is_some())
-        };
-        let metas = self.write(cursor, codec, self.limits.table_bytes, &doomed, &hidden)?;
-        let added = metas.into_iter().map(|meta| (choice.run, meta)).collect();
-        self.install(None, choice.inputs.concat(), added, |_| {})
-    }
-
-    fn write(
-        &self,
-        cursor: impl Cursor,
-        codec: Codec,
-        table_bytes: u64,
-        doomed: &BTreeSet<Source>,
-        hidden: &dyn Fn(&key::Version) -> Result<bool>,
-    ) -> Result<Vec<TableMeta>> {
-        let out = Output {
-            disk: &*self.disk,
-            limits: &self.limits,
-            codec,
-            table_bytes,
-            sources: &self.sources,
-            doomed,
-            hidden,
-            path: &|number| table_path(&self.dir, number),
-            number: &mut || self.number(),
-        };
-        write_tables(cursor, out)
+    /// Bytes of the memtable that is not frozen yet.
+    pub(crate) fn active_bytes(&self) -> usize {
+        self.view.read().active.bytes()
     }
 
     fn number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
-
-    /// Makes new tables durable by name, then by manifest, then visible; then lets old ones go.
-    /// `flushed` is how far in the log the new tables reach.
-    fn install(
-        &self,
-        flushed: Option<(LogId, u64)>,
-        removed: Vec<u64>,
-        added: Vec<(u64, TableMeta)>,
-        change: impl FnOnce(&mut View),
-    ) -> Result<()> {
-        self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
-        let mut add = Vec::new();
-        for (run, meta) in &added {
-            let path = table_path(&self.dir, meta.number);
-            let cache = self.cache.clone();
-            let table = Table::open(self.disk.clone(), path, meta.clone(), cache, &self.sources)?;
-            add.push((*run, Arc::new(table)));
-        }
-        let store = &mut *self.store.lock();
-        if let Some((flushed, ts_max)) = flushed {
-            store.flushed = flushed;
-            store.ts_max = store.ts_max.max(ts_max);
-        }
-        let edit = Edit {
-            flushed: store.flushed,
-            ts_max: store.ts_max,
-            next_number: self.next_number.load(Ordering::Relaxed),
-            removed,
-            added,
-        };
-        store.manifest.append(&edit)?;
-        let (old, new) = {
-            let mut view = self.view.write();
-            let next = Arc::new(view.tables.edited(&edit.removed, add));
-            change(&mut view);
-            view.flushed = store.flushed;
-            (std::mem::replace(&mut view.tables, next.clone()), next)
-        };
-        let gone = old.tables().filter(|(_, table)| edit.removed.contains(&table.meta.number));
-        gone.for_each(|(_, table)| table.retire());
-        // Those of the old set alone: another job may just have made one that is in neither.
-        let used = value_files(&new);
-        self.sources.retire_files(value_files(&old).difference(&used));
-        if store.manifest.bytes() > self.limits.manifest_bytes {
-            self.roll_manifest(store)?;
-        }
-        Ok(())
-    }
-
-    fn roll_manifest(&self, store: &mut Store) -> Result<()> {
-        let tables = self.view.read().tables.clone();
-        let added = tables.tables().map(|(run, table)| (run, table.meta.clone())).collect();
-        let whole = Edit {
-            flushed: store.flushed,
-            ts_max: store.ts_max,
-            next_number: self.next_number.load(Ordering::Relaxed),
-            removed: Vec::new(),
-            added,
-        };
-        let old = store.manifest.number();
-        store.manifest = Manifest::create(&*self.disk, &self.dir, old + 1, &whole)?;
-        let path = manifest::manifest_path(&self.dir, old);
-        self.disk.remove(&path).map_err(Error::io("remove", path))
-    }
-
-    /// Versions at or before this timestamp that a newer one hides are needed by nobody.
-    fn horizon(&self) -> u64 {
-        self.snapshots.lock().keys().next().copied().unwrap_or(u64::MAX)
-    }
-
-    /// Begins to replace the whole tree by a snapshot from elsewhere; readers see the old tree
-    /// until [`Install::finish`].
-    pub fn begin_install(self: &Arc<Self>) -> Install {
-        Install { tree: self.clone(), writer: None, done: Vec::new() }
-    }
-
-    /// Bytes of values that the tables have in each source. What a newer run replaces counts until
-    /// a merge finds out.
-    pub fn live(&self) -> BTreeMap<Source, u64> {
-        let tables = self.view.read().tables.clone();
-        tables.shares()
-    }
-
-    /// The value files, and what of them is alive.
-    pub fn value_files(&self) -> Vec<Usage> {
-        let tables = self.view.read().tables.clone();
-        let usage = |(source, live)| match source {
-            Source::Log(_) => None,
-            Source::File(_) => {
-                let total = tables.holder(source).as_ref().map_or(0, Holder::bytes);
-                Some(Usage { source, total, live })
-            }
-        };
-        self.live().into_iter().filter_map(usage).filter(|usage| usage.total > 0).collect()
-    }
-
-    /// Whether tables still point to a source that is to be collected.
-    pub fn is_collecting(&self) -> bool {
-        let (doomed, tables) = (self.doomed.read().clone(), self.view.read().tables.clone());
-        !doomed.is_empty() && tables.shares().keys().any(|source| doomed.contains(source))
-    }
-
-    /// From now on values leave these sources when a table that points to them is rewritten, and
-    /// such tables are.
-    pub fn doom(&self, sources: BTreeSet<Source>) {
-        *self.doomed.write() = Arc::new(sources);
-    }
-
-    /// Sizes, for status and metrics.
-    pub fn stats(&self) -> TreeStats {
-        let view = self.view.read().clone();
-        let shares = view.tables.shares();
-        let live = |log: bool| {
-            let of = shares.iter().filter(|(source, _)| matches!(source, Source::Log(_)) == log);
-            of.map(|(_, bytes)| bytes).sum()
-        };
-        TreeStats {
-            memtable_bytes: view.memtables().map(|memtable| memtable.bytes()).sum(),
-            table_bytes: view.tables.bytes(),
-            versions: view
-                .memtables()
-                .map(|memtable| memtable.keys() as u64)
-                .chain(view.tables.tables().map(|(_, table)| table.properties.entries))
-                .sum(),
-            tables: view.tables.tables().count(),
-            runs: view.tables.runs.len(),
-            log_value_bytes: live(true),
-            file_value_bytes: live(false),
-        }
-    }
-
-    /// Reads every table and every value pointed to and checks them; the number of versions.
-    pub fn verify(&self) -> Result<u64> {
-        let tables = self.view.read().tables.clone();
-        tables.tables().map(|(_, table)| table.verify()).sum()
-    }
-}
-
-/// Sizes of a tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TreeStats {
-    /// Bytes in memtables.
-    pub memtable_bytes: usize,
-    /// Bytes in table files.
-    pub table_bytes: u64,
-    /// Versions in memtables and tables: the number of keys and of what compaction will drop.
-    pub versions: u64,
-    /// Table files.
-    pub tables: usize,
-    /// Sorted runs.
-    pub runs: usize,
-    /// Bytes of values that tables point to in log segments.
-    pub log_value_bytes: u64,
-    /// Bytes of values that tables point to in value files.
-    pub file_value_bytes: u64,
 }
 
 /// Refuses what is over the limits of a key or a value.
@@ -555,15 +350,18 @@ fn value_files(tables: &TableSet) -> BTreeSet<u64> {
 }
 
 /// Removes files that no manifest names, nor a table of one: outputs of a job that the power cut.
+/// What a damaged table points to is not known, so then value files stay.
 fn remove_strays(disk: &dyn Disk, dir: &str, tables: &TableSet, manifest: &Manifest) -> Result<()> {
     let names = tables.tables().map(|(_, table)| table_path(dir, table.meta.number));
     let mut known: HashSet<String> = names.collect();
     known.extend(value_files(tables).iter().map(|number| format!("{dir}/{number:06}.val")));
     known.insert(manifest::manifest_path(dir, manifest.number()));
     known.insert(format!("{dir}/CURRENT"));
+    let damaged = tables.tables().any(|(_, table)| table.damage().is_some());
     for name in disk.list(dir).map_err(Error::io("list", dir))? {
         let path = format!("{dir}/{name}");
-        if !known.contains(&path) {
+        let kept = known.contains(&path) || damaged && name.ends_with(".val");
+        if !kept {
             disk.remove(&path).map_err(Error::io("remove", path))?;
         }
     }

@@ -1,12 +1,15 @@
 //! Which tables make up a tree at one moment. Immutable: a change makes a new version, and readers
 //! keep the one they began with.
 
-use super::key::{Cursor, Found};
+use super::key::{Cursor, Found, Version};
+use super::ranges::Ranges;
 use crate::Result;
-use crate::table::Table;
+use crate::table::{Table, TableCursor, TableCursorBack};
 use crate::values::{Holder, Source};
+use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The run that the others are merged into in the end.
@@ -20,6 +23,35 @@ pub struct Run {
     pub id: u64,
     /// The tables.
     pub tables: Vec<Arc<Table>>,
+    /// The ranges that it deletes, in itself and in older runs.
+    pub deleted: Arc<Ranges>,
+}
+
+/// The keys that belong to a tree: from one, included, to one, excluded. Its tables may hold others
+/// after a split, until they are rewritten; nobody sees those.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first key.
+    pub from: Bytes,
+    /// The key after the last; `None` for no end.
+    pub to: Option<Bytes>,
+}
+
+impl Bounds {
+    /// Whether a key belongs to the tree.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.from <= key && self.to.as_ref().is_none_or(|to| key < &to[..])
+    }
+
+    /// Whether anything between two keys, both included, belongs to the tree.
+    pub fn meet(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        self.from <= largest && self.to.as_ref().is_none_or(|to| smallest < &to[..])
+    }
+
+    /// Whether everything between two keys, both included, belongs to the tree.
+    pub fn contain(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        self.contains(smallest) && self.contains(largest)
+    }
 }
 
 /// The runs, newest first.
@@ -27,11 +59,27 @@ pub struct Run {
 pub struct TableSet {
     /// The runs.
     pub runs: Vec<Run>,
+    /// What of the tables belongs to the tree.
+    pub bounds: Bounds,
+}
+
+/// A change of a set.
+#[derive(Default)]
+pub(crate) struct Change {
+    /// Numbers of tables that go.
+    pub remove: Vec<u64>,
+    /// Tables that come, with the ids of their runs.
+    pub add: Vec<(u64, Arc<Table>)>,
+    /// Runs with the ranges that they delete from now on.
+    pub deleted: Vec<(u64, Arc<Ranges>)>,
 }
 
 impl TableSet {
     /// The newest version of `key` at or before `ts`.
     pub(crate) fn get(&self, key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
+        if !self.bounds.contains(key) {
+            return Ok(None);
+        }
         Self::get_in(&self.runs, key, hash, ts)
     }
 
@@ -39,10 +87,15 @@ impl TableSet {
     pub(crate) fn get_in(runs: &[Run], key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
         for run in runs {
             let at = run.tables.partition_point(|table| table.meta.largest < key);
-            if let Some(table) = run.tables.get(at).filter(|table| table.meta.smallest <= key)
-                && let Some(found) = table.get(key, hash, ts)?
-            {
-                return Ok(Some(found));
+            let table = run.tables.get(at).filter(|table| table.meta.smallest <= key);
+            let found = table.map_or(Ok(None), |table| table.get(key, hash, ts))?;
+            let deleted = run.deleted.covering(key, ts);
+            let hides = |deleted: &u64| found.as_ref().is_none_or(|found| found.ts < *deleted);
+            if let Some(deleted) = deleted.filter(hides) {
+                return Ok(Some(Found::tombstone(deleted)));
+            }
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -54,6 +107,28 @@ impl TableSet {
             let at = run.tables.partition_point(|table| table.meta.largest < from);
             if at < run.tables.len() {
                 out.push(Box::new(RunCursor::new(run.tables[at..].to_vec(), from, false)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// A cursor for each run that goes back from `to`.
+    pub(crate) fn cursors_back(
+        &self,
+        to: &Bound<Bytes>,
+        out: &mut Vec<Box<dyn Cursor>>,
+    ) -> Result<()> {
+        for run in &self.runs {
+            let end = match to {
+                Bound::Unbounded => run.tables.len(),
+                Bound::Included(to) => run.tables.partition_point(|t| t.meta.smallest <= to),
+                Bound::Excluded(to) => run.tables.partition_point(|t| t.meta.smallest < to),
+            };
+            if end > 0 {
+                let tables = run.tables[..end].to_vec();
+                let mut cursor = RunCursorBack { rest: tables, current: None };
+                cursor.open_next(to)?;
+                out.push(Box::new(cursor));
             }
         }
         Ok(())
@@ -85,31 +160,37 @@ impl TableSet {
         shares
     }
 
-    /// This set without some tables and with others.
-    pub(crate) fn edited(&self, remove: &[u64], add: Vec<(u64, Arc<Table>)>) -> TableSet {
+    /// This set, changed.
+    pub(crate) fn edited(&self, change: Change) -> TableSet {
         let mut runs = self.runs.clone();
         for run in &mut runs {
-            run.tables.retain(|table| !remove.contains(&table.meta.number));
+            run.tables.retain(|table| !change.remove.contains(&table.meta.number));
         }
-        for (id, table) in add {
-            match runs.iter_mut().find(|run| run.id == id) {
-                Some(run) => run.tables.push(table),
-                None => runs.push(Run { id, tables: vec![table] }),
+        let mut run_of = |id| match runs.iter().position(|run: &Run| run.id == id) {
+            Some(at) => at,
+            None => {
+                runs.push(Run { id, tables: Vec::new(), deleted: Arc::default() });
+                runs.len() - 1
             }
-        }
-        runs.retain(|run| !run.tables.is_empty());
+        };
+        let added: Vec<_> = change.add.into_iter().map(|(id, table)| (run_of(id), table)).collect();
+        let deleted = change.deleted.into_iter().map(|(id, ranges)| (run_of(id), ranges));
+        let deleted: Vec<_> = deleted.collect();
+        added.into_iter().for_each(|(at, table)| runs[at].tables.push(table));
+        deleted.into_iter().for_each(|(at, ranges)| runs[at].deleted = ranges);
+        runs.retain(|run| !run.tables.is_empty() || !run.deleted.is_empty());
         runs.sort_by_key(|run| Reverse(run.id));
         for run in &mut runs {
             run.tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
         }
-        TableSet { runs }
+        TableSet { runs, bounds: self.bounds.clone() }
     }
 }
 
 /// Disjoint tables in order, as one cursor; each is opened when it is reached.
 pub(crate) struct RunCursor {
     rest: std::vec::IntoIter<Arc<Table>>,
-    current: Option<crate::table::reader::TableCursor>,
+    current: Option<TableCursor>,
     past_cache: bool,
 }
 
@@ -129,12 +210,37 @@ impl RunCursor {
 }
 
 impl Cursor for RunCursor {
-    fn next(&mut self) -> Result<Option<super::key::Version>> {
+    fn next(&mut self) -> Result<Option<Version>> {
         while let Some(current) = &mut self.current {
             if let Some(version) = current.next()? {
                 return Ok(Some(version));
             }
             self.open_next(&[])?;
+        }
+        Ok(None)
+    }
+}
+
+/// The same, backwards.
+struct RunCursorBack {
+    rest: Vec<Arc<Table>>,
+    current: Option<TableCursorBack>,
+}
+
+impl RunCursorBack {
+    fn open_next(&mut self, to: &Bound<Bytes>) -> Result<()> {
+        self.current = self.rest.pop().map(|table| table.cursor_back(to)).transpose()?;
+        Ok(())
+    }
+}
+
+impl Cursor for RunCursorBack {
+    fn next(&mut self) -> Result<Option<Version>> {
+        while let Some(current) = &mut self.current {
+            if let Some(version) = current.next()? {
+                return Ok(Some(version));
+            }
+            self.open_next(&Bound::Unbounded)?;
         }
         Ok(None)
     }

@@ -1,34 +1,47 @@
 //! What readers see: memtables over tables at one moment.
 
-use super::Tree;
 use super::key::{Cursor, Found, Value, Version};
 use super::memtable::Memtable;
-use super::merge::{Merge, Visible};
+use super::merge::{Merge, Moment, Visible};
 use super::version::TableSet;
-use crate::LogId;
 use crate::checksum::key_hash;
 use crate::error::{Error, Result};
 use crate::values::{Holder, Source};
+use crate::{LogId, ShardId};
 use bytes::Bytes;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 /// Memtables and tables, and how far in the log they reach.
 #[derive(Clone)]
 pub(super) struct View {
+    pub shard: ShardId,
     pub active: Arc<Memtable>,
     /// Newest first.
     pub frozen: Vec<Arc<Memtable>>,
     pub tables: Arc<TableSet>,
     pub applied: LogId,
     pub ts: u64,
+    /// Values that expire at or before this time are gone.
+    pub now: u64,
     pub flushed: LogId,
+    /// Older timestamps cannot be read exactly.
+    pub history_from: u64,
+}
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Forward,
+    Back,
 }
 
 impl View {
     pub(super) fn freeze(&mut self) {
         let full = std::mem::take(&mut self.active);
+        full.end(self.now);
         self.frozen.insert(0, full);
     }
 
@@ -41,47 +54,105 @@ impl View {
         self.memtables().find_map(|memtable| memtable.get(key, ts))
     }
 
+    /// The value of a key.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let mut found = self.get_recent(key, self.ts);
+        if found.is_none() {
+            found = self.tables.get(key, key_hash(key), self.ts)?;
+        }
+        resolve(self.shard, key, found, self.now)
+    }
+
     fn holder(&self, source: Source) -> Option<Holder> {
         let recent = self.memtables().find_map(|memtable| memtable.holder(source));
         recent.or_else(|| self.tables.holder(source))
     }
 
-    pub(super) fn scan(&self, range: impl RangeBounds<Vec<u8>>, ts: u64) -> Scan {
-        let from = range.start_bound().map(|key| Bytes::copy_from_slice(key));
-        let end = range.end_bound().cloned();
-        let open = || {
-            let first: &[u8] = match &from {
-                Bound::Included(key) | Bound::Excluded(key) => key,
-                Bound::Unbounded => &[],
-            };
-            let mut sources: Vec<Box<dyn Cursor>> = Vec::new();
-            for memtable in self.memtables() {
-                sources.push(Box::new(memtable.cursor(from.clone())));
+    /// Everything that was deleted as a range.
+    fn moment(&self) -> Moment {
+        let recent = self.memtables().map(|memtable| memtable.deleted());
+        let older = self.tables.runs.iter().map(|run| run.deleted.clone());
+        let deleted = recent.chain(older).filter(|ranges| !ranges.is_empty()).collect();
+        Moment { ts: self.ts, now: self.now, deleted }
+    }
+
+    pub(super) fn scan(&self, range: impl RangeBounds<Vec<u8>>, way: Way) -> Scan {
+        let own = |key: &Vec<u8>| Bytes::copy_from_slice(key);
+        let bounds = &self.tables.bounds;
+        let from = match range.start_bound().map(own) {
+            Bound::Included(key) | Bound::Excluded(key) if key < bounds.from => {
+                Bound::Included(bounds.from.clone())
             }
-            self.tables.cursors(first, &mut sources)?;
-            Merge::new(sources)
+            Bound::Unbounded => Bound::Included(bounds.from.clone()),
+            inside => inside,
         };
-        let skip = match range.start_bound() {
-            Bound::Excluded(key) => Some(key.clone()),
-            _ => None,
+        let to = match (range.end_bound().map(own), &bounds.to) {
+            (Bound::Included(key) | Bound::Excluded(key), Some(to)) if key >= to => {
+                Bound::Excluded(to.clone())
+            }
+            (Bound::Unbounded, Some(to)) => Bound::Excluded(to.clone()),
+            (inside, _) => inside,
         };
-        let source = open().map(|merge| Visible::new(merge, ts)).map_err(Some);
-        Scan { source, skip, end, view: self.clone(), held: HashMap::new() }
+        let source = match way {
+            Way::Forward => self.merge(&from),
+            Way::Back => self.merge_back(&to),
+        };
+        let back = way == Way::Back;
+        let source = source.map(|merge| Visible::new(merge, self.moment(), back)).map_err(Some);
+        Scan { source, from, to, back, view: self.clone(), held: HashMap::new() }
+    }
+
+    fn merge(&self, from: &Bound<Bytes>) -> Result<Merge> {
+        let first: &[u8] = match from {
+            Bound::Included(key) | Bound::Excluded(key) => key,
+            Bound::Unbounded => &[],
+        };
+        let mut sources: Vec<Box<dyn Cursor>> = Vec::new();
+        for memtable in self.memtables() {
+            sources.push(Box::new(memtable.cursor(from.clone())));
+        }
+        self.tables.cursors(first, &mut sources)?;
+        Merge::new(sources, false)
+    }
+
+    fn merge_back(&self, to: &Bound<Bytes>) -> Result<Merge> {
+        let mut sources: Vec<Box<dyn Cursor>> = Vec::new();
+        for memtable in self.memtables() {
+            sources.push(Box::new(memtable.cursor_back(to.clone())));
+        }
+        self.tables.cursors_back(to, &mut sources)?;
+        Merge::new(sources, true)
     }
 }
 
 /// The value that was found, read if it lies elsewhere.
-pub(super) fn resolve(key: &[u8], found: Option<Found>) -> Result<Option<Bytes>> {
-    match found {
-        None | Some(Found::Tombstone) => Ok(None),
-        Some(Found::Inline(value)) => Ok(Some(value)),
-        Some(Found::At(pointer, holder)) => holder.read(key, &pointer).map(Some),
+pub(super) fn resolve(
+    shard: ShardId,
+    key: &[u8],
+    found: Option<Found>,
+    now: u64,
+) -> Result<Option<Bytes>> {
+    let Some(found) = found.filter(|found| found.expires > now) else { return Ok(None) };
+    match (found.value, found.holder) {
+        (Value::Inline(value), _) => Ok(Some(value)),
+        (Value::At(pointer), Some(holder)) => {
+            holder.read(key, &pointer).map(Some).map_err(|error| name_key(shard, key, error))
+        }
+        _ => Ok(None),
     }
 }
 
-/// A consistent, unchanging view of a tree.
+/// Says of damage whose key it is.
+fn name_key(shard: ShardId, key: &[u8], error: Error) -> Error {
+    if !error.is_damage() {
+        return error;
+    }
+    let key = Bytes::copy_from_slice(key);
+    Error::Damaged { shard, from: key.clone(), to: key, cause: Arc::new(error) }
+}
+
+/// A consistent, unchanging view of a tree. It keeps the files that it reads.
 pub struct Snapshot {
-    pub(super) tree: Arc<Tree>,
     pub(super) view: View,
 }
 
@@ -98,32 +169,28 @@ impl Snapshot {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let mut found = self.view.get_recent(key, self.view.ts);
-        if found.is_none() {
-            found = self.view.tables.get(key, key_hash(key), self.view.ts)?;
-        }
-        resolve(key, found)
+        self.view.get(key)
     }
 
     /// The values of a range, ascending.
     pub fn scan(&self, range: impl RangeBounds<Vec<u8>>) -> Scan {
-        self.view.scan(range, self.view.ts)
+        self.view.scan(range, Way::Forward)
+    }
+
+    /// The values of a range, descending.
+    pub fn scan_back(&self, range: impl RangeBounds<Vec<u8>>) -> Scan {
+        self.view.scan(range, Way::Back)
     }
 }
 
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        self.tree.forget_snapshot(self.view.ts);
-    }
-}
-
-/// Keys and values of a range, ascending.
+/// Keys and values of a range, ascending or descending. It keeps the files that it reads.
 pub struct Scan {
-    source: Result<Visible<Merge>, Option<Error>>,
-    skip: Option<Vec<u8>>,
-    end: Bound<Vec<u8>>,
+    source: Result<Visible, Option<Error>>,
+    from: Bound<Bytes>,
+    to: Bound<Bytes>,
+    back: bool,
     view: View,
-    held: HashMap<Source, Holder>,
+    held: HashMap<Source, Option<Holder>>,
 }
 
 impl Scan {
@@ -134,33 +201,49 @@ impl Scan {
                 Err(error) => return error.take().map_or(Ok(None), Err),
             };
             let Some(Version { key, value, .. }) = visible.next()? else { return Ok(None) };
-            if self.skip.as_ref().is_some_and(|skip| skip == &key) {
-                continue;
-            }
-            let past = match &self.end {
-                Bound::Included(end) => key > end,
-                Bound::Excluded(end) => key >= end,
-                Bound::Unbounded => false,
-            };
-            if past {
-                return Ok(None);
+            let (early, late) = (before(&key, &self.from), after(&key, &self.to));
+            match self.back {
+                false if early => continue,
+                true if late => continue,
+                _ if early || late => return Ok(None),
+                _ => {}
             }
             let value = match value {
                 Value::Tombstone => continue,
                 Value::Inline(value) => value,
                 Value::At(pointer) => {
                     let holder = match self.held.entry(pointer.source) {
-                        std::collections::hash_map::Entry::Occupied(held) => held.into_mut(),
-                        std::collections::hash_map::Entry::Vacant(free) => {
-                            let holder = self.view.holder(pointer.source);
-                            free.insert(holder.expect("a view holds what it points to"))
+                        Entry::Occupied(held) => held.into_mut(),
+                        Entry::Vacant(free) => free.insert(self.view.holder(pointer.source)),
+                    };
+                    let read = match holder {
+                        Some(holder) => holder.read(&key, &pointer),
+                        None => {
+                            let (what, source) = ("a source of values", pointer.source);
+                            Err(Error::corrupt("shards", 0, what, format!("{source:?}"), "none"))
                         }
                     };
-                    holder.read(&key, &pointer)?
+                    read.map_err(|error| name_key(self.view.shard, &key, error))?
                 }
             };
             return Ok(Some((key, value)));
         }
+    }
+}
+
+fn before(key: &Bytes, from: &Bound<Bytes>) -> bool {
+    match from {
+        Bound::Included(from) => key < from,
+        Bound::Excluded(from) => key <= from,
+        Bound::Unbounded => false,
+    }
+}
+
+fn after(key: &Bytes, to: &Bound<Bytes>) -> bool {
+    match to {
+        Bound::Included(to) => key > to,
+        Bound::Excluded(to) => key >= to,
+        Bound::Unbounded => false,
     }
 }
 

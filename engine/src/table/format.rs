@@ -13,15 +13,16 @@
 //! varint shared, varint unshared, varint value length, unshared key bytes, value bytes. The key is
 //! internal: user key, then 8 bytes of inverted timestamp, big-endian. A data value begins with
 //! its kind: 0 tombstone; 1 the value; 2 a pointer into a log segment, 3 one into a value file, see
-//! [`crate::values::Pointer`]. An index value is a handle: offset u64, length on disk u32. A top
+//! [`crate::values::Pointer`]; with 4 added when it expires, and then its deadline u64 comes next.
+//! An index value is a handle: offset u64, length on disk u32. A top
 //! index value is two handles: index block, filter block. An index entry's key is the last of its
 //! block.
 //!
 //! **Filter content**: a Bloom filter, see [`super::filter`].
 //!
-//! **Properties content**: entries u64, tombstones u64, greatest timestamp u64, count of sources
-//! u32, then each ascending: kind u8 (2 log segment, 3 value file), id u64, bytes of values u64,
-//! values u64.
+//! **Properties content**: entries u64, tombstones u64, greatest timestamp u64, time from which
+//! nothing in the table is alive u64 (2^64-1: never), count of sources u32, then each ascending:
+//! kind u8 (2 log segment, 3 value file), id u64, bytes of values u64, values u64.
 //!
 //! **Footer**, the last 64 bytes:
 //!
@@ -45,7 +46,20 @@ use std::collections::BTreeMap;
 /// Last bytes of a table file.
 pub const MAGIC: [u8; 4] = *b"BSST";
 /// Version of everything in this file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+/// Kinds of stored values.
+pub mod kind {
+    /// The key was deleted.
+    pub const TOMBSTONE: u8 = 0;
+    /// The value follows.
+    pub const INLINE: u8 = 1;
+    /// A pointer into a log segment follows.
+    pub const IN_LOG: u8 = 2;
+    /// A pointer into a value file follows.
+    pub const IN_FILE: u8 = 3;
+    /// A deadline comes first.
+    pub const EXPIRES: u8 = 4;
+}
 /// Bytes of the footer.
 pub const FOOTER_BYTES: usize = 64;
 /// Bytes behind each block.
@@ -139,6 +153,8 @@ pub struct Properties {
     pub tombstones: u64,
     /// The newest version's timestamp.
     pub ts_max: u64,
+    /// From this time on every value in it has expired.
+    pub expired_by: u64,
     /// What it points to.
     pub shares: BTreeMap<Source, Share>,
 }
@@ -150,6 +166,7 @@ impl Properties {
         out.put_u64_le(self.entries);
         out.put_u64_le(self.tombstones);
         out.put_u64_le(self.ts_max);
+        out.put_u64_le(self.expired_by);
         out.put_u32_le(self.shares.len() as u32);
         for (source, share) in &self.shares {
             let (kind, id) = match source {
@@ -170,6 +187,7 @@ impl Properties {
             entries: from.try_get_u64_le().ok()?,
             tombstones: from.try_get_u64_le().ok()?,
             ts_max: from.try_get_u64_le().ok()?,
+            expired_by: from.try_get_u64_le().ok()?,
             shares: BTreeMap::new(),
         };
         for _ in 0..from.try_get_u32_le().ok()? {

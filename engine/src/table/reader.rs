@@ -1,17 +1,21 @@
 //! Reading a table: point lookups by way of the filter, and cursors.
+//!
+//! A table whose end cannot be read, or that is missing, opens all the same: reads of its keys then
+//! say so, and the rest of the tree is served.
 
 use super::cache::BlockCache;
 use super::filter;
 use super::format::{
     BlockCursor, FOOTER_BYTES, Footer, Handle, Malformed, Properties, TRAILER_BYTES, VERSION,
-    internal_key, open_block, split_key,
+    internal_key, kind, open_block, split_key,
 };
 use super::writer::TableMeta;
+use crate::ShardId;
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
-use crate::lsm::key::{Cursor, Found, Value, Version};
+use crate::lsm::key::{Cursor, Found, NEVER, Value, Version};
 use crate::values::{Holder, Pointer, Source, Sources};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,24 +23,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Table {
     /// What the manifest says of it.
     pub meta: TableMeta,
+    shard: ShardId,
     disk: Arc<dyn Disk>,
-    file: Box<dyn File>,
     path: String,
-    top: Bytes,
+    body: Result<Body, Arc<Error>>,
     /// What it holds.
     pub properties: Properties,
-    /// Every source that it points to, ascending.
+    /// The sources that it points to, ascending, but for those that are missing.
     holders: Vec<Holder>,
     cache: Arc<BlockCache>,
     identity: u64,
     obsolete: AtomicBool,
 }
 
+/// What can be read of a table only if its end is sound.
+struct Body {
+    file: Box<dyn File>,
+    top: Bytes,
+}
+
 impl Table {
     /// Opens and checks the footer, the top index and the properties, and holds what it points to.
+    /// Damage is no error here but where it is met: see [`Table::damage`].
     ///
     /// # Errors
-    /// [`Error::Corrupt`] or [`Error::NewerFormat`].
+    /// [`Error::NewerFormat`]; [`Error::Io`] when the system refuses to open the file.
     pub fn open(
         disk: Arc<dyn Disk>,
         path: String,
@@ -44,47 +55,47 @@ impl Table {
         cache: Arc<BlockCache>,
         sources: &Sources,
     ) -> Result<Table> {
-        let file = match disk.open(&path) {
-            Ok(file) => file,
+        let opened = match disk.open(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::corrupt(path, 0, "a table", "the file", "none"));
+                Err(Error::corrupt(&path, 0, "a table", "the file", "none"))
             }
             Err(e) => return Err(Error::io("open", path)(e)),
+            Ok(file) => read_end(file, &path, &meta),
         };
-        let len = file.len().map_err(Error::io("measure", &path))?;
-        if len != meta.bytes || len < FOOTER_BYTES as u64 {
-            return Err(Error::corrupt(path, len, "a table's length", meta.bytes, len));
+        let (body, properties) = match opened {
+            Ok((body, properties)) => (Ok(body), properties),
+            Err(error) if error.is_damage() => (Err(Arc::new(error)), Properties::default()),
+            Err(error) => return Err(error),
+        };
+        let mut holders = Vec::with_capacity(properties.shares.len());
+        for &source in properties.shares.keys() {
+            match sources.hold(source) {
+                Ok(holder) => holders.push(holder),
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
         }
-        let footer_at = len - FOOTER_BYTES as u64;
-        let mut bytes = [0; FOOTER_BYTES];
-        file.read_at(footer_at, &mut bytes).map_err(Error::io("read", &path))?;
-        if let Some(found) = Footer::version(&bytes).filter(|&found| found > VERSION) {
-            return Err(Error::NewerFormat { file: path, found, supported: VERSION });
-        }
-        let footer = Footer::decode(&bytes).filter(|footer| footer.number == meta.number);
-        let Some(footer) = footer else {
-            let expected = format!("the footer of table {}", meta.number);
-            return Err(Error::corrupt(path, footer_at, "a table's footer", expected, "another"));
-        };
-        let identity = cache.identity();
-        let mut table = Table {
-            meta,
-            disk,
-            file,
-            path,
-            top: Bytes::new(),
-            properties: Properties::default(),
-            holders: Vec::new(),
-            cache,
-            identity,
-            obsolete: AtomicBool::new(false),
-        };
-        table.top = table.load(footer.top)?;
-        let properties = Properties::decode(&table.load(footer.properties)?);
-        table.properties = properties.ok_or_else(|| table.malformed(Malformed))?;
-        let held = table.properties.shares.keys();
-        table.holders = held.map(|&source| sources.hold(source)).collect::<Result<_>>()?;
-        Ok(table)
+        let (shard, identity, obsolete) = (sources.shard(), cache.identity(), false.into());
+        Ok(Table { meta, shard, disk, path, body, properties, holders, cache, identity, obsolete })
+    }
+
+    /// Why nothing of it can be read.
+    pub fn damage(&self) -> Option<Error> {
+        self.top().err()
+    }
+
+    pub(super) fn top(&self) -> Result<Bytes> {
+        self.body().map(|body| body.top.clone())
+    }
+
+    fn body(&self) -> Result<&Body> {
+        self.body.as_ref().map_err(|cause| self.damaged(cause.clone()))
+    }
+
+    /// Names the shard and the keys that damage takes away.
+    fn damaged(&self, cause: Arc<Error>) -> Error {
+        let (from, to) = (self.meta.smallest.clone(), self.meta.largest.clone());
+        Error::Damaged { shard: self.shard, from, to, cause }
     }
 
     /// The holder of a source that this table points to.
@@ -95,9 +106,12 @@ impl Table {
 
     /// The newest version of `key` at or before `ts`.
     pub fn get(&self, key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
+        if self.meta.ts.is_some_and(|own| own > ts) {
+            return Ok(None);
+        }
         let mut target = Vec::with_capacity(key.len() + 8);
         internal_key(&mut target, key, ts);
-        let mut top = self.cursor_of(self.top.clone())?;
+        let mut top = self.cursor_of(self.top()?)?;
         if !top.seek(&target).map_err(|e| self.malformed(e))? {
             return Ok(None);
         }
@@ -113,25 +127,24 @@ impl Table {
         if !data.seek(&target).map_err(|e| self.malformed(e))? {
             return Ok(None);
         }
-        match split_key(data.key()) {
-            Some((found, _)) if found != key => return Ok(None),
-            _ => {}
-        }
-        Ok(Some(match self.value(data.value())? {
-            Value::Tombstone => Found::Tombstone,
-            Value::Inline(value) => Found::Inline(value),
-            Value::At(pointer) => {
-                let holder = self.holder(pointer.source).cloned();
-                Found::At(pointer, holder.ok_or_else(|| self.malformed(Malformed))?)
-            }
-        }))
+        let version = self.stored(data.value())?;
+        let ts = match split_key(data.key()) {
+            Some((found, ts)) if found == key => self.meta.ts.unwrap_or(ts),
+            _ => return Ok(None),
+        };
+        let (value, expires) = version;
+        let holder = match &value {
+            Value::At(pointer) => Some(self.source(pointer.source)?.clone()),
+            _ => None,
+        };
+        Ok(Some(Found { ts, expires, value, holder }))
     }
 
     /// The versions from internal position (`key`, newest) on.
     pub fn cursor(self: &Arc<Self>, from: &[u8]) -> Result<TableCursor> {
         let mut target = Vec::with_capacity(from.len() + 8);
         internal_key(&mut target, from, u64::MAX);
-        let mut top = self.cursor_of(self.top.clone())?;
+        let mut top = self.cursor_of(self.top()?)?;
         let mut cursor = TableCursor {
             table: self.clone(),
             top: None,
@@ -158,14 +171,19 @@ impl Table {
         let mut cursor = self.cursor(&[])?;
         cursor.past_cache = true;
         let mut count = 0;
+        let mut last: Option<Version> = None;
         while let Some(version) = cursor.next()? {
-            if let Value::At(pointer) = version.value {
-                let holder = self.holder(pointer.source);
-                holder.ok_or_else(|| self.malformed(Malformed))?.read(&version.key, &pointer)?;
+            let before = last.replace(version.clone());
+            // At one timestamp for all, versions of a key are told apart by nothing.
+            if before.is_some_and(|before| before.order(&version).is_ge()) {
+                return Err(self.malformed(Malformed));
+            }
+            if let Value::At(pointer) = &version.value {
+                self.read_value(&version.key, pointer)?;
             }
             count += 1;
         }
-        let mut top = self.cursor_of(self.top.clone())?;
+        let mut top = self.cursor_of(self.top()?)?;
         while top.advance().map_err(|e| self.malformed(e))? {
             let (index, filter) = self.partition(&top.value())?;
             self.load(filter)?;
@@ -173,9 +191,26 @@ impl Table {
         }
         if count != self.properties.entries {
             let (what, expected) = ("the versions in a table", self.properties.entries);
-            return Err(Error::corrupt(&self.path, 0, what, expected, count));
+            let cause = Error::corrupt(&self.path, 0, what, expected, count);
+            return Err(self.damaged(Arc::new(cause)));
         }
         Ok(count)
+    }
+
+    /// Reads and checks a value that the table points to.
+    pub(crate) fn read_value(&self, key: &[u8], pointer: &Pointer) -> Result<Bytes> {
+        let read = self.source(pointer.source)?.read(key, pointer);
+        read.map_err(|error| match error.is_damage() {
+            true => self.damaged(Arc::new(error)),
+            false => error,
+        })
+    }
+
+    fn source(&self, source: Source) -> Result<&Holder> {
+        self.holder(source).ok_or_else(|| {
+            let (what, expected) = ("a source of values", format!("{source:?}"));
+            self.damaged(Arc::new(Error::corrupt(&self.path, 0, what, expected, "none")))
+        })
     }
 
     /// The file goes when the last user of this table does.
@@ -183,7 +218,7 @@ impl Table {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    fn block(&self, handle: Handle) -> Result<Bytes> {
+    pub(super) fn block(&self, handle: Handle) -> Result<Bytes> {
         if let Some(block) = self.cache.get(self.identity, handle.offset) {
             return Ok(block);
         }
@@ -193,24 +228,15 @@ impl Table {
     }
 
     fn load(&self, handle: Handle) -> Result<Bytes> {
-        let len = handle.len as usize + TRAILER_BYTES;
-        let end = handle.offset.checked_add(len as u64);
-        if end.is_none_or(|end| end > self.meta.bytes) {
-            return Err(self.malformed(Malformed));
-        }
-        let mut bytes = vec![0; len];
-        self.file.read_at(handle.offset, &mut bytes).map_err(Error::io("read", &self.path))?;
-        open_block(self.meta.number, handle.offset, bytes.into()).ok_or_else(|| {
-            let what = "a table block";
-            Error::corrupt(&self.path, handle.offset, what, "its checksum", "another")
-        })
+        let body = self.body()?;
+        load(&*body.file, &self.path, &self.meta, handle).map_err(|e| self.damaged(Arc::new(e)))
     }
 
-    fn cursor_of(&self, content: Bytes) -> Result<BlockCursor> {
+    pub(super) fn cursor_of(&self, content: Bytes) -> Result<BlockCursor> {
         BlockCursor::new(content).ok_or_else(|| self.malformed(Malformed))
     }
 
-    fn handle(&self, value: &[u8]) -> Result<Handle> {
+    pub(super) fn handle(&self, value: &[u8]) -> Result<Handle> {
         Handle::decode(&mut &value[..]).ok_or_else(|| self.malformed(Malformed))
     }
 
@@ -221,27 +247,93 @@ impl Table {
         index.zip(filter).ok_or_else(|| self.malformed(Malformed))
     }
 
-    fn version(&self, data: &BlockCursor) -> Result<Version> {
+    pub(super) fn version(&self, data: &BlockCursor) -> Result<Version> {
         let (key, ts) = split_key(data.key()).ok_or_else(|| self.malformed(Malformed))?;
-        let value = self.value(data.value())?;
-        Ok(Version { key: Bytes::copy_from_slice(key), ts, value })
+        let ts = self.meta.ts.unwrap_or(ts);
+        let (value, expires) = self.stored(data.value())?;
+        Ok(Version { key: Bytes::copy_from_slice(key), ts, expires, value })
     }
 
-    fn value(&self, mut stored: Bytes) -> Result<Value> {
-        let pointer = |source| Pointer::decode(stored.get(1..)?, source).map(Value::At);
-        let value = match stored.first() {
-            Some(0) => Some(Value::Tombstone),
-            Some(1) => Some(Value::Inline(stored.split_off(1))),
-            Some(2) => pointer(Source::Log),
-            Some(3) => pointer(Source::File),
-            _ => None,
-        };
-        value.ok_or_else(|| self.malformed(Malformed))
+    /// A stored value and when it expires.
+    fn stored(&self, stored: Bytes) -> Result<(Value, u64)> {
+        decode_value(stored).ok_or_else(|| self.malformed(Malformed))
     }
 
-    fn malformed(&self, _: Malformed) -> Error {
-        Error::corrupt(&self.path, 0, "a table", "well-formed blocks", "a malformed one")
+    pub(super) fn malformed(&self, _: Malformed) -> Error {
+        let (expected, found) = ("well-formed blocks", "a malformed one");
+        self.damaged(Arc::new(Error::corrupt(&self.path, 0, "a table", expected, found)))
     }
+}
+
+/// The number in the footer of a table file.
+pub(crate) fn file_number(file: &dyn File, path: &str) -> Result<u64> {
+    let len = file.len().map_err(Error::io("measure", path))?;
+    let mut bytes = [0; FOOTER_BYTES];
+    let at = len.saturating_sub(FOOTER_BYTES as u64);
+    if len >= FOOTER_BYTES as u64 {
+        file.read_at(at, &mut bytes).map_err(Error::io("read", path))?;
+    }
+    let footer = Footer::decode(&bytes);
+    footer.map(|footer| footer.number).ok_or_else(|| {
+        Error::corrupt(path, at, "a table's footer", "a sound footer", "other bytes")
+    })
+}
+
+/// Reads what the footer points to, and checks it.
+fn read_end(file: Box<dyn File>, path: &str, meta: &TableMeta) -> Result<(Body, Properties)> {
+    let len = file.len().map_err(Error::io("measure", path))?;
+    if len != meta.bytes || len < FOOTER_BYTES as u64 {
+        return Err(Error::corrupt(path, len, "a table's length", meta.bytes, len));
+    }
+    let footer_at = len - FOOTER_BYTES as u64;
+    let mut bytes = [0; FOOTER_BYTES];
+    file.read_at(footer_at, &mut bytes).map_err(Error::io("read", path))?;
+    if let Some(found) = Footer::version(&bytes).filter(|&found| found > VERSION) {
+        return Err(Error::NewerFormat { file: path.to_owned(), found, supported: VERSION });
+    }
+    let footer = Footer::decode(&bytes).filter(|footer| footer.number == meta.seed);
+    let Some(footer) = footer else {
+        let expected = format!("the footer of table {}", meta.seed);
+        return Err(Error::corrupt(path, footer_at, "a table's footer", expected, "another"));
+    };
+    let top = load(&*file, path, meta, footer.top)?;
+    let properties = Properties::decode(&load(&*file, path, meta, footer.properties)?);
+    let properties = properties.ok_or_else(|| {
+        let what = "a table's properties";
+        Error::corrupt(path, footer.properties.offset, what, "well-formed ones", "others")
+    })?;
+    Ok((Body { file, top }, properties))
+}
+
+fn load(file: &dyn File, path: &str, meta: &TableMeta, handle: Handle) -> Result<Bytes> {
+    let len = handle.len as usize + TRAILER_BYTES;
+    let end = handle.offset.checked_add(len as u64);
+    if end.is_none_or(|end| end > meta.bytes) {
+        return Err(Error::corrupt(path, handle.offset, "a table block", "one in the file", len));
+    }
+    let mut bytes = vec![0; len];
+    file.read_at(handle.offset, &mut bytes).map_err(Error::io("read", path))?;
+    open_block(meta.seed, handle.offset, bytes.into()).ok_or_else(|| {
+        Error::corrupt(path, handle.offset, "a table block", "its checksum", "another")
+    })
+}
+
+/// A stored value: its kind, its deadline if it has one, and the rest.
+fn decode_value(mut stored: Bytes) -> Option<(Value, u64)> {
+    let kind = stored.try_get_u8().ok()?;
+    let expires = match kind & kind::EXPIRES {
+        0 => NEVER,
+        _ => stored.try_get_u64_le().ok()?,
+    };
+    let pointer = |source| Pointer::decode(&stored, source).map(Value::At);
+    let value = match kind & !kind::EXPIRES {
+        kind::TOMBSTONE => Value::Tombstone,
+        kind::INLINE => Value::Inline(stored),
+        kind::IN_LOG => pointer(Source::Log)?,
+        kind::IN_FILE => pointer(Source::File)?,
+        _ => return None,
+    };
+    Some((value, expires))
 }
 
 impl Drop for Table {

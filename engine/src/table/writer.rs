@@ -2,13 +2,13 @@
 
 use super::filter;
 use super::format::{
-    BlockBuilder, Footer, Handle, Properties, TRAILER_BYTES, internal_key, seal_block,
+    BlockBuilder, Footer, Handle, Properties, TRAILER_BYTES, internal_key, kind, seal_block,
 };
 use crate::checksum::key_hash;
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::limits::{Codec, Limits};
-use crate::lsm::key::{Value, Version};
+use crate::lsm::key::{NEVER, Value, Version};
 use crate::values::Source;
 use bytes::Bytes;
 
@@ -18,8 +18,12 @@ const WRITE_BYTES: usize = 256 << 10;
 /// What the manifest remembers of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableMeta {
-    /// The file's number.
+    /// The file's number: its name in this shard.
     pub number: u64,
+    /// The number that its checksums are bound to: that under which it was written.
+    pub seed: u64,
+    /// The timestamp of all its versions, when it was written elsewhere and taken in at one.
+    pub ts: Option<u64>,
     /// The file's length.
     pub bytes: u64,
     /// Its first user key.
@@ -88,24 +92,37 @@ impl TableWriter {
     /// Adds a version; they come in [`Version::order`].
     pub fn add(&mut self, version: &Version) -> Result<()> {
         internal_key(&mut self.internal, &version.key, version.ts);
-        match &version.value {
-            Value::Inline(value) => self.data.add(&self.internal, &[&[1], value]),
+        let mut head = [0u8; 9];
+        head[1..].copy_from_slice(&version.expires.to_le_bytes());
+        let (flag, head_bytes) = match version.expires {
+            NEVER => (0, 1),
+            _ => (kind::EXPIRES, 9),
+        };
+        let mut expired_by = version.expires;
+        let pointer;
+        let (kind, content): (u8, &[u8]) = match &version.value {
+            Value::Inline(value) => (kind::INLINE, value),
             Value::Tombstone => {
-                self.data.add(&self.internal, &[&[0]]);
                 self.properties.tombstones += 1;
+                expired_by = 0;
+                (kind::TOMBSTONE, &[])
             }
-            Value::At(pointer) => {
-                let kind = match pointer.source {
-                    Source::Log(_) => 2,
-                    Source::File(_) => 3,
-                };
-                self.data.add(&self.internal, &[&[kind], &pointer.encode()]);
-                let share = self.properties.shares.entry(pointer.source).or_default();
-                share.bytes += u64::from(pointer.len);
+            Value::At(at) => {
+                let share = self.properties.shares.entry(at.source).or_default();
+                share.bytes += u64::from(at.len);
                 share.values += 1;
-                self.value_bytes += u64::from(pointer.len);
+                self.value_bytes += u64::from(at.len);
+                pointer = at.encode();
+                let kind = match at.source {
+                    Source::Log(_) => kind::IN_LOG,
+                    Source::File(_) => kind::IN_FILE,
+                };
+                (kind, &pointer)
             }
-        }
+        };
+        head[0] = kind | flag;
+        self.data.add(&self.internal, &[&head[..head_bytes], content]);
+        self.properties.expired_by = self.properties.expired_by.max(expired_by);
         if self.largest != version.key || self.smallest.is_none() {
             self.hashes.push(key_hash(&version.key));
             self.largest = version.key.clone();
@@ -147,6 +164,8 @@ impl TableWriter {
         self.file.sync().map_err(Error::io("sync", &self.path))?;
         Ok(TableMeta {
             number: self.number,
+            seed: self.number,
+            ts: None,
             bytes: self.file.len().map_err(Error::io("measure", &self.path))?,
             smallest: self.smallest.unwrap_or_default(),
             largest: self.largest,

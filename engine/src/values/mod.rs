@@ -6,6 +6,7 @@
 pub mod file;
 pub mod pick;
 
+use crate::ShardId;
 use crate::checksum::{crc, key_hash};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -144,6 +145,7 @@ pub struct Share {
 /// Finds and opens the sources of one shard.
 pub struct Sources {
     disk: Arc<dyn Disk>,
+    shard: ShardId,
     dir: String,
     segments: Arc<Segments>,
     files: Mutex<BTreeMap<u64, Weak<ValueFile>>>,
@@ -151,8 +153,18 @@ pub struct Sources {
 
 impl Sources {
     /// The sources of the shard in `dir`.
-    pub fn new(disk: Arc<dyn Disk>, dir: String, segments: Arc<Segments>) -> Self {
-        Self { disk, dir, segments, files: Mutex::default() }
+    pub fn new(disk: Arc<dyn Disk>, shard: ShardId, dir: String, segments: Arc<Segments>) -> Self {
+        Self { disk, shard, dir, segments, files: Mutex::default() }
+    }
+
+    /// The same log, and the value files of another directory.
+    pub(crate) fn in_dir(&self, dir: &str) -> Sources {
+        Sources::new(self.disk.clone(), self.shard, dir.to_owned(), self.segments.clone())
+    }
+
+    /// Whose they are.
+    pub fn shard(&self) -> ShardId {
+        self.shard
     }
 
     /// Holds a source.

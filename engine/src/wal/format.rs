@@ -33,10 +33,10 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | payload length |
-//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds |
+//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | shard |
-//! | 16 | 8 | index (first index; commit index; released index; reset index; last index) |
+//! | 16 | 8 | index (first index; commit index; released index; reset index; last index; 0) |
 //! | 24 | 8 | term |
 //! | 32 | 4 | count of entries; 0 for the other kinds |
 //! | 36 | 4 | CRC of the payload; of entries: of their headers |
@@ -60,7 +60,7 @@ use smallvec::SmallVec;
 /// First bytes of a segment.
 pub const MAGIC: [u8; 4] = *b"BWAL";
 /// Version of everything in this file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes of a block's header.
 pub const BLOCK_HEADER_BYTES: usize = 64;
 /// Bytes of a record's header.
@@ -222,7 +222,7 @@ pub fn record_bytes(record: &Record) -> usize {
         }
         Record::HardState { .. } => 8,
         Record::Bounds { .. } => 16,
-        Record::Release { .. } | Record::Reset { .. } => 0,
+        Record::Release { .. } | Record::Reset { .. } | Record::Forget { .. } => 0,
     };
     (RECORD_HEADER_BYTES + payload).next_multiple_of(8)
 }
@@ -241,6 +241,7 @@ fn encode_record(record: &Record, out: &mut Pages) {
         }
         Record::Release { shard, upto } => (3, *shard, upto.index, upto.term, &[]),
         Record::Reset { shard, at } => (4, *shard, at.index, at.term, &[]),
+        Record::Forget { shard } => (6, *shard, 0, 0, &[]),
         Record::Bounds { shard, base, last } => {
             own[..8].copy_from_slice(&base.term.to_le_bytes());
             own[8..].copy_from_slice(&base.index.to_le_bytes());
@@ -331,7 +332,7 @@ pub fn decode_entry_header(bytes: &[u8]) -> Option<(usize, u32, u8)> {
 pub struct RecordHeader {
     /// Payload length in bytes.
     pub len: usize,
-    /// 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds.
+    /// 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget.
     pub kind: u8,
     /// The shard.
     pub shard: ShardId,
@@ -360,7 +361,7 @@ impl RecordHeader {
             count: fields.get_u32_le(),
             crc: fields.get_u32_le(),
         };
-        (len <= RECORD_BYTES_MAX && (1..=5).contains(&header.kind)).then_some(header)
+        (len <= RECORD_BYTES_MAX && (1..=6).contains(&header.kind)).then_some(header)
     }
 
     /// Checks the payload and gives the record that it makes with this header.
@@ -384,6 +385,7 @@ impl RecordHeader {
             }
             3 => Record::Release { shard, upto: at },
             4 => Record::Reset { shard, at },
+            6 => Record::Forget { shard },
             _ => {
                 let mut fields = payload.as_ref();
                 let term = fields.try_get_u64_le().ok()?;

@@ -167,8 +167,13 @@ impl Index {
 
     /// Takes in a record that is durable at `position`.
     pub(super) fn apply(&mut self, record: &Record, position: Position) {
+        if let Record::Forget { shard } = record {
+            self.shards.remove(shard);
+            return;
+        }
         let log = self.shards.entry(record.shard()).or_default();
         match record {
+            Record::Forget { .. } => {}
             Record::Entries { first, term, entries, .. } => {
                 log.append(*first, *term, entries, position);
             }

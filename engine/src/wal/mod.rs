@@ -103,6 +103,11 @@ pub enum Record {
         /// What the snapshot covers.
         at: LogId,
     },
+    /// The shard is gone from this disk, with its entries and its hard state.
+    Forget {
+        /// The shard.
+        shard: ShardId,
+    },
     /// What the log holds of a shard, repeated at the head of each segment by the log itself.
     Bounds {
         /// The shard.
@@ -173,6 +178,7 @@ impl Record {
             | Record::HardState { shard, .. }
             | Record::Release { shard, .. }
             | Record::Reset { shard, .. }
+            | Record::Forget { shard }
             | Record::Bounds { shard, .. } => *shard,
         }
     }
@@ -350,7 +356,10 @@ impl Log {
         let mut released = false;
         let mut index = self.index.write();
         for (record, place) in records.iter().zip(places) {
-            released |= matches!(record, Record::Release { .. } | Record::Reset { .. });
+            released |= matches!(
+                record,
+                Record::Release { .. } | Record::Reset { .. } | Record::Forget { .. }
+            );
             let offset = offset as u32 + place as u32;
             index.apply(record, Position { segment: sequence as u32, offset });
         }

@@ -33,7 +33,8 @@ pub enum Verdict {
 /// - `stop`: LSN of the first place without a whole block,
 /// - `sealed_at`: where the next segment says that this one ends,
 /// - `durable`: the greatest promise in any sound block of this segment,
-/// - `begun`: the bytes at `stop` name themselves as a block of this life.
+/// - `begun`: the bytes at `stop` name themselves as the block that comes there, by their LSN or by
+///   the block that they follow on.
 pub fn judge(stop: u64, sealed_at: Option<u64>, durable: u64, begun: bool) -> Verdict {
     match sealed_at {
         Some(end) if stop >= end => Verdict::Sealed,
@@ -191,7 +192,9 @@ pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHead
     if sealed_at.is_none() {
         durable = durable.max(promised_after(image, header, at));
     }
-    let begun = image.bytes.get(at + 8..at + 16) == Some(&end.to_le_bytes()[..]);
+    let names_itself = image.bytes.get(at + 8..at + 16) == Some(&end.to_le_bytes()[..]);
+    let follows_on = image.bytes.get(at + 28..at + 32) == Some(&chain.to_le_bytes()[..]);
+    let begun = names_itself || follows_on && chain != 0;
     let mut verdict = judge(end, sealed_at, durable, begun);
     let chain_broken = next.is_some_and(|next| next.previous_crc != chain);
     if verdict == Verdict::Sealed && (chain_broken || sealed_at != Some(end)) {

@@ -99,6 +99,7 @@ fn describe(record: &Record) -> Value {
         Record::Reset { shard, at } => json!({
             "kind": "reset", "shard": shard, "index": at.index, "term": at.term,
         }),
+        Record::Forget { shard } => json!({ "kind": "forget", "shard": shard }),
         Record::Bounds { shard, base, last } => json!({
             "kind": "bounds", "shard": shard, "base": base.index, "last": last.index,
         }),

@@ -37,10 +37,15 @@ pub fn apply_entry(
     let mut change = Change { tree, now: millis_of(ts), changes: HashMap::new() };
     let replies = commands.iter().map(|command| change.apply(command)).collect::<Result<_>>()?;
     let ops = change.changes.into_iter().map(|(key, value)| match value {
-        Some(value) => Op::Put(key, value),
+        // The tree knows the deadline too, so that compaction drops what has expired.
+        Some(value) => match Stored::deadline_of(&value) {
+            0 => Op::Put(key, value),
+            deadline => Op::PutUntil(key, value, deadline),
+        },
         None => Op::Delete(key),
     });
     tree.apply(at, ts, entry, ops);
+    tree.advance(millis_of(ts));
     Ok(replies)
 }
 

@@ -48,6 +48,14 @@ impl Stored {
         Some(Stored { deadline, value: bytes })
     }
 
+    /// The deadline in stored bytes; 0 for none.
+    pub fn deadline_of(stored: &[u8]) -> u64 {
+        match stored.split_first() {
+            Some((1, mut rest)) => rest.try_get_u64_le().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Whether it has expired at a time.
     pub fn expired(&self, now: u64) -> bool {
         self.deadline != 0 && self.deadline <= now

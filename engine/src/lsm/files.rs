@@ -1,0 +1,242 @@
+//! What is done with a tree by its files: copies for a checkpoint or a split, taking in tables
+//! that were made elsewhere, giving the directory up. Files are never copied but linked; only
+//! tables that point into the log, which is not a tree's own, are rewritten, with their values.
+
+use super::jobs::{Step, whole_edit};
+use super::key::Cursor;
+use super::manifest::{Manifest, Standing};
+use super::version::{self, Bounds, RunCursor, TableSet};
+use super::view::View;
+use super::{Tree, table_path, value_files};
+use crate::compaction::run::{Output, write_tables};
+use crate::error::{Error, Result};
+use crate::limits::Codec;
+use crate::table::{Table, TableMeta};
+use crate::values::Source;
+use crate::{LogId, ShardId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Whose files are linked, and what becomes of the values that lie in the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogValues {
+    /// The copy stays on this disk, in this store: it points into the log as the original does.
+    Shared,
+    /// The copy stands alone: they are written into value files of its own.
+    Moved,
+}
+
+impl Tree {
+    /// Makes a tree in directory `dir` that holds what this one's tables hold now, or, of that,
+    /// what is within `bounds`. It is durable and whole when this returns, and nothing before: its
+    /// `CURRENT` comes last. What is in memtables is not in it.
+    pub(crate) fn copy_to(
+        &self,
+        dir: &str,
+        bounds: Option<Bounds>,
+        flushed: Option<LogId>,
+        values: LogValues,
+    ) -> Result<LogId> {
+        let view = self.view.read().clone();
+        let standing = self.store.lock().standing.clone();
+        self.disk.make_dir(dir).map_err(Error::io("create", dir))?;
+        let bounds = bounds.unwrap_or_else(|| view.tables.bounds.clone());
+        let mut copies = version::Change::default();
+        for (run, table) in view.tables.tables() {
+            if !bounds.meet(&table.meta.smallest, &table.meta.largest) {
+                continue;
+            }
+            if let Some(damage) = table.damage() {
+                return Err(damage);
+            }
+            let points = |source: &Source| matches!(source, Source::Log(_));
+            if values == LogValues::Moved && table.properties.shares.keys().any(points) {
+                for meta in self.rewrite_to(dir, table, &view.tables.bounds)? {
+                    copies.add.push((run, self.open_in(dir, meta)?));
+                }
+            } else {
+                let path = table_path(dir, table.meta.number);
+                self.link(&table_path(&self.dir, table.meta.number), &path)?;
+                copies.add.push((run, table.clone()));
+            }
+        }
+        for run in &view.tables.runs {
+            copies.deleted.push((run.id, run.deleted.clone()));
+        }
+        let tables = TableSet { runs: Vec::new(), bounds: bounds.clone() }.edited(copies);
+        for number in value_files(&tables) {
+            let (from, to) = (self.sources.path(number), format!("{dir}/{number:06}.val"));
+            match self.link(&from, &to) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                linked => linked?, // one that was written there has no original
+            }
+        }
+        self.disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        let flushed = flushed.unwrap_or(view.flushed);
+        let next_number = self.next_number.load(Ordering::Relaxed);
+        let history_from = view.history_from;
+        let standing = Standing { flushed, next_number, bounds, history_from, ..standing };
+        Manifest::create(&*self.disk, dir, 1, &whole_edit(&tables, standing))?;
+        Ok(flushed)
+    }
+
+    fn link(&self, from: &str, to: &str) -> Result<()> {
+        self.disk.link(from, to).map_err(Error::io("link", to))
+    }
+
+    fn open_in(&self, dir: &str, meta: TableMeta) -> Result<Arc<Table>> {
+        let path = table_path(dir, meta.number);
+        let sources = self.sources.in_dir(dir);
+        let table = Table::open(self.disk.clone(), path, meta, self.cache.clone(), &sources)?;
+        table.damage().map_or(Ok(Arc::new(table)), Err)
+    }
+
+    /// Writes a table anew in another directory, with the values that it has in the log.
+    fn rewrite_to(&self, dir: &str, table: &Arc<Table>, of: &Bounds) -> Result<Vec<TableMeta>> {
+        let in_log = table.properties.shares.keys().filter(|s| matches!(s, Source::Log(_)));
+        let doomed: BTreeSet<Source> = in_log.copied().collect();
+        let cursor = RunCursor::new(vec![table.clone()], &of.from, true)?;
+        write_tables(
+            super::key::Until { cursor, end: of.to.clone() },
+            Output {
+                disk: &*self.disk,
+                limits: &self.limits,
+                codec: Codec::default(),
+                table_bytes: u64::MAX,
+                sources: &self.sources.in_dir(dir),
+                doomed: &doomed,
+                hidden: &|_| Ok(false),
+                path: &|number| table_path(dir, number),
+                number: &mut || self.number(),
+            },
+        )
+    }
+
+    /// Takes in a table file that was written elsewhere, by a [`TableWriter`](crate::table), as the
+    /// effect of log entry `at`: all its keys are set at timestamp `ts`. The file is linked, not
+    /// copied; it must lie on this disk. Called by who applies.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] or [`Error::Corrupt`] when the file is not a sound table of ascending
+    /// keys, or points to values outside.
+    pub fn ingest(&self, at: LogId, ts: u64, path: &str) -> Result<()> {
+        let found = self.examine(path)?;
+        let _flushing = self.flushing.lock();
+        // Memtables become runs first: what comes is newer than they are.
+        self.freeze();
+        self.flush_frozen()?;
+        let number = self.number();
+        self.link(path, &table_path(&self.dir, number))?;
+        let meta = TableMeta { number, ts: Some(ts), ts_max: ts, ..found };
+        let step = Step { flushed: Some((at, ts)), added: vec![(number, meta)], ..Step::default() };
+        self.commit(step, |view: &mut View| {
+            view.applied = at;
+            view.ts = view.ts.max(ts);
+        })
+    }
+
+    /// Reads a foreign table from end to end.
+    fn examine(&self, path: &str) -> Result<TableMeta> {
+        let file = self.disk.open(path).map_err(Error::io("open", path))?;
+        let bytes = file.len().map_err(Error::io("measure", path))?;
+        let seed = crate::table::reader::file_number(&*file, path)?;
+        let (smallest, largest) = Default::default();
+        let meta = TableMeta { number: 0, seed, ts: None, bytes, smallest, largest, ts_max: 0 };
+        let sources = self.sources.in_dir(&self.dir);
+        let table = Table::open(
+            self.disk.clone(),
+            path.to_owned(),
+            meta.clone(),
+            self.cache.clone(),
+            &sources,
+        )?;
+        let table = Arc::new(table);
+        table.verify()?;
+        if !table.properties.shares.is_empty() {
+            let (what, expected) = ("a table to take in", "values in the table");
+            return Err(Error::corrupt(path, 0, what, expected, "pointers"));
+        }
+        let mut cursor = table.cursor(&[])?;
+        let mut meta = meta;
+        let Some(first) = cursor.next()? else {
+            return Err(Error::corrupt(path, 0, "a table to take in", "keys", "none"));
+        };
+        meta.smallest = first.key.clone();
+        meta.largest = first.key;
+        while let Some(version) = cursor.next()? {
+            if version.key <= meta.largest {
+                // At one timestamp there is room for one version of a key.
+                let (what, expected) = ("a table to take in", "keys that ascend");
+                return Err(Error::corrupt(path, 0, what, expected, format!("{:?}", version.key)));
+            }
+            meta.largest = version.key;
+        }
+        Ok(meta)
+    }
+
+    /// What does not belong to the tree any more is hidden from now on, durably, and goes with the
+    /// next compactions.
+    pub(crate) fn restrict(&self, bounds: Bounds) -> Result<()> {
+        let _flushing = self.flushing.lock();
+        let _compacting = self.compacting.lock();
+        let store = &mut *self.store.lock();
+        let mut standing = store.standing.clone();
+        standing.bounds = bounds.clone();
+        std::mem::swap(&mut store.standing, &mut standing);
+        if let Err(error) = self.roll_manifest(store) {
+            store.standing = standing;
+            return Err(error);
+        }
+        let mut view = self.view.write();
+        let runs = view.tables.runs.clone();
+        view.tables = Arc::new(TableSet { runs, bounds });
+        Ok(())
+    }
+
+    /// Flushes everything applied so far.
+    pub fn flush_all(&self) -> Result<()> {
+        let _flushing = self.flushing.lock();
+        self.freeze();
+        self.flush_frozen()
+    }
+
+    /// Waits for the jobs under way and lets no other begin: the directory is given up.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.flushing.lock());
+        drop(self.compacting.lock());
+    }
+
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &str {
+        &self.dir
+    }
+}
+
+/// A tree's directory, by shard and generation: `shards/7`, and `shards/7.1` when another tree took
+/// its place. The greatest generation with a manifest is the one that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TreeDir {
+    /// The shard.
+    pub shard: ShardId,
+    /// How many trees the shard had before.
+    pub generation: u64,
+}
+
+impl TreeDir {
+    /// Its path.
+    pub(crate) fn path(&self) -> String {
+        match self.generation {
+            0 => format!("shards/{}", self.shard),
+            generation => format!("shards/{}.{generation}", self.shard),
+        }
+    }
+
+    /// From the name of a directory in `shards`.
+    pub(crate) fn parse(name: &str) -> Option<TreeDir> {
+        let (shard, generation) = name.split_once('.').unwrap_or((name, "0"));
+        let dir = TreeDir { shard: shard.parse().ok()?, generation: generation.parse().ok()? };
+        (dir.path() == format!("shards/{name}")).then_some(dir)
+    }
+}

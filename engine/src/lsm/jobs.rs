@@ -1,0 +1,371 @@
+//! The jobs that move data down: flushing a memtable, merging runs, rewriting tables so that values
+//! or foreign keys leave. Each ends in one edit of the manifest.
+
+use super::key::{Cursor, Until, Version};
+use super::manifest::{Edit, Manifest};
+use super::merge::{Merge, Moment, Retained};
+use super::ranges::{RangeTombstone, Ranges};
+use super::version::{self, BOTTOM, Run, RunCursor, TableSet};
+use super::view::View;
+use super::{Store, Tree, manifest, table_path, value_files};
+use crate::LogId;
+use crate::checksum::key_hash;
+use crate::compaction::pick::{self, Choice, Input, Shape};
+use crate::compaction::run::{Output, write_tables};
+use crate::error::{Error, Result};
+use crate::limits::Codec;
+use crate::table::{Table, TableMeta};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Work for a background thread; see [`Tree::run`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Write the oldest frozen memtable to a run of its own.
+    Flush,
+    /// Merge tables.
+    Compact(Choice),
+}
+
+/// A change of the tree that is about to become durable.
+#[derive(Default)]
+pub(super) struct Step {
+    /// How far in the log the new tables reach, and their newest timestamp.
+    pub flushed: Option<(LogId, u64)>,
+    /// What was taken for hidden, and for expired.
+    pub horizon: Moment,
+    /// Numbers of tables that go.
+    pub removed: Vec<u64>,
+    /// Tables that come, with their runs.
+    pub added: Vec<(u64, TableMeta)>,
+    /// Runs, and the ranges that each deletes from now on.
+    pub deleted: Vec<(u64, Ranges)>,
+}
+
+impl Tree {
+    /// Whether a memtable waits to be flushed.
+    pub fn wants_flush(&self) -> bool {
+        !self.view.read().frozen.is_empty()
+    }
+
+    /// What should be done in the background now: a flush before anything else.
+    pub fn job(&self) -> Option<Job> {
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        if self.wants_flush() {
+            return Some(Job::Flush);
+        }
+        self.compaction().map(Job::Compact)
+    }
+
+    /// What should be merged now, or rewritten: so that values leave a doomed source, so that keys
+    /// go that a split gave away, or because everything in a table has expired.
+    pub fn compaction(&self) -> Option<Choice> {
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        let view = self.view.read().clone();
+        let horizon = self.horizon_of(&view, Vec::new());
+        let runs = &view.tables.runs;
+        let shapes: Vec<Shape> =
+            (0..runs.len()).map(|at| shape(&runs[at], &runs[at + 1..], &horizon)).collect();
+        let choice = pick::pick(&shapes, &self.limits).or_else(|| self.rewriting(&view, &horizon));
+        // What cannot be read cannot be merged; it waits to be repaired.
+        choice.filter(|choice| {
+            let damaged = view.tables.tables().filter(|(_, table)| table.damage().is_some());
+            damaged.into_iter().all(|(_, table)| !choice.reads(table.meta.number))
+        })
+    }
+
+    fn rewriting(&self, view: &View, horizon: &Moment) -> Option<Choice> {
+        let doomed = self.doomed.read().clone();
+        let bounds = &view.tables.bounds;
+        let due = |table: &Table| {
+            table.properties.shares.keys().any(|source| doomed.contains(source))
+                || !bounds.contain(&table.meta.smallest, &table.meta.largest)
+        };
+        let oldest = view.tables.runs.last()?;
+        if let Some((run, table)) = view.tables.tables().find(|(_, table)| due(table)) {
+            let inputs = vec![Input { run, tables: vec![table.meta.number] }];
+            return Some(Choice { inputs, run, bottom: run == oldest.id });
+        }
+        // At the bottom, what has expired goes without being read, and what could not go when its
+        // range tombstone came down, for the sake of older readers, goes now.
+        let due = |table: &&Arc<Table>| {
+            let (smallest, largest) = (&table.meta.smallest, &table.meta.largest);
+            table.properties.expired_by <= horizon.now && table.damage().is_none()
+                || oldest.deleted.touches(smallest, largest, horizon.ts)
+        };
+        // Neighbours only: what they become must not reach over a table between them.
+        let first = oldest.tables.iter().skip_while(|table| !due(table)).take_while(due);
+        let tables: Vec<u64> = first.map(|table| table.meta.number).collect();
+        let settled = oldest.deleted.oldest().is_some_and(|oldest| oldest <= horizon.ts);
+        let inputs = vec![Input { run: oldest.id, tables }];
+        let any = settled || !inputs[0].tables.is_empty();
+        any.then_some(Choice { inputs, run: oldest.id, bottom: true })
+    }
+
+    /// Does a job: reads and writes tables, then swaps them in. Blocks; for a background thread.
+    /// A flush and a compaction may run at the same time, two of a kind exclude each other.
+    ///
+    /// # Errors
+    /// The tree is as before then, and the job may be tried again.
+    pub fn run(&self, job: Job) -> Result<()> {
+        match job {
+            Job::Flush => {
+                let _flushing = self.flushing.lock();
+                self.flush_oldest()
+            }
+            Job::Compact(choice) => self.compact(&choice),
+        }
+    }
+
+    /// Flushes every frozen memtable. The caller holds the lock of flushes.
+    pub(super) fn flush_frozen(&self) -> Result<()> {
+        while self.wants_flush() {
+            self.flush_oldest()?;
+        }
+        Ok(())
+    }
+
+    fn flush_oldest(&self) -> Result<()> {
+        let view = self.view.read().clone();
+        let Some(memtable) = view.frozen.last().cloned() else { return Ok(()) };
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut horizon = self.horizon_of(&view, vec![memtable.deleted()]);
+        horizon.now = memtable.now();
+        let mut ranges = (*memtable.deleted()).clone();
+        ranges.settle(horizon.ts, |_, _| false);
+        let cursor = Retained::new(memtable.cursor(Bound::Unbounded), horizon.clone(), false);
+        let run = self.number();
+        let none = BTreeSet::new();
+        let metas = self.write(cursor, self.limits.compression, u64::MAX, &none, &|_| Ok(false))?;
+        let step = Step {
+            flushed: Some((memtable.upto(), memtable.ts_max())),
+            horizon,
+            removed: Vec::new(),
+            added: metas.into_iter().map(|meta| (run, meta)).collect(),
+            deleted: vec![(run, ranges)],
+        };
+        self.commit(step, |view| view.frozen.retain(|other| !Arc::ptr_eq(other, &memtable)))
+    }
+
+    fn compact(&self, choice: &Choice) -> Result<()> {
+        let _compacting = self.compacting.lock();
+        let view = self.view.read().clone();
+        let runs = &view.tables.runs;
+        let present = choice.inputs.iter().flat_map(|input| &input.tables);
+        let known: BTreeSet<u64> = view.tables.tables().map(|(_, t)| t.meta.number).collect();
+        if self.closed.load(Ordering::Acquire) || present.into_iter().any(|n| !known.contains(n)) {
+            return Ok(()); // the tree was replaced meanwhile
+        }
+        let inputs: Vec<&Run> =
+            choice.inputs.iter().filter_map(|i| runs.iter().find(|run| run.id == i.run)).collect();
+        let mut ranges = Ranges::default();
+        inputs.iter().for_each(|run| ranges.absorb(&run.deleted));
+        let horizon = self.horizon_of(&view, vec![Arc::new(ranges.clone())]);
+        let oldest = runs.last().map(|run| run.id);
+        // Nothing in it is alive, and nothing older comes to light when it goes.
+        let dead = |run: &Run, table: &Table| {
+            let (smallest, largest) = (&table.meta.smallest, &table.meta.largest);
+            let deleted = ranges.covering_all(smallest, largest, horizon.ts);
+            deleted.is_some_and(|deleted| table.meta.ts_max < deleted)
+                || Some(run.id) == oldest && table.properties.expired_by <= horizon.now
+        };
+        let bounds = &view.tables.bounds;
+        let mut sources: Vec<Box<dyn Cursor>> = Vec::new();
+        for run in &inputs {
+            let read = run.tables.iter().filter(|t| choice.reads(t.meta.number) && !dead(run, t));
+            let cursor = RunCursor::new(read.cloned().collect(), &bounds.from, true)?;
+            sources.push(Box::new(Until { cursor, end: bounds.to.clone() }));
+        }
+        let codec = match choice.run {
+            BOTTOM => self.limits.bottom_compression,
+            _ => self.limits.compression,
+        };
+        let merge = Merge::new(sources, false)?;
+        let cursor = Retained::new(merge, horizon.clone(), choice.bottom);
+        let doomed = self.doomed.read().clone();
+        let newer = runs.iter().take_while(|run| {
+            run.id > choice.run && choice.inputs.iter().all(|input| input.run != run.id)
+        });
+        let newer = &runs[..newer.count()];
+        let hidden = |version: &Version| {
+            // Whatever a memtable or a newer run has of the key is newer.
+            let (key, ts) = (&version.key, horizon.ts);
+            let recent = view.get_recent(key, ts).is_some();
+            Ok(recent || TableSet::get_in(newer, key, key_hash(key), ts)?.is_some())
+        };
+        let metas = self.write(cursor, codec, self.limits.table_bytes, &doomed, &hidden)?;
+        // A range tombstone is done when nothing that it hides is left in the oldest run.
+        let done = |from: &Bytes, to: &Bytes| {
+            let output = inputs.iter().find(|run| run.id == choice.run);
+            choice.bottom
+                && output.into_iter().flat_map(|run| &run.tables).all(|table| {
+                    let apart = table.meta.largest < *from || *to <= table.meta.smallest;
+                    apart || choice.reads(table.meta.number)
+                })
+        };
+        ranges.settle(horizon.ts, done);
+        let emptied = inputs.iter().filter(|run| run.id != choice.run && !run.deleted.is_empty());
+        let mut deleted: Vec<_> = emptied.map(|run| (run.id, Ranges::default())).collect();
+        deleted.push((choice.run, ranges));
+        let step = Step {
+            flushed: None,
+            horizon,
+            removed: choice.inputs.iter().flat_map(|input| input.tables.clone()).collect(),
+            added: metas.into_iter().map(|meta| (choice.run, meta)).collect(),
+            deleted,
+        };
+        self.commit(step, |_| {})
+    }
+
+    /// Nobody will read at an earlier timestamp than this. Nor at an earlier time, not even log
+    /// entries that are applied again after a crash: they come after what was flushed.
+    fn horizon_of(&self, view: &View, deleted: Vec<Arc<Ranges>>) -> Moment {
+        let ts = view.ts.min(self.horizon.load(Ordering::Acquire));
+        let now = self.store.lock().standing.now;
+        Moment { ts, now, deleted }
+    }
+
+    fn write(
+        &self,
+        cursor: impl Cursor,
+        codec: Codec,
+        table_bytes: u64,
+        doomed: &BTreeSet<crate::values::Source>,
+        hidden: &dyn Fn(&Version) -> Result<bool>,
+    ) -> Result<Vec<TableMeta>> {
+        let begun = RefCell::new(Vec::new());
+        let path = |number| table_path(&self.dir, number);
+        let out = Output {
+            disk: &*self.disk,
+            limits: &self.limits,
+            codec,
+            table_bytes,
+            sources: &self.sources,
+            doomed,
+            hidden,
+            path: &path,
+            number: &mut || {
+                let number = self.number();
+                begun.borrow_mut().push(number);
+                number
+            },
+        };
+        let written = write_tables(cursor, out);
+        if written.is_err() {
+            // Room that a failed job took may be what the disk lacks. What cannot be removed now is
+            // removed at the next start.
+            for &number in begun.borrow().iter() {
+                let _ = self.disk.remove(&path(number));
+                let _ = self.disk.remove(&self.sources.path(number));
+            }
+        }
+        written
+    }
+
+    /// Makes new tables durable by name, then by manifest, then visible; then lets old ones go.
+    pub(super) fn commit(&self, step: Step, change: impl FnOnce(&mut View)) -> Result<()> {
+        self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
+        let mut tables = version::Change { remove: step.removed.clone(), ..Default::default() };
+        for (run, meta) in &step.added {
+            let path = table_path(&self.dir, meta.number);
+            let cache = self.cache.clone();
+            let table = Table::open(self.disk.clone(), path, meta.clone(), cache, &self.sources)?;
+            if let Some(damage) = table.damage() {
+                return Err(damage);
+            }
+            tables.add.push((*run, Arc::new(table)));
+        }
+        let list = |ranges: &Ranges| -> Vec<RangeTombstone> { ranges.iter().collect() };
+        let edit_deleted = step.deleted.iter().map(|(run, ranges)| (*run, list(ranges)));
+        let store = &mut *self.store.lock();
+        if store.manifest.failed() {
+            self.roll_manifest(store)?;
+        }
+        let mut standing = store.standing.clone();
+        if let Some((flushed, ts_max)) = step.flushed {
+            standing.flushed = flushed;
+            standing.ts_max = standing.ts_max.max(ts_max);
+        }
+        standing.now = standing.now.max(step.horizon.now);
+        standing.history_from = standing.history_from.max(step.horizon.ts);
+        standing.next_number = self.next_number.load(Ordering::Relaxed);
+        let edit = Edit {
+            standing,
+            removed: step.removed,
+            added: step.added,
+            deleted: edit_deleted.collect(),
+        };
+        store.manifest.append(&edit)?;
+        store.standing = edit.standing;
+        tables.deleted = step.deleted.into_iter().map(|(run, r)| (run, Arc::new(r))).collect();
+        let (old, new) = {
+            let mut view = self.view.write();
+            let next = Arc::new(view.tables.edited(tables));
+            change(&mut view);
+            view.flushed = store.standing.flushed;
+            view.history_from = store.standing.history_from;
+            (std::mem::replace(&mut view.tables, next.clone()), next)
+        };
+        let gone = old.tables().filter(|(_, table)| edit.removed.contains(&table.meta.number));
+        gone.for_each(|(_, table)| table.retire());
+        // Those of the old set alone: another job may just have made one that is in neither.
+        let used = value_files(&new);
+        self.sources.retire_files(value_files(&old).difference(&used));
+        if store.manifest.bytes() > self.limits.manifest_bytes {
+            self.roll_manifest(store)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a new manifest.
+    pub(super) fn roll_manifest(&self, store: &mut Store) -> Result<()> {
+        let tables = self.view.read().tables.clone();
+        let mut whole = whole_edit(&tables, store.standing.clone());
+        whole.standing.next_number = self.next_number.load(Ordering::Relaxed);
+        let old = store.manifest.number();
+        store.manifest = Manifest::create(&*self.disk, &self.dir, old + 1, &whole)?;
+        let path = manifest::manifest_path(&self.dir, old);
+        self.disk.remove(&path).map_err(Error::io("remove", path))
+    }
+}
+
+/// Everything about a tree as one edit.
+pub(super) fn whole_edit(tables: &TableSet, standing: manifest::Standing) -> Edit {
+    let ranges = tables.runs.iter().filter(|run| !run.deleted.is_empty());
+    Edit {
+        standing,
+        removed: Vec::new(),
+        added: tables.tables().map(|(run, table)| (run, table.meta.clone())).collect(),
+        deleted: ranges.map(|run| (run.id, run.deleted.iter().collect())).collect(),
+    }
+}
+
+/// A run as the choice of merges sees it.
+fn shape(run: &Run, older: &[Run], horizon: &Moment) -> Shape {
+    let values = |table: &Arc<Table>| -> u64 {
+        table.properties.shares.values().map(|share| share.bytes).sum()
+    };
+    let deletes = |table: &Arc<Table>| {
+        let (smallest, largest) = (&table.meta.smallest, &table.meta.largest);
+        run.deleted.covering_all(smallest, largest, horizon.ts).is_some()
+    };
+    Shape {
+        run: run.id,
+        tables: run.tables.iter().map(|table| table.meta.clone()).collect(),
+        weight: run.tables.iter().map(|table| table.meta.bytes + values(table)).sum(),
+        ranges: run.deleted.len(),
+        extent: run.deleted.extent().map(|(from, to)| (from.clone(), to.clone())),
+        deletes_tables: !run.deleted.is_empty()
+            && older.iter().flat_map(|run| &run.tables).any(deletes),
+    }
+}

@@ -1,0 +1,121 @@
+//! What a tree holds and where, for whoever watches it or decides what to collect.
+
+use super::{Tree, version};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::values::pick::Usage;
+use crate::values::{Holder, Source};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Sizes of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeStats {
+    /// Bytes in memtables.
+    pub memtable_bytes: usize,
+    /// Bytes in table files.
+    pub table_bytes: u64,
+    /// Versions in memtables and tables: the number of keys and of what compaction will drop.
+    pub versions: u64,
+    /// Table files.
+    pub tables: usize,
+    /// Tables of which nothing can be read.
+    pub damaged_tables: usize,
+    /// Sorted runs.
+    pub runs: usize,
+    /// Deleted ranges, in pieces, over all runs.
+    pub deleted_ranges: usize,
+    /// Bytes of values that tables point to in log segments.
+    pub log_value_bytes: u64,
+    /// Bytes of values that tables point to in value files.
+    pub file_value_bytes: u64,
+}
+
+impl Tree {
+    /// How much background work waits: 0 when writers need not care, 1 when they must wait.
+    pub fn pressure(&self) -> f64 {
+        let Limits { memtables_frozen_max, runs_max, .. } = self.limits;
+        let view = self.view.read();
+        let part = |count: usize, limit: usize| {
+            (count.saturating_sub(limit / 2)) as f64 / (limit - limit / 2) as f64
+        };
+        let memtables = part(view.frozen.len(), memtables_frozen_max);
+        memtables.max(part(view.tables.runs.len(), 8 * runs_max)).max(self.memory.pressure())
+    }
+
+    /// Whether writers should wait for background work.
+    pub fn is_behind(&self) -> bool {
+        self.pressure() >= 1.0
+    }
+
+    /// Bytes of values that the tables have in each source. What a newer run replaces counts until
+    /// a merge finds out.
+    pub fn live(&self) -> BTreeMap<Source, u64> {
+        let tables = self.view.read().tables.clone();
+        tables.shares()
+    }
+
+    /// The value files, and what of them is alive.
+    pub fn value_files(&self) -> Vec<Usage> {
+        let tables = self.view.read().tables.clone();
+        let usage = |(source, live)| match source {
+            Source::Log(_) => None,
+            Source::File(_) => {
+                let total = tables.holder(source).as_ref().map_or(0, Holder::bytes);
+                Some(Usage { source, total, live })
+            }
+        };
+        self.live().into_iter().filter_map(usage).filter(|usage| usage.total > 0).collect()
+    }
+
+    /// Whether tables still point to a source that is to be collected.
+    pub fn is_collecting(&self) -> bool {
+        let (doomed, tables) = (self.doomed.read().clone(), self.view.read().tables.clone());
+        !doomed.is_empty() && tables.shares().keys().any(|source| doomed.contains(source))
+    }
+
+    /// From now on values leave these sources when a table that points to them is rewritten, and
+    /// such tables are.
+    pub fn doom(&self, sources: BTreeSet<Source>) {
+        *self.doomed.write() = Arc::new(sources);
+    }
+
+    /// Sizes, for status and metrics.
+    pub fn stats(&self) -> TreeStats {
+        let view = self.view.read().clone();
+        let shares = view.tables.shares();
+        let live = |log: bool| {
+            let of = shares.iter().filter(|(source, _)| matches!(source, Source::Log(_)) == log);
+            of.map(|(_, bytes)| bytes).sum()
+        };
+        let tables = || view.tables.tables().map(|(_, table)| table);
+        let recent = view.memtables().map(|memtable| memtable.keys() as u64);
+        let ranges = |run: &version::Run| run.deleted.len();
+        TreeStats {
+            memtable_bytes: view.memtables().map(|memtable| memtable.bytes()).sum(),
+            table_bytes: view.tables.bytes(),
+            versions: recent.chain(tables().map(|table| table.properties.entries)).sum(),
+            tables: tables().count(),
+            damaged_tables: tables().filter(|table| table.damage().is_some()).count(),
+            runs: view.tables.runs.len(),
+            deleted_ranges: view.tables.runs.iter().map(ranges).sum(),
+            log_value_bytes: live(true),
+            file_value_bytes: live(false),
+        }
+    }
+
+    /// Reads every table and every value pointed to and checks them; the number of versions.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for the first damage found.
+    pub fn verify(&self) -> Result<u64> {
+        let tables = self.view.read().tables.clone();
+        tables.tables().map(|(_, table)| table.verify()).sum()
+    }
+
+    /// Tables of which nothing can be read, each as the error that its readers get.
+    pub fn damage(&self) -> Vec<Error> {
+        let tables = self.view.read().tables.clone();
+        tables.tables().filter_map(|(_, table)| table.damage()).collect()
+    }
+}

@@ -1,0 +1,196 @@
+//! Shards as files: split, checkpointed, installed, dropped, while power goes at any operation of
+//! the disk. Each is done or not done, and done again it is done.
+
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::wal::{HardState, Record};
+use bedstone_engine::{Engine, Error, LogId, Op, Options, ShardId, Tree};
+use bedstone_tests::rng::Rng;
+use bedstone_tests::seeds;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn open(disk: &MemoryDisk) -> Result<Engine, Error> {
+    Engine::open(Arc::new(disk.clone()), Options::tiny())
+}
+
+fn dump(tree: &Tree) -> Result<Model, Error> {
+    tree.scan(..).map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec()))).collect()
+}
+
+/// Writes entries to a shard's log and applies them, as a node does.
+fn write(engine: &Engine, shard: ShardId, rng: &mut Rng, model: &mut Model) -> Result<(), Error> {
+    let tree = engine.open_shard(shard)?;
+    let bounds = tree.bounds();
+    for _ in 0..rng.below(40) {
+        let id = LogId { term: 1, index: tree.applied().index + 1 };
+        let key = format!("key{:03}", rng.below(200)).into_bytes();
+        if !bounds.contains(&key) {
+            continue;
+        }
+        let len = rng.below(700) as usize;
+        let value = rng.bytes(len);
+        let data = Bytes::from([&key[..], &value[..]].concat());
+        let entry = Record::entries(shard, id, [(1, data.clone())])?;
+        let state = HardState { term: 1, vote: None, commit: id.index };
+        engine.log().commit(&[entry, Record::HardState { shard, state }])?;
+        let place = engine.log().place(shard, id);
+        let in_log = place.map(|place| bedstone_engine::lsm::InLog { data: &data, place });
+        let op = Op::Put(data.slice(..key.len()), data.slice(key.len()..));
+        tree.apply(id, tree.ts() + 1, in_log, [op]);
+        model.insert(key, value);
+        while let Some(job) = tree.job() {
+            tree.run(job)?;
+        }
+        let upto = tree.flushed();
+        if upto.index > engine.log().base(shard).index {
+            engine.log().commit(&[Record::Release { shard, upto }])?;
+        }
+    }
+    engine.plan_collection();
+    Ok(())
+}
+
+/// Brings a tree up to its log, as a node does at a start.
+fn catch_up(engine: &Engine, shard: ShardId) -> Result<(), Error> {
+    let tree = engine.open_shard(shard)?;
+    let (_, last) = engine.log().bounds(shard);
+    let first = tree.applied().index + 1;
+    for entry in engine.log().entries(shard, first, last.index + 1, usize::MAX)? {
+        let op = Op::Put(entry.data.slice(..6), entry.data.slice(6..));
+        tree.apply(entry.id, tree.ts() + 1, None, [op]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_split_is_done_or_not_whenever_the_power_goes() {
+    for seed in seeds(250) {
+        let mut rng = Rng::new(seed ^ 0x5711);
+        let disk = MemoryDisk::new();
+        let engine = open(&disk).unwrap();
+        let mut model = Model::new();
+        (0..3).for_each(|_| write(&engine, 1, &mut rng, &mut model).unwrap());
+        let at = format!("key{:03}", rng.below(200)).into_bytes();
+        let start = LogId { term: 5, index: 5 };
+        disk.crash_after(rng.below(60));
+        let split = engine.split_shard(1, &at, 2, start);
+        let done = split.is_ok();
+        drop((split, engine));
+        let disk = disk.power_loss(rng.draw());
+        let engine = open(&disk).unwrap();
+        catch_up(&engine, 1).unwrap();
+        let mut upper = model.split_off(&at);
+        let low = engine.tree(1).unwrap();
+        if !done && low.bounds().to.is_none() {
+            let whole: Model = model.clone().into_iter().chain(upper.clone()).collect();
+            assert!(dump(&low).unwrap() == whole, "seed {seed}: not split yet");
+        }
+        let high = engine.split_shard(1, &at, 2, start).unwrap();
+        assert!(dump(&low).unwrap() == model, "seed {seed}: the lower part");
+        assert!(dump(&high).unwrap() == upper, "seed {seed}: the upper part");
+        // They go their own ways, also when the other is gone.
+        for _ in 0..3 {
+            write(&engine, 1, &mut rng, &mut model).unwrap();
+            write(&engine, 2, &mut rng, &mut upper).unwrap();
+        }
+        assert!(dump(&low).unwrap() == model, "seed {seed}: the lower part later");
+        assert!(dump(&high).unwrap() == upper, "seed {seed}: the upper part later");
+        if rng.one_in(2) {
+            drop((low, high));
+            engine.drop_shard(1).unwrap();
+            let high = engine.tree(2).unwrap();
+            assert!(dump(&high).unwrap() == upper, "seed {seed}: the lower part went");
+            high.verify().unwrap();
+        }
+        drop(engine);
+        let engine = open(&disk.power_loss(rng.draw())).unwrap();
+        catch_up(&engine, 2).unwrap();
+        let high = engine.tree(2).unwrap();
+        assert!(dump(&high).unwrap() == upper, "seed {seed}: after a new start");
+        for job in std::iter::from_fn(|| high.job()) {
+            high.run(job).unwrap();
+        }
+        let foreign = high.bounds().from;
+        assert!(high.verify().is_ok() && foreign == at, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_dropped_shard_is_gone_or_whole() {
+    let mut gone = 0;
+    for seed in seeds(250) {
+        let mut rng = Rng::new(seed ^ 0xD209);
+        let disk = MemoryDisk::new();
+        let engine = open(&disk).unwrap();
+        let mut models = [Model::new(), Model::new()];
+        for _ in 0..3 {
+            write(&engine, 1, &mut rng, &mut models[0]).unwrap();
+            write(&engine, 2, &mut rng, &mut models[1]).unwrap();
+        }
+        disk.crash_after(rng.below(25));
+        let dropped = engine.drop_shard(1).is_ok();
+        drop(engine);
+        let disk = disk.power_loss(rng.draw());
+        let engine = open(&disk).unwrap();
+        match engine.tree(1) {
+            Some(tree) => {
+                assert!(!dropped, "seed {seed}: it came back");
+                catch_up(&engine, 1).unwrap();
+                assert!(dump(&tree).unwrap() == models[0], "seed {seed}: half of it");
+            }
+            None => {
+                gone += 1;
+                assert!(!engine.log().shards().contains(&1), "seed {seed}: its log is there");
+                let files = disk.files();
+                assert!(!files.iter().any(|path| path.starts_with("shards/1/")), "{files:?}");
+            }
+        }
+        catch_up(&engine, 2).unwrap();
+        assert!(dump(&engine.tree(2).unwrap()).unwrap() == models[1], "seed {seed}: the other");
+    }
+    assert!(gone > 100, "{gone}");
+}
+
+#[test]
+fn an_installed_checkpoint_takes_the_shards_place_or_does_not() {
+    let mut installed = 0;
+    for seed in seeds(250) {
+        let mut rng = Rng::new(seed ^ 0x1257);
+        let disk = MemoryDisk::new();
+        let engine = open(&disk).unwrap();
+        let mut models = [Model::new(), Model::new()];
+        for _ in 0..3 {
+            write(&engine, 1, &mut rng, &mut models[0]).unwrap();
+            write(&engine, 2, &mut rng, &mut models[1]).unwrap();
+        }
+        let covered = engine.checkpoint_shard(1, "incoming").unwrap();
+        assert_eq!(covered, engine.tree(1).unwrap().applied());
+        let at = LogId { term: 9, index: 1000 };
+        disk.crash_after(rng.below(40));
+        let done = engine.install_shard(2, "incoming", at).is_ok();
+        drop(engine);
+        let disk = disk.power_loss(rng.draw());
+        let engine = open(&disk).unwrap();
+        let tree = engine.tree(2).unwrap();
+        let changed = tree.flushed() == at;
+        installed += u64::from(changed);
+        assert!(changed || !done, "seed {seed}: it went away");
+        if !changed {
+            catch_up(&engine, 2).unwrap();
+        }
+        let expected = &models[usize::from(!changed)];
+        assert!(dump(&tree).unwrap() == *expected, "seed {seed}: {changed}");
+        // Done again, it is done; the original is of no consequence.
+        engine.drop_shard(1).unwrap();
+        let tree = engine.install_shard(2, "incoming", at).unwrap();
+        assert!(dump(&tree).unwrap() == models[0], "seed {seed}: in the end");
+        tree.verify().unwrap();
+        let mut model = models[0].clone();
+        write(&engine, 2, &mut rng, &mut model).unwrap();
+        assert!(dump(&tree).unwrap() == model, "seed {seed}: it goes on");
+    }
+    assert!(installed > 50, "{installed}");
+}
