@@ -121,7 +121,8 @@ impl InLog<'_> {
 
 impl Tree {
     /// Opens the tree of a shard in directory `dir`, making it if there is none. A table or a
-    /// source of values that is damaged or missing is no error here, but for who reads what it held.
+    /// source of values that is damaged or missing is no error here, but for who reads what it
+    /// held.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the manifest is damaged.
