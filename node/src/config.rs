@@ -72,6 +72,10 @@ pub struct Settings {
     #[arg(long, env = "BEDSTONE_SEGMENT_MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segment_mib: Option<u64>,
+    /// Free room in MiB below which writes get NOSPACE; deletes and compaction go on in it.
+    #[arg(long, env = "BEDSTONE_RESERVE_MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve_mib: Option<u64>,
     /// Whether FLUSHALL and FLUSHDB are taken.
     #[arg(long, env = "BEDSTONE_ALLOW_FLUSH")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +83,7 @@ pub struct Settings {
 }
 
 /// Every key of the file, for naming the nearest one.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "node",
     "cluster",
     "disk",
@@ -94,6 +98,7 @@ const KEYS: [&str; 15] = [
     "cache_mib",
     "memtable_mib",
     "segment_mib",
+    "reserve_mib",
     "allow_flush",
 ];
 
@@ -145,6 +150,7 @@ impl Settings {
             cache_mib: self.cache_mib.or(other.cache_mib),
             memtable_mib: self.memtable_mib.or(other.memtable_mib),
             segment_mib: self.segment_mib.or(other.segment_mib),
+            reserve_mib: self.reserve_mib.or(other.reserve_mib),
             allow_flush: self.allow_flush.or(other.allow_flush),
         }
     }
@@ -225,6 +231,8 @@ pub struct Config {
     pub memtable_bytes: usize,
     /// Log segment size in bytes.
     pub segment_bytes: u64,
+    /// Free bytes below which writes are refused.
+    pub reserve_bytes: u64,
     /// Whether FLUSHALL is taken.
     pub allow_flush: bool,
 }
@@ -293,6 +301,7 @@ impl Settings {
             cache_bytes: mib("cache_mib", self.cache_mib, 256, 1..=1 << 20)?,
             memtable_bytes: mib("memtable_mib", self.memtable_mib, 32, 1..=4096)? as usize,
             segment_bytes: mib("segment_mib", self.segment_mib, 32, 16..=1024)?,
+            reserve_bytes: mib("reserve_mib", self.reserve_mib, 512, 0..=1 << 30)?,
             allow_flush: self.allow_flush.unwrap_or(false),
         })
     }
@@ -325,6 +334,7 @@ mod tests {
             cache_mib: Some(1),
             memtable_mib: Some(1),
             segment_mib: Some(1),
+            reserve_mib: Some(1),
             allow_flush: Some(true),
         });
         let mut names: Vec<_> = settings.unwrap().keys().cloned().collect();

@@ -121,6 +121,7 @@ fn open_engine(config: &Config) -> Result<Engine> {
     let limits = Limits {
         memtable_bytes: config.memtable_bytes,
         segment_bytes: config.segment_bytes,
+        reserve_bytes: config.reserve_bytes,
         ..Limits::DEFAULT
     };
     let options = Options {

@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -210,4 +210,38 @@ fn a_full_disk_at_start_is_named() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("bytes free") && text.contains("free space"), "{text}");
+}
+
+/// Sends inline commands to a client port, and gives the lines of the answers.
+fn ask(resp: &str, commands: &[&str]) -> Vec<String> {
+    let mut stream = std::net::TcpStream::connect(resp).expect("the node listens");
+    let text: String = commands.iter().map(|command| format!("{command}\r\n")).collect();
+    stream.write_all(format!("{text}QUIT\r\n").as_bytes()).expect("it reads");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("it answers, then closes");
+    answers.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_nearly_full_disk_refuses_what_grows_and_takes_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, ports) = (path(dir.path()), ports());
+    let args = node_args(disk, &ports);
+    let running = Running::start(&args, &ports[1]);
+    assert_eq!(ask(&ports[0], &["SET a 1", "SET b 2"]), ["+OK", "+OK", "+OK"]);
+    drop(running);
+    // No disk has as much free.
+    let running =
+        Running::start(&[&args[..], &["--reserve-mib", "1073741824"]].concat(), &ports[1]);
+    let answers =
+        ask(&ports[0], &["SET c 3", "APPEND a x", "GET a", "DEL a", "GET a", "EXPIRE b 9"]);
+    assert!(
+        answers[0].starts_with("-NOSPACE ") && answers[0].contains("bytes free"),
+        "{answers:?}"
+    );
+    assert!(answers[1].starts_with("-NOSPACE "), "{answers:?}");
+    assert_eq!(answers[2..], ["$1", "1", ":1", "$-1", ":1", "+OK"]);
+    drop(running);
+    let _running = Running::start(&args, &ports[1]);
+    assert_eq!(ask(&ports[0], &["SET c 3", "GET c"]), ["+OK", "$1", "3", "+OK"]);
 }

@@ -32,6 +32,8 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
 }
 
 fn work(engine: &Engine, driver: &Sender<Input>, metrics: &Metrics) -> bedstone_engine::Result<()> {
+    engine.measure_space()?;
+    engine.relieve_memory();
     while engine.log().wants_slot() {
         engine.log().prepare_slot()?;
     }

@@ -13,6 +13,7 @@ use crate::raft::{Boot, Config, Effects, Index, LogReader, Message, PeerId, Raft
 use crate::shard::apply::{apply_entry, ts_of};
 use crate::shard::command::{Command, Operation, decode_batch, encode_batch};
 use crate::shard::read::{self, Answer};
+use crate::shard::reply::Reply;
 use crate::status::ShardStatus;
 use crate::wire::{self, Forwarded, Replied, Transfer};
 use bedstone_engine::lsm::InLog;
@@ -393,6 +394,9 @@ impl Group {
 
     /// Puts the writes that wait into as few entries as they fit.
     fn propose(&mut self, context: &mut Context<'_>) {
+        if let Err(full) = context.engine.check_space() {
+            self.refuse_growth(&full, context);
+        }
         while !self.writes.is_empty() && self.may_propose() {
             let (mut commands, mut bytes) = (Vec::new(), 0);
             while let Some(pending) = self.writes.front() {
@@ -416,6 +420,19 @@ impl Group {
                     return;
                 }
             }
+        }
+    }
+
+    /// Answers the writes that would take room of a disk that has next to none.
+    fn refuse_growth(&mut self, full: &Error, context: &mut Context<'_>) {
+        let (taken, refused) =
+            self.writes.drain(..).partition(|pending| pending.command.spares_room());
+        self.writes = taken;
+        let refused: VecDeque<Pending> = refused;
+        for pending in refused {
+            context.metrics.proposals_failed.inc();
+            let text = format!("NOSPACE {full}; deletes are taken, and so are writes afterwards");
+            context.answers.reply(pending.asker, pending.resp3, &Reply::Error(text));
         }
     }
 

@@ -166,6 +166,13 @@ impl Command {
         self.operation as u8 >= 128
     }
 
+    /// Whether it is taken while the disk is nearly full: it makes room, or needs next to none.
+    pub fn spares_room(&self) -> bool {
+        use Operation::{Delete, Expire, Flush, GetDelete, GetExpire, Persist, Tick};
+        let spares = [Delete, GetDelete, Flush, Expire, GetExpire, Persist, Tick];
+        self.is_read() || spares.contains(&self.operation)
+    }
+
     /// Bytes when encoded.
     pub fn encoded_len(&self) -> usize {
         5 + self.args.iter().map(|arg| 4 + arg.len()).sum::<usize>()
