@@ -15,10 +15,12 @@ fn open(disk: &MemoryDisk) -> Db {
     Db::open_on(Arc::new(disk.clone()), Options::tiny()).expect("a sound disk opens")
 }
 
+fn pairs(items: bedstone_engine::lsm::Scan) -> Vec<(Vec<u8>, Vec<u8>)> {
+    items.map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())).expect("sound")).collect()
+}
+
 fn check(items: bedstone_engine::lsm::Scan, model: &Model) {
-    let found: Model =
-        items.map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())).expect("sound")).collect();
-    assert!(&found == model, "the store and the map differ");
+    assert!(pairs(items).into_iter().eq(model.clone()), "the store and the map differ");
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -28,9 +30,10 @@ fuzz_target!(|input: &[u8]| {
     let mut held: Option<(Snapshot, Model)> = None;
     for (i, op) in input.chunks_exact(3).take(120).enumerate() {
         let key = vec![b'k', op[1] % 32];
+        let other = vec![b'k', op[2] % 32];
         let value = vec![i as u8; usize::from(op[2]) * 4];
         let mut batch = Batch::new();
-        match op[0] % 12 {
+        match op[0] % 16 {
             0..6 => {
                 batch.put(&key, &value);
                 model.insert(key, value);
@@ -46,6 +49,41 @@ fuzz_target!(|input: &[u8]| {
                 if let Some((snapshot, then)) = held.take() {
                     check(snapshot.scan(..), &then);
                 }
+            }
+            11 => {
+                // What was set in the range before, in the same batch too, is gone.
+                batch.put(&key, &value);
+                batch.delete_range(&key, &other);
+                batch.put(&other, &value);
+                model.insert(key.clone(), value.clone());
+                model.retain(|k, _| *k < key || *k >= other);
+                model.insert(other, value);
+            }
+            12 => {
+                // A deadline that has passed.
+                db.advance(1);
+                batch.put_until(&key, &value, u64::from(op[2] % 3));
+                match op[2] % 3 {
+                    2 => drop(model.insert(key, value)),
+                    _ => drop(model.remove(&key)),
+                }
+            }
+            13 => {
+                let mut ingest = db.ingest().expect("memory");
+                ingest.put(&key, &value).expect("the first key");
+                model.insert(key.clone(), value.clone());
+                if other > key {
+                    ingest.put(&other, &[]).expect("keys ascend");
+                    model.insert(other, Vec::new());
+                }
+                ingest.finish().expect("memory");
+            }
+            14 => {
+                let range = key.clone()..;
+                let mut found = pairs(db.scan_back(range.clone()));
+                found.reverse();
+                let expected = model.range(range).map(|(k, v)| (k.clone(), v.clone()));
+                assert!(found.into_iter().eq(expected), "backwards");
             }
             _ => {
                 held = None;

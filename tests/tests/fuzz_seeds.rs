@@ -67,7 +67,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     }
     let resp =
         b"\x03*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\nPING \"a b\"\r\n*1\r\n$4\r\nQUIT\r\n";
-    let ops = (0..240u32).flat_map(|i| [(i * 7 % 12) as u8, (i * 5) as u8, (i * 37) as u8]);
+    let ops = (0..240u32).flat_map(|i| [(i * 7 % 16) as u8, (i * 5) as u8, (i * 37) as u8]);
     vec![
         ("engine_ops", ops.collect()),
         ("log_recovery", [[0, 2, 1, 2, 3, 4, 5, 6, 7, 8], [8, 2, 0, 0, 0, 0, 0, 0, 0, 0]].concat()),

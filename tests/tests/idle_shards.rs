@@ -1,0 +1,83 @@
+//! A thousand idle shards on one disk cost little memory. In a file of its own: it measures its
+//! process.
+
+use bedstone_engine::disk::os::OsDisk;
+use bedstone_engine::limits::Limits;
+use bedstone_engine::{Engine, LogId, Op, Options};
+use bytes::Bytes;
+use std::sync::Arc;
+
+const SHARDS: u64 = 1000;
+const MIB: usize = 1 << 20;
+
+/// Resident memory of this process that no file backs, in bytes.
+fn anonymous_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn a_thousand_idle_shards_cost_less_than_100_mib() {
+    // What it takes to make them counts too: what is given back is not always seen.
+    let before = anonymous_bytes();
+    let dir = tempfile::tempdir().unwrap();
+    // Each shard has a manifest and a table open.
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limits.maximum, ..limits };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    let options = || Options { limits: Limits::DEFAULT, ..Options::default() };
+    let open = || Engine::open(Arc::new(OsDisk::open(dir.path()).unwrap()), options()).unwrap();
+    {
+        let engine = open();
+        for shard in 1..=SHARDS {
+            let tree = engine.open_shard(shard).unwrap();
+            for index in 1..=20 {
+                let key = Bytes::from(format!("key{index:04}"));
+                let op = Op::Put(key, Bytes::from(vec![index as u8; 200]));
+                tree.apply(LogId { term: 1, index }, index, None, [op]);
+            }
+            tree.flush_all().unwrap();
+        }
+    }
+    let engine = open();
+    let idle = anonymous_bytes() - before;
+    eprintln!("{SHARDS} idle shards: {} KiB of memory", idle >> 10);
+    assert!(idle < 100 * MIB, "{idle} bytes");
+    // And none of it grows by looking after them.
+    (0..10).for_each(|_| engine.plan_collection());
+    engine.relieve_memory();
+    assert!(anonymous_bytes() - before < 100 * MIB);
+    assert_eq!(engine.tree(77).unwrap().get(b"key0007").unwrap().unwrap().len(), 200);
+}
+
+/// Memtables of all shards share one budget: the largest are flushed when it is half used.
+#[test]
+fn memtables_share_one_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { memtables_bytes: 4 * MIB, ..Limits::DEFAULT };
+    let options = Options { limits, ..Options::default() };
+    let engine = Engine::open(Arc::new(OsDisk::open(dir.path()).unwrap()), options).unwrap();
+    let mut most = 0;
+    for round in 1..=200 {
+        for shard in 1..=20 {
+            let tree = engine.open_shard(shard).unwrap();
+            let key = Bytes::from(format!("key{round:04}"));
+            // Some shards get more than others.
+            let value = Bytes::from(vec![7; 200 * shard as usize]);
+            tree.apply(LogId { term: 1, index: round }, round, None, [Op::Put(key, value)]);
+        }
+        engine.relieve_memory();
+        for (_, tree) in engine.trees() {
+            while let Some(job) = tree.job() {
+                tree.run(job).unwrap();
+            }
+        }
+        most = most.max(engine.memory().used());
+    }
+    assert!(most <= 2 * MIB, "{most} bytes after relief");
+    let flushed = engine.trees().iter().filter(|(_, tree)| tree.flushed().index > 0).count();
+    assert!(flushed > 5, "{flushed} shards were flushed");
+    let used: usize = engine.trees().iter().map(|(_, tree)| tree.stats().memtable_bytes).sum();
+    assert_eq!(engine.memory().used(), used, "every byte taken was given back");
+}
