@@ -25,6 +25,43 @@
 //! # Ok::<(), bedstone_engine::Error>(())
 //! ```
 //!
+//! Batches also delete ranges and set values that expire; snapshots are consistent views that no
+//! later write changes; scans go both ways; a past moment can be read if history is kept; sorted
+//! keys are taken in past the log; a checkpoint is a store of its own, made of links:
+//!
+//! ```
+//! use bedstone_engine::{Batch, Db, Options};
+//! # let dir = tempfile::tempdir().unwrap();
+//! // `Options::default()` is for servers; these are small in everything.
+//! let db = Db::open(dir.path(), Options::tiny())?;
+//! let mut batch = Batch::new();
+//! batch.put(b"a/1", b"one");
+//! batch.put(b"a/2", b"two");
+//! batch.put_until(b"b", b"for a while", 1000);
+//! db.write(batch)?;
+//! let before = db.snapshot();
+//! db.keep_history_from(before.ts());
+//! let mut batch = Batch::new();
+//! batch.delete_range(b"a/", b"a0"); // every key that begins with `a/`
+//! db.write(batch)?;
+//! db.advance(1000); // the clock is the caller's
+//! assert!(db.scan(..).next().is_none());
+//! assert_eq!(before.scan(..).count(), 3);
+//! let last = before.scan_back(..b"b".to_vec()).next().unwrap()?;
+//! assert_eq!(&last.0[..], b"a/2");
+//! assert_eq!(db.snapshot_at(before.ts())?.get(b"a/1")?.as_deref(), Some(&b"one"[..]));
+//!
+//! let mut ingest = db.ingest()?; // keys ascend
+//! for number in 0..100 {
+//!     ingest.put(format!("bulk{number:03}").as_bytes(), b"value")?;
+//! }
+//! ingest.finish()?; // all of them, at this moment
+//! db.checkpoint("monday")?;
+//! let copy = Db::open(&dir.path().join("checkpoints/monday"), Options::tiny())?;
+//! assert_eq!(copy.scan(..).count(), 100);
+//! # Ok::<(), bedstone_engine::Error>(())
+//! ```
+//!
 //! The engine reads no clock and draws no random numbers, and starts no threads but those of a
 //! [`Db`] ([`Options::threads`]). Flush and compaction are jobs that it hands out
 //! ([`lsm::Tree::job`]) and that the caller runs where it likes.

@@ -55,7 +55,8 @@ fn a_thousand_idle_shards_cost_less_than_100_mib() {
 #[test]
 fn memtables_share_one_budget() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { memtables_bytes: 4 * MIB, ..Limits::DEFAULT };
+    let memtable_bytes = 128 << 10;
+    let limits = Limits { memtable_bytes, memtables_bytes: 4 * MIB, ..Limits::DEFAULT };
     let options = Options { limits, ..Options::default() };
     let engine = Engine::open(Arc::new(OsDisk::open(dir.path()).unwrap()), options).unwrap();
     let mut most = 0;

@@ -231,8 +231,7 @@ impl Tree {
     /// entries that are applied again after a crash: they come after what was flushed.
     fn horizon_of(&self, view: &View, deleted: Vec<Arc<Ranges>>) -> Moment {
         let ts = view.ts.min(self.horizon.load(Ordering::Acquire));
-        let now = self.store.lock().standing.now;
-        Moment { ts, now, deleted }
+        Moment { ts, now: view.flushed_now, deleted }
     }
 
     fn write(
@@ -313,6 +312,7 @@ impl Tree {
             let next = Arc::new(view.tables.edited(tables));
             change(&mut view);
             view.flushed = store.standing.flushed;
+            view.flushed_now = store.standing.now;
             view.history_from = store.standing.history_from;
             (std::mem::replace(&mut view.tables, next.clone()), next)
         };

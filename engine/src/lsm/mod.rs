@@ -94,7 +94,9 @@ impl Shared {
         cache: Arc<BlockCache>,
         segments: Arc<Segments>,
     ) -> Shared {
-        let memory = Arc::new(Memory::new(limits.memtables_bytes));
+        // One shard alone may fill all of its memtables.
+        let alone = 2 * limits.memtable_bytes * (limits.memtables_frozen_max + 1);
+        let memory = Arc::new(Memory::new(limits.memtables_bytes.max(alone)));
         Shared { disk, limits, cache, segments, memory }
     }
 }
@@ -156,6 +158,7 @@ impl Tree {
             ts: standing.ts_max,
             now: standing.now,
             flushed: standing.flushed,
+            flushed_now: standing.now,
             history_from: standing.history_from,
         };
         Ok(Tree {

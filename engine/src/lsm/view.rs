@@ -27,6 +27,8 @@ pub(super) struct View {
     /// Values that expire at or before this time are gone.
     pub now: u64,
     pub flushed: LogId,
+    /// The time as of the last flush.
+    pub flushed_now: u64,
     /// Older timestamps cannot be read exactly.
     pub history_from: u64,
 }
