@@ -76,6 +76,7 @@ pub mod error;
 pub mod limits;
 pub mod lsm;
 pub mod memory;
+pub mod scrub;
 pub mod shards;
 pub mod table;
 pub mod values;

@@ -44,6 +44,10 @@ pub struct Metrics {
     pub apply_seconds: Histogram,
     /// Flushes and compactions, each with its time.
     pub compaction_seconds: Histogram,
+    /// Bytes of tables and values that were read again and checked.
+    pub scrubbed_bytes: Counter,
+    /// Damage that this found.
+    pub damage_found: Counter,
     /// Bytes of tables and of log segments in use.
     pub physical_bytes: Gauge,
     /// Bytes of memtables, tables and the values they point to.
@@ -100,6 +104,8 @@ impl Default for Metrics {
             proposals_failed: Counter::default(),
             apply_seconds: seconds(),
             compaction_seconds: seconds(),
+            scrubbed_bytes: Counter::default(),
+            damage_found: Counter::default(),
             physical_bytes: Gauge::default(),
             peer_rtt: Family::default(),
             leader_changes: Counter::default(),
@@ -147,6 +153,8 @@ impl Metrics {
             registry.register(name, help, metric.clone());
         };
         counter("raft_proposals_failed", "Writes not known to be done", &self.proposals_failed);
+        counter("storage_scrubbed_bytes", "Bytes read again and checked", &self.scrubbed_bytes);
+        counter("storage_damage_found", "Damage found by the scrub", &self.damage_found);
         counter("raft_leader_changes", "Changes of leader seen", &self.leader_changes);
         counter("cache_hits", "Blocks found in the cache", &self.cache_hits);
         counter("cache_misses", "Blocks read from files", &self.cache_misses);

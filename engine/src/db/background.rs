@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How long a failed job waits before it is tried again, and an idle thread before it looks.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Bytes that an idle thread reads again and checks each time it looks: 4 MiB a second.
+const SCRUB_BYTES: u64 = 2 << 20;
 /// The longest that one write is held back at a time.
 const DELAY_MAX: Duration = Duration::from_millis(20);
 
@@ -81,7 +83,11 @@ impl Store {
     /// Merges tables; false when none are due.
     fn compact_step(&self) -> Result<bool> {
         self.engine.plan_collection();
-        let Some(choice) = self.tree.compaction() else { return Ok(false) };
+        let Some(choice) = self.tree.compaction() else {
+            let found = self.scrub.lock().step(&self.engine, SCRUB_BYTES)?;
+            self.damage_found.fetch_add(found.damage.len() as u64, Ordering::Relaxed);
+            return Ok(false);
+        };
         self.tree.run(Job::Compact(choice))?;
         self.engine.log().trim_slots()?;
         Ok(true)

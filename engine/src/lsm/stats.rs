@@ -3,6 +3,7 @@
 use super::{Tree, version};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::table::Table;
 use crate::values::pick::Usage;
 use crate::values::{Holder, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +112,18 @@ impl Tree {
     pub fn verify(&self) -> Result<u64> {
         let tables = self.view.read().tables.clone();
         tables.tables().map(|(_, table)| table.verify()).sum()
+    }
+
+    /// The numbers of its tables.
+    pub(crate) fn table_numbers(&self) -> Vec<u64> {
+        let tables = self.view.read().tables.clone();
+        tables.tables().map(|(_, table)| table.meta.number).collect()
+    }
+
+    /// A table of its own, if it still has it.
+    pub(crate) fn table(&self, number: u64) -> Option<Arc<Table>> {
+        let tables = self.view.read().tables.clone();
+        tables.tables().map(|(_, table)| table).find(|t| t.meta.number == number).cloned()
     }
 
     /// Tables of which nothing can be read, each as the error that its readers get.

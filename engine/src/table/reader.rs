@@ -183,18 +183,24 @@ impl Table {
             }
             count += 1;
         }
-        let mut top = self.cursor_of(self.top()?)?;
-        while top.advance().map_err(|e| self.malformed(e))? {
-            let (index, filter) = self.partition(&top.value())?;
-            self.load(filter)?;
-            self.load(index)?;
-        }
+        self.verify_index()?;
         if count != self.properties.entries {
             let (what, expected) = ("the versions in a table", self.properties.entries);
             let cause = Error::corrupt(&self.path, 0, what, expected, count);
             return Err(self.damaged(Arc::new(cause)));
         }
         Ok(count)
+    }
+
+    /// Reads every index and filter block, past the cache, and checks them.
+    pub(crate) fn verify_index(&self) -> Result<()> {
+        let mut top = self.cursor_of(self.top()?)?;
+        while top.advance().map_err(|e| self.malformed(e))? {
+            let (index, filter) = self.partition(&top.value())?;
+            self.load(filter)?;
+            self.load(index)?;
+        }
+        Ok(())
     }
 
     /// Reads and checks a value that the table points to.

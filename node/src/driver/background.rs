@@ -4,24 +4,37 @@ use super::Input;
 use crate::limits::LOG_SEGMENTS_MAX;
 use crate::metrics::Metrics;
 use bedstone_engine::Engine;
+use bedstone_engine::scrub::Scrub;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 use tracing::error;
 
 /// How often it looks without being called.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that are read again and checked at each look without a call: 4 MiB a second at most.
+const SCRUB_BYTES: u64 = 400 << 10;
 /// Pause after a failure.
 const PAUSE_FAILED: Duration = Duration::from_secs(1);
 
 /// Runs until the channel closes.
 pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metrics: &Metrics) {
     let mut pause = PAUSE;
+    let mut scrub = Scrub::default();
     loop {
-        match calls.recv_timeout(pause) {
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+        let idle = match calls.recv_timeout(pause) {
+            Ok(()) => false,
+            Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let worked = work(engine, driver, metrics);
+        if idle && let Ok(scrubbed) = scrub.step(engine, SCRUB_BYTES) {
+            metrics.scrubbed_bytes.inc_by(scrubbed.bytes);
+            for damage in scrubbed.damage {
+                metrics.damage_found.inc();
+                error!(%damage, "the scrub found damage");
+            }
         }
-        pause = match work(engine, driver, metrics) {
+        pause = match worked {
             Ok(()) => PAUSE,
             Err(error) => {
                 error!(%error, "background work failed; it will be tried again");
