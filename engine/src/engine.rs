@@ -315,6 +315,9 @@ impl Engine {
     /// Freezes the largest memtables until the others have room. For a background thread, which
     /// then flushes.
     pub fn relieve_memory(&self) {
+        if self.memory().excess() == 0 {
+            return;
+        }
         let mut sizes: Vec<(usize, Arc<Tree>)> =
             self.trees().into_iter().map(|(_, tree)| (tree.active_bytes(), tree)).collect();
         sizes.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
