@@ -188,11 +188,15 @@ impl Drop for Cluster {
     }
 }
 
-/// Whether a process has let go of its ports; its parent may not have asked for its end yet.
+/// Whether a process has let go of its ports; its parent may not have asked for its end yet. Its
+/// first thread may be a zombie while others still hold its sockets: all of them must have ended.
 fn has_ended(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    let state = stat.ok().and_then(|text| text.rsplit(") ").next()?.chars().next());
-    state.is_none_or(|state| state == 'Z')
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat"));
+        let state = stat.ok().and_then(|text| text.rsplit(") ").next()?.chars().next());
+        state.is_none_or(|state| state == 'Z')
+    })
 }
 
 /// One GET; `None` when nobody answers.

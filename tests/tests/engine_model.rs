@@ -172,6 +172,26 @@ fn a_checkpoint_is_a_store() {
     }
 }
 
+/// A checkpoint that could not hold everything is an error, not a smaller store.
+#[test]
+fn a_checkpoint_with_a_value_file_missing_is_refused() {
+    let disk = MemoryDisk::new();
+    let mut rng = Rng::new(3);
+    let mut pair = Pair::open(&disk, Options::tiny(), Model::new(), 0).unwrap();
+    for _ in 0..400 {
+        pair.step(&draw(&mut rng, 0)).unwrap();
+    }
+    let error = pair.db.checkpoint("../elsewhere").unwrap_err().to_string();
+    assert!(error.contains("name a checkpoint"), "{error}");
+    let files = disk.files();
+    let values = files.iter().filter(|path| path.starts_with("shards/") && path.ends_with(".val"));
+    let values: Vec<_> = values.collect();
+    assert!(!values.is_empty(), "{files:?}");
+    values.iter().for_each(|path| bedstone_engine::Disk::remove(&disk, path).unwrap());
+    let error = pair.db.checkpoint("then").unwrap_err();
+    assert!(matches!(error, Error::Io { .. } | Error::Damaged { .. }), "{error}");
+}
+
 /// Every byte of a small store, flipped one at a time: the check names it, or it carries nothing,
 /// and then every answer is right. A read is never wrong.
 #[test]

@@ -5,6 +5,7 @@ use super::Store;
 use crate::error::{Error, Result};
 use crate::lsm::{Job, Tree};
 use parking_lot::{Condvar, Mutex};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 /// How long a failed job waits before it is tried again, and an idle thread before it looks.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Bytes that an idle thread reads again and checks each time it looks: 4 MiB a second.
+/// Bytes that an idle thread reads again and checks after each pause: 4 MiB a second at most.
 const SCRUB_BYTES: u64 = 2 << 20;
 /// The longest that one write is held back at a time.
 const DELAY_MAX: Duration = Duration::from_millis(20);
@@ -57,8 +58,10 @@ pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
     };
     vec![
         thread("bedstone-commit", |store| store.committer.run(|entries| store.commit(entries))),
-        thread("bedstone-flush", |store| store.background.run(|| store.flush_step())),
-        thread("bedstone-compact", |store| store.background.run(|| store.compact_step())),
+        thread("bedstone-flush", |store| store.background.run(|_| store.flush_step())),
+        thread("bedstone-compact", |store| {
+            store.background.run(|rested| store.compact_step(rested))
+        }),
     ]
 }
 
@@ -80,10 +83,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Merges tables; false when none are due.
-    fn compact_step(&self) -> Result<bool> {
+    /// Merges tables; false when none are due. Then, if it `rested` before, it reads on in the
+    /// scrub: calls for work come faster than that should go.
+    fn compact_step(&self, rested: bool) -> Result<bool> {
         self.engine.plan_collection();
         let Some(choice) = self.tree.compaction() else {
+            if !rested {
+                return Ok(false);
+            }
             let found = self.scrub.lock().step(&self.engine, SCRUB_BYTES)?;
             self.damage_found.fetch_add(found.damage.len() as u64, Ordering::Relaxed);
             return Ok(false);
@@ -95,8 +102,10 @@ impl Store {
 }
 
 impl Background {
-    /// Does steps until the store is closed, and waits while none is due.
-    fn run(&self, step: impl Fn() -> Result<bool>) {
+    /// Does steps until the store is closed, and waits while none is due. A step is told whether
+    /// the whole pause went by without a call before it.
+    fn run(&self, step: impl Fn(bool) -> Result<bool>) {
+        let mut rested = false;
         loop {
             let calls = {
                 let state = self.state.lock();
@@ -105,7 +114,7 @@ impl Background {
                 }
                 state.calls
             };
-            let result = step();
+            let result = step(mem::take(&mut rested));
             let mut state = self.state.lock();
             let failed = result.as_ref().err().map(Error::to_string);
             let idle = !matches!(result, Ok(true));
@@ -114,7 +123,7 @@ impl Background {
             }
             self.progress.notify_all();
             if idle && state.calls == calls && !state.closed {
-                self.work.wait_for(&mut state, PAUSE);
+                rested = self.work.wait_for(&mut state, PAUSE).timed_out();
             }
         }
     }

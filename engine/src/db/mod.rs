@@ -191,6 +191,12 @@ impl Db {
     /// # Errors
     /// When there is such a directory already, something cannot be read, or the disk fails.
     pub fn checkpoint(&self, name: &str) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+            let source = std::io::ErrorKind::InvalidInput.into();
+            let action = "name a checkpoint (letters, digits, `-`, `_`, `.`)";
+            return Err(Error::io(action, name)(source));
+        }
         self.store.engine.checkpoint(SHARD, &format!("checkpoints/{name}"))
     }
 
@@ -206,7 +212,7 @@ impl Db {
     }
 
     /// Damage that the store found since it was opened by reading itself again in idle moments,
-    /// about 4 MiB a second. [`Tree::verify`] names it.
+    /// 4 MiB a second at most. [`Tree::verify`] names it.
     pub fn damage_found(&self) -> u64 {
         self.store.damage_found.load(Ordering::Relaxed)
     }

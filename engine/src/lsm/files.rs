@@ -65,12 +65,9 @@ impl Tree {
             copies.deleted.push((run.id, run.deleted.clone()));
         }
         let tables = TableSet { runs: Vec::new(), bounds: bounds.clone() }.edited(copies);
-        for number in value_files(&tables) {
-            let (from, to) = (self.sources.path(number), format!("{dir}/{number:06}.val"));
-            match self.link(&from, &to) {
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                linked => linked?, // one that was written there has no original
-            }
+        // Value files that were written there are there; the others are this tree's.
+        for number in value_files(&tables).intersection(&value_files(&view.tables)) {
+            self.link(&self.sources.path(*number), &format!("{dir}/{number:06}.val"))?;
         }
         self.disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
         let flushed = flushed.unwrap_or(view.flushed);
@@ -181,11 +178,9 @@ impl Tree {
         let _flushing = self.flushing.lock();
         let _compacting = self.compacting.lock();
         let store = &mut *self.store.lock();
-        let mut standing = store.standing.clone();
-        standing.bounds = bounds.clone();
-        std::mem::swap(&mut store.standing, &mut standing);
+        let before = std::mem::replace(&mut store.standing.bounds, bounds.clone());
         if let Err(error) = self.roll_manifest(store) {
-            store.standing = standing;
+            store.standing.bounds = before;
             return Err(error);
         }
         let mut view = self.view.write();

@@ -27,12 +27,8 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let worked = work(engine, driver, metrics);
-        if idle && let Ok(scrubbed) = scrub.step(engine, SCRUB_BYTES) {
-            metrics.scrubbed_bytes.inc_by(scrubbed.bytes);
-            for damage in scrubbed.damage {
-                metrics.damage_found.inc();
-                error!(%damage, "the scrub found damage");
-            }
+        if idle {
+            scrub_on(&mut scrub, engine, metrics);
         }
         pause = match worked {
             Ok(()) => PAUSE,
@@ -41,6 +37,19 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
                 PAUSE_FAILED
             }
         };
+    }
+}
+
+fn scrub_on(scrub: &mut Scrub, engine: &Engine, metrics: &Metrics) {
+    match scrub.step(engine, SCRUB_BYTES) {
+        Ok(done) => {
+            metrics.scrubbed_bytes.inc_by(done.bytes);
+            for damage in done.damage {
+                metrics.damage_found.inc();
+                error!(%damage, "the scrub found damage");
+            }
+        }
+        Err(error) => error!(%error, "the scrub cannot read; it goes on with the next table"),
     }
 }
 
