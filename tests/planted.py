@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "planted"
 CRASH = ["engine_model", "whenever"]
 DISK = ["engine_model", "options_change"]
+MISSING = ["missing", "whatever"]
 
 # Name, the test that must fail, and edits: file, what stands there, what the bug makes of it.
 BUGS = [
@@ -31,7 +32,14 @@ BUGS = [
     ("recycled-bytes-accepted", ["crash_engine", "log_of_many"], [
         ("wal/format.rs", "own_lsn != lsn || count", "count"),
         ("wal/format.rs", "self.salt as u32 ^ (self.salt >> 32) as u32", "0"),
-        ("wal/recovery.rs", "block.filter(|block| block.previous_crc == chain)", "block")]),
+        ("wal/scan.rs", ".filter(|block| !follows || block.previous_crc == last_crc)", "")]),
+    ("doubt-forgotten-when-the-log-goes-on", MISSING, [(
+        "wal/index.rs", "records.push(Record::Unsure { shard, segment, commit, entries, state });",
+        "let _ = (segment, commit, entries, state);")]),
+    ("uncommitted-entries-trusted-after-a-loss", MISSING, [(
+        "wal/index.rs", "self.truncate(self.sound_end());", "")]),
+    ("damaged-block-taken-for-the-end", MISSING, [(
+        "wal/scan.rs", "if verdict != Verdict::DamagedDurable {", "if true {")]),
     ("segment-freed-too-early", DISK, [(
         "wal/segment.rs", "Arc::strong_count(segment) == 1", "Arc::strong_count(segment) > 0")]),
     ("tombstone-dropped-too-early", DISK, [(

@@ -8,9 +8,8 @@ use crate::shards::Directories;
 use crate::table::{BlockCache, Table};
 use crate::values::{Holder, Sources};
 use crate::wal::Segments;
-use crate::wal::recovery::{
-    SlotHead, Verdict, chain, lost_header, open_segments, read_heads, scan,
-};
+use crate::wal::recovery::{open_segments, replay};
+use crate::wal::scan::{SlotHead, read_heads};
 use crate::wal::segment::slot_path;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,33 +71,21 @@ fn check_log(
     segment_bytes: u64,
     finding: &mut Finding,
 ) -> Result<()> {
-    let used = chain(disk, heads, segment_bytes)?;
-    let newest = used.last().map_or(0, |(_, header)| header.sequence);
-    if let Some(slot) = lost_header(disk, heads, store, newest)? {
-        let (what, found) = ("the segment header", "an unreadable page");
-        finding.damage.push(Error::corrupt(slot_path(slot), 0, what, newest + 1, found));
-    }
-    finding.segments = used.len();
-    for (i, (head, header)) in used.iter().enumerate() {
-        let image = head.load(disk)?;
-        let scan = scan(&image, header, used.get(i + 1).map(|(_, next)| next));
-        finding.blocks += scan.blocks.len();
-        finding.torn |= scan.verdict == Verdict::TornTail;
-        let path = slot_path(image.number);
-        let mut damage = |lsn: u64, what, expected| {
-            let offset = lsn - header.sequence * segment_bytes;
-            finding.damage.push(Error::corrupt(&path, offset, what, expected, "other bytes"));
-        };
-        if !head.clean {
-            damage(header.sequence * segment_bytes, "padding", "zeros");
-        }
-        for block in scan.blocks.iter().filter(|block| !block.clean) {
-            damage(block.lsn, "padding", "zeros");
-        }
-        if scan.verdict == Verdict::DamagedDurable {
-            damage(scan.end, "a commit block", "a sound block");
-        }
-    }
+    let mut padding = Vec::new();
+    let replayed = replay(disk, heads, store, segment_bytes, |head, header, scan| {
+        finding.segments += 1;
+        finding.blocks += scan.blocks().count();
+        let blocks = scan.blocks().filter(|block| !block.clean);
+        let unclean = blocks.map(|block| block.lsn - header.sequence * segment_bytes);
+        padding.extend((!head.clean).then_some(0).into_iter().chain(unclean).map(|offset| {
+            Error::corrupt(slot_path(head.number), offset, "padding", "zeros", "other bytes")
+        }));
+    })?;
+    finding.torn = replayed.torn;
+    finding.damage.extend(padding);
+    let gaps = if replayed.is_whole() { Vec::new() } else { replayed.gaps };
+    let damage = replayed.damage.into_iter().chain(gaps);
+    finding.damage.extend(damage.filter_map(|damage| Arc::into_inner(damage.error)));
     Ok(())
 }
 

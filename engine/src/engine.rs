@@ -21,7 +21,7 @@ use crate::memory::Memory;
 use crate::table::BlockCache;
 use crate::values::Source;
 use crate::values::pick::{Usage, pick};
-use crate::wal::{Hold, Log};
+use crate::wal::{Hold, Log, Record};
 use bytes::{Buf, BufMut};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -201,7 +201,8 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the store on a disk, making it if there is none. Trees come back as of their last
-    /// flush: the caller applies the log entries after it.
+    /// flush: the caller applies the log entries after it, if [`Log::check_entries`] says that
+    /// the log has them all.
     ///
     /// # Errors
     /// [`Error::WrongOwner`], [`Error::NewerFormat`], [`Error::Corrupt`], [`Error::NoSpace`].
@@ -240,9 +241,22 @@ impl Engine {
         let engine = Engine { disk, options, superblock, log, shared, trees, door, free };
         engine.measure_space()?;
         engine.open_shards()?;
+        engine.pass_over_missing()?;
         // The trees hold what they need.
         engine.log.segments().reclaim();
         Ok(engine)
+    }
+
+    /// What a tree has flushed it does not need of the log.
+    fn pass_over_missing(&self) -> Result<()> {
+        self.log.know(self.trees().into_iter().map(|(shard, _)| shard));
+        for (shard, tree) in self.trees() {
+            let upto = tree.flushed();
+            if !self.log.missing(shard).is_empty() && self.log.base(shard).index < upto.index {
+                self.log.commit(&[Record::Release { shard, upto }])?;
+            }
+        }
+        Ok(())
     }
 
     /// The tree of a shard, made if there is none.

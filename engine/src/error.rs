@@ -61,6 +61,19 @@ pub enum Error {
         /// What is damaged.
         cause: Arc<Error>,
     },
+    /// Log entries that were durable cannot be read any more.
+    #[error(
+        "shard {shard} has lost what it had acknowledged: {missing}; {cause}; take the shard from \
+         another replica or a backup"
+    )]
+    Missing {
+        /// The shard.
+        shard: u64,
+        /// What is missing.
+        missing: crate::wal::Missing,
+        /// What is damaged.
+        cause: Arc<Error>,
+    },
     /// A reader asks for a time whose versions compaction has merged.
     #[error(
         "shard {shard} keeps versions from timestamp {oldest} on, {asked} was asked: read a newer \
@@ -192,7 +205,7 @@ impl Error {
 
     /// Whether the bytes on disk are at fault, rather than the call or the system.
     pub fn is_corrupt(&self) -> bool {
-        matches!(self, Error::Corrupt { .. } | Error::Damaged { .. })
+        matches!(self, Error::Corrupt { .. } | Error::Damaged { .. } | Error::Missing { .. })
     }
 
     /// Whether bytes on disk are damaged or the medium does not give them.

@@ -1,7 +1,7 @@
 //! Reading everything again, a little at a time, so that damage is found before it is needed.
 //!
-//! Tables are read past the cache, with the values that they point to, wherever those lie. Who
-//! calls decides the rate: so many bytes a step.
+//! Tables are read past the cache, with the values that they point to, wherever those lie; then the
+//! log's entries. Who calls decides the rate: so many bytes a step.
 
 use crate::ShardId;
 use crate::engine::Engine;
@@ -11,13 +11,24 @@ use crate::table::{Table, TableCursor};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// A walk over all tables of a disk, round after round.
+/// A walk over all tables and log entries of a disk, round after round.
 #[derive(Default)]
 pub struct Scrub {
-    /// Tables of this round that are still to be read. Named, not held: held files take room.
-    waiting: VecDeque<(ShardId, u64)>,
-    current: Option<(Arc<Table>, TableCursor)>,
+    /// What of this round is still to be read. Named, not held: held files take room.
+    waiting: VecDeque<Part>,
+    current: Option<Reading>,
     rounds: u64,
+}
+
+enum Part {
+    Table(ShardId, u64),
+    Entries(ShardId),
+}
+
+enum Reading {
+    Table(Arc<Table>, Box<TableCursor>),
+    /// A shard's entries from an index on.
+    Entries(ShardId, u64),
 }
 
 /// What a step did.
@@ -39,12 +50,16 @@ impl Scrub {
         let round = self.rounds;
         while done.bytes < bytes && (self.rounds == round || self.current.is_some()) {
             let outcome = match &mut self.current {
-                Some((table, cursor)) => read_some(table, cursor, bytes, &mut done),
-                None => match self.next_table(engine) {
-                    Some(table) => table.cursor(&[]).map(|cursor| {
-                        self.current = Some((table, cursor.past_cache()));
-                        false
-                    }),
+                Some(Reading::Table(table, cursor)) => read_some(table, cursor, bytes, &mut done),
+                Some(Reading::Entries(shard, next)) => {
+                    read_entries(engine, *shard, next, bytes, &mut done)
+                }
+                None => match self.next_part(engine) {
+                    Some(Ok(part)) => {
+                        self.current = Some(part);
+                        Ok(false)
+                    }
+                    Some(Err(error)) => Err(error),
                     None => break,
                 },
             };
@@ -64,27 +79,68 @@ impl Scrub {
         Ok(done)
     }
 
-    /// Rounds whose last table was begun.
+    /// Rounds whose last part was begun.
     pub fn rounds(&self) -> u64 {
         self.rounds
     }
 
-    fn next_table(&mut self, engine: &Engine) -> Option<Arc<Table>> {
+    fn next_part(&mut self, engine: &Engine) -> Option<Result<Reading>> {
         if self.waiting.is_empty() {
             let tables = |(shard, tree): (ShardId, Arc<crate::Tree>)| {
-                tree.table_numbers().into_iter().map(move |number| (shard, number))
+                tree.table_numbers().into_iter().map(move |number| Part::Table(shard, number))
             };
             self.waiting = engine.trees().into_iter().flat_map(tables).collect();
+            let shards = engine.log().shards().into_iter();
+            self.waiting.extend(shards.map(Part::Entries));
         }
-        while let Some((shard, number)) = self.waiting.pop_front() {
+        while let Some(part) = self.waiting.pop_front() {
             self.rounds += u64::from(self.waiting.is_empty());
-            // One that a merge replaced meanwhile needs no reading.
-            if let Some(table) = engine.tree(shard).and_then(|tree| tree.table(number)) {
-                return Some(table);
+            match part {
+                Part::Table(shard, number) => {
+                    // One that a merge replaced meanwhile needs no reading.
+                    if let Some(table) = engine.tree(shard).and_then(|tree| tree.table(number)) {
+                        let cursor = table.cursor(&[]);
+                        let reading = |cursor: TableCursor| Box::new(cursor.past_cache());
+                        return Some(cursor.map(|c| Reading::Table(table, reading(c))));
+                    }
+                }
+                Part::Entries(shard) => return Some(Ok(Reading::Entries(shard, 0))),
             }
         }
         None
     }
+}
+
+/// Reads on in a shard's log; whether it is at its end.
+fn read_entries(
+    engine: &Engine,
+    shard: ShardId,
+    next: &mut u64,
+    bytes: u64,
+    done: &mut Scrubbed,
+) -> Result<bool> {
+    let (first, last) = engine.log().bounds(shard);
+    *next = first.max(*next);
+    while done.bytes < bytes && *next <= last.index {
+        let room = usize::try_from(bytes - done.bytes).unwrap_or(usize::MAX);
+        match engine.log().entries(shard, *next, last.index + 1, room) {
+            Ok(entries) if entries.is_empty() => return Ok(true),
+            Ok(entries) => {
+                *next += entries.len() as u64;
+                let read: usize = entries.iter().map(|entry| entry.data.len() + 16).sum();
+                done.bytes += read as u64;
+            }
+            // Released meanwhile.
+            Err(Error::Compacted { upto, .. }) => *next = upto + 1,
+            Err(Error::Missing { shard, missing, cause }) => {
+                let ends = missing.entries.iter().filter(|range| range.contains(next));
+                *next = ends.map(|range| range.end).next().unwrap_or(*next + 1);
+                done.damage.push(Error::Missing { shard, missing, cause });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(*next > last.index)
 }
 
 /// Reads on in a table; whether it is at its end.

@@ -6,8 +6,8 @@
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Codec;
-use bedstone_engine::table::format::{Footer, Handle, seal_block};
 use bedstone_engine::lsm::key::Cursor;
+use bedstone_engine::table::format::{Footer, Handle, seal_block};
 use bedstone_engine::table::{BlockCache, Table, TableMeta};
 use bedstone_engine::values::Sources;
 use bytes::Bytes;

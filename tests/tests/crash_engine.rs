@@ -170,7 +170,7 @@ fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
                 // Sometimes a new leader's entries take the place of a suffix.
                 let first = if rng.one_in(4) { last.max(log.base.index + 1) } else { last + 1 };
                 log.entries.split_off(&first);
-                log.hard.term += rng.below(2);
+                log.hard.term = (log.hard.term + rng.below(2)).max(1);
                 let term = log.hard.term;
                 let datas: Vec<Vec<u8>> = (0..=rng.below(3))
                     .map(|_| {

@@ -59,7 +59,8 @@ impl Db {
     /// Opens or makes a store in a directory.
     ///
     /// # Errors
-    /// See [`Engine::open`]; [`Error::Locked`] when another process has it.
+    /// See [`Engine::open`]; [`Error::Locked`] when another process has it; [`Error::Missing`] when
+    /// damage to the log has taken away what was acknowledged.
     pub fn open(dir: &Path, options: Options) -> Result<Db> {
         Self::open_on(Arc::new(OsDisk::open(dir)?), options)
     }
@@ -70,6 +71,7 @@ impl Db {
         let engine = Engine::open(disk, options)?;
         ingest::remove_strays(&engine)?;
         let tree = engine.open_shard(SHARD)?;
+        engine.log().check_entries(SHARD)?;
         let (_, last) = engine.log().bounds(SHARD);
         if last.index < tree.applied().index {
             // A checkpoint: its log begins where its tables end.

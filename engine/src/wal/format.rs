@@ -33,21 +33,23 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | payload length |
-//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget |
+//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 unsure |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | shard |
-//! | 16 | 8 | index (first index; commit index; released index; reset index; last index; 0) |
-//! | 24 | 8 | term |
+//! | 16 | 8 | index (first; commit; released; reset; last; 0; the segment of the loss) |
+//! | 24 | 8 | term; of unsure 1 for entries, plus 2 for the hard state |
 //! | 32 | 4 | count of entries; 0 for the other kinds |
 //! | 36 | 4 | CRC of the payload; of entries: of their headers |
 //!
 //! The payload of entries is, for each, a header of 12 bytes and its data: length u32, CRC u32 of
 //! kind and data, seeded with shard and index, kind u8, zero u8 ×3. So an entry is read and checked
 //! by itself, and a value in it can be read in place. The payload of a hard state is the vote, u64,
-//! 0 for none; of bounds the released term and index, u64 each. The others have none.
+//! 0 for none; of bounds the released term and index, u64 each; of unsure the commit index before
+//! the loss, u64. The others have none.
 //!
 //! A segment's first block begins with the hard state and the bounds of every shard, so that no
-//! older segment is needed for them, and so that recovery knows when entries are missing.
+//! older segment is needed for them, and so that recovery knows when entries are missing. A shard
+//! of which a damaged block may have held more is followed by a record that says so.
 
 use super::{HardState, LogEntry, Record};
 use crate::checksum::{crc, seed};
@@ -56,11 +58,12 @@ use crate::limits::{BLOCK_BYTES, COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, RECORD_BY
 use crate::{LogId, ShardId};
 use bytes::{Buf, BufMut, Bytes};
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// First bytes of a segment.
 pub const MAGIC: [u8; 4] = *b"BWAL";
 /// Version of everything in this file.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Bytes of a block's header.
 pub const BLOCK_HEADER_BYTES: usize = 64;
 /// Bytes of a record's header.
@@ -156,12 +159,14 @@ impl SegmentHeader {
         }
         head.advance(4);
         let version = head.get_u32_le();
-        if version != VERSION {
-            return HeaderPage::Version(version);
-        }
         let expected = head.get_u32_le();
         head.advance(4);
-        if crc(version, &[head]) != expected {
+        // The CRC tells another version from a damaged one of this.
+        let sound = crc(VERSION, &[head]) == expected;
+        if version != VERSION && !sound {
+            return HeaderPage::Version(version);
+        }
+        if version != VERSION || !sound {
             return HeaderPage::Unreadable;
         }
         HeaderPage::Sound(Self {
@@ -220,7 +225,7 @@ pub fn record_bytes(record: &Record) -> usize {
         Record::Entries { entries, .. } => {
             entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.data.len()).sum()
         }
-        Record::HardState { .. } => 8,
+        Record::HardState { .. } | Record::Unsure { .. } => 8,
         Record::Bounds { .. } => 16,
         Record::Release { .. } | Record::Reset { .. } | Record::Forget { .. } => 0,
     };
@@ -246,6 +251,11 @@ fn encode_record(record: &Record, out: &mut Pages) {
             own[..8].copy_from_slice(&base.term.to_le_bytes());
             own[8..].copy_from_slice(&base.index.to_le_bytes());
             (5, *shard, last.index, last.term, &own)
+        }
+        Record::Unsure { shard, segment, commit, entries, state } => {
+            own[..8].copy_from_slice(&commit.to_le_bytes());
+            let flags = u64::from(*entries) | u64::from(*state) << 1;
+            (7, *shard, *segment, flags, &own[..8])
         }
     };
     let at = LogId { term, index };
@@ -332,7 +342,7 @@ pub fn decode_entry_header(bytes: &[u8]) -> Option<(usize, u32, u8)> {
 pub struct RecordHeader {
     /// Payload length in bytes.
     pub len: usize,
-    /// 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget.
+    /// What it is of; see the module.
     pub kind: u8,
     /// The shard.
     pub shard: ShardId,
@@ -347,6 +357,15 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
+    /// The kind of [`Record::Entries`].
+    pub const ENTRIES: u8 = 1;
+    /// The kind of [`Record::HardState`].
+    pub const HARD_STATE: u8 = 2;
+    /// The kind of [`Record::Bounds`].
+    pub const BOUNDS: u8 = 5;
+    /// The kind of [`Record::Unsure`].
+    pub const UNSURE: u8 = 7;
+
     /// Reads a record header; `None` when it cannot be one.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = bytes.get(..RECORD_HEADER_BYTES)?;
@@ -361,7 +380,7 @@ impl RecordHeader {
             count: fields.get_u32_le(),
             crc: fields.get_u32_le(),
         };
-        (len <= RECORD_BYTES_MAX && (1..=6).contains(&header.kind)).then_some(header)
+        (len <= RECORD_BYTES_MAX && (1..=7).contains(&header.kind)).then_some(header)
     }
 
     /// Checks the payload and gives the record that it makes with this header.
@@ -370,7 +389,7 @@ impl RecordHeader {
             return None;
         }
         let (shard, at) = (self.shard, LogId { term: self.term, index: self.index });
-        if self.kind == 1 {
+        if self.kind == Self::ENTRIES {
             let entries = self.entries(payload)?;
             return Some(Record::Entries { shard, first: self.index, term: self.term, entries });
         }
@@ -386,6 +405,11 @@ impl RecordHeader {
             3 => Record::Release { shard, upto: at },
             4 => Record::Reset { shard, at },
             6 => Record::Forget { shard },
+            Self::UNSURE => {
+                let commit = payload.as_ref().try_get_u64_le().ok()?;
+                let (entries, state) = (self.term & 1 != 0, self.term & 2 != 0);
+                Record::Unsure { shard, segment: self.index, commit, entries, state }
+            }
             _ => {
                 let mut fields = payload.as_ref();
                 let term = fields.try_get_u64_le().ok()?;
@@ -424,12 +448,31 @@ pub struct Block {
     pub bytes: usize,
     /// The padding is zeros, as it was written. Nothing depends on it; a check looks at it.
     pub clean: bool,
-    /// Its records and the offset of each from the block's start.
-    pub records: Vec<(usize, Record)>,
+    /// Its records, in order.
+    pub records: Vec<FoundRecord>,
+}
+
+/// A record of a block whose header is sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRecord {
+    /// The offset of its header from the block's start.
+    pub offset: usize,
+    /// Its header.
+    pub header: RecordHeader,
+    /// The record; `None` when its payload is damaged.
+    pub record: Option<Record>,
+}
+
+impl Block {
+    /// Whether every payload is sound as well.
+    pub fn is_whole(&self) -> bool {
+        self.records.iter().all(|found| found.record.is_some())
+    }
 }
 
 /// Reads the block that should be at the start of `bytes`, at log address `lsn`. `None` when
-/// there is no whole, sound block of this life of the slot. Never allocates more than `bytes` has.
+/// there is no sound header of a block of this life of the slot, with sound headers of its records;
+/// payloads may be damaged. Never allocates more than `bytes` has.
 pub fn decode_block(bytes: &Bytes, seed: u32, lsn: u64) -> Option<Block> {
     let header = bytes.get(..BLOCK_HEADER_BYTES)?;
     let mut fields = header;
@@ -469,9 +512,11 @@ pub fn decode_block(bytes: &Bytes, seed: u32, lsn: u64) -> Option<Block> {
     }
     let padded = end.next_multiple_of(BLOCK_BYTES);
     clean &= bytes.get(end..padded).is_some_and(is_zero);
-    let records = found
-        .into_iter()
-        .map(|(at, header, payload)| Some((at, header.record(bytes.slice(payload))?)))
-        .collect::<Option<Vec<_>>>()?;
+    let record = |(offset, header, payload): (usize, RecordHeader, Range<usize>)| FoundRecord {
+        offset,
+        header,
+        record: header.record(bytes.slice(payload)),
+    };
+    let records = found.into_iter().map(record).collect();
     Some(Block { lsn, durable, crc: expected, previous_crc, bytes: padded, clean, records })
 }

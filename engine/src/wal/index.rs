@@ -1,9 +1,12 @@
 //! Where each entry of each shard lies: 8 bytes an entry, and a run per term.
 
-use super::format::{ENTRY_HEADER_BYTES, RECORD_HEADER_BYTES};
-use super::{HardState, LogEntry, Record};
+use super::format::{Block, ENTRY_HEADER_BYTES, FoundRecord, RECORD_HEADER_BYTES, RecordHeader};
+use super::{HardState, Missing, Record};
+use crate::limits::BLOCK_BYTES;
 use crate::{LogId, ShardId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::iter;
+use std::ops::Range;
 
 /// The place of an entry's header in the log, or of a record's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,24 +17,46 @@ pub(super) struct Position {
     pub offset: u32,
 }
 
+impl Position {
+    fn is_missing(self) -> bool {
+        self.offset == 0
+    }
+}
+
 /// One shard's slice of the log.
 #[derive(Debug)]
 pub(super) struct ShardLog {
     /// Everything up to here was released.
     pub base: LogId,
     pub hard: HardState,
-    /// The index of the first entry held. Only in the course of a recovery is it not the one after
-    /// the base: then what lies between must turn out to be released, or a segment is missing.
+    /// The index of the first position. In the course of a recovery it may be later than the one
+    /// after the base: what lies between must turn out to be released, or it is missing.
     start: u64,
+    /// Where each entry lies. A missing one has offset 0, where a segment's header is, and the
+    /// segment in which it was lost.
     positions: VecDeque<Position>,
-    /// First index of each run of entries of one term, ascending.
+    /// First index of each run of entries of one term, ascending; missing ones have term 0.
     terms: VecDeque<LogId>,
+    unsure: Option<Unsure>,
+}
+
+/// Something durable was lost, and nothing after it has told yet what it was of this shard.
+#[derive(Clone, Copy, Debug)]
+struct Unsure {
+    /// Where.
+    segment: u64,
+    /// The commit index before: entries up to there were not replaced by what was lost.
+    commit: u64,
+    /// Entries may have come, or gone.
+    entries: bool,
+    /// The hard state may have changed.
+    state: bool,
 }
 
 impl Default for ShardLog {
     fn default() -> Self {
-        let (base, hard) = Default::default();
-        Self { base, hard, start: 1, positions: VecDeque::new(), terms: VecDeque::new() }
+        let (base, hard, positions, terms, unsure) = Default::default();
+        Self { base, hard, start: 1, positions, terms, unsure }
     }
 }
 
@@ -47,7 +72,7 @@ impl ShardLog {
         }
     }
 
-    /// The index after the last entry held.
+    /// The index after the last entry.
     fn end(&self) -> u64 {
         self.start + self.positions.len() as u64
     }
@@ -56,59 +81,134 @@ impl ShardLog {
         if index == self.base.index {
             return Some(self.base.term);
         }
-        if index < self.start || index >= self.end() {
+        if index < self.start || index >= self.sound_end() {
             return None;
         }
         let run = self.terms.partition_point(|run| run.index <= index);
-        Some(self.terms[run - 1].term)
+        Some(self.terms[run - 1].term).filter(|&term| term != 0)
     }
 
     pub(super) fn terms(&self) -> Vec<LogId> {
         self.terms.iter().copied().collect()
     }
 
+    /// Where an entry lies; `None` outside and when it is missing.
     pub(super) fn position(&self, index: u64) -> Option<Position> {
-        let slot = index.checked_sub(self.start)?;
-        self.positions.get(slot as usize).copied()
+        let slot = index.checked_sub(self.start).filter(|_| index < self.sound_end())?;
+        self.positions.get(slot as usize).copied().filter(|position| !position.is_missing())
     }
 
-    /// The oldest segment that holds an entry of this shard: later entries lie in later segments.
+    /// The index after the last entry that is certain: another leader may have replaced what was
+    /// not committed before a loss.
+    fn sound_end(&self) -> u64 {
+        match self.unsure.filter(|unsure| unsure.entries) {
+            Some(unsure) => unsure.commit.clamp(self.base.index, self.last().index) + 1,
+            None => self.end(),
+        }
+    }
+
+    /// Entries that were durable and cannot be read, and whether the hard state is in doubt.
+    pub(super) fn missing(&self) -> Missing {
+        let mut entries: Vec<Range<u64>> = Vec::new();
+        if self.first() < self.start {
+            entries.push(self.first()..self.start);
+        }
+        for (index, position) in (self.start..self.sound_end()).zip(&self.positions) {
+            match entries.last_mut() {
+                _ if !position.is_missing() => {}
+                Some(range) if range.end == index => range.end += 1,
+                _ => entries.push(index..index + 1),
+            }
+        }
+        if self.unsure.is_some_and(|unsure| unsure.entries) {
+            match entries.last_mut() {
+                Some(range) if range.end >= self.sound_end() => range.end = u64::MAX,
+                _ => entries.push(self.sound_end()..u64::MAX),
+            }
+        }
+        Missing { entries, state: self.unsure.is_some_and(|unsure| unsure.state) }
+    }
+
+    /// The oldest segment that holds an entry of this shard, or in which one was lost: later
+    /// entries lie in later segments.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.positions.front().map(|position| u64::from(position.segment))
+        let held = self.positions.front().map(|position| u64::from(position.segment));
+        held.into_iter().chain(self.unsure.map(|unsure| unsure.segment)).min()
     }
 
-    /// Recovery does not have the entries that come before `index`.
-    fn miss_before(&mut self, index: u64) {
-        self.positions.clear();
-        self.terms.clear();
-        self.start = index;
+    /// Something durable was lost in a segment: nobody knows what it was of this shard.
+    fn lose(&mut self, segment: u64) {
+        let (old, commit) = (self.unsure, self.hard.commit);
+        self.unsure = Some(Unsure {
+            segment: old.map_or(segment, |old| old.segment),
+            commit: old.filter(|old| old.entries).map_or(commit, |old| old.commit),
+            entries: true,
+            state: true,
+        });
     }
 
-    /// Takes entries from index `start` on, which lie in one record at `position`.
-    fn append(&mut self, start: u64, term: u64, entries: &[LogEntry], position: Position) {
+    /// What came after the loss tells what it was.
+    fn settle(&mut self, entries: bool, state: bool) {
+        if let Some(unsure) = &mut self.unsure {
+            unsure.entries &= !entries;
+            unsure.state &= !state;
+        }
+        self.unsure.take_if(|unsure| !unsure.entries && !unsure.state);
+    }
+
+    /// After a loss comes an entry of this term. If the last one known is of the same term, all
+    /// that are known stand (Raft's log matching, section 5.3).
+    fn doubt(&mut self, term: u64) {
+        if self.last().term != term {
+            self.truncate(self.sound_end());
+        }
+        self.settle(true, false);
+    }
+
+    /// Entries up to `end` were there and are not known.
+    fn miss(&mut self, end: u64, segment: u64) {
+        if self.positions.is_empty() {
+            self.terms.clear();
+            self.start = end.max(self.first());
+        } else if self.end() < end {
+            self.terms.push_back(LogId { term: 0, index: self.end() });
+            let missing = Position { segment: segment as u32, offset: 0 };
+            self.positions.resize((end - self.start) as usize, missing);
+        }
+    }
+
+    /// Takes `count` entries from index `start` on, each at its offset in a segment.
+    fn append(
+        &mut self,
+        start: u64,
+        term: u64,
+        count: u64,
+        offsets: impl Iterator<Item = u32>,
+        segment: u64,
+    ) {
         let first = start.max(self.first());
-        if first >= start + entries.len() as u64 {
+        if first >= start + count {
             return;
         }
-        if first < self.start || first > self.end() {
-            self.miss_before(first);
+        self.doubt(term);
+        if first < self.start {
+            self.positions.clear();
+            self.terms.clear();
+            self.start = first;
         }
+        self.miss(first, segment);
         self.truncate(first);
         if self.terms.back().is_none_or(|run| run.term != term) {
             self.terms.push_back(LogId { term, index: first });
         }
-        let mut offset = position.offset + RECORD_HEADER_BYTES as u32;
-        for (index, entry) in (start..).zip(entries) {
-            if index >= first {
-                self.positions.push_back(Position { offset, ..position });
-            }
-            offset += (ENTRY_HEADER_BYTES + entry.data.len()) as u32;
-        }
+        let offsets = offsets.take(count as usize).skip((first - start) as usize);
+        let position = |offset| Position { segment: segment as u32, offset };
+        self.positions.extend(offsets.map(position));
     }
 
     /// Drops the entries from `index` on.
     fn truncate(&mut self, index: u64) {
-        self.positions.truncate((index - self.start) as usize);
+        self.positions.truncate(index.saturating_sub(self.start) as usize);
         while self.terms.back().is_some_and(|run| run.index >= index) {
             self.terms.pop_back();
         }
@@ -137,16 +237,21 @@ impl ShardLog {
 
     fn reset(&mut self, at: LogId) {
         self.base = at;
-        self.miss_before(at.index + 1);
+        self.positions.clear();
+        self.terms.clear();
+        self.start = at.index + 1;
     }
 
     /// What the shard had when a segment began.
-    fn bound(&mut self, base: LogId, last: LogId) {
+    fn bound(&mut self, base: LogId, last: LogId, segment: u64) {
         self.release(base);
-        let known = self.end() == last.index + 1 && (self.terms.is_empty() || self.last() == last);
-        if !known {
-            self.miss_before(last.index + 1);
+        if self.last() == last {
+            return self.settle(true, false);
         }
+        self.doubt(last.term);
+        self.truncate(last.index + 1);
+        self.miss(last.index + 1, segment);
+        self.terms.push_back(last);
     }
 }
 
@@ -154,6 +259,8 @@ impl ShardLog {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     shards: BTreeMap<ShardId, ShardLog>,
+    /// Something was lost in this segment and no newer one has begun: shards may be unknown.
+    lost: Option<u64>,
 }
 
 impl Index {
@@ -165,22 +272,103 @@ impl Index {
         self.shards.iter().map(|(&id, log)| (id, log))
     }
 
+    /// The shard, which may be new since something was lost.
+    fn shard_mut(&mut self, shard: ShardId) -> &mut ShardLog {
+        let lost = self.lost;
+        self.shards.entry(shard).or_insert_with(|| {
+            let mut log = ShardLog::default();
+            lost.into_iter().for_each(|segment| log.lose(segment));
+            log
+        })
+    }
+
     /// Takes in a record that is durable at `position`.
     pub(super) fn apply(&mut self, record: &Record, position: Position) {
+        let segment = u64::from(position.segment);
         if let Record::Forget { shard } = record {
             self.shards.remove(shard);
             return;
         }
-        let log = self.shards.entry(record.shard()).or_default();
+        let log = self.shard_mut(record.shard());
         match record {
             Record::Forget { .. } => {}
             Record::Entries { first, term, entries, .. } => {
-                log.append(*first, *term, entries, position);
+                let mut at = position.offset + RECORD_HEADER_BYTES as u32;
+                let offsets = entries.iter().map(|entry| {
+                    let offset = at;
+                    at += (ENTRY_HEADER_BYTES + entry.data.len()) as u32;
+                    offset
+                });
+                log.append(*first, *term, entries.len() as u64, offsets, segment);
             }
-            Record::HardState { state, .. } => log.hard = *state,
+            Record::HardState { state, .. } => {
+                log.hard = *state;
+                log.settle(false, true);
+            }
             Record::Release { upto, .. } => log.release(*upto),
-            Record::Reset { at, .. } => log.reset(*at),
-            Record::Bounds { base, last, .. } => log.bound(*base, *last),
+            Record::Reset { at, .. } => {
+                log.reset(*at);
+                log.unsure = None;
+            }
+            Record::Bounds { base, last, .. } => log.bound(*base, *last, segment),
+            &Record::Unsure { segment, commit, entries, state, .. } => {
+                log.unsure = Some(Unsure { segment, commit, entries, state });
+            }
+        }
+    }
+
+    /// Takes in a block that was found at an offset of a segment, with what it misses.
+    pub(super) fn take_block(&mut self, block: &Block, segment: u64, offset: u32) {
+        if offset as usize == BLOCK_BYTES {
+            let headers = block.records.iter().map(|found| &found.header);
+            let bounds = headers.filter(|header| header.kind == RecordHeader::BOUNDS);
+            self.begin(&bounds.map(|header| header.shard).collect());
+        }
+        for FoundRecord { offset: at, header, record } in &block.records {
+            let position = Position { segment: segment as u32, offset: offset + *at as u32 };
+            match record {
+                Some(record) => self.apply(record, position),
+                None => self.miss(header, segment),
+            }
+        }
+    }
+
+    /// Takes in a record whose header is sound and whose payload is not.
+    fn miss(&mut self, record: &RecordHeader, segment: u64) {
+        let at = LogId { term: record.term, index: record.index };
+        let log = self.shard_mut(record.shard);
+        match record.kind {
+            RecordHeader::ENTRIES => {
+                let (count, nowhere) = (u64::from(record.count), std::iter::repeat(0));
+                log.append(record.index, record.term, count, nowhere, segment);
+            }
+            // The vote is lost, or what was released: that only makes a shard seem to miss more.
+            RecordHeader::HARD_STATE => {
+                let entries = log.unsure.is_some_and(|unsure| unsure.entries);
+                log.lose(segment);
+                log.settle(!entries, false);
+            }
+            RecordHeader::BOUNDS => log.bound(log.base, at, segment),
+            RecordHeader::UNSURE => {
+                let (segment, commit) = (record.index, log.base.index);
+                log.unsure = Some(Unsure { segment, commit, entries: true, state: true });
+            }
+            // The others have no payload.
+            _ => log.lose(segment),
+        }
+    }
+
+    /// Something durable in a segment is lost, nobody knows of which shards.
+    pub(super) fn lose(&mut self, segment: u64) {
+        self.lost = Some(segment);
+        self.shards.values_mut().for_each(|log| log.lose(segment));
+    }
+
+    /// A new segment began with the bounds of these shards. Others are no more: that they were
+    /// forgotten was lost.
+    fn begin(&mut self, bound: &BTreeSet<ShardId>) {
+        if self.lost.take().is_some() {
+            self.shards.retain(|shard, _| bound.contains(shard));
         }
     }
 
@@ -190,6 +378,9 @@ impl Index {
         for (&shard, log) in &self.shards {
             records.push(Record::HardState { shard, state: log.hard });
             records.push(Record::Bounds { shard, base: log.base, last: log.last() });
+            if let Some(Unsure { segment, commit, entries, state }) = log.unsure {
+                records.push(Record::Unsure { shard, segment, commit, entries, state });
+            }
         }
         records
     }
@@ -199,11 +390,26 @@ impl Index {
         self.shards.values().filter_map(ShardLog::oldest).min()
     }
 
-    /// A shard whose entries do not follow on from its released prefix.
-    pub(super) fn gap(&self) -> Option<(ShardId, u64)> {
-        let gap = |(&id, log): (&ShardId, &ShardLog)| {
-            (log.start != log.first()).then_some((id, log.start))
-        };
-        self.shards.iter().find_map(gap)
+    /// What a shard misses. Of one that it does not know it may miss all, if something is lost.
+    pub(super) fn missing(&self, shard: ShardId) -> Missing {
+        match (self.shards.get(&shard), self.lost) {
+            (Some(log), _) => log.missing(),
+            (None, None) => Missing::default(),
+            (None, Some(_)) => Missing { entries: iter::once(1..u64::MAX).collect(), state: true },
+        }
+    }
+
+    /// The shards are there, though perhaps their records were lost.
+    pub(super) fn know(&mut self, shards: impl IntoIterator<Item = ShardId>) {
+        if self.lost.is_some() {
+            shards.into_iter().for_each(|shard| {
+                self.shard_mut(shard);
+            });
+        }
+    }
+
+    /// Whether any shard misses anything.
+    pub(super) fn is_whole(&self) -> bool {
+        self.lost.is_none() && self.shards.values().all(|log| log.missing().is_empty())
     }
 }

@@ -6,7 +6,9 @@
 pub mod format;
 mod group_commit;
 mod index;
-pub mod recovery;
+mod missing;
+pub(crate) mod recovery;
+pub mod scan;
 pub(crate) mod segment;
 
 use crate::disk::{Disk, Pages, WriteDoor};
@@ -17,6 +19,8 @@ use bytes::Bytes;
 use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader};
 pub use group_commit::GroupCommit;
 use index::{Index, Position};
+use missing::Damage;
+pub use missing::Missing;
 use parking_lot::{Mutex, RwLock};
 use segment::Slot;
 pub use segment::{Hold, Segment, Segments};
@@ -77,7 +81,7 @@ pub enum Record {
         shard: ShardId,
         /// Index of the first.
         first: u64,
-        /// The term of them all.
+        /// The term of them all, at least 1.
         term: u64,
         /// The entries.
         entries: SmallVec<[LogEntry; 1]>,
@@ -116,6 +120,19 @@ pub enum Record {
         base: LogId,
         /// The last entry.
         last: LogId,
+    },
+    /// A damaged block may have held more of the shard; repeated by the log itself until a reset.
+    Unsure {
+        /// The shard.
+        shard: ShardId,
+        /// The segment of the damaged block.
+        segment: u64,
+        /// The commit index before it: what was committed was not replaced.
+        commit: u64,
+        /// Entries may be lost.
+        entries: bool,
+        /// A hard state may be lost.
+        state: bool,
     },
 }
 
@@ -179,6 +196,7 @@ impl Record {
             | Record::Release { shard, .. }
             | Record::Reset { shard, .. }
             | Record::Forget { shard }
+            | Record::Unsure { shard, .. }
             | Record::Bounds { shard, .. } => *shard,
         }
     }
@@ -193,6 +211,8 @@ pub struct Log {
     writer: Mutex<Writer>,
     index: RwLock<Index>,
     segments: Arc<Segments>,
+    /// What recovery found damaged; empty when nothing is missing.
+    damage: Vec<Damage>,
     poison: OnceLock<String>,
 }
 
@@ -208,10 +228,11 @@ struct Writer {
 }
 
 impl Log {
-    /// Opens the log in `disk`, making it if there is none.
+    /// Opens the log in `disk`, making it if there is none. What had been durable and cannot be
+    /// read keeps no log from opening: ask [`Log::missing`] of each shard.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when something that had been durable cannot be read.
+    /// [`Error::NewerFormat`]; [`Error::Corrupt`] when the slots are not this store's.
     pub fn open(
         disk: Arc<dyn Disk>,
         door: WriteDoor,
@@ -246,6 +267,7 @@ impl Log {
             writer: Mutex::new(writer),
             index: RwLock::new(found.index),
             segments: Arc::new(segments),
+            damage: found.damage,
             poison: OnceLock::new(),
         };
         Ok((log, torn))
@@ -255,12 +277,14 @@ impl Log {
     /// An empty list writes an empty block, which promises that all before it is durable.
     ///
     /// # Errors
-    /// Any failure poisons the log: this and every later call returns [`Error::Poisoned`], since
-    /// after a failed sync nobody knows what the disk has, and a retry may claim success for
-    /// data that is gone.
+    /// [`Error::Missing`] for entries of a shard of which nobody knows where its log ends.
+    /// Any other failure poisons the log: this and every later call returns
+    /// [`Error::Poisoned`], since after a failed sync nobody knows what the disk has, and a retry
+    /// may claim success for data that is gone.
     pub fn commit(&self, records: &[Record]) -> Result<Lsn> {
         let mut writer = self.writer.lock();
         self.check()?;
+        self.check_ends(records)?;
         let mut rest = records;
         loop {
             let (now, later) = rest.split_at(self.fits(rest)?);
@@ -290,6 +314,61 @@ impl Log {
             Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
             None => Ok(()),
         }
+    }
+
+    /// Refuses entries where it is not known what they would follow on.
+    fn check_ends(&self, records: &[Record]) -> Result<()> {
+        if self.damage.is_empty() {
+            return Ok(());
+        }
+        let entries = records.iter().filter(|record| matches!(record, Record::Entries { .. }));
+        for shard in entries.map(Record::shard) {
+            let missing = self.missing(shard);
+            if missing.entries.last().is_some_and(|range| range.end == u64::MAX) {
+                return Err(self.missing_error(shard, missing));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was durable of a shard and cannot be read any more. Nothing, for a sound disk.
+    pub fn missing(&self, shard: ShardId) -> Missing {
+        self.index.read().missing(shard)
+    }
+
+    /// Fails when entries are missing.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn check_entries(&self, shard: ShardId) -> Result<()> {
+        let missing = self.missing(shard);
+        if missing.entries.is_empty() { Ok(()) } else { Err(self.missing_error(shard, missing)) }
+    }
+
+    /// Fails when entries or the newest hard state are missing.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn check_whole(&self, shard: ShardId) -> Result<()> {
+        let missing = self.missing(shard);
+        if missing.is_empty() { Ok(()) } else { Err(self.missing_error(shard, missing)) }
+    }
+
+    /// The error that names what a shard misses.
+    fn missing_error(&self, shard: ShardId, missing: Missing) -> Error {
+        let lost_in = self.index.read().shard(shard).and_then(|log| log.oldest());
+        let damage = self.damage.iter().find(|damage| Some(damage.segment) >= lost_in);
+        let cause = damage.or(self.damage.last()).map_or_else(
+            || Error::corrupt(segment::LOG_DIR, 0, "the log", "a segment", "none").into(),
+            |damage| damage.error.clone(),
+        );
+        Error::Missing { shard, missing, cause }
+    }
+
+    /// Names shards that this disk has, by their trees: if all records of one are lost, the log
+    /// must still not take it for new.
+    pub fn know(&self, shards: impl IntoIterator<Item = ShardId>) {
+        self.index.write().know(shards);
     }
 
     /// How many of the records go into one block.
@@ -466,7 +545,7 @@ impl Log {
     /// Durable entries from `first` on, below `end`: at least one, then until `max_bytes`.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when `first` was released, [`Error::Corrupt`] on damage.
+    /// [`Error::Compacted`] when `first` was released, [`Error::Missing`] on damage.
     pub fn entries(
         &self,
         shard: ShardId,
@@ -503,7 +582,14 @@ impl Log {
             if first < log.first() {
                 return Err(Error::Compacted { shard, upto: log.base.index });
             }
-            let Some(start) = log.position(first) else { return Ok(Vec::new()) };
+            let Some(start) = log.position(first) else {
+                if first > log.last().index {
+                    return Ok(Vec::new());
+                }
+                let missing = log.missing();
+                drop(index);
+                return Err(self.missing_error(shard, missing));
+            };
             let mut last = start.offset;
             for at in first + 1..end {
                 // An entry is read by the way if the next one lies shortly behind it.
@@ -546,7 +632,10 @@ impl Log {
                     return Err(Error::Compacted { shard, upto: first });
                 }
                 let (offset, what) = (offset + at as u64, "a log entry");
-                return Err(Error::corrupt(segment.path(), offset, what, "its CRC", "another"));
+                let cause = Error::corrupt(segment.path(), offset, what, "its CRC", "another");
+                let entries = std::iter::once(index..index + 1).collect();
+                let missing = Missing { entries, state: false };
+                return Err(Error::Missing { shard, missing, cause: cause.into() });
             };
             let id = LogId { term, index };
             entries.push(Entry { id, kind: entry.kind, data: entry.data });

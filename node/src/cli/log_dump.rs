@@ -3,8 +3,9 @@
 use super::say;
 use anyhow::{Context, Result, bail};
 use bedstone_engine::wal::Record;
+use bedstone_engine::wal::format::FoundRecord;
 use bedstone_engine::wal::format::{HeaderPage, SegmentHeader};
-use bedstone_engine::wal::recovery::{SlotImage, Verdict, scan};
+use bedstone_engine::wal::scan::{SlotImage, Verdict, scan};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -66,12 +67,12 @@ fn read(file: &Path) -> Result<Value> {
     };
     let image = SlotImage { number: 0, bytes: bytes.into() };
     let scan = scan(&image, &header, None);
-    let blocks = scan.blocks.iter().map(|block| {
-        let records: Vec<Value> =
-            block.records.iter().map(|(_, record)| describe(record)).collect();
+    let blocks = scan.blocks().map(|block| {
+        let records: Vec<Value> = block.records.iter().map(found).collect();
         json!({ "lsn": block.lsn, "durable": block.durable, "records": records })
     });
     let end_is = match scan.verdict {
+        _ if !scan.is_sound() => "damage",
         Verdict::Sealed | Verdict::CleanEnd => "clean",
         Verdict::TornTail => "torn",
         Verdict::DamagedDurable => "damage",
@@ -80,6 +81,13 @@ fn read(file: &Path) -> Result<Value> {
         "file": name, "sequence": header.sequence, "previous_end": header.previous_end,
         "blocks": blocks.collect::<Vec<_>>(), "end": scan.end, "end_is": end_is,
     }))
+}
+
+fn found(found: &FoundRecord) -> Value {
+    match &found.record {
+        Some(record) => describe(record),
+        None => json!({ "kind": "damaged", "shard": found.header.shard }),
+    }
 }
 
 fn describe(record: &Record) -> Value {
@@ -102,6 +110,10 @@ fn describe(record: &Record) -> Value {
         Record::Forget { shard } => json!({ "kind": "forget", "shard": shard }),
         Record::Bounds { shard, base, last } => json!({
             "kind": "bounds", "shard": shard, "base": base.index, "last": last.index,
+        }),
+        Record::Unsure { shard, segment, commit, entries, state } => json!({
+            "kind": "unsure", "shard": shard, "segment": segment, "commit": commit,
+            "entries": entries, "state": state,
         }),
     }
 }

@@ -118,6 +118,7 @@ impl Group {
         seed: u64,
     ) -> bedstone_engine::Result<Group> {
         let tree = engine.open_shard(shard)?;
+        engine.log().check_whole(shard)?;
         let (_, last) = engine.log().bounds(shard);
         let applied = tree.applied();
         let mut boot = Boot {

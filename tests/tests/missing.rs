@@ -1,0 +1,385 @@
+//! Damage to the log: whatever is flipped, overwritten or removed, each entry of each shard is
+//! either the one that was acknowledged or known to be missing, and so it stays when the log goes
+//! on and is opened again.
+
+use bedstone_engine::disk::WriteDoor;
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::limits::Limits;
+use bedstone_engine::scrub::Scrub;
+use bedstone_engine::wal::{HardState, Log, Missing, Record};
+use bedstone_engine::{Db, Disk, Engine, Error, LogId, Options};
+use bedstone_tests::rng::Rng;
+use bedstone_tests::seeds;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+const SHARDS: u64 = 3;
+
+/// What one shard's log holds, with what it has released.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    base: LogId,
+    entries: BTreeMap<u64, (u64, Vec<u8>)>,
+    hard: HardState,
+}
+
+impl Model {
+    fn last(&self) -> u64 {
+        self.entries.keys().next_back().copied().unwrap_or(self.base.index)
+    }
+
+    /// One step of a replica's life: it appends, or a new leader replaces what is not committed.
+    fn step(&mut self, shard: u64, rng: &mut Rng) -> Vec<Record> {
+        let mut records = Vec::new();
+        match rng.below(20) {
+            0..12 => {
+                let mut first = self.last() + 1;
+                if rng.one_in(5) {
+                    self.hard.term += 1;
+                    self.hard.vote = Some(1 + rng.below(3));
+                    let free = self.hard.commit.max(self.base.index) + 1;
+                    first = free + rng.below(first - free + 1);
+                    records.push(Record::HardState { shard, state: self.hard });
+                }
+                self.entries.split_off(&first);
+                let term = self.hard.term;
+                let datas: Vec<Vec<u8>> = (0..=rng.below(3))
+                    .map(|_| {
+                        let len = rng.below(3000) as usize;
+                        rng.bytes(len)
+                    })
+                    .collect();
+                for (index, data) in (first..).zip(&datas) {
+                    self.entries.insert(index, (term, data.clone()));
+                }
+                let entries = datas.into_iter().map(|data| (1, data.into()));
+                records
+                    .push(Record::entries(shard, LogId { term, index: first }, entries).unwrap());
+            }
+            12..16 => {
+                let commit = self.hard.commit.max(self.base.index);
+                self.hard.commit = commit + rng.below(self.last() - commit + 1);
+                records.push(Record::HardState { shard, state: self.hard });
+            }
+            16..19 => {
+                let room = self.hard.commit.saturating_sub(self.base.index);
+                let index = self.base.index + rng.below(room + 1);
+                if index > self.base.index {
+                    self.base = LogId { term: self.entries[&index].0, index };
+                    records.push(Record::Release { shard, upto: self.base });
+                }
+            }
+            _ if rng.one_in(3) => {
+                self.base = LogId { term: self.hard.term, index: self.last() + 1 + rng.below(4) };
+                self.hard.commit = self.base.index;
+                self.entries.clear();
+                records.push(Record::Reset { shard, at: self.base });
+                records.push(Record::HardState { shard, state: self.hard });
+            }
+            _ => {}
+        }
+        records
+    }
+}
+
+fn open(disk: &MemoryDisk) -> Log {
+    let (log, _) = Log::open(Arc::new(disk.clone()), WriteDoor::Pwrite, 7, Limits::TINY).unwrap();
+    log.know(0..SHARDS);
+    log
+}
+
+/// A log with a history, and what it should hold. Its end is vouched for.
+fn history(rng: &mut Rng, steps: usize) -> (MemoryDisk, [Model; SHARDS as usize]) {
+    let disk = MemoryDisk::new();
+    let mut models: [Model; SHARDS as usize] = Default::default();
+    models.iter_mut().for_each(|model| model.hard.term = 1);
+    let mut log = open(&disk);
+    for _ in 0..steps {
+        if rng.one_in(40) {
+            drop(log);
+            log = open(&disk);
+        }
+        let mut records = Vec::new();
+        for _ in 0..=rng.below(2) {
+            let shard = rng.below(SHARDS);
+            records.extend(models[shard as usize].step(shard, rng));
+        }
+        log.commit(&records).unwrap();
+    }
+    // Every shard has said something durable, and nothing of it is in the last block.
+    let state = |(shard, model): (u64, &Model)| Record::HardState { shard, state: model.hard };
+    log.commit(&(0..).zip(&models).map(state).collect::<Vec<_>>()).unwrap();
+    log.commit(&[]).unwrap();
+    drop(log);
+    (disk.power_loss(rng.draw()), models)
+}
+
+/// Where the log's last block begins: its slot, and the offset.
+fn end_of_log(disk: &MemoryDisk) -> (String, u64) {
+    let slots = disk.files().into_iter().filter(|path| path.starts_with("log/"));
+    let last = |path: String| {
+        let bytes = disk.bytes(&path).unwrap();
+        let base = u64::from_le_bytes(bytes[32..40].try_into().unwrap()) * bytes.len() as u64;
+        let blocks = bytes.chunks(4096).enumerate().skip(1);
+        let lsn = |(i, block): (usize, &[u8])| {
+            let lsn = u64::from_le_bytes(block[8..16].try_into().unwrap());
+            (lsn == base + i as u64 * 4096).then_some((lsn, i as u64 * 4096))
+        };
+        blocks.filter_map(lsn).max().map(|(lsn, offset)| (lsn, path, offset))
+    };
+    slots.filter_map(last).max().map(|(_, path, offset)| (path, offset)).unwrap()
+}
+
+/// Checks every answer about every shard; how many entries are missing.
+fn check(log: &Log, models: &[Model], place: &str) -> u64 {
+    let mut lost = 0;
+    for (shard, model) in (0..).zip(models) {
+        let Missing { entries: missing, state } = log.missing(shard);
+        let is_missing = |index: u64| missing.iter().any(|range| range.contains(&index));
+        let (first, last) = log.bounds(shard);
+        assert!(first <= model.base.index + 1, "{place}, shard {shard}: released too much");
+        for index in first..=model.last() {
+            let found = log.entries(shard, index, index + 1, usize::MAX);
+            if is_missing(index) {
+                lost += u64::from(index > model.base.index);
+                let unread = match found {
+                    Err(Error::Missing { shard: named, .. }) => named == shard,
+                    Ok(found) => found.is_empty(),
+                    Err(_) => false,
+                };
+                assert!(unread, "{place}, shard {shard}: entry {index} is missing, and read");
+                continue;
+            }
+            let found = found.unwrap_or_else(|e| panic!("{place}, shard {shard}: {e}"));
+            // What was released and then lost its release may be there still.
+            let Some((term, data)) = model.entries.get(&index) else { continue };
+            assert!(
+                found.first().is_some_and(|e| e.id.term == *term && e.data == data[..]),
+                "{place}, shard {shard}: entry {index} is not the acknowledged one"
+            );
+            assert_eq!(log.term(shard, index), Some(*term), "{place}, shard {shard}");
+        }
+        let open = is_missing(u64::MAX - 1);
+        assert!(open || last.index == model.last(), "{place}, shard {shard}: ends at {last:?}");
+        assert!(state || log.hard_state(shard) == model.hard, "{place}, shard {shard}: hard state");
+    }
+    lost
+}
+
+#[test]
+fn whatever_is_damaged_is_right_or_known_to_be_missing() {
+    let (mut lost, mut whole, mut cases) = (0, 0, 0);
+    for seed in seeds(300) {
+        let mut rng = Rng::new(seed);
+        let steps = 20 + rng.below(120) as usize;
+        let (disk, models) = history(&mut rng, steps);
+        let (last_slot, last_block) = end_of_log(&disk);
+        assert_eq!(check(&open(&disk.power_loss(0)), &models, "undamaged"), 0);
+        for _ in 0..8 {
+            let damaged = disk.power_loss(0);
+            let mut place = format!("seed {seed}");
+            for _ in 0..=rng.below(2) {
+                let slots: Vec<String> =
+                    damaged.files().into_iter().filter(|path| path.starts_with("log/")).collect();
+                let slot = &slots[rng.below(slots.len() as u64) as usize];
+                let len = damaged.bytes(slot).unwrap().len() as u64;
+                let end = if *slot == last_slot { last_block } else { len };
+                let kind = rng.below(8);
+                match kind {
+                    // A byte anywhere, of a header more often than not.
+                    0..4 => {
+                        let block = rng.below(end / 4096) * 4096;
+                        let within = if rng.one_in(2) { rng.below(120) } else { rng.below(4096) };
+                        damaged.flip(slot, block + within, 1 << rng.below(8));
+                        place += &format!(", {slot} at {block}+{within}");
+                    }
+                    // A run of blocks reads as zeros.
+                    4..7 => {
+                        let from = rng.below(end / 4096);
+                        let count = (1 + rng.below(6)).min(end / 4096 - from);
+                        let mut bytes = damaged.bytes(slot).unwrap();
+                        bytes[(from * 4096) as usize..((from + count) * 4096) as usize].fill(0);
+                        damaged.place(slot, &bytes);
+                        place += &format!(", {slot}: {count} blocks from {from}");
+                    }
+                    _ if *slot != last_slot => {
+                        Disk::remove(&damaged, slot).unwrap();
+                        damaged.sync_dir("log").unwrap();
+                        place += &format!(", {slot} removed");
+                    }
+                    _ => {}
+                }
+            }
+            cases += 1;
+            lost += life_after(&damaged, &models, &place, &mut rng);
+            whole += u64::from((0..SHARDS).all(|shard| open(&damaged).missing(shard).is_empty()));
+        }
+    }
+    eprintln!("{cases} damaged logs, {whole} of them whole, {lost} entries known to be missing");
+    assert!(lost > cases && whole > 0);
+}
+
+/// The log with damage goes on, is opened again, and is healed by resets.
+fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -> u64 {
+    let mut models = models.to_vec();
+    let log = open(disk);
+    let lost = check(&log, &models, place);
+    let missing: Vec<Missing> = (0..SHARDS).map(|shard| log.missing(shard)).collect();
+    for _ in 0..rng.below(60) {
+        let shard = rng.below(SHARDS);
+        let model = &mut models[shard as usize];
+        if missing[shard as usize].is_empty() {
+            log.commit(&model.step(shard, rng)).unwrap();
+        } else if !log.missing(shard).entries.iter().all(|range| range.end < u64::MAX) {
+            let next = LogId { term: model.hard.term, index: model.last() + 1 };
+            let entry = Record::entries(shard, next, [(1, vec![1].into())]).unwrap();
+            let refused = log.commit(&[entry]);
+            assert!(matches!(refused, Err(Error::Missing { .. })), "{place}: {refused:?}");
+        }
+    }
+    log.commit(&[]).unwrap();
+    drop(log);
+    let disk = disk.power_loss(rng.draw());
+    let log = open(&disk);
+    check(&log, &models, &format!("{place}, opened again"));
+    for (shard, missing) in (0..).zip(&missing) {
+        assert_eq!(log.missing(shard), *missing, "{place}, opened again: shard {shard}");
+    }
+    // A snapshot takes the place of what a shard misses.
+    for (shard, model) in (0..).zip(&mut models) {
+        if !missing[shard as usize].is_empty() {
+            model.base = LogId { term: model.hard.term, index: model.last() + 1 };
+            model.entries.clear();
+            let state = Record::HardState { shard, state: model.hard };
+            log.commit(&[Record::Reset { shard, at: model.base }, state]).unwrap();
+        }
+    }
+    log.commit(&[]).unwrap();
+    drop(log);
+    let log = open(&disk.power_loss(rng.draw()));
+    assert_eq!(check(&log, &models, &format!("{place}, healed")), 0);
+    assert!((0..SHARDS).all(|shard| log.missing(shard).is_empty()), "{place}, healed");
+    lost
+}
+
+/// One entry of each of two shards, over and over, and a last word of both.
+fn two_shards(engine: &Engine, rounds: u64) {
+    for index in 1..=rounds {
+        for shard in [1, 2] {
+            let id = LogId { term: 1, index };
+            let entry = Record::entries(shard, id, [(1, vec![shard as u8; 100].into())]).unwrap();
+            engine.log().commit(&[entry]).unwrap();
+        }
+    }
+    let state = HardState { term: 1, vote: None, commit: rounds };
+    let states = [1, 2].map(|shard| Record::HardState { shard, state });
+    engine.log().commit(&states).unwrap();
+    engine.log().commit(&[]).unwrap();
+}
+
+/// An engine with the trees of some shards.
+fn engine(disk: &MemoryDisk, shards: std::ops::RangeInclusive<u64>) -> Engine {
+    let engine = Engine::open(Arc::new(disk.clone()), Options::tiny()).unwrap();
+    for shard in shards {
+        engine.open_shard(shard).unwrap();
+    }
+    engine
+}
+
+fn missing(entries: std::ops::Range<u64>, state: bool) -> Missing {
+    Missing { entries: std::iter::once(entries).collect(), state }
+}
+
+/// What a round of the scrub finds.
+fn scrub(store: &Engine) -> Vec<String> {
+    let mut scrub = Scrub::default();
+    let mut found = Vec::new();
+    while scrub.rounds() == 0 {
+        found.extend(scrub.step(store, 300).unwrap().damage);
+    }
+    found.extend(scrub.step(store, 1 << 20).unwrap().damage);
+    found.iter().map(Error::to_string).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Damage inside of an entry costs that entry. Its shard says which, the other one serves.
+#[test]
+fn a_damaged_entry_is_named_and_the_other_shard_serves() {
+    let disk = MemoryDisk::new();
+    let store = engine(&disk, 1..=2);
+    two_shards(&store, 5);
+    drop(store);
+    // Blocks are 4096 bytes: a header page, then the entries in turns. The data of (2, 3).
+    let store = engine(&disk, 1..=2);
+    assert_eq!(scrub(&store), Vec::<String>::new());
+    disk.flip("log/slot-00000.seg", 4096 * 6 + 64 + 40 + 12 + 50, 1);
+    // The scrub finds it in a log that is open.
+    let found = scrub(&store);
+    assert!(found.len() == 1 && found[0].contains("shard 2"), "{found:?}");
+    assert!(found[0].contains("slot-00000.seg at byte 24680"), "{found:?}");
+    drop(store);
+    let store = engine(&disk, 1..=2);
+    assert!(scrub(&store)[0].contains("entries 3 to 3"));
+    assert!(store.log().missing(1).is_empty());
+    store.log().check_whole(1).unwrap();
+    assert_eq!(store.log().missing(2), missing(3..4, false));
+    let error = store.log().check_entries(2).unwrap_err().to_string();
+    assert!(error.contains("shard 2") && error.contains("entries 3 to 3"), "{error}");
+    assert!(error.contains("slot-00000.seg at byte 24640"), "{error}");
+    assert_eq!(store.log().entries(2, 1, 3, usize::MAX).unwrap().len(), 2);
+    assert_eq!(store.log().entries(2, 4, 6, usize::MAX).unwrap().len(), 2);
+    let id = LogId { term: 1, index: 6 };
+    let entry = Record::entries(1, id, [(1, vec![9].into())]).unwrap();
+    store.log().commit(&[entry]).unwrap();
+    assert_eq!(store.log().entries(1, 1, 7, usize::MAX).unwrap().len(), 6);
+    // What the tree has flushed it does not need.
+    let tree = store.tree(2).unwrap();
+    for index in 1..=3 {
+        tree.apply(LogId { term: 1, index }, index, None, []);
+    }
+    tree.freeze();
+    while let Some(job) = tree.job() {
+        tree.run(job).unwrap();
+    }
+    drop((tree, store));
+    assert!(engine(&disk, 1..=2).log().missing(2).is_empty());
+}
+
+/// A damaged block in the newest segment may have been of any shard, also of one of which nothing
+/// else is known.
+#[test]
+fn a_damaged_block_leaves_no_shard_sure_that_says_nothing_later() {
+    let disk = MemoryDisk::new();
+    let store = engine(&disk, 1..=3);
+    two_shards(&store, 5);
+    drop(store);
+    disk.flip("log/slot-00000.seg", 4096 * 6 + 8, 1);
+    for opened in ["first", "again"] {
+        let store = engine(&disk, 1..=3);
+        assert!(store.log().missing(1).is_empty(), "{opened}");
+        assert_eq!(store.log().missing(2), missing(3..4, false), "{opened}");
+        assert_eq!(store.log().missing(3), missing(1..u64::MAX, true), "{opened}");
+        store.log().commit(&[]).unwrap();
+    }
+}
+
+#[test]
+fn an_embedded_store_with_lost_entries_is_refused_and_nothing_is_cut() {
+    let disk = MemoryDisk::new();
+    let db = Db::open_on(Arc::new(disk.clone()), Options::tiny()).unwrap();
+    for key in 0..5u8 {
+        let mut batch = bedstone_engine::Batch::new();
+        batch.put(&[key], &[key; 100]);
+        db.write(batch).unwrap();
+    }
+    drop(db);
+    let sound = disk.bytes("log/slot-00000.seg").unwrap();
+    disk.flip("log/slot-00000.seg", 4096 * 3 + 64 + 40 + 12 + 50, 1);
+    for _ in 0..2 {
+        let error = Db::open_on(Arc::new(disk.clone()), Options::tiny()).err().unwrap();
+        assert!(matches!(error, Error::Missing { shard: 0, .. }), "{error}");
+        assert!(error.to_string().contains("slot-00000.seg at byte 12352"), "{error}");
+    }
+    disk.place("log/slot-00000.seg", &sound);
+    let db = Db::open_on(Arc::new(disk), Options::tiny()).unwrap();
+    assert_eq!(db.scan(..).count(), 5);
+}
