@@ -30,7 +30,8 @@ fn append(criterion: &mut Criterion) {
             let disk = Arc::new(OsDisk::open(dir.path()).expect("the directory opens"));
             let (log, _) = Log::open(disk, door, 1, Limits::DEFAULT).expect("a new log");
             for _ in 0..3 {
-                log.prepare_slot().expect("room for a slot");
+                log.allocate_slot().expect("room for a slot");
+                log.fill_slot().expect("room for a slot");
             }
             let data = bytes::Bytes::from_static(&[7; VALUE_BYTES]);
             let mut index = 0;
@@ -75,7 +76,8 @@ fn bare(
     for (name, door) in DOORS {
         let dir = directory();
         let disk = OsDisk::open(dir.path()).expect("the directory opens");
-        disk.prepare_region("file", FILE_BYTES).expect("room for the file");
+        disk.allocate_region("file", FILE_BYTES).expect("room for the file");
+        disk.fill_region("file", FILE_BYTES).expect("room for the file");
         let region = disk.open_region("file", door).expect("the door opens");
         let mut offset = 0;
         group.bench_function(BenchmarkId::new("bare", name), |bencher| {

@@ -425,8 +425,9 @@ fn probe(disk: &dyn Disk) -> Result<WriteDoor> {
     use crate::disk::Pages;
     use crate::limits::BLOCK_BYTES;
     const PATH: &str = "PROBE";
-    disk.prepare_region(PATH, (PROBE_COMMITS + 1) * BLOCK_BYTES as u64)
-        .map_err(Error::io("prepare", PATH))?;
+    let bytes = (PROBE_COMMITS + 1) * BLOCK_BYTES as u64;
+    let prepared = disk.allocate_region(PATH, bytes);
+    prepared.and_then(|()| disk.fill_region(PATH, bytes)).map_err(Error::io("prepare", PATH))?;
     let mut block = Pages::default();
     block.extend(&[1; BLOCK_BYTES]);
     let mut best = (u128::MAX, WriteDoor::Pwrite);

@@ -82,7 +82,7 @@ pub struct Limits {
     /// Puts are refused while the disk has less than this free: what is left is for deletes,
     /// flushes and compactions, which make room.
     pub reserve_bytes: u64,
-    /// Free prepared log slots to keep ahead of need.
+    /// Free log slots to keep ahead of need.
     pub spare_slots: usize,
 }
 
@@ -98,8 +98,8 @@ impl Limits {
         memtables_frozen_max: 4,
         value_bytes_separate: 1 << 10,
         value_file_bytes: 64 << 20,
-        garbage_percent: 25,
-        garbage_bytes: 64 << 20,
+        garbage_percent: 18,
+        garbage_bytes: 32 << 20,
         collect_bytes: 256 << 20,
         table_block_bytes: 8 << 10,
         table_partition_blocks: 64,

@@ -134,7 +134,7 @@ fn open_engine(config: &Config) -> Result<Engine> {
     };
     let engine = Engine::open(disk, options)?;
     while engine.log().wants_slot() {
-        engine.log().prepare_slot()?;
+        engine.log().allocate_slot()?;
     }
     Ok(engine)
 }

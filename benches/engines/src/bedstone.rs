@@ -89,7 +89,8 @@ impl BedstoneLog {
         let disk = Arc::new(OsDisk::open(dir).expect("the directory opens"));
         let engine = Engine::open(disk, options(setup)).expect("bedstone opens");
         for _ in 0..SLOTS_PREPARED {
-            engine.log().prepare_slot().expect("room for a slot");
+            engine.log().allocate_slot().expect("room for a slot");
+            engine.log().fill_slot().expect("room for a slot");
         }
         let shared = Shared { engine, commits: GroupCommit::default(), closed: false.into() };
         let shared = Arc::new(shared);
@@ -112,7 +113,7 @@ impl Shared {
     fn prepare_slots(&self) {
         while !self.closed.load(Ordering::Relaxed) {
             if self.engine.log().wants_slot() {
-                self.engine.log().prepare_slot().expect("room for a slot");
+                self.engine.log().allocate_slot().expect("room for a slot");
             } else {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }

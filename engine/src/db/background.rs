@@ -1,4 +1,4 @@
-//! The threads of a store: one flushes and prepares log segments, one compacts, one commits the
+//! The threads of a store: one flushes and allocates log slots, one compacts, one commits the
 //! groups that form while another commits.
 
 use super::Store;
@@ -58,7 +58,7 @@ pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
     };
     vec![
         thread("bedstone-commit", |store| store.committer.run(|entries| store.commit(entries))),
-        thread("bedstone-flush", |store| store.background.run(|_| store.flush_step())),
+        thread("bedstone-flush", |store| store.background.run(|rested| store.flush_step(rested))),
         thread("bedstone-compact", |store| {
             store.background.run(|rested| store.compact_step(rested))
         }),
@@ -66,15 +66,19 @@ pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
 }
 
 impl Store {
-    /// Prepares a log slot or flushes a memtable; false when neither is due.
-    fn flush_step(&self) -> Result<bool> {
+    /// Allocates a log slot or flushes a memtable; false when neither is due. Then, if it `rested`
+    /// before, it fills a slot.
+    fn flush_step(&self, rested: bool) -> Result<bool> {
         self.engine.measure_space()?;
         let log = self.engine.log();
         if log.wants_slot() {
-            log.prepare_slot()?;
+            log.allocate_slot()?;
             return Ok(true);
         }
         if !self.tree.wants_flush() {
+            if rested {
+                log.fill_slot()?;
+            }
             return Ok(false);
         }
         self.tree.run(Job::Flush)?;

@@ -391,11 +391,15 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn prepare_region(&self, path: &str, bytes: u64) -> io::Result<()> {
+    fn allocate_region(&self, path: &str, bytes: u64) -> io::Result<()> {
         let mut file = self.create(path)?;
         file.append(&vec![0; bytes as usize])?;
         file.sync()?;
         self.sync_dir(&parent(path))
+    }
+
+    fn fill_region(&self, _path: &str, _bytes: u64) -> io::Result<()> {
+        Ok(())
     }
 
     fn open_region(&self, path: &str, _door: WriteDoor) -> io::Result<Arc<dyn Region>> {

@@ -34,9 +34,13 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
-    /// Creates a file of exactly `bytes`, every byte written and durable, its name included.
-    fn prepare_region(&self, path: &str, bytes: u64) -> io::Result<()>;
-    /// Opens a prepared file for positioned writes, through the given door.
+    /// Creates a file of exactly `bytes` that reads as zeros, durable with its name. The disk has
+    /// given it room: no later write in it finds the disk full.
+    fn allocate_region(&self, path: &str, bytes: u64) -> io::Result<()>;
+    /// Writes every byte of an allocated file, durably. A later sync in it is cheaper: the file
+    /// system has nothing of its own to write then.
+    fn fill_region(&self, path: &str, bytes: u64) -> io::Result<()>;
+    /// Opens an allocated file for positioned writes, through the given door.
     fn open_region(&self, path: &str, door: WriteDoor) -> io::Result<Arc<dyn Region>>;
     /// Bytes that can still be written here.
     fn free_bytes(&self) -> io::Result<u64>;

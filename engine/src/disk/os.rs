@@ -2,7 +2,7 @@
 
 use super::mmap::SegmentMap;
 use super::{Disk, File, Pages, Region, WriteDoor};
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Bytes per write while a slot is prepared.
-const PREPARE_CHUNK_BYTES: usize = 1 << 20;
+/// Bytes per write while a slot is filled.
+const FILL_CHUNK_BYTES: usize = 1 << 20;
+/// Bytes after which a growing file is synced by the way: the sync of a large file at its end would
+/// hold up the log's next write.
+const SYNC_STEP_BYTES: usize = 4 << 20;
 /// Bytes that one call reads ahead.
-const READ_AHEAD_BYTES: u64 = 128 << 10;
+const READ_AHEAD_BYTES: u64 = 1 << 20;
 
 /// A directory, locked for this process while the value or a clone of it lives.
 #[derive(Clone)]
@@ -70,13 +73,13 @@ impl Disk for OsDisk {
             .create(true)
             .truncate(true)
             .open(self.path(path))?;
-        Ok(Box::new(OsFile { file, end: 0 }))
+        Ok(Box::new(OsFile { file, end: 0, unsynced: 0 }))
     }
 
     fn open(&self, path: &str) -> io::Result<Box<dyn File>> {
         let file = fs::File::open(self.path(path))?;
         let end = file.metadata()?.len();
-        Ok(Box::new(OsFile { file, end }))
+        Ok(Box::new(OsFile { file, end, unsynced: 0 }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -102,10 +105,24 @@ impl Disk for OsDisk {
         fs::File::open(self.path(dir))?.sync_all()
     }
 
-    fn prepare_region(&self, path: &str, bytes: u64) -> io::Result<()> {
+    fn allocate_region(&self, path: &str, bytes: u64) -> io::Result<()> {
         let full = self.path(path);
         let file = fs::File::options().write(true).create(true).truncate(true).open(&full)?;
-        let zeros = vec![0u8; PREPARE_CHUNK_BYTES.min(bytes as usize)];
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => file.sync_all()?,
+            // Not every file system can; what is written has its room as well.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.fill_region(path, bytes)?,
+            Err(error) => return Err(error.into()),
+        }
+        match full.parent() {
+            Some(parent) => fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    fn fill_region(&self, path: &str, bytes: u64) -> io::Result<()> {
+        let file = fs::File::options().write(true).open(self.path(path))?;
+        let zeros = vec![0u8; FILL_CHUNK_BYTES.min(bytes as usize)];
         let mut offset = 0;
         while offset < bytes {
             let len = zeros.len().min((bytes - offset) as usize);
@@ -114,9 +131,6 @@ impl Disk for OsDisk {
         }
         file.sync_all()?;
         forget_cached(&file);
-        if let Some(parent) = full.parent() {
-            fs::File::open(parent)?.sync_all()?;
-        }
         Ok(())
     }
 
@@ -159,31 +173,30 @@ fn forget_cached(file: &fs::File) {
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
-/// Reads a file into the page cache, front to back, in the background.
-/// Only advice: where it fails, reads are slower and nothing else.
+/// Reads a file into the page cache, front to back, a piece at a time: reads of all of it at once
+/// would hold up the log's next write for as long as they take. Where it fails, later reads tell.
 fn read_ahead(file: &fs::File) {
     let len = file.metadata().map_or(0, |metadata| metadata.len());
-    // The kernel cuts one call to the device's largest read.
+    let mut piece = vec![0; READ_AHEAD_BYTES as usize];
     for offset in (0..len).step_by(READ_AHEAD_BYTES as usize) {
-        let _ = rustix::fs::fadvise(
-            file,
-            offset,
-            std::num::NonZeroU64::new(READ_AHEAD_BYTES),
-            rustix::fs::Advice::WillNeed,
-        );
+        if file.read_at(&mut piece, offset).is_err() {
+            return;
+        }
     }
 }
 
 struct OsFile {
     file: fs::File,
     end: u64,
+    unsynced: usize,
 }
 
 impl File for OsFile {
     fn append(&mut self, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, self.end)?;
         self.end += data.len() as u64;
-        Ok(())
+        self.unsynced += data.len();
+        if self.unsynced >= SYNC_STEP_BYTES { self.sync() } else { Ok(()) }
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -191,6 +204,7 @@ impl File for OsFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.unsynced = 0;
         self.file.sync_data()
     }
 

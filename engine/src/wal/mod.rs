@@ -458,19 +458,29 @@ impl Log {
 
     fn new_slot(&self) -> Result<Slot> {
         let number = self.segments.new_number();
-        segment::prepare(&*self.disk, self.door, number, self.limits.segment_bytes)
+        segment::allocate(&*self.disk, self.door, number, self.limits.segment_bytes)
     }
 
-    /// Whether a slot should be prepared now, so that no commit has to wait for it.
+    /// Whether a slot should be allocated now, so that no commit has to wait for it.
     pub fn wants_slot(&self) -> bool {
         self.poison.get().is_none() && self.segments.free() < self.limits.spare_slots
     }
 
-    /// Prepares one more slot: writes a whole segment of zeros. For a background thread.
-    pub fn prepare_slot(&self) -> Result<()> {
+    /// Allocates one more slot. For a background thread.
+    pub fn allocate_slot(&self) -> Result<()> {
         let slot = self.new_slot()?;
         self.segments.add_free(slot);
         Ok(())
+    }
+
+    /// Fills a free slot that was only allocated: writes a whole segment of zeros. False when there
+    /// is none. For a background thread that has nothing else to do.
+    pub fn fill_slot(&self) -> Result<bool> {
+        let Some(slot) = self.segments.take_unfilled() else { return Ok(false) };
+        let path = segment::slot_path(slot.number);
+        let filled = self.disk.fill_region(&path, self.limits.segment_bytes);
+        self.segments.add_filled(slot, filled.is_ok());
+        filled.map(|()| true).map_err(Error::io("fill", path))
     }
 
     /// Gives the room of slots that the log is not likely to need soon back to the file system. For

@@ -247,11 +247,12 @@ fn open_slots<'a>(
     for head in heads {
         let path = slot_path(head.number);
         if head.len != segment_bytes {
-            // A crash left it half prepared.
-            disk.prepare_region(&path, segment_bytes).map_err(Error::io("prepare", &path))?;
+            // A crash left it half made.
+            disk.allocate_region(&path, segment_bytes).map_err(Error::io("allocate", &path))?;
         }
         let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
-        let slot = Slot { number: head.number, region };
+        // Whether it is filled nobody knows; most are.
+        let slot = Slot { number: head.number, region, filled: true };
         match head.header {
             Some(header) => found.segments.push(Segment { slot, header }),
             None => found.free.push_back(slot),
@@ -268,7 +269,8 @@ pub(crate) fn open_segments(disk: &dyn Disk, heads: &[SlotHead]) -> Result<Segme
         let Some(header) = head.header else { continue };
         let path = slot_path(head.number);
         let region = disk.open_region(&path, WriteDoor::Pwrite);
-        let slot = Slot { number: head.number, region: region.map_err(Error::io("open", path))? };
+        let region = region.map_err(Error::io("open", path))?;
+        let slot = Slot { number: head.number, region, filled: true };
         segments.push(Segment { slot, header });
     }
     Ok(Segments::new(segments, VecDeque::new(), 0, u64::MAX))

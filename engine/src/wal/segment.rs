@@ -1,4 +1,7 @@
-//! Slots: files of one size, prepared ahead of need, each holding one segment of the log at a time.
+//! Slots: files of one size, each holding one segment of the log at a time. They are allocated
+//! ahead of need, so that no commit waits for it, and filled when there is time, so that a commit
+//! costs the file system no work of its own. A log that grows fast uses them unfilled: filling
+//! would write as much again.
 //!
 //! A segment is kept for a stated reason ([`Hold`]): it is written to, entries in it are not
 //! released, or somebody holds its `Arc` because values in it are alive. Without one its slot is
@@ -29,6 +32,8 @@ pub(crate) fn slot_number(name: &str) -> Option<u32> {
 pub(super) struct Slot {
     pub number: u32,
     pub region: Arc<dyn Region>,
+    /// Every byte was written before, as zeros or as a segment.
+    pub filled: bool,
 }
 
 /// A slot in use. Whoever has a clone of its `Arc` can read it: it is not written again meanwhile.
@@ -89,7 +94,10 @@ pub struct Segments {
 #[derive(Default)]
 struct Inner {
     used: BTreeMap<u64, Arc<Segment>>,
+    /// The filled ones first.
     free: VecDeque<Slot>,
+    /// Free ones that are being filled.
+    filling: usize,
     next_number: u32,
     /// Entries of older segments are all released.
     entries_from: u64,
@@ -103,7 +111,7 @@ impl Segments {
         entries_from: u64,
     ) -> Self {
         let used = used.into_iter().map(|s| (s.header.sequence, Arc::new(s))).collect();
-        Self { inner: Mutex::new(Inner { used, free, next_number, entries_from }) }
+        Self { inner: Mutex::new(Inner { used, free, filling: 0, next_number, entries_from }) }
     }
 
     /// Holds a segment; `None` when its slot was given up.
@@ -125,7 +133,8 @@ impl Segments {
 
     /// Slots that wait for their next life.
     pub fn free(&self) -> usize {
-        self.inner.lock().free.len()
+        let inner = self.inner.lock();
+        inner.free.len() + inner.filling
     }
 
     /// Entries of segments before `oldest` are released.
@@ -142,8 +151,10 @@ impl Segments {
         // Nobody can take a new clone meanwhile: clones are made from this map, under this lock,
         // or from another clone, and then there are two.
         let gone = inner.used.extract_if(..end, |_, segment| Arc::strong_count(segment) == 1);
-        let slots: Vec<Slot> = gone.map(|(_, segment)| segment.slot.clone()).collect();
-        inner.free.extend(slots);
+        for (_, segment) in gone {
+            // A segment that was never full is as good: its next life fills it.
+            inner.free.push_front(Slot { filled: true, ..segment.slot.clone() });
+        }
     }
 
     pub(super) fn begin(&self, segment: Arc<Segment>) {
@@ -162,11 +173,29 @@ impl Segments {
         self.inner.lock().free.push_back(slot);
     }
 
-    /// Takes a free slot that is more than `spare` and an eighth of those in use: the log was once
-    /// larger.
+    /// Takes a free slot that is not filled, to fill it.
+    pub(super) fn take_unfilled(&self) -> Option<Slot> {
+        let inner = &mut *self.inner.lock();
+        let slot = inner.free.pop_back_if(|slot| !slot.filled)?;
+        inner.filling += 1;
+        Some(slot)
+    }
+
+    /// Gives it back.
+    pub(super) fn add_filled(&self, slot: Slot, filled: bool) {
+        let inner = &mut *self.inner.lock();
+        inner.filling -= 1;
+        match filled {
+            true => inner.free.push_front(Slot { filled, ..slot }),
+            false => inner.free.push_back(slot),
+        }
+    }
+
+    /// Takes a free slot that is more than `spare` and a thirty-second of those in use: the log was
+    /// once larger.
     pub(super) fn take_surplus(&self, spare: usize) -> Option<Slot> {
         let inner = &mut *self.inner.lock();
-        let keep = spare + inner.used.len() / 8;
+        let keep = spare + inner.used.len() / 32;
         (inner.free.len() > keep).then(|| inner.free.pop_back()).flatten()
     }
 
@@ -177,14 +206,14 @@ impl Segments {
     }
 }
 
-/// Creates and opens one more slot file, every byte of it written.
-pub(super) fn prepare(disk: &dyn Disk, door: WriteDoor, number: u32, bytes: u64) -> Result<Slot> {
+/// Creates and opens one more slot file.
+pub(super) fn allocate(disk: &dyn Disk, door: WriteDoor, number: u32, bytes: u64) -> Result<Slot> {
     let path = slot_path(number);
     let free = disk.free_bytes().map_err(Error::io("measure", &path))?;
     if free < bytes {
         return Err(Error::NoSpace { dir: disk.describe(), free, need: bytes });
     }
-    disk.prepare_region(&path, bytes).map_err(Error::io("prepare", &path))?;
+    disk.allocate_region(&path, bytes).map_err(Error::io("allocate", &path))?;
     let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
-    Ok(Slot { number, region })
+    Ok(Slot { number, region, filled: false })
 }

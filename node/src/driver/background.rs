@@ -1,4 +1,5 @@
-//! The thread that flushes, compacts and prepares log slots, so that no commit waits for them.
+//! The thread that flushes, compacts, allocates and fills log slots, so that no commit waits for
+//! them.
 
 use super::Input;
 use crate::limits::LOG_SEGMENTS_MAX;
@@ -29,6 +30,9 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
         let worked = work(engine, driver, metrics);
         if idle {
             scrub_on(&mut scrub, engine, metrics);
+            if let Err(error) = engine.log().fill_slot() {
+                error!(%error, "a log slot cannot be filled");
+            }
         }
         pause = match worked {
             Ok(()) => PAUSE,
@@ -57,7 +61,7 @@ fn work(engine: &Engine, driver: &Sender<Input>, metrics: &Metrics) -> bedstone_
     engine.measure_space()?;
     engine.relieve_memory();
     while engine.log().wants_slot() {
-        engine.log().prepare_slot()?;
+        engine.log().allocate_slot()?;
     }
     engine.plan_collection();
     let crowded = engine.log().entry_segments() > LOG_SEGMENTS_MAX;
