@@ -83,6 +83,9 @@ fn check_log(
     })?;
     finding.torn = replayed.torn;
     finding.damage.extend(padding);
+    if replayed.damage.is_empty() && replayed.gaps.is_empty() {
+        finding.damage.extend(replayed.missing());
+    }
     let gaps = if replayed.is_whole() { Vec::new() } else { replayed.gaps };
     let damage = replayed.damage.into_iter().chain(gaps);
     finding.damage.extend(damage.filter_map(|damage| Arc::into_inner(damage.error)));

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::lsm::{Shared, Tree, TreeDir};
 use crate::memory::Memory;
+use crate::shards::Directories;
 use crate::table::BlockCache;
 use crate::values::Source;
 use crate::values::pick::{Usage, pick};
@@ -240,6 +241,8 @@ impl Engine {
         let free = AtomicU64::new(u64::MAX);
         let engine = Engine { disk, options, superblock, log, shared, trees, door, free };
         engine.measure_space()?;
+        // Before the first commit, which ends what is in doubt of shards that nobody named.
+        engine.log.know(Directories::read(&*engine.disk)?.live.into_keys());
         engine.open_shards()?;
         engine.pass_over_missing()?;
         // The trees hold what they need.
@@ -249,7 +252,6 @@ impl Engine {
 
     /// What a tree has flushed it does not need of the log.
     fn pass_over_missing(&self) -> Result<()> {
-        self.log.know(self.trees().into_iter().map(|(shard, _)| shard));
         for (shard, tree) in self.trees() {
             let upto = tree.flushed();
             if !self.log.missing(shard).is_empty() && self.log.base(shard).index < upto.index {

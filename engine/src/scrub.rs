@@ -6,6 +6,7 @@
 use crate::ShardId;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::limits::BLOCK_BYTES;
 use crate::lsm::key::{Cursor, Value};
 use crate::table::{Table, TableCursor};
 use std::collections::VecDeque;
@@ -135,6 +136,7 @@ fn read_entries(
             Err(Error::Missing { shard, missing, cause }) => {
                 let ends = missing.entries.iter().filter(|range| range.contains(next));
                 *next = ends.map(|range| range.end).next().unwrap_or(*next + 1);
+                done.bytes += BLOCK_BYTES as u64;
                 done.damage.push(Error::Missing { shard, missing, cause });
             }
             Err(error) => return Err(error),

@@ -37,6 +37,7 @@ pub fn run(config: Config) -> Result<()> {
     let http = runtime
         .block_on(TcpListener::bind(config.http))
         .with_context(|| format!("cannot listen for operators on {} (`http`)", config.http))?;
+    raise_open_files();
     let engine = Arc::new(open_engine(&config)?);
     let voters = config.members.iter().map(|member| member.node).collect();
     let group = Group::open(&engine, SHARD, config.node, voters, random()?)?;
@@ -114,6 +115,14 @@ pub fn run(config: Config) -> Result<()> {
         let _ = thread.join();
     }
     outcome
+}
+
+/// Tables, log slots and connections are open files, and the usual soft limit is for programs that
+/// cannot have many. Where it cannot be raised, an operation that meets it says so.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn open_engine(config: &Config) -> Result<Engine> {

@@ -4,7 +4,7 @@
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::wal::{HardState, Log, Record};
-use bedstone_engine::{Batch, Db, LogId, Options, WriteDoor, limits::Limits};
+use bedstone_engine::{Batch, Db, Disk, LogId, Options, WriteDoor, limits::Limits};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
 use std::collections::BTreeMap;
@@ -268,4 +268,35 @@ fn a_nearly_full_disk_takes_deletes_and_unlatches_by_itself() {
     disk.set_room(u64::MAX);
     db.write(delete).unwrap();
     put(b"c").unwrap();
+}
+
+/// Merges leave the log the room that deletes need, and are made up for when there is room again.
+#[test]
+fn merges_wait_while_the_disk_is_nearly_full() {
+    let (disk, options) = (MemoryDisk::new(), Options::tiny());
+    let slots = 2 * options.limits.segment_bytes;
+    let db = Db::open_on(Arc::new(disk.clone()), options).unwrap();
+    let mut rng = Rng::new(5);
+    let mut model = Model::new();
+    let mut waited = 0;
+    for round in 0..300u64 {
+        // A disk that fills up, and is given more room now and then.
+        disk.set_room(if round % 10 == 9 { u64::MAX } else { slots + rng.below(2 * slots) });
+        for _ in 0..5 {
+            let (batch, next) = change(&mut rng, &model);
+            match db.write(batch) {
+                Ok(()) => model = next,
+                Err(error) => assert!(matches!(error, bedstone_engine::Error::NoSpace { .. })),
+            }
+        }
+        let before = disk.free_bytes().unwrap();
+        db.settle().unwrap();
+        let after = disk.free_bytes().unwrap();
+        assert!(after >= before.min(slots), "round {round}: merges left {after} of {before}");
+        waited += u64::from(after < 2 * slots && after == before);
+    }
+    assert!(waited > 10, "{waited}");
+    disk.set_room(u64::MAX);
+    db.settle().unwrap();
+    assert_eq!(dump(&db), model);
 }

@@ -18,6 +18,7 @@ const SLOTS_PREPARED: usize = 16;
 fn options(setup: Setup) -> Options {
     let limits = Limits {
         memtable_bytes: setup.memtable as usize,
+        value_bytes_separate: setup.separate as usize,
         // As the peers: values are incompressible.
         compression: Codec::None,
         bottom_compression: Codec::None,

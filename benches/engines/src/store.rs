@@ -9,6 +9,8 @@ pub struct Setup {
     pub cache: u64,
     /// Size at which a memtable is frozen; an engine may have one more that is being written out.
     pub memtable: u64,
+    /// Values of this size or more stay in Bedstone's log.
+    pub separate: u64,
     /// Whether this is for synced writes, after which the store is never opened again.
     pub for_sync: bool,
 }

@@ -77,6 +77,12 @@ pub struct Shape {
     /// Memtable
     #[arg(long, default_value = "64M", value_parser = parse_size)]
     pub memtable: u64,
+    /// Loads and overwrites sync each batch, as Bedstone's always do
+    #[arg(long)]
+    pub sync_batches: bool,
+    /// Values of this size or more stay in Bedstone's log
+    #[arg(long, default_value = "1K", value_parser = parse_size)]
+    pub separate: u64,
     /// Bytes written before the kill that reopen recovers from
     #[arg(long, default_value = "1G", value_parser = parse_size)]
     pub reopen_bytes: u64,
@@ -95,14 +101,16 @@ impl Shape {
             ("read-threads", self.read_threads.to_string()),
             ("cache", self.cache.to_string()),
             ("memtable", self.memtable.to_string()),
+            ("separate", self.separate.to_string()),
             ("reopen-bytes", self.reopen_bytes.to_string()),
             ("seed", self.seed.to_string()),
         ];
-        named.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
+        let named = named.into_iter().map(|(name, value)| format!("--{name}={value}"));
+        named.chain(self.sync_batches.then(|| "--sync-batches".to_owned())).collect()
     }
 
     fn setup(&self, for_sync: bool) -> Setup {
-        Setup { cache: self.cache, memtable: self.memtable, for_sync }
+        Setup { cache: self.cache, memtable: self.memtable, separate: self.separate, for_sync }
     }
 
     fn value_bytes(&self) -> usize {
@@ -259,7 +267,7 @@ impl Stage<'_> {
         drive(1, Limit::Calls(keys.div_ceil(batch)), seed, |turn| {
             let places = turn.number * batch..keys.min((turn.number + 1) * batch);
             let numbers: Vec<u64> = places.map(|place| number(place, &mut turn.random)).collect();
-            self.write(&mut turn.random, &numbers, false)
+            self.write(&mut turn.random, &numbers, self.shape.sync_batches)
         })
     }
 

@@ -35,6 +35,8 @@ struct State {
     closed: bool,
     /// Counts calls for work, so that none is missed between looking and waiting.
     calls: u64,
+    /// Callers that wait until something is done.
+    waiting: usize,
     /// Why the last job failed; cleared by the next that does not.
     failed: Option<String>,
 }
@@ -67,7 +69,7 @@ pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
 
 impl Store {
     /// Allocates a log slot or flushes a memtable; false when neither is due. Then, if it `rested`
-    /// before, it fills a slot.
+    /// before or somebody waits for the background, it vouches for the log and fills a slot.
     fn flush_step(&self, rested: bool) -> Result<bool> {
         self.engine.measure_space()?;
         let log = self.engine.log();
@@ -76,10 +78,11 @@ impl Store {
             return Ok(true);
         }
         if !self.tree.wants_flush() {
-            if rested {
-                log.fill_slot()?;
+            if !rested && !self.background.is_awaited() {
+                return Ok(false);
             }
-            return Ok(false);
+            log.vouch()?;
+            return log.fill_slot();
         }
         self.tree.run(Job::Flush)?;
         self.release()?;
@@ -132,6 +135,10 @@ impl Background {
         }
     }
 
+    fn is_awaited(&self) -> bool {
+        self.state.lock().waiting > 0
+    }
+
     /// There is work.
     pub(super) fn wake(&self) {
         self.state.lock().calls += 1;
@@ -144,18 +151,23 @@ impl Background {
         self.work.notify_all();
     }
 
-    /// Returns when `due` is false.
+    /// Returns when `due` is false. What else would wait for idle moments is done meanwhile.
     ///
     /// # Errors
     /// Why the last job failed.
     pub(super) fn wait_while(&self, due: impl Fn() -> bool) -> Result<()> {
+        self.state.lock().waiting += 1;
         self.wake();
         let mut state = self.state.lock();
-        while due() {
-            state.check()?;
-            self.progress.wait_for(&mut state, PAUSE);
+        let mut outcome = Ok(());
+        while outcome.is_ok() && due() {
+            outcome = state.check();
+            if outcome.is_ok() {
+                self.progress.wait_for(&mut state, PAUSE);
+            }
         }
-        Ok(())
+        state.waiting -= 1;
+        outcome
     }
 
     /// Holds a write back, the longer the further the background is behind: first a little, at the

@@ -141,7 +141,7 @@ impl Db {
         let store = &self.store;
         store.settle(|tree| {
             store.engine.plan_collection();
-            tree.job().is_some()
+            tree.job().is_some() || store.threads && store.engine.log().wants_fill()
         })
     }
 
@@ -230,6 +230,8 @@ impl Drop for Db {
         self.store.background.close();
         self.store.committer.close();
         self.workers.drain(..).for_each(Worker::join);
+        // Everything is durable already; where this fails, the next start says what is.
+        let _ = self.store.engine.log().vouch();
     }
 }
 

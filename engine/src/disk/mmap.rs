@@ -1,6 +1,6 @@
 //! Memory maps of log segments: the only `unsafe` of the workspace.
 //!
-//! A segment file is fully written before it is mapped, has a fixed size, is never truncated
+//! A segment file has all of its blocks before it is mapped, has a fixed size, is never truncated
 //! while a process runs, and belongs to one process by the directory's lock. So a mapped page
 //! always has a block behind it, and no other process changes it.
 

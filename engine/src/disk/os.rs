@@ -110,9 +110,9 @@ impl Disk for OsDisk {
         let file = fs::File::options().write(true).create(true).truncate(true).open(&full)?;
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => file.sync_all()?,
+            Err(rustix::io::Errno::NOSPC) => return Err(rustix::io::Errno::NOSPC.into()),
             // Not every file system can; what is written has its room as well.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.fill_region(path, bytes)?,
-            Err(error) => return Err(error.into()),
+            Err(_) => self.fill_region(path, bytes)?,
         }
         match full.parent() {
             Some(parent) => fs::File::open(parent)?.sync_all(),

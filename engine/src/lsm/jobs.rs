@@ -75,11 +75,25 @@ impl Tree {
         let shapes: Vec<Shape> =
             (0..runs.len()).map(|at| shape(&runs[at], &runs[at + 1..], &horizon)).collect();
         let choice = pick::pick(&shapes, &self.limits).or_else(|| self.rewriting(&view, &horizon));
+        let choice = choice?;
+        let inputs = view.tables.tables().filter(|(_, table)| choice.reads(table.meta.number));
+        let inputs: Vec<&Arc<Table>> = inputs.map(|(_, table)| table).collect();
         // What cannot be read cannot be merged; it waits to be repaired.
-        choice.filter(|choice| {
-            let damaged = view.tables.tables().filter(|(_, table)| table.damage().is_some());
-            damaged.into_iter().all(|(_, table)| !choice.reads(table.meta.number))
-        })
+        let sound = inputs.iter().all(|table| table.damage().is_none());
+        (sound && self.has_room(&inputs)).then_some(choice)
+    }
+
+    /// Whether the disk has room for what a merge writes, before what it reads goes, besides two
+    /// log slots: deletes and flushes go on in those.
+    fn has_room(&self, inputs: &[&Arc<Table>]) -> bool {
+        let doomed = self.doomed.read();
+        let moved = |table: &Table| -> u64 {
+            let shares = table.properties.shares.iter();
+            shares.filter(|(source, _)| doomed.contains(source)).map(|(_, share)| share.bytes).sum()
+        };
+        let written: u64 = inputs.iter().map(|table| table.meta.bytes + moved(table)).sum();
+        let free = self.disk.free_bytes().unwrap_or(u64::MAX);
+        free >= written.saturating_add(2 * self.limits.segment_bytes)
     }
 
     fn rewriting(&self, view: &View, horizon: &Moment) -> Option<Choice> {

@@ -169,7 +169,7 @@ impl SegmentHeader {
         if version != VERSION || !sound {
             return HeaderPage::Unreadable;
         }
-        HeaderPage::Sound(Self {
+        let header = Self {
             store: head.get_u128_le(),
             sequence: head.get_u64_le(),
             salt: head.get_u64_le(),
@@ -177,7 +177,12 @@ impl SegmentHeader {
             previous_crc: head.get_u64_le() as u32,
             durable: head.get_u64_le(),
             needed: head.get_u64_le(),
-        })
+        };
+        // Positions keep 32 bits of a sequence.
+        match u32::try_from(header.sequence) {
+            Ok(_) => HeaderPage::Sound(header),
+            Err(_) => HeaderPage::Unreadable,
+        }
     }
 }
 
@@ -380,7 +385,11 @@ impl RecordHeader {
             count: fields.get_u32_le(),
             crc: fields.get_u32_le(),
         };
-        (len <= RECORD_BYTES_MAX && (1..=7).contains(&header.kind)).then_some(header)
+        let known = len <= RECORD_BYTES_MAX && (1..=7).contains(&header.kind);
+        // No log comes so far, and so no sum overflows.
+        let possible =
+            header.index < u64::MAX / 2 && header.count as usize <= header.len / ENTRY_HEADER_BYTES;
+        (known && possible).then_some(header)
     }
 
     /// Checks the payload and gives the record that it makes with this header.
@@ -414,6 +423,7 @@ impl RecordHeader {
                 let mut fields = payload.as_ref();
                 let term = fields.try_get_u64_le().ok()?;
                 let index = fields.try_get_u64_le().ok()?;
+                (index <= at.index).then_some(())?;
                 Record::Bounds { shard, base: LogId { term, index }, last: at }
             }
         })

@@ -23,6 +23,10 @@ impl Position {
     }
 }
 
+/// A longer gap between entries that are known costs those before it as well: each missing one takes
+/// a position.
+const GAP_MAX: u64 = 1 << 20;
+
 /// One shard's slice of the log.
 #[derive(Debug)]
 pub(super) struct ShardLog {
@@ -165,15 +169,22 @@ impl ShardLog {
         self.settle(true, false);
     }
 
-    /// Entries up to `end` were there and are not known.
-    fn miss(&mut self, end: u64, segment: u64) {
-        if self.positions.is_empty() {
-            self.terms.clear();
-            self.start = end.max(self.first());
-        } else if self.end() < end {
-            self.terms.push_back(LogId { term: 0, index: self.end() });
-            let missing = Position { segment: segment as u32, offset: 0 };
-            self.positions.resize((end - self.start) as usize, missing);
+    /// Entries up to `end` were there and are not known: lost in a segment, or in one that was not
+    /// read because what it held was released.
+    fn miss(&mut self, end: u64, lost_in: Option<u64>) {
+        let gap = end.saturating_sub(self.end());
+        match lost_in {
+            Some(segment) if gap > 0 && gap <= GAP_MAX => {
+                self.terms.push_back(LogId { term: 0, index: self.end() });
+                let missing = Position { segment: segment as u32, offset: 0 };
+                self.positions.resize((end - self.start) as usize, missing);
+            }
+            _ if gap > 0 || self.positions.is_empty() => {
+                self.positions.clear();
+                self.terms.clear();
+                self.start = end.max(self.first());
+            }
+            _ => {}
         }
     }
 
@@ -187,7 +198,10 @@ impl ShardLog {
         segment: u64,
     ) {
         let first = start.max(self.first());
-        if first >= start + count {
+        let unsure = self.unsure.filter(|unsure| unsure.entries);
+        // Entries that begin in what was released: that the base went down was lost. The bounds at
+        // the head of the next segment tell.
+        if first >= start + count || unsure.is_some() && start < first {
             return;
         }
         self.doubt(term);
@@ -196,7 +210,7 @@ impl ShardLog {
             self.terms.clear();
             self.start = first;
         }
-        self.miss(first, segment);
+        self.miss(first, unsure.map(|unsure| unsure.segment));
         self.truncate(first);
         if self.terms.back().is_none_or(|run| run.term != term) {
             self.terms.push_back(LogId { term, index: first });
@@ -243,14 +257,18 @@ impl ShardLog {
     }
 
     /// What the shard had when a segment began.
-    fn bound(&mut self, base: LogId, last: LogId, segment: u64) {
+    fn bound(&mut self, base: LogId, last: LogId) {
+        if base.index < self.base.index {
+            self.reset(base);
+        }
         self.release(base);
         if self.last() == last {
             return self.settle(true, false);
         }
+        let unsure = self.unsure.filter(|unsure| unsure.entries);
         self.doubt(last.term);
         self.truncate(last.index + 1);
-        self.miss(last.index + 1, segment);
+        self.miss(last.index + 1, unsure.map(|unsure| unsure.segment));
         self.terms.push_back(last);
     }
 }
@@ -308,9 +326,9 @@ impl Index {
             Record::Release { upto, .. } => log.release(*upto),
             Record::Reset { at, .. } => {
                 log.reset(*at);
-                log.unsure = None;
+                log.settle(true, false);
             }
-            Record::Bounds { base, last, .. } => log.bound(*base, *last, segment),
+            Record::Bounds { base, last, .. } => log.bound(*base, *last),
             &Record::Unsure { segment, commit, entries, state, .. } => {
                 log.unsure = Some(Unsure { segment, commit, entries, state });
             }
@@ -348,7 +366,7 @@ impl Index {
                 log.lose(segment);
                 log.settle(!entries, false);
             }
-            RecordHeader::BOUNDS => log.bound(log.base, at, segment),
+            RecordHeader::BOUNDS => log.bound(log.base, at),
             RecordHeader::UNSURE => {
                 let (segment, commit) = (record.index, log.base.index);
                 log.unsure = Some(Unsure { segment, commit, entries: true, state: true });
@@ -370,6 +388,11 @@ impl Index {
         if self.lost.take().is_some() {
             self.shards.retain(|shard, _| bound.contains(shard));
         }
+    }
+
+    /// A new segment begins with the bounds of every shard: one that comes later is new.
+    pub(super) fn begin_anew(&mut self) {
+        self.lost = None;
     }
 
     /// What a new segment begins with: enough for recovery to need no older one for it.

@@ -211,7 +211,9 @@ pub struct Log {
     writer: Mutex<Writer>,
     index: RwLock<Index>,
     segments: Arc<Segments>,
-    /// What recovery found damaged; empty when nothing is missing.
+    /// Nothing was missing when it was opened.
+    whole: bool,
+    /// What recovery found damaged that may have taken away what is missing.
     damage: Vec<Damage>,
     poison: OnceLock<String>,
 }
@@ -224,6 +226,8 @@ struct Writer {
     durable: Lsn,
     last_crc: u32,
     next_sequence: u64,
+    /// Something is in the last block: no later one promises yet that it was durable.
+    unvouched: bool,
     pages: Pages,
 }
 
@@ -248,13 +252,14 @@ impl Log {
             newest.slot.region.sync_all().map_err(Error::io("sync", path))?;
         }
         found.segments.iter().for_each(|segment| segment.slot.region.seal());
-        let torn = found.torn;
+        let (torn, whole) = (found.torn, found.index.is_whole());
         let writer = Writer {
             active: None,
             end: found.end,
             durable: found.end,
             last_crc: found.last_crc,
             next_sequence: found.next_sequence.max(1),
+            unvouched: false,
             pages: Pages::default(),
         };
         let needed = found.index.oldest().unwrap_or(found.next_sequence);
@@ -267,6 +272,7 @@ impl Log {
             writer: Mutex::new(writer),
             index: RwLock::new(found.index),
             segments: Arc::new(segments),
+            whole,
             damage: found.damage,
             poison: OnceLock::new(),
         };
@@ -308,6 +314,13 @@ impl Log {
         }
     }
 
+    /// Promises that the last commit was durable, with an empty block, if no later one does. Without
+    /// it, damage to that commit looks like a write that the power cut. For an idle moment.
+    pub fn vouch(&self) -> Result<()> {
+        let unvouched = self.writer.lock().unvouched;
+        if unvouched { self.commit(&[]).map(drop) } else { Ok(()) }
+    }
+
     /// Fails once the log is poisoned.
     pub fn check(&self) -> Result<()> {
         match self.poison.get() {
@@ -318,7 +331,7 @@ impl Log {
 
     /// Refuses entries where it is not known what they would follow on.
     fn check_ends(&self, records: &[Record]) -> Result<()> {
-        if self.damage.is_empty() {
+        if self.whole {
             return Ok(());
         }
         let entries = records.iter().filter(|record| matches!(record, Record::Entries { .. }));
@@ -402,7 +415,11 @@ impl Log {
         self.segments.begin(segment.clone());
         let mut all = self.index.read().checkpoint();
         all.extend_from_slice(records);
-        self.write_block(writer, segment, 0, &all)
+        self.write_block(writer, segment, 0, &all)?;
+        if !self.whole {
+            self.index.write().begin_anew();
+        }
+        Ok(())
     }
 
     /// Writes one block, behind a header if `pages` holds one, and takes it into the index.
@@ -428,6 +445,7 @@ impl Log {
         region.write(offset, &writer.pages).map_err(Error::io("write", segment.path()))?;
         region.sync(offset, len).map_err(Error::io("sync", segment.path()))?;
         let sequence = segment.header.sequence;
+        writer.unvouched = !records.is_empty();
         writer.last_crc = crc;
         writer.active = Some((segment, offset + len as u64));
         writer.end = base + offset + len as u64;
@@ -473,13 +491,19 @@ impl Log {
         Ok(())
     }
 
+    /// Whether a free slot is only allocated.
+    pub fn wants_fill(&self) -> bool {
+        self.segments.unfilled()
+    }
+
     /// Fills a free slot that was only allocated: writes a whole segment of zeros. False when there
     /// is none. For a background thread that has nothing else to do.
     pub fn fill_slot(&self) -> Result<bool> {
         let Some(slot) = self.segments.take_unfilled() else { return Ok(false) };
         let path = segment::slot_path(slot.number);
         let filled = self.disk.fill_region(&path, self.limits.segment_bytes);
-        self.segments.add_filled(slot, filled.is_ok());
+        // It is as good as before when that failed, and tried no more.
+        self.segments.add_filled(slot);
         filled.map(|()| true).map_err(Error::io("fill", path))
     }
 
@@ -638,6 +662,9 @@ impl Log {
         for (i, (end, term)) in ends.into_iter().enumerate() {
             let index = first + i as u64;
             let Some(entry) = format::decode_entry(shard, index, &mut bytes.slice(at..)) else {
+                if !entries.is_empty() {
+                    break; // those before it are sound
+                }
                 if self.bounds(shard).0 > first {
                     return Err(Error::Compacted { shard, upto: first });
                 }

@@ -40,7 +40,8 @@ fn greatest_sequence(disk: &dyn Disk, heads: &[SlotHead], store: u128) -> Result
     let used = heads.iter().filter_map(|head| head.header).map(|header| header.sequence);
     let mut greatest = used.max().unwrap_or(0);
     for head in heads {
-        let Some(claimed) = head.claimed.filter(|&claimed| claimed > greatest) else { continue };
+        let claimed = head.claimed.filter(|&claimed| claimed > greatest);
+        let Some(claimed) = claimed.filter(|&claimed| claimed <= u32::MAX.into()) else { continue };
         let image = head.load(disk)?;
         let seed = SegmentHeader::new(store, claimed, 0, 0, 0).seed();
         let base = claimed * head.len;
@@ -93,6 +94,7 @@ fn headless(
             let lsn = image.bytes.get(at + 8..at + 16)?;
             let lsn = u64::from_le_bytes(lsn.try_into().ok()?);
             let sequence = (lsn % head.len == at as u64).then_some(lsn / head.len)?;
+            let sequence = u64::from(u32::try_from(sequence).ok()?);
             let seed = SegmentHeader::new(store, sequence, 0, 0, 0).seed();
             let block = decode_block(&image.bytes.slice(at..), seed, lsn)?;
             let own = if sequence > newest { end } else { sequence * head.len };
@@ -197,6 +199,14 @@ impl Replayed {
         self.index.is_whole()
     }
 
+    /// What each shard misses.
+    pub(crate) fn missing(&self) -> Vec<Error> {
+        let shards = self.index.shards().map(|(shard, _)| (shard, self.index.missing(shard)));
+        let cause = || Error::corrupt(LOG_DIR, 0, "the log", "a segment", "none").into();
+        let error = |(shard, missing)| Error::Missing { shard, missing, cause: cause() };
+        shards.filter(|(_, missing)| !missing.is_empty()).map(error).collect()
+    }
+
     fn miss_segment(&mut self, segment: u64, error: Error) {
         self.index.lose(segment);
         self.gaps.push(Damage { segment, error: error.into() });
@@ -251,8 +261,8 @@ fn open_slots<'a>(
             disk.allocate_region(&path, segment_bytes).map_err(Error::io("allocate", &path))?;
         }
         let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
-        // Whether it is filled nobody knows; most are.
-        let slot = Slot { number: head.number, region, filled: true };
+        // Nobody knows whether a free one is filled.
+        let slot = Slot { number: head.number, region, filled: head.header.is_some() };
         match head.header {
             Some(header) => found.segments.push(Segment { slot, header }),
             None => found.free.push_back(slot),

@@ -32,7 +32,7 @@ pub(crate) fn slot_number(name: &str) -> Option<u32> {
 pub(super) struct Slot {
     pub number: u32,
     pub region: Arc<dyn Region>,
-    /// Every byte was written before, as zeros or as a segment.
+    /// It was filled, or a segment before.
     pub filled: bool,
 }
 
@@ -173,6 +173,12 @@ impl Segments {
         self.inner.lock().free.push_back(slot);
     }
 
+    /// Whether a free slot is not filled yet.
+    pub(super) fn unfilled(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.filling > 0 || inner.free.back().is_some_and(|slot| !slot.filled)
+    }
+
     /// Takes a free slot that is not filled, to fill it.
     pub(super) fn take_unfilled(&self) -> Option<Slot> {
         let inner = &mut *self.inner.lock();
@@ -182,13 +188,10 @@ impl Segments {
     }
 
     /// Gives it back.
-    pub(super) fn add_filled(&self, slot: Slot, filled: bool) {
+    pub(super) fn add_filled(&self, slot: Slot) {
         let inner = &mut *self.inner.lock();
         inner.filling -= 1;
-        match filled {
-            true => inner.free.push_front(Slot { filled, ..slot }),
-            false => inner.free.push_back(slot),
-        }
+        inner.free.push_front(Slot { filled: true, ..slot });
     }
 
     /// Takes a free slot that is more than `spare` and a thirty-second of those in use: the log was
@@ -214,6 +217,11 @@ pub(super) fn allocate(disk: &dyn Disk, door: WriteDoor, number: u32, bytes: u64
         return Err(Error::NoSpace { dir: disk.describe(), free, need: bytes });
     }
     disk.allocate_region(&path, bytes).map_err(Error::io("allocate", &path))?;
+    // A store through a map leaves no room for work of the file system's own.
+    let filled = door == WriteDoor::Mapped;
+    if filled {
+        disk.fill_region(&path, bytes).map_err(Error::io("fill", &path))?;
+    }
     let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
-    Ok(Slot { number, region, filled: false })
+    Ok(Slot { number, region, filled })
 }

@@ -30,8 +30,9 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
         let worked = work(engine, driver, metrics);
         if idle {
             scrub_on(&mut scrub, engine, metrics);
-            if let Err(error) = engine.log().fill_slot() {
-                error!(%error, "a log slot cannot be filled");
+            let filled = engine.log().vouch().and_then(|()| engine.log().fill_slot());
+            if let Err(error) = filled {
+                error!(%error, "the log cannot be looked after");
             }
         }
         pause = match worked {
