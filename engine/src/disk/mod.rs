@@ -64,8 +64,8 @@ pub trait File: Send + Sync {
     }
 }
 
-/// A fixed-size file, all of its room taken before use: one slot of the log. Its only writer writes whole
-/// blocks front to back. The one door to durability: `write`, then `sync` of the same range.
+/// A fixed-size file, all of its room taken before use: one slot of the log. Its only writer writes
+/// whole blocks. The one door to durability: `write`, then `sync` of the same range.
 pub trait Region: Send + Sync {
     /// Bytes in the region.
     fn len(&self) -> u64;

@@ -23,8 +23,8 @@ impl Position {
     }
 }
 
-/// A longer gap between entries that are known costs those before it as well: each missing one takes
-/// a position.
+/// A longer gap between entries that are known costs those before it as well: each missing one
+/// takes a position.
 const GAP_MAX: u64 = 1 << 20;
 
 /// One shard's slice of the log.

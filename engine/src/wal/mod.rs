@@ -27,6 +27,9 @@ pub use segment::{Hold, Segment, Segments};
 use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock};
 
+/// Bytes of zeros that one step writes while the active slot is filled.
+const FILL_STEP_BYTES: usize = 512 << 10;
+
 /// A byte position in the log. Grows for ever; the segment is `lsn / segment_bytes`.
 pub type Lsn = u64;
 
@@ -226,6 +229,8 @@ struct Writer {
     durable: Lsn,
     last_crc: u32,
     next_sequence: u64,
+    /// The active slot is filled up to here.
+    filled: u64,
     /// Something is in the last block: no later one promises yet that it was durable.
     unvouched: bool,
     pages: Pages,
@@ -259,6 +264,7 @@ impl Log {
             durable: found.end,
             last_crc: found.last_crc,
             next_sequence: found.next_sequence.max(1),
+            filled: 0,
             unvouched: false,
             pages: Pages::default(),
         };
@@ -314,8 +320,8 @@ impl Log {
         }
     }
 
-    /// Promises that the last commit was durable, with an empty block, if no later one does. Without
-    /// it, damage to that commit looks like a write that the power cut. For an idle moment.
+    /// Promises that the last commit was durable, with an empty block, if no later one does.
+    /// Without it, damage to that commit looks like a write that the power cut. For an idle moment.
     pub fn vouch(&self) -> Result<()> {
         let unvouched = self.writer.lock().unvouched;
         if unvouched { self.commit(&[]).map(drop) } else { Ok(()) }
@@ -408,6 +414,7 @@ impl Log {
         let needed = self.index.read().oldest().unwrap_or(sequence);
         let header = SegmentHeader::new(self.store, sequence, end, crc, needed);
         writer.next_sequence += 1;
+        writer.filled = if slot.filled { self.limits.segment_bytes } else { 0 };
         slot.region.unseal();
         writer.pages.clear();
         header.encode(&mut writer.pages);
@@ -491,14 +498,20 @@ impl Log {
         Ok(())
     }
 
-    /// Whether a free slot is only allocated.
+    /// Whether part of the active slot or a free one is only allocated.
     pub fn wants_fill(&self) -> bool {
-        self.segments.unfilled()
+        let writer = self.writer.lock();
+        let active = writer.active.as_ref();
+        let rest = active.is_some_and(|(_, at)| writer.filled.max(*at) < self.limits.segment_bytes);
+        rest || self.segments.unfilled()
     }
 
-    /// Fills a free slot that was only allocated: writes a whole segment of zeros. False when there
-    /// is none. For a background thread that has nothing else to do.
+    /// Fills what is left of the active slot, or a free one, if it was only allocated: writes zeros.
+    /// False when there is none. For a background thread that has nothing else to do.
     pub fn fill_slot(&self) -> Result<bool> {
+        if self.fill_active()? {
+            return Ok(true);
+        }
         let Some(slot) = self.segments.take_unfilled() else { return Ok(false) };
         let path = segment::slot_path(slot.number);
         let filled = self.disk.fill_region(&path, self.limits.segment_bytes);
@@ -516,6 +529,31 @@ impl Log {
             self.disk.remove(&path).map_err(Error::io("remove", path))?;
         }
         Ok(())
+    }
+
+    /// In small steps: a commit waits for one at most. False when nothing is left to fill.
+    fn fill_active(&self) -> Result<bool> {
+        let mut zeros = Pages::default();
+        let mut any = false;
+        loop {
+            let mut writer = self.writer.lock();
+            self.check()?;
+            let Some((active, at)) = writer.active.clone() else { return Ok(any) };
+            let from = writer.filled.max(at);
+            let len = (FILL_STEP_BYTES as u64).min(self.limits.segment_bytes.saturating_sub(from));
+            if len == 0 {
+                return Ok(any);
+            }
+            if zeros.len() != len as usize {
+                zeros.clear();
+                zeros.extend(&vec![0; len as usize]);
+            }
+            let region = &active.slot.region;
+            let filled = region.write(from, &zeros).and_then(|()| region.sync(from, zeros.len()));
+            filled.map_err(Error::io("fill", active.path()))?;
+            writer.filled = from + len;
+            any = true;
+        }
     }
 
     /// The slots, and why each is kept.
