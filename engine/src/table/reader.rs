@@ -7,7 +7,7 @@ use super::cache::BlockCache;
 use super::filter;
 use super::format::{
     BlockCursor, FOOTER_BYTES, Footer, Handle, Malformed, Properties, TRAILER_BYTES, VERSION,
-    internal_key, kind, open_block, split_key,
+    compare, internal_key, kind, open_block, split_key,
 };
 use super::writer::TableMeta;
 use crate::ShardId;
@@ -16,8 +16,9 @@ use crate::error::{Error, Result};
 use crate::lsm::key::{Cursor, Found, NEVER, Value, Version};
 use crate::values::{Holder, Pointer, Source, Sources};
 use bytes::{Buf, Bytes};
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{self, AtomicBool};
 
 /// An open table file. When it is marked obsolete, the last user removes the file.
 pub struct Table {
@@ -40,6 +41,16 @@ pub struct Table {
 struct Body {
     file: Box<dyn File>,
     top: Bytes,
+    /// What `top` says, ready to be searched: a lookup that a filter ends reads no other block.
+    partitions: Vec<Partition>,
+}
+
+/// Some neighbouring data blocks.
+struct Partition {
+    /// The last internal key.
+    last: Box<[u8]>,
+    index: Handle,
+    filter: Handle,
 }
 
 impl Table {
@@ -111,15 +122,13 @@ impl Table {
         }
         let mut target = Vec::with_capacity(key.len() + 8);
         internal_key(&mut target, key, ts);
-        let mut top = self.cursor_of(self.top()?)?;
-        if !top.seek(&target).map_err(|e| self.malformed(e))? {
+        let partitions = &self.body()?.partitions;
+        let at = partitions.partition_point(|part| compare(&part.last, &target) == Ordering::Less);
+        let Some(partition) = partitions.get(at) else { return Ok(None) };
+        if !filter::may_contain(&self.block(partition.filter)?, hash) {
             return Ok(None);
         }
-        let (index, filter) = self.partition(&top.value())?;
-        if !filter::may_contain(&self.block(filter)?, hash) {
-            return Ok(None);
-        }
-        let mut index = self.cursor_of(self.block(index)?)?;
+        let mut index = self.cursor_of(self.block(partition.index)?)?;
         if !index.seek(&target).map_err(|e| self.malformed(e))? {
             return Ok(None);
         }
@@ -153,7 +162,7 @@ impl Table {
             past_cache: false,
         };
         if top.seek(&target).map_err(|e| self.malformed(e))? {
-            let (index, _) = self.partition(&top.value())?;
+            let index = self.handle(&top.value())?;
             let mut index = self.cursor_of(self.block(index)?)?;
             if index.seek(&target).map_err(|e| self.malformed(e))? {
                 let mut data = self.cursor_of(self.block(self.handle(&index.value())?)?)?;
@@ -194,11 +203,9 @@ impl Table {
 
     /// Reads every index and filter block, past the cache, and checks them.
     pub(crate) fn verify_index(&self) -> Result<()> {
-        let mut top = self.cursor_of(self.top()?)?;
-        while top.advance().map_err(|e| self.malformed(e))? {
-            let (index, filter) = self.partition(&top.value())?;
-            self.load(filter)?;
-            self.load(index)?;
+        for partition in &self.body()?.partitions {
+            self.load(partition.filter)?;
+            self.load(partition.index)?;
         }
         Ok(())
     }
@@ -221,7 +228,7 @@ impl Table {
 
     /// The file goes when the last user of this table does.
     pub fn retire(&self) {
-        self.obsolete.store(true, Ordering::Release);
+        self.obsolete.store(true, atomic::Ordering::Release);
     }
 
     pub(super) fn block(&self, handle: Handle) -> Result<Bytes> {
@@ -244,13 +251,6 @@ impl Table {
 
     pub(super) fn handle(&self, value: &[u8]) -> Result<Handle> {
         Handle::decode(&mut &value[..]).ok_or_else(|| self.malformed(Malformed))
-    }
-
-    fn partition(&self, value: &[u8]) -> Result<(Handle, Handle)> {
-        let mut value = value;
-        let index = Handle::decode(&mut value);
-        let filter = Handle::decode(&mut value);
-        index.zip(filter).ok_or_else(|| self.malformed(Malformed))
     }
 
     pub(super) fn version(&self, data: &BlockCursor) -> Result<Version> {
@@ -308,7 +308,23 @@ fn read_end(file: Box<dyn File>, path: &str, meta: &TableMeta) -> Result<(Body, 
         let what = "a table's properties";
         Error::corrupt(path, footer.properties.offset, what, "well-formed ones", "others")
     })?;
-    Ok((Body { file, top }, properties))
+    let partitions = read_partitions(top.clone()).ok_or_else(|| {
+        let (what, expected) = ("a table's top index", "a well-formed one");
+        Error::corrupt(path, footer.top.offset, what, expected, "another")
+    })?;
+    Ok((Body { file, top, partitions }, properties))
+}
+
+fn read_partitions(top: Bytes) -> Option<Vec<Partition>> {
+    let mut partitions = Vec::new();
+    let mut top = BlockCursor::new(top)?;
+    while top.advance().ok()? {
+        let value = top.value();
+        let mut handles = &value[..];
+        let (index, filter) = (Handle::decode(&mut handles)?, Handle::decode(&mut handles)?);
+        partitions.push(Partition { last: top.key().into(), index, filter });
+    }
+    Some(partitions)
 }
 
 fn load(file: &dyn File, path: &str, meta: &TableMeta, handle: Handle) -> Result<Bytes> {
@@ -344,7 +360,7 @@ fn decode_value(mut stored: Bytes) -> Option<(Value, u64)> {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if self.obsolete.load(Ordering::Acquire) {
+        if self.obsolete.load(atomic::Ordering::Acquire) {
             // A file left behind is removed at the next start.
             let _ = self.disk.remove(&self.path);
         }
@@ -392,7 +408,7 @@ impl TableCursor {
             if !top.advance().map_err(|e| table.malformed(e))? {
                 return Ok(false);
             }
-            let (index, _) = table.partition(&top.value())?;
+            let index = table.handle(&top.value())?;
             self.index = Some(table.cursor_of(table.block(index)?)?);
         }
     }

@@ -506,8 +506,8 @@ impl Log {
         rest || self.segments.unfilled()
     }
 
-    /// Fills what is left of the active slot, or a free one, if it was only allocated: writes zeros.
-    /// False when there is none. For a background thread that has nothing else to do.
+    /// Fills what is left of the active slot, or a free one, if it was only allocated: writes
+    /// zeros. False when there is none. For a background thread that has nothing else to do.
     pub fn fill_slot(&self) -> Result<bool> {
         if self.fill_active()? {
             return Ok(true);
