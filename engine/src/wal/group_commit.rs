@@ -10,11 +10,13 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const WAITING: u32 = 0;
-const DONE: u32 = 1;
-const FAILED: u32 = 2;
+const FORMING: u32 = 0;
+const AWAITED: u32 = 1;
+const DONE: u32 = 2;
+const FAILED: u32 = 3;
 
-/// Writes that share a sync, and whoever waits for it: one wake-up for all of them.
+/// Writes that share a sync, and whoever waits for it: one wake-up for all of them, and no system
+/// call when nobody waits.
 #[derive(Default)]
 struct Group {
     state: AtomicU32,
@@ -30,13 +32,21 @@ impl Group {
                 FAILED
             }
         };
-        self.state.store(state, Ordering::Release);
-        atomic_wait::wake_all(&self.state);
+        if self.state.swap(state, Ordering::AcqRel) == AWAITED {
+            atomic_wait::wake_all(&self.state);
+        }
     }
 
     fn wait(&self) -> Result<()> {
-        while self.state.load(Ordering::Acquire) == WAITING {
-            atomic_wait::wait(&self.state, WAITING);
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        loop {
+            match self.state.load(acquire) {
+                FORMING => {
+                    let _ = self.state.compare_exchange(FORMING, AWAITED, relaxed, relaxed);
+                }
+                AWAITED => atomic_wait::wait(&self.state, AWAITED),
+                _ => break,
+            }
         }
         match &*self.error.lock() {
             None => Ok(()),
