@@ -38,7 +38,7 @@ BUGS = [
         "let _ = (segment, commit, entries, state);")]),
     ("uncommitted-entries-trusted-after-a-loss", MISSING, [(
         "wal/index.rs", "self.truncate(self.sound_end());", "")]),
-    ("lost-vote-forgotten-with-a-reset", MISSING, [(
+    ("lost-vote-forgotten-with-a-reset", ["missing", "a_reset"], [(
         "wal/index.rs", "log.reset(*at);\n                log.settle(true, false);",
         "log.reset(*at);\n                log.settle(true, true);")]),
     ("damaged-block-taken-for-the-end", MISSING, [(

@@ -376,6 +376,29 @@ fn a_damaged_block_leaves_no_shard_sure_that_says_nothing_later() {
     }
 }
 
+/// A reset takes the place of entries. What a vote was it does not tell.
+#[test]
+fn a_reset_does_not_bring_back_a_lost_vote() {
+    let disk = MemoryDisk::new();
+    let log = open(&disk);
+    let state = |term| HardState { term, vote: Some(2), commit: 0 };
+    log.commit(&[Record::HardState { shard: 1, state: state(1) }]).unwrap();
+    log.commit(&[Record::HardState { shard: 1, state: state(2) }]).unwrap();
+    log.commit(&[Record::Reset { shard: 1, at: LogId { term: 2, index: 9 } }]).unwrap();
+    log.vouch().unwrap();
+    drop(log);
+    disk.flip("log/slot-00000.seg", 4096 * 2 + 8, 1);
+    for opened in ["first", "again"] {
+        let log = open(&disk);
+        assert_eq!(log.missing(1), Missing { entries: Vec::new(), state: true }, "{opened}");
+        assert!(log.check_entries(1).is_ok() && log.check_whole(1).is_err(), "{opened}");
+        log.commit(&[]).unwrap();
+    }
+    let log = open(&disk);
+    log.commit(&[Record::HardState { shard: 1, state: state(3) }]).unwrap();
+    assert!(log.check_whole(1).is_ok());
+}
+
 #[test]
 fn an_embedded_store_with_lost_entries_is_refused_and_nothing_is_cut() {
     let disk = MemoryDisk::new();
