@@ -4,12 +4,14 @@
     benches/costs/count.py
 
 Needs strace and valgrind. System calls are those of the calling thread; copies are bytes that
-memcpy, memmove and their like moved in user space, on any thread. Both are differences between a
-run of N and a run of 2 N operations.
+memcpy, memmove and their like moved in user space, on any thread, the median of three counts. Both
+are differences between a run of N and a run of 2 N operations. Allocations are those of the whole
+process, the least of five counts: background threads allocate too.
 """
 
 import pathlib
 import re
+import statistics
 import subprocess
 import tempfile
 
@@ -60,14 +62,19 @@ def main():
     print("|---|--:|--:|--:|--:|---|--:|")
     for title, operation, values in OPERATIONS:
         for value in values:
-            plain = run([PROGRAM, operation, str(value), str(COUNT)]).stdout.split()
+            plain = min(
+                [float(each) for each in
+                 run([PROGRAM, operation, str(value), str(COUNT)]).stdout.split()]
+                for _ in range(5))
             once, twice = (calls(operation, value, n) for n in (COUNT, 2 * COUNT))
             each = {name: (twice[name] - once.get(name, 0)) / COUNT for name in twice}
-            copies = copied(operation, value, 2 * COUNT) - copied(operation, value, COUNT)
+            copies = statistics.median(
+                copied(operation, value, 2 * COUNT) - copied(operation, value, COUNT)
+                for _ in range(3))
             written = each.pop("bytes", 0)
             named = [f"{number:.2f} {name}" for name, number in sorted(each.items())
                      if number > 0.005]
-            print(f"| {title} | {value:,} | {float(plain[0]):.1f} | {float(plain[1]):,.0f} "
+            print(f"| {title} | {value:,} | {plain[0]:.1f} | {plain[1]:,.0f} "
                   f"| {copies / COUNT:,.0f} | {', '.join(named) or 'none'} | {written:,.0f} |",
                   flush=True)
 
