@@ -88,6 +88,7 @@ pub use engine::{Engine, Options};
 pub use error::{Error, Result};
 pub use lsm::key::Op;
 pub use lsm::{Snapshot, Tree};
+pub use wal::Pending;
 
 /// Names one shard, unique in a cluster and never reused.
 pub type ShardId = u64;

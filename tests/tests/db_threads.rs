@@ -1,9 +1,11 @@
 //! The embedded store with its threads on real files: writers share commits, each sees its own
-//! writes, values move while they are read, and everything is there after reopening.
+//! writes, values move while they are read, and everything is there after reopening. Writes that
+//! are handed over take place in order, and those waited for survive.
 
-use bedstone_engine::{Batch, Db, Options};
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::{Batch, Db, Options, Pending};
 use bedstone_tests::rng::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 const WRITERS: u64 = 8;
@@ -72,4 +74,81 @@ fn writers_share_commits_and_lose_nothing() {
     drop(db);
     let db = Db::open(dir.path(), options()).unwrap();
     assert_eq!(dump(&db), model);
+}
+
+/// Submits its writes, each of which says which it is, and waits for all but the last few; how many
+/// it waited for.
+fn submitter(db: &Db, writer: u64) -> u64 {
+    let mut rng = Rng::new(writer);
+    let mut pending = VecDeque::new();
+    let mut settled = 0;
+    for number in 1..=WRITES {
+        let mut batch = Batch::new();
+        let len = rng.below(1200) as usize;
+        batch.put(&key(writer, number % 40), &rng.bytes(len));
+        batch.put(&last_key(writer), &number.to_le_bytes());
+        let Ok(submitted) = db.submit(batch) else { return settled };
+        pending.push_back(submitted);
+        while pending.len() > 20 || pending.front().is_some_and(Pending::is_settled) {
+            if pending.pop_front().unwrap().wait().is_err() {
+                return settled;
+            }
+            settled += 1;
+            assert!(last_of(db, writer) >= settled, "what was waited for is seen");
+        }
+    }
+    settled
+}
+
+fn last_key(writer: u64) -> Vec<u8> {
+    format!("w{writer}-last").into_bytes()
+}
+
+fn last_of(db: &Db, writer: u64) -> u64 {
+    let value = db.get(&last_key(writer)).unwrap();
+    value.map_or(0, |value| u64::from_le_bytes(value[..].try_into().unwrap()))
+}
+
+#[test]
+fn what_was_submitted_and_waited_for_survives_the_power() {
+    let mut cut_short = 0;
+    for seed in 0..60 {
+        let disk = MemoryDisk::new();
+        let db = Arc::new(Db::open_on(Arc::new(disk.clone()), options()).unwrap());
+        disk.crash_after(seed * 40);
+        let threads: Vec<_> = (0..3)
+            .map(|id| {
+                let db = db.clone();
+                std::thread::spawn(move || submitter(&db, id))
+            })
+            .collect();
+        let settled: Vec<u64> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        drop(db);
+        let db = Db::open_on(Arc::new(disk.power_loss(seed)), options()).unwrap();
+        for (writer, settled) in (0..).zip(settled) {
+            let last = last_of(&db, writer);
+            assert!(last >= settled, "seed {seed}: {last} of {settled} writes by {writer}");
+            cut_short += u64::from(settled < WRITES - 20);
+            for number in last.saturating_sub(39).max(1)..=last {
+                assert!(db.get(&key(writer, number % 40)).unwrap().is_some(), "seed {seed}");
+            }
+        }
+    }
+    assert!(cut_short > 50, "the power went early {cut_short} times");
+}
+
+#[test]
+fn dropping_the_store_ends_what_was_submitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), options()).unwrap();
+    let pending: Vec<Pending> = (1..=100u64)
+        .map(|number| {
+            let mut batch = Batch::new();
+            batch.put(&last_key(0), &number.to_le_bytes());
+            db.submit(batch).unwrap()
+        })
+        .collect();
+    drop(db);
+    assert!(pending.iter().all(|pending| pending.is_settled() && pending.wait().is_ok()));
+    assert_eq!(last_of(&Db::open(dir.path(), options()).unwrap(), 0), 100);
 }

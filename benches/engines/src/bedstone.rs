@@ -4,14 +4,17 @@ use crate::store::{AppendLog, Setup, Store, touch};
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::{Codec, Limits};
 use bedstone_engine::wal::{GroupCommit, Record};
-use bedstone_engine::{Batch, Db, Engine, LogId, Options};
+use bedstone_engine::{Batch, Db, Engine, LogId, Options, Pending};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 const TERM: u64 = 1;
+/// Unsynced writes under way at a time.
+const PENDING_MAX: usize = 64;
 /// Log slots prepared before the measuring begins: 512 MiB, as the peer's log has.
 const SLOTS_PREPARED: usize = 16;
 
@@ -30,18 +33,23 @@ fn options(setup: Setup) -> Options {
 /// The embedded store.
 pub struct Bedstone {
     db: Db,
+    /// Writes that nobody waited for yet.
+    pending: Mutex<VecDeque<Pending>>,
 }
 
 impl Bedstone {
     /// Opens or makes it.
     pub fn open(dir: &Path, setup: Setup) -> Self {
-        Self { db: Db::open(dir, options(setup)).expect("bedstone opens") }
+        let db = Db::open(dir, options(setup)).expect("bedstone opens");
+        Self { db, pending: Mutex::default() }
     }
 
-    /// The one place that chooses a durability. `Db::write` syncs always: until it has a buffered
-    /// sibling, unsynced workloads pay for a sync that the peers do not make.
-    fn commit(&self, batch: Batch, _sync: bool) {
-        self.db.write(batch).expect("bedstone writes");
+    /// Waits for all but so many of the unsynced writes.
+    fn wait_for_all_but(&self, left: usize) {
+        let mut pending = self.pending.lock().expect("no thread panicked");
+        while pending.len() > left {
+            pending.pop_front().expect("one more").wait().expect("bedstone writes");
+        }
     }
 }
 
@@ -51,7 +59,13 @@ impl Store for Bedstone {
         for (key, value) in batch {
             changes.put(key, value);
         }
-        self.commit(changes, sync);
+        if sync {
+            return self.db.write(changes).expect("bedstone writes");
+        }
+        // There is no unsynced write. Where the peers do not sync, this does not wait at once.
+        let written = self.db.submit(changes).expect("bedstone writes");
+        self.pending.lock().expect("no thread panicked").push_back(written);
+        self.wait_for_all_but(PENDING_MAX);
     }
 
     fn get(&self, key: &[u8]) -> Option<usize> {
@@ -64,6 +78,7 @@ impl Store for Bedstone {
     }
 
     fn flush(&self) {
+        self.wait_for_all_but(0);
         self.db.flush().expect("bedstone flushes");
     }
 

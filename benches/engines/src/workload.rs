@@ -77,9 +77,12 @@ pub struct Shape {
     /// Memtable
     #[arg(long, default_value = "64M", value_parser = parse_size)]
     pub memtable: u64,
-    /// Loads and overwrites sync each batch, as Bedstone's always do
+    /// Loads, overwrites and mixed writes sync each batch
     #[arg(long)]
     pub sync_batches: bool,
+    /// Reads find caches as they are, not warmed by reading every key once
+    #[arg(long)]
+    pub cold: bool,
     /// Values of this size or more stay in Bedstone's log
     #[arg(long, default_value = "1K", value_parser = parse_size)]
     pub separate: u64,
@@ -106,7 +109,9 @@ impl Shape {
             ("seed", self.seed.to_string()),
         ];
         let named = named.into_iter().map(|(name, value)| format!("--{name}={value}"));
-        named.chain(self.sync_batches.then(|| "--sync-batches".to_owned())).collect()
+        let flags = [("--sync-batches", self.sync_batches), ("--cold", self.cold)];
+        let set = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned());
+        named.chain(set).collect()
     }
 
     fn setup(&self, for_sync: bool) -> Setup {
@@ -170,6 +175,7 @@ pub fn run(store: &str, workloads: &[String], dir: &Path, shape: &Shape) -> Vec<
     match first {
         "load_seq" | "load_rand" => {}
         _ if for_sync => stage.warm_log(),
+        _ if shape.cold => {}
         _ => stage.warm_cache(),
     }
     workloads.iter().flat_map(|name| stage.run(name)).collect()
@@ -292,7 +298,7 @@ impl Stage<'_> {
                 return Done { lane: 0, ops: 1, bytes: 0 };
             }
             let numbers: Vec<u64> = (0..batch).map(|_| turn.random.below(keys)).collect();
-            Done { lane: 1, ..self.write(&mut turn.random, &numbers, false) }
+            Done { lane: 1, ..self.write(&mut turn.random, &numbers, self.shape.sync_batches) }
         });
         let settle_seconds = self.settle();
         let mut costs = self.costs(meter, &work);

@@ -14,7 +14,7 @@ use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
 use crate::lsm::{InLog, Scan, Snapshot, Tree};
 use crate::scrub::Scrub;
-use crate::wal::{GroupCommit, HardState, Record};
+use crate::wal::{GroupCommit, HardState, Pending, Record};
 use crate::{LogId, ShardId};
 use background::{Background, Worker};
 use bytes::Bytes;
@@ -118,16 +118,29 @@ impl Db {
             return Ok(());
         }
         let store = &*self.store;
-        if batch.grows() {
-            store.engine.check_space()?;
-        }
-        let data = batch.into_data()?;
-        Record::check_size(data.len())?;
-        if store.threads {
-            store.background.slow_down(&store.tree)?;
-        }
+        let data = store.admit(batch)?;
         store.committer.write(data, store.threads, |entries| store.commit(entries))?;
         if store.threads { Ok(()) } else { store.maintain() }
+    }
+
+    /// Hands the changes over, to be made atomically and in the order in which this thread submits
+    /// them, and returns at once unless some MiB wait for the disk already. They are seen by reads
+    /// and durable when [`Pending::wait`] returns, and not before. So one thread keeps the disk
+    /// busy, and nothing counts as written that a power loss could take away.
+    ///
+    /// Without [`Options::threads`] this is [`Db::write`].
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::NoSpace`] when the disk is nearly full. What happens later
+    /// [`Pending::wait`] says.
+    pub fn submit(&self, batch: Batch) -> Result<Pending> {
+        let store = &*self.store;
+        if batch.is_empty() || !store.threads {
+            return self.write(batch).map(|()| Pending::done());
+        }
+        let data = store.admit(batch)?;
+        let bytes = data.len();
+        Ok(store.committer.submit(data, bytes))
     }
 
     /// Moves everything into tables, and returns when that is done.
@@ -236,6 +249,19 @@ impl Drop for Db {
 }
 
 impl Store {
+    /// The entry that a batch becomes, once there is room for it.
+    fn admit(&self, batch: Batch) -> Result<Bytes> {
+        if batch.grows() {
+            self.engine.check_space()?;
+        }
+        let data = batch.into_data()?;
+        Record::check_size(data.len())?;
+        if self.threads {
+            self.background.slow_down(&self.tree)?;
+        }
+        Ok(data)
+    }
+
     /// Writes the entries as one commit, then applies them.
     fn commit(&self, entries: Vec<Bytes>) -> Result<()> {
         let mut next = self.next.lock();

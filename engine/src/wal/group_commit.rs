@@ -3,12 +3,16 @@
 //! A writer that finds the log idle commits at once, on its own thread, with no hand-over. One that
 //! finds it busy joins the group that forms meanwhile; the committer thread takes that over when
 //! the sync before it is done. There is no fixed delay: a group is as large as the sync is long.
+//! One that need not wait yet leaves its write to the committer thread and goes on.
 
 use crate::error::{Error, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Bytes of writes left to the committer from which on the next waits for room.
+const LEFT_BYTES_MAX: usize = 4 << 20;
 
 const FORMING: u32 = 0;
 const AWAITED: u32 = 1;
@@ -37,6 +41,10 @@ impl Group {
         }
     }
 
+    fn is_settled(&self) -> bool {
+        matches!(self.state.load(Ordering::Acquire), DONE | FAILED)
+    }
+
     fn wait(&self) -> Result<()> {
         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
         loop {
@@ -55,8 +63,39 @@ impl Group {
     }
 }
 
+/// A write that was handed over. It takes place whether anybody waits for it or not; to forget it
+/// is to forget whether it did.
+#[must_use = "a write may fail, and is durable only when `wait` has returned"]
+pub struct Pending {
+    group: Arc<Group>,
+}
+
+impl Pending {
+    /// A write that took place.
+    pub fn done() -> Self {
+        let group = Group { state: DONE.into(), error: Mutex::default() };
+        Self { group: Arc::new(group) }
+    }
+
+    /// Whether [`Pending::wait`] would return at once.
+    pub fn is_settled(&self) -> bool {
+        self.group.is_settled()
+    }
+
+    /// Returns when the write is durable.
+    ///
+    /// # Errors
+    /// What the commit failed with: [`Error::NoSpace`] when nothing was written, else
+    /// [`Error::Poisoned`].
+    pub fn wait(&self) -> Result<()> {
+        self.group.wait()
+    }
+}
+
 struct Queue<T> {
     entries: Vec<T>,
+    /// Bytes of those that [`GroupCommit::submit`] left.
+    left_bytes: usize,
     group: Arc<Group>,
     closed: bool,
 }
@@ -68,12 +107,16 @@ pub struct GroupCommit<T> {
     busy: Mutex<()>,
     /// There is a group for the committer thread.
     waiting: Condvar,
+    /// What was left has been taken over.
+    room: Condvar,
 }
 
 impl<T> Default for GroupCommit<T> {
     fn default() -> Self {
-        let queue = Queue { entries: Vec::new(), group: Arc::default(), closed: false };
-        Self { queue: Mutex::new(queue), busy: Mutex::default(), waiting: Condvar::new() }
+        let (entries, group) = (Vec::new(), Arc::default());
+        let queue = Queue { entries, left_bytes: 0, group, closed: false };
+        let (waiting, room) = (Condvar::new(), Condvar::new());
+        Self { queue: Mutex::new(queue), busy: Mutex::default(), waiting, room }
     }
 }
 
@@ -105,6 +148,21 @@ impl<T> GroupCommit<T> {
         group.wait()
     }
 
+    /// Adds a write of so many bytes for the thread that runs [`GroupCommit::run`], and returns
+    /// when no more than a few MiB wait for it. Writes of one thread take place in order.
+    pub fn submit(&self, entry: T, bytes: usize) -> Pending {
+        let mut queue = self.queue.lock();
+        while queue.left_bytes > 0 && queue.left_bytes + bytes > LEFT_BYTES_MAX {
+            self.room.wait(&mut queue);
+        }
+        queue.entries.push(entry);
+        queue.left_bytes += bytes;
+        let pending = Pending { group: queue.group.clone() };
+        drop(queue);
+        self.waiting.notify_one();
+        pending
+    }
+
     /// The right to commit: at once when nobody does; without a thread to take over, in turn.
     fn lead(&self, threaded: bool) -> Option<MutexGuard<'_, ()>> {
         if threaded { self.busy.try_lock() } else { Some(self.busy.lock()) }
@@ -115,6 +173,9 @@ impl<T> GroupCommit<T> {
             let mut queue = self.queue.lock();
             if queue.entries.is_empty() {
                 return;
+            }
+            if mem::take(&mut queue.left_bytes) > 0 {
+                self.room.notify_all();
             }
             (mem::take(&mut queue.entries), mem::take(&mut queue.group))
         };

@@ -18,7 +18,7 @@ use crate::limits::{BLOCK_BYTES, COMMIT_RECORDS_MAX, LOG_GAP_BYTES_MAX, Limits, 
 use crate::{LogId, ShardId};
 use bytes::Bytes;
 use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader};
-pub use group_commit::GroupCommit;
+pub use group_commit::{GroupCommit, Pending};
 use index::{Index, Position};
 use missing::Damage;
 pub use missing::Missing;
