@@ -143,6 +143,11 @@ impl Limits {
         let room = self.segment_bytes as usize - 3 * BLOCK_BYTES;
         room.min(COMMIT_BYTES_MAX)
     }
+
+    /// The longest record that a segment of this size takes.
+    pub fn record_bytes_max(&self) -> usize {
+        RECORD_BYTES_MAX.min(self.commit_bytes_max() - crate::wal::format::BLOCK_HEADER_BYTES)
+    }
 }
 
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX < RECORD_BYTES_MAX);

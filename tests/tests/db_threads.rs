@@ -3,10 +3,11 @@
 //! are handed over take place in order, and those waited for survive.
 
 use bedstone_engine::disk::memory::MemoryDisk;
-use bedstone_engine::{Batch, Db, Options, Pending};
+use bedstone_engine::{Batch, Db, Error, Options, Pending};
 use bedstone_tests::rng::Rng;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const WRITERS: u64 = 8;
 const WRITES: u64 = 600;
@@ -84,7 +85,7 @@ fn submitter(db: &Db, writer: u64) -> u64 {
     let mut settled = 0;
     for number in 1..=WRITES {
         let mut batch = Batch::new();
-        let len = rng.below(1200) as usize;
+        let len = rng.below(5000) as usize;
         batch.put(&key(writer, number % 40), &rng.bytes(len));
         batch.put(&last_key(writer), &number.to_le_bytes());
         let Ok(submitted) = db.submit(batch) else { return settled };
@@ -135,6 +136,59 @@ fn what_was_submitted_and_waited_for_survives_the_power() {
         }
     }
     assert!(cut_short > 50, "the power went early {cut_short} times");
+}
+
+#[test]
+fn a_flush_while_others_write_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Arc::new(Db::open(dir.path(), options()).unwrap());
+    let over = Arc::new(AtomicBool::new(false));
+    let flusher = {
+        let (db, over) = (db.clone(), over.clone());
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                db.flush().unwrap();
+            }
+        })
+    };
+    let value = |number: u64| vec![number as u8; 20];
+    for number in 0..100u64 {
+        let mut batch = Batch::new();
+        for part in 0..1_000 {
+            batch.put(&key(part, number), &value(number));
+        }
+        db.submit(batch).unwrap().wait().unwrap();
+        assert_eq!(db.get(&key(999, number)).unwrap().as_deref(), Some(&value(number)[..]));
+    }
+    over.store(true, Ordering::Relaxed);
+    flusher.join().unwrap();
+    drop(db);
+    let db = Db::open(dir.path(), options()).unwrap();
+    for number in 0..100 {
+        for part in 0..1_000 {
+            let found = db.get(&key(part, number)).unwrap();
+            assert_eq!(found.as_deref(), Some(&value(number)[..]), "write {number}, part {part}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_no_segment_takes_is_refused_and_harms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), options()).unwrap();
+    let limit = db.engine().limits().record_bytes_max();
+    let batch = |bytes: usize| {
+        let mut batch = Batch::new();
+        batch.put(b"key", &vec![7; bytes]);
+        batch
+    };
+    for bytes in [limit, 3 * limit] {
+        let refused = db.submit(batch(bytes)).map(drop).unwrap_err();
+        assert!(matches!(refused, Error::TooLarge { what: "the batch", .. }), "{refused}");
+    }
+    let pending: Vec<Pending> = (0..20).map(|_| db.submit(batch(limit - 100)).unwrap()).collect();
+    pending.iter().for_each(|pending| pending.wait().unwrap());
+    assert_eq!(db.get(b"key").unwrap().map(|value| value.len()), Some(limit - 100));
 }
 
 #[test]

@@ -10,12 +10,14 @@ use crate::memory::Memory;
 use crate::values::{Holder, Source};
 use crate::wal::Segment;
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// Versions added before readers that wait get their turn.
+const APPLY_BATCH_KEYS: usize = 8;
 /// Versions copied out per lock of a scan.
 const SCAN_BATCH_KEYS: usize = 64;
 /// What a key costs besides its bytes: map node, handles, version.
@@ -75,7 +77,9 @@ pub(super) enum Change {
 }
 
 impl Memtable {
-    /// Adds the versions that one log entry writes; pointers in them are to `segment`.
+    /// Adds the versions that one log entry writes; pointers in them are to `segment`. Readers may
+    /// come in between: whoever must see all or nothing reads at an earlier timestamp until this
+    /// has returned.
     pub(super) fn apply(
         &self,
         at: LogId,
@@ -84,19 +88,23 @@ impl Memtable {
         memory: &Arc<Memory>,
         changes: impl Iterator<Item = Change>,
     ) {
-        let inner = &mut *self.inner.write();
-        let (values_before, bytes_before) = (inner.value_bytes, inner.bytes);
+        let mut guard = self.inner.write();
+        let bytes_before = guard.bytes;
         for (number, change) in changes.enumerate() {
+            if number % APPLY_BATCH_KEYS == APPLY_BATCH_KEYS - 1 {
+                RwLockWriteGuard::bump(&mut guard);
+            }
             match change {
-                Change::Set(key, value, expires) => inner.set(key, Held { ts, expires, value }),
-                Change::DeleteRange(from, to) => inner.delete_range(from, to, ts, number > 0),
+                Change::Set(key, value, expires) => {
+                    if let (Value::At(_), Some(segment)) = (&value, segment) {
+                        guard.hold(segment);
+                    }
+                    guard.set(key, Held { ts, expires, value });
+                }
+                Change::DeleteRange(from, to) => guard.delete_range(from, to, ts, number > 0),
             }
         }
-        if let Some(segment) = segment.filter(|_| inner.value_bytes > values_before)
-            && inner.segments.last().is_none_or(|s| s.sequence() != segment.sequence())
-        {
-            inner.segments.push(segment.clone());
-        }
+        let inner = &mut *guard;
         inner.upto = at;
         inner.ts_max = inner.ts_max.max(ts);
         memory.take(inner.bytes - bytes_before);
@@ -218,6 +226,12 @@ impl Inner {
         self.bytes += bytes;
         self.range_bytes += bytes;
         Arc::make_mut(&mut self.deleted).insert(RangeTombstone { from, to, ts });
+    }
+
+    fn hold(&mut self, segment: &Arc<Segment>) {
+        if self.segments.last().is_none_or(|last| last.sequence() != segment.sequence()) {
+            self.segments.push(segment.clone());
+        }
     }
 
     fn holder(&self, source: Source) -> Option<Holder> {

@@ -55,6 +55,8 @@ pub struct Tree {
     view: RwLock<View>,
     store: Mutex<Store>,
     next_number: AtomicU64,
+    /// Held while an entry is applied: the memtable that it goes to is not frozen meanwhile.
+    applying: Mutex<()>,
     flushing: Mutex<()>,
     compacting: Mutex<()>,
     /// Values in these move when the tables that point to them are rewritten.
@@ -172,6 +174,7 @@ impl Tree {
             view: RwLock::new(view),
             next_number: AtomicU64::new(standing.next_number),
             store: Mutex::new(Store { manifest, standing }),
+            applying: Mutex::default(),
             flushing: Mutex::default(),
             compacting: Mutex::default(),
             doomed: RwLock::default(),
@@ -205,6 +208,7 @@ impl Tree {
             Op::Delete(key) => Change::Set(key, Value::Tombstone, NEVER),
             Op::DeleteRange(from, to) => Change::DeleteRange(from, to),
         });
+        let _applying = self.applying.lock();
         let active = self.view.read().active.clone();
         let segment = entry.as_ref().map(|entry| &entry.place.segment);
         active.apply(at, ts, segment, &self.memory, changes);
@@ -265,16 +269,17 @@ impl Tree {
 
     /// The newest value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let (tables, now) = {
+        let (tables, ts, now) = {
             let view = self.view.read();
-            if let Some(found) = view.get_recent(key, u64::MAX) {
+            let ts = view.ts;
+            if let Some(found) = view.get_recent(key, ts) {
                 let now = view.now;
                 drop(view);
                 return resolve(self.shard, key, Some(found), now);
             }
-            (view.tables.clone(), view.now)
+            (view.tables.clone(), ts, view.now)
         };
-        resolve(self.shard, key, tables.get(key, key_hash(key), u64::MAX)?, now)
+        resolve(self.shard, key, tables.get(key, key_hash(key), ts)?, now)
     }
 
     /// The values of a range, ascending, as of this moment.
@@ -310,6 +315,7 @@ impl Tree {
 
     /// Freezes the memtable, so that the next jobs make everything applied so far durable.
     pub fn freeze(&self) {
+        let _applying = self.applying.lock();
         let mut view = self.view.write();
         if !view.active.is_empty() {
             view.freeze();

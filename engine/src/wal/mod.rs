@@ -161,27 +161,26 @@ impl Record {
         Ok(record)
     }
 
-    /// Refuses an entry that does not fit a record.
+    /// Refuses an entry that does not fit a record of so many bytes.
     ///
     /// # Errors
     /// [`Error::TooLarge`].
-    pub fn check_size(bytes: usize) -> Result<()> {
-        let (found, limit) =
-            (bytes + ENTRY_HEADER_BYTES + RECORD_HEADER_BYTES + 8, RECORD_BYTES_MAX);
+    pub fn check_size(bytes: usize, limit: usize) -> Result<()> {
+        let found = bytes + ENTRY_HEADER_BYTES + RECORD_HEADER_BYTES + 8;
         if found > limit {
             return Err(Error::TooLarge { what: "the batch", found, limit });
         }
         Ok(())
     }
 
-    /// Cuts entries into lists that fit a record each.
-    pub fn split(entries: &[Bytes]) -> impl Iterator<Item = &[Bytes]> {
+    /// Cuts entries into lists that fit a record of so many bytes each.
+    pub fn split(entries: &[Bytes], limit: usize) -> impl Iterator<Item = &[Bytes]> {
         let mut rest = entries;
         std::iter::from_fn(move || {
             let mut bytes = RECORD_HEADER_BYTES;
             let fits = rest.iter().take_while(|entry| {
                 bytes += ENTRY_HEADER_BYTES + entry.len();
-                bytes + 8 <= RECORD_BYTES_MAX
+                bytes + 8 <= limit
             });
             let (now, later) = rest.split_at(fits.count().max(rest.len().min(1)));
             rest = later;
