@@ -97,7 +97,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("log commit block", block),
         ("table", disk.bytes("t").unwrap()),
         ("value file", disk.bytes("v").unwrap()),
-        ("bloom filter", filter::build(&[1, 2, 3])),
+        ("filter", filter::build(vec![1, 2, 3])),
         ("manifest edit", edit.encode()),
         ("superblock", superblock.encode()),
         ("net frame", [&frame.header()[..], &frame.body].concat()),

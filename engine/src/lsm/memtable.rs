@@ -10,14 +10,12 @@ use crate::memory::Memory;
 use crate::values::{Holder, Source};
 use crate::wal::Segment;
 use bytes::Bytes;
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::RwLock;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Versions added before readers that wait get their turn.
-const APPLY_BATCH_KEYS: usize = 8;
 /// Versions copied out per lock of a scan.
 const SCAN_BATCH_KEYS: usize = 64;
 /// What a key costs besides its bytes: map node, handles, version.
@@ -77,9 +75,7 @@ pub(super) enum Change {
 }
 
 impl Memtable {
-    /// Adds the versions that one log entry writes; pointers in them are to `segment`. Readers may
-    /// come in between: whoever must see all or nothing reads at an earlier timestamp until this
-    /// has returned.
+    /// Adds the versions that one log entry writes; pointers in them are to `segment`.
     pub(super) fn apply(
         &self,
         at: LogId,
@@ -88,23 +84,19 @@ impl Memtable {
         memory: &Arc<Memory>,
         changes: impl Iterator<Item = Change>,
     ) {
-        let mut guard = self.inner.write();
-        let bytes_before = guard.bytes;
+        let inner = &mut *self.inner.write();
+        let bytes_before = inner.bytes;
         for (number, change) in changes.enumerate() {
-            if number % APPLY_BATCH_KEYS == APPLY_BATCH_KEYS - 1 {
-                RwLockWriteGuard::bump(&mut guard);
-            }
             match change {
                 Change::Set(key, value, expires) => {
                     if let (Value::At(_), Some(segment)) = (&value, segment) {
-                        guard.hold(segment);
+                        inner.hold(segment);
                     }
-                    guard.set(key, Held { ts, expires, value });
+                    inner.set(key, Held { ts, expires, value });
                 }
-                Change::DeleteRange(from, to) => guard.delete_range(from, to, ts, number > 0),
+                Change::DeleteRange(from, to) => inner.delete_range(from, to, ts, number > 0),
             }
         }
-        let inner = &mut *guard;
         inner.upto = at;
         inner.ts_max = inner.ts_max.max(ts);
         memory.take(inner.bytes - bytes_before);

@@ -269,17 +269,16 @@ impl Tree {
 
     /// The newest value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let (tables, ts, now) = {
+        let (tables, now) = {
             let view = self.view.read();
-            let ts = view.ts;
-            if let Some(found) = view.get_recent(key, ts) {
+            if let Some(found) = view.get_recent(key, u64::MAX) {
                 let now = view.now;
                 drop(view);
                 return resolve(self.shard, key, Some(found), now);
             }
-            (view.tables.clone(), ts, view.now)
+            (view.tables.clone(), view.now)
         };
-        resolve(self.shard, key, tables.get(key, key_hash(key), ts)?, now)
+        resolve(self.shard, key, tables.get(key, key_hash(key), u64::MAX)?, now)
     }
 
     /// The values of a range, ascending, as of this moment.

@@ -18,7 +18,7 @@
 //! index value is two handles: index block, filter block. An index entry's key is the last of its
 //! block.
 //!
-//! **Filter content**: a Bloom filter, see [`super::filter`].
+//! **Filter content**: a binary fuse filter, see [`super::filter`].
 //!
 //! **Properties content**: entries u64, tombstones u64, greatest timestamp u64, time from which
 //! nothing in the table is alive u64 (2^64-1: never), count of sources u32, then each ascending:
@@ -46,7 +46,7 @@ use std::collections::BTreeMap;
 /// Last bytes of a table file.
 pub const MAGIC: [u8; 4] = *b"BSST";
 /// Version of everything in this file.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Kinds of stored values.
 pub mod kind {
     /// The key was deleted.

@@ -11,6 +11,7 @@ use crate::limits::{Codec, Limits};
 use crate::lsm::key::{NEVER, Value, Version};
 use crate::values::Source;
 use bytes::Bytes;
+use std::mem;
 
 /// Bytes gathered before a write.
 const WRITE_BYTES: usize = 256 << 10;
@@ -196,14 +197,14 @@ impl TableWriter {
         }
         let last = self.index.last_key().to_vec();
         let content = self.index.finish();
-        let filter = self.write_block(&filter::build(&self.hashes), Codec::None)?;
+        let filter = filter::build(mem::take(&mut self.hashes));
+        let filter = self.write_block(&filter, Codec::None)?;
         let index = self.write_block(&content, self.codec)?;
         let mut value = Vec::with_capacity(2 * Handle::BYTES);
         index.encode(&mut value);
         filter.encode(&mut value);
         self.top.add(&last, &[&value]);
         self.index_blocks = 0;
-        self.hashes.clear();
         // A key whose versions go on in the next partition must be in its filter too.
         self.hashes.push(key_hash(&self.largest));
         Ok(())
