@@ -29,7 +29,7 @@ mod bloom {
     const BITS_PER_KEY: usize = 10;
     const PROBES: u64 = 6;
 
-    pub fn build(hashes: &[u64]) -> Vec<u8> {
+    pub(super) fn build(hashes: &[u64]) -> Vec<u8> {
         let mut out = vec![0; (hashes.len() * BITS_PER_KEY).div_ceil(8)];
         for &hash in hashes {
             for bit in probes(hash, out.len()) {
@@ -39,7 +39,7 @@ mod bloom {
         out
     }
 
-    pub fn may_contain(bits: &[u8], hash: u64) -> bool {
+    pub(super) fn may_contain(bits: &[u8], hash: u64) -> bool {
         probes(hash, bits.len()).all(|bit| bits[bit / 8] & (1 << (bit % 8)) != 0)
     }
 
@@ -47,7 +47,7 @@ mod bloom {
         let bits = bytes as u128 * 8;
         let step = hash.rotate_left(32) | 1;
         (0..PROBES).map(move |i| {
-            (u128::from(hash.wrapping_add(i.wrapping_mul(step))) * bits >> 64) as usize
+            ((u128::from(hash.wrapping_add(i.wrapping_mul(step))) * bits) >> 64) as usize
         })
     }
 }
@@ -59,7 +59,7 @@ fn report(name: &str, filters: &[Vec<u8>], ask: fn(&[u8], u64) -> bool) {
         .zip(filters)
         .map(|(p, filter)| hashes(p, 1).into_iter().filter(|&hash| ask(filter, hash)).count())
         .sum();
-    println!(
+    eprintln!(
         "{name}: {:.2} bits a key, {:.2}% false positives",
         bytes as f64 * 8.0 / keys,
         wrong as f64 * 100.0 / keys
