@@ -1,5 +1,5 @@
-//! The tables' filter, binary fuse, beside Bloom filters of 10 bits a key: building, and asking as a
-//! point read does, one filter of many at a time. Sizes and false positives are printed first.
+//! The tables' filter, binary fuse, beside Bloom filters of 10 bits a key: building, and asking as
+//! a point read does, one filter of many at a time. Sizes and false positives are printed first.
 
 use bedstone_engine::checksum::key_hash;
 use bedstone_engine::table::filter;
