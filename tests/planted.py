@@ -45,6 +45,13 @@ BUGS = [
         "wal/scan.rs", "if verdict != Verdict::DamagedDurable {", "if true {")]),
     ("segment-freed-too-early", DISK, [(
         "wal/segment.rs", "Arc::strong_count(segment) == 1", "Arc::strong_count(segment) > 0")]),
+    # The pause makes the moment long enough to be hit; with the lock it does no harm.
+    ("memtable-frozen-while-an-entry-is-applied", ["db_threads", "a_flush"], [
+        ("lsm/mod.rs", "pub fn freeze(&self) {\n        let _applying = self.applying.lock();",
+         "pub fn freeze(&self) {"),
+        ("lsm/mod.rs", "let active = self.view.read().active.clone();",
+         "let active = self.view.read().active.clone();"
+         "std::thread::sleep(std::time::Duration::from_millis(2));")]),
     ("tombstone-dropped-too-early", DISK, [(
         "lsm/merge.rs", "version.value == Value::Tombstone && self.bottom",
         "version.value == Value::Tombstone")]),

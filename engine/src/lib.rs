@@ -62,6 +62,24 @@
 //! # Ok::<(), bedstone_engine::Error>(())
 //! ```
 //!
+//! One thread keeps the disk busy by handing batches over and waiting for them later; each is
+//! durable when it is waited for, and they take place in order:
+//!
+//! ```
+//! use bedstone_engine::{Batch, Db, Options, Pending};
+//! # let dir = tempfile::tempdir().unwrap();
+//! let db = Db::open(dir.path(), Options::tiny())?;
+//! let mut pending = Vec::new();
+//! for number in 0..100u32 {
+//!     let mut batch = Batch::new();
+//!     batch.put(&number.to_be_bytes(), b"value");
+//!     pending.push(db.submit(batch)?);
+//! }
+//! pending.iter().try_for_each(Pending::wait)?; // all are durable, and seen by reads
+//! assert_eq!(db.scan(..).count(), 100);
+//! # Ok::<(), bedstone_engine::Error>(())
+//! ```
+//!
 //! The engine reads no clock and draws no random numbers, and starts no threads but those of a
 //! [`Db`] ([`Options::threads`]). Flush and compaction are jobs that it hands out
 //! ([`lsm::Tree::job`]) and that the caller runs where it likes.

@@ -1,5 +1,7 @@
 //! The engine's limits, named with their units, and how they relate.
 
+use crate::wal::format::BLOCK_HEADER_BYTES;
+
 /// How a block of a table is compressed. A block that does not get smaller is stored as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Codec {
@@ -146,7 +148,7 @@ impl Limits {
 
     /// The longest record that a segment of this size takes.
     pub fn record_bytes_max(&self) -> usize {
-        RECORD_BYTES_MAX.min(self.commit_bytes_max() - crate::wal::format::BLOCK_HEADER_BYTES)
+        RECORD_BYTES_MAX.min(self.commit_bytes_max() - BLOCK_HEADER_BYTES)
     }
 }
 

@@ -126,7 +126,8 @@ impl Db {
     /// Hands the changes over, to be made atomically and in the order in which this thread submits
     /// them, and returns at once unless some MiB wait for the disk already. They are seen by reads
     /// and durable when [`Pending::wait`] returns, and not before. So one thread keeps the disk
-    /// busy, and nothing counts as written that a power loss could take away.
+    /// busy, and nothing counts as written that a power loss could take away. One that finds no
+    /// space does not keep later ones from taking place.
     ///
     /// Without [`Options::threads`] this is [`Db::write`].
     ///
