@@ -1,7 +1,5 @@
 //! The engine's limits, named with their units, and how they relate.
 
-use crate::wal::format::BLOCK_HEADER_BYTES;
-
 /// How a block of a table is compressed. A block that does not get smaller is stored as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Codec {
@@ -144,11 +142,6 @@ impl Limits {
     pub fn commit_bytes_max(&self) -> usize {
         let room = self.segment_bytes as usize - 3 * BLOCK_BYTES;
         room.min(COMMIT_BYTES_MAX)
-    }
-
-    /// The longest record that a segment of this size takes.
-    pub fn record_bytes_max(&self) -> usize {
-        RECORD_BYTES_MAX.min(self.commit_bytes_max() - BLOCK_HEADER_BYTES)
     }
 }
 

@@ -72,6 +72,8 @@ pub trait Inbox: Send + Sync + 'static {
 /// Counters of one endpoint.
 #[derive(Default)]
 pub struct Counters {
+    /// Attempts to connect to a peer that came to nothing.
+    pub dials_failed: AtomicU64,
     /// Connections closed for breaking the protocol.
     pub violations: AtomicU64,
     /// Frames dropped because their peer was not connected.
@@ -308,6 +310,7 @@ async fn dial(shared: Arc<Shared>, peer: NodeId) {
             serve(&served, peer, connection).await;
             pause = BACKOFF.0;
         } else {
+            shared.counters.dials_failed.fetch_add(1, Ordering::Relaxed);
             pause = (pause * 2).min(BACKOFF.1);
         }
         tokio::time::sleep(pause).await;

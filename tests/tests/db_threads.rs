@@ -176,7 +176,7 @@ fn a_flush_while_others_write_leaves_nothing_behind() {
 fn a_batch_that_no_segment_takes_is_refused_and_harms_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path(), options()).unwrap();
-    let limit = db.engine().limits().record_bytes_max();
+    let limit = db.engine().log().record_bytes_max();
     let batch = |bytes: usize| {
         let mut batch = Batch::new();
         batch.put(b"key", &vec![7; bytes]);

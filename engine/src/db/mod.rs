@@ -256,7 +256,7 @@ impl Store {
             self.engine.check_space()?;
         }
         let data = batch.into_data()?;
-        Record::check_size(data.len(), self.engine.limits().record_bytes_max())?;
+        Record::check_size(data.len(), self.engine.log().record_bytes_max())?;
         if self.threads {
             self.background.slow_down(&self.tree)?;
         }
@@ -270,7 +270,7 @@ impl Store {
         let last = *next + entries.len() as u64 - 1;
         let mut records = Vec::new();
         let mut at = first;
-        for entries in Record::split(&entries, self.engine.limits().record_bytes_max()) {
+        for entries in Record::split(&entries, self.engine.log().record_bytes_max()) {
             records.push(Record::entries(SHARD, at, entries.iter().map(|e| (0, e.clone())))?);
             at.index += entries.len() as u64;
         }

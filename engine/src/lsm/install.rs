@@ -56,6 +56,7 @@ impl Install {
         let tree = &self.tree;
         let _flushing = tree.flushing.lock();
         let _compacting = tree.compacting.lock();
+        let _applying = tree.applying.lock();
         let old = tree.view.read().tables.clone();
         let ranges = old.runs.iter().filter(|run| !run.deleted.is_empty());
         let step = Step {

@@ -55,7 +55,8 @@ pub struct Tree {
     view: RwLock<View>,
     store: Mutex<Store>,
     next_number: AtomicU64,
-    /// Held while an entry is applied: the memtable that it goes to is not frozen meanwhile.
+    /// Held while an entry is applied: the memtable that it goes to is neither frozen nor replaced
+    /// meanwhile.
     applying: Mutex<()>,
     flushing: Mutex<()>,
     compacting: Mutex<()>,

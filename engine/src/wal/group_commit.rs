@@ -41,10 +41,6 @@ impl Group {
         }
     }
 
-    fn is_settled(&self) -> bool {
-        matches!(self.state.load(Ordering::Acquire), DONE | FAILED)
-    }
-
     fn wait(&self) -> Result<()> {
         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
         loop {
@@ -72,14 +68,14 @@ pub struct Pending {
 
 impl Pending {
     /// A write that took place.
-    pub fn done() -> Self {
+    pub(crate) fn done() -> Self {
         let group = Group { state: DONE.into(), error: Mutex::default() };
         Self { group: Arc::new(group) }
     }
 
     /// Whether [`Pending::wait`] would return at once.
     pub fn is_settled(&self) -> bool {
-        self.group.is_settled()
+        matches!(self.group.state.load(Ordering::Acquire), DONE | FAILED)
     }
 
     /// Returns when the write is durable.

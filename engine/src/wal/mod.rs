@@ -381,6 +381,11 @@ impl Log {
         Error::Missing { shard, missing, cause }
     }
 
+    /// The longest record that a segment takes.
+    pub fn record_bytes_max(&self) -> usize {
+        RECORD_BYTES_MAX.min(self.limits.commit_bytes_max() - BLOCK_HEADER_BYTES)
+    }
+
     /// Names shards that this disk has, by their trees: if all records of one are lost, the log
     /// must still not take it for new.
     pub fn know(&self, shards: impl IntoIterator<Item = ShardId>) {
