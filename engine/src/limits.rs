@@ -98,7 +98,7 @@ impl Limits {
         memtables_frozen_max: 4,
         value_bytes_separate: 1 << 10,
         value_file_bytes: 64 << 20,
-        garbage_percent: 18,
+        garbage_percent: 25,
         garbage_bytes: 32 << 20,
         collect_bytes: 256 << 20,
         table_block_bytes: 8 << 10,

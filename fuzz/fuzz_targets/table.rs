@@ -8,7 +8,7 @@ use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Codec;
 use bedstone_engine::lsm::key::Cursor;
 use bedstone_engine::table::format::{Footer, Handle, seal_block};
-use bedstone_engine::table::{BlockCache, Table, TableMeta};
+use bedstone_engine::table::{BlockCache, Lookup, Table, TableMeta};
 use bedstone_engine::values::Sources;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -44,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
     let sources = Sources::new(disk.clone(), 1, ".".into(), Arc::default());
     let Ok(table) = Table::open(disk, "t".into(), meta, cache, &sources) else { return };
     let table = Arc::new(table);
-    let _ = table.get(b"key", 7, u64::MAX);
+    let _ = table.get(&Lookup::new(b"key", u64::MAX));
     let _ = table.verify();
     let mut back = match table.cursor_back(&Bound::Included(Bytes::from_static(b"key"))) {
         Ok(back) => back,

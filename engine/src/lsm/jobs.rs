@@ -9,12 +9,11 @@ use super::version::{self, BOTTOM, Run, RunCursor, TableSet};
 use super::view::View;
 use super::{Store, Tree, manifest, table_path, value_files};
 use crate::LogId;
-use crate::checksum::key_hash;
 use crate::compaction::pick::{self, Choice, Input, Shape};
 use crate::compaction::run::{Output, write_tables};
 use crate::error::{Error, Result};
 use crate::limits::Codec;
-use crate::table::{Table, TableMeta};
+use crate::table::{Lookup, Table, TableMeta};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -213,9 +212,9 @@ impl Tree {
         let newer = &runs[..newer.count()];
         let hidden = |version: &Version| {
             // Whatever a memtable or a newer run has of the key is newer.
-            let (key, ts) = (&version.key, horizon.ts);
-            let recent = view.get_recent(key, ts).is_some();
-            Ok(recent || TableSet::get_in(newer, key, key_hash(key), ts)?.is_some())
+            let lookup = Lookup::new(&version.key, horizon.ts);
+            let recent = view.get_recent(&version.key, horizon.ts).is_some();
+            Ok(recent || TableSet::get_in(newer, &lookup)?.is_some())
         };
         let metas = self.write(cursor, codec, self.limits.table_bytes, &doomed, &hidden)?;
         // A range tombstone is done when nothing that it hides is left in the oldest run.

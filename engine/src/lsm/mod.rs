@@ -21,7 +21,6 @@ pub use jobs::Job;
 pub use stats::TreeStats;
 pub use view::{Scan, Snapshot};
 
-use crate::checksum::key_hash;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
@@ -279,7 +278,7 @@ impl Tree {
             }
             (view.tables.clone(), view.now)
         };
-        resolve(self.shard, key, tables.get(key, key_hash(key), u64::MAX)?, now)
+        resolve(self.shard, key, tables.get(key, u64::MAX)?, now)
     }
 
     /// The values of a range, ascending, as of this moment.

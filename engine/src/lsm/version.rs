@@ -4,7 +4,7 @@
 use super::key::{Cursor, Found, Version};
 use super::ranges::Ranges;
 use crate::Result;
-use crate::table::{Table, TableCursor, TableCursorBack};
+use crate::table::{Fences, Lookup, Table, TableCursor, TableCursorBack};
 use crate::values::{Holder, Source};
 use bytes::Bytes;
 use std::cmp::Reverse;
@@ -25,6 +25,19 @@ pub struct Run {
     pub tables: Vec<Arc<Table>>,
     /// The ranges that it deletes, in itself and in older runs.
     pub deleted: Arc<Ranges>,
+    /// The largest keys of the tables.
+    fences: Fences,
+}
+
+impl Run {
+    fn new(id: u64) -> Run {
+        Run { id, tables: Vec::new(), deleted: Arc::default(), fences: Fences::default() }
+    }
+
+    /// The number of tables that end before `key`, which are the first ones.
+    fn ending_before(&self, key: &[u8]) -> usize {
+        self.fences.partition_point(key, |at| self.tables[at].meta.largest < key)
+    }
 }
 
 /// The keys that belong to a tree: from one, included, to one, excluded. Its tables may hold others
@@ -76,19 +89,20 @@ pub(crate) struct Change {
 
 impl TableSet {
     /// The newest version of `key` at or before `ts`.
-    pub(crate) fn get(&self, key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
+    pub(crate) fn get(&self, key: &[u8], ts: u64) -> Result<Option<Found>> {
         if !self.bounds.contains(key) {
             return Ok(None);
         }
-        Self::get_in(&self.runs, key, hash, ts)
+        Self::get_in(&self.runs, &Lookup::new(key, ts))
     }
 
-    /// The newest version of `key` at or before `ts` in some of the runs.
-    pub(crate) fn get_in(runs: &[Run], key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
+    /// What is looked for, from some of the runs.
+    pub(crate) fn get_in(runs: &[Run], lookup: &Lookup<'_>) -> Result<Option<Found>> {
+        let Lookup { key, ts, .. } = *lookup;
         for run in runs {
-            let at = run.tables.partition_point(|table| table.meta.largest < key);
+            let at = run.ending_before(key);
             let table = run.tables.get(at).filter(|table| table.meta.smallest <= key);
-            let found = table.map_or(Ok(None), |table| table.get(key, hash, ts))?;
+            let found = table.map_or(Ok(None), |table| table.get(lookup))?;
             let deleted = run.deleted.covering(key, ts);
             let hides = |deleted: &u64| found.as_ref().is_none_or(|found| found.ts < *deleted);
             if let Some(deleted) = deleted.filter(hides) {
@@ -104,7 +118,7 @@ impl TableSet {
     /// A cursor for each run, from `from` on.
     pub(crate) fn cursors(&self, from: &[u8], out: &mut Vec<Box<dyn Cursor>>) -> Result<()> {
         for run in &self.runs {
-            let at = run.tables.partition_point(|table| table.meta.largest < from);
+            let at = run.ending_before(from);
             if at < run.tables.len() {
                 out.push(Box::new(RunCursor::new(run.tables[at..].to_vec(), from, false)?));
             }
@@ -169,7 +183,7 @@ impl TableSet {
         let mut run_of = |id| match runs.iter().position(|run: &Run| run.id == id) {
             Some(at) => at,
             None => {
-                runs.push(Run { id, tables: Vec::new(), deleted: Arc::default() });
+                runs.push(Run::new(id));
                 runs.len() - 1
             }
         };
@@ -182,6 +196,7 @@ impl TableSet {
         runs.sort_by_key(|run| Reverse(run.id));
         for run in &mut runs {
             run.tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
+            run.fences = Fences::new(run.tables.iter().map(|table| &table.meta.largest[..]));
         }
         TableSet { runs, bounds: self.bounds.clone() }
     }

@@ -4,7 +4,6 @@ use super::key::{Cursor, Found, Value, Version};
 use super::memtable::Memtable;
 use super::merge::{Merge, Moment, Visible};
 use super::version::TableSet;
-use crate::checksum::key_hash;
 use crate::error::{Error, Result};
 use crate::values::{Holder, Source};
 use crate::{LogId, ShardId};
@@ -60,7 +59,7 @@ impl View {
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let mut found = self.get_recent(key, self.ts);
         if found.is_none() {
-            found = self.tables.get(key, key_hash(key), self.ts)?;
+            found = self.tables.get(key, self.ts)?;
         }
         resolve(self.shard, key, found, self.now)
     }

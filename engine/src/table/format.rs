@@ -67,7 +67,7 @@ pub const TRAILER_BYTES: usize = 5;
 /// Entries between restarts.
 const RESTART_INTERVAL: usize = 16;
 /// Bytes of the inverted timestamp behind a user key.
-const TS_BYTES: usize = 8;
+pub const TS_BYTES: usize = 8;
 
 /// Where a block lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 mod back;
 pub mod cache;
+mod fences;
 pub mod filter;
 pub mod format;
 pub mod reader;
@@ -9,5 +10,6 @@ pub mod writer;
 
 pub use back::TableCursorBack;
 pub use cache::BlockCache;
-pub use reader::{Table, TableCursor};
+pub(crate) use fences::Fences;
+pub use reader::{Lookup, Table, TableCursor};
 pub use writer::{TableMeta, TableWriter};

@@ -4,13 +4,15 @@
 //! say so, and the rest of the tree is served.
 
 use super::cache::BlockCache;
+use super::fences::Fences;
 use super::filter;
 use super::format::{
-    BlockCursor, FOOTER_BYTES, Footer, Handle, Malformed, Properties, TRAILER_BYTES, VERSION,
-    compare, internal_key, kind, open_block, split_key,
+    BlockCursor, FOOTER_BYTES, Footer, Handle, Malformed, Properties, TRAILER_BYTES, TS_BYTES,
+    VERSION, compare, internal_key, kind, open_block, split_key,
 };
 use super::writer::TableMeta;
 use crate::ShardId;
+use crate::checksum::key_hash;
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::lsm::key::{Cursor, Found, NEVER, Value, Version};
@@ -19,6 +21,25 @@ use bytes::{Buf, Bytes};
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicBool};
+
+/// What is looked for in one table after the other: the newest version of a key at or before a
+/// timestamp.
+pub struct Lookup<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) ts: u64,
+    hash: u64,
+    /// The internal key.
+    target: Vec<u8>,
+}
+
+impl<'a> Lookup<'a> {
+    /// Of a user key.
+    pub fn new(key: &'a [u8], ts: u64) -> Self {
+        let mut target = Vec::with_capacity(key.len() + TS_BYTES);
+        internal_key(&mut target, key, ts);
+        Lookup { key, ts, hash: key_hash(key), target }
+    }
+}
 
 /// An open table file. When it is marked obsolete, the last user removes the file.
 pub struct Table {
@@ -41,16 +62,60 @@ pub struct Table {
 struct Body {
     file: Box<dyn File>,
     top: Bytes,
-    /// What `top` says, ready to be searched: a lookup that a filter ends reads no other block.
-    partitions: Vec<Partition>,
+    partitions: Partitions,
+}
+
+/// What a top index says, ready to be searched: a lookup that a filter ends reads no other block.
+#[derive(Default)]
+struct Partitions {
+    fences: Fences,
+    /// The last internal key of each, one after the other.
+    lasts: Vec<u8>,
+    /// Where each of these ends.
+    ends: Vec<u32>,
+    parts: Vec<Partition>,
 }
 
 /// Some neighbouring data blocks.
+#[derive(Clone, Copy)]
 struct Partition {
-    /// The last internal key.
-    last: Box<[u8]>,
     index: Handle,
     filter: Handle,
+}
+
+impl Partitions {
+    /// `None` when the content is no top index.
+    fn read(top: Bytes) -> Option<Partitions> {
+        let mut read = Partitions::default();
+        let mut top = BlockCursor::new(top)?;
+        while top.advance().ok()? {
+            let before = read.parts.len().checked_sub(1).map(|at| read.last(at));
+            if before.is_some_and(|before| compare(before, top.key()).is_ge()) {
+                return None;
+            }
+            split_key(top.key())?;
+            let value = top.value();
+            let mut handles = &value[..];
+            let (index, filter) = (Handle::decode(&mut handles)?, Handle::decode(&mut handles)?);
+            read.parts.push(Partition { index, filter });
+            read.lasts.extend_from_slice(top.key());
+            read.ends.push(u32::try_from(read.lasts.len()).ok()?);
+        }
+        let lasts = (0..read.parts.len()).map(|at| read.last(at));
+        read.fences = Fences::new(lasts.map(|last| &last[..last.len() - TS_BYTES]));
+        Some(read)
+    }
+
+    fn last(&self, at: usize) -> &[u8] {
+        let from = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        &self.lasts[from..self.ends[at] as usize]
+    }
+
+    /// The one that holds the first entry at or after `target`, the internal key of `key`.
+    fn find(&self, key: &[u8], target: &[u8]) -> Option<Partition> {
+        let is_before = |at| compare(self.last(at), target) == Ordering::Less;
+        self.parts.get(self.fences.partition_point(key, is_before)).copied()
+    }
 }
 
 impl Table {
@@ -115,30 +180,28 @@ impl Table {
         Some(&self.holders[at])
     }
 
-    /// The newest version of `key` at or before `ts`.
-    pub fn get(&self, key: &[u8], hash: u64, ts: u64) -> Result<Option<Found>> {
-        if self.meta.ts.is_some_and(|own| own > ts) {
+    /// The newest version of a key at or before a timestamp.
+    pub fn get(&self, lookup: &Lookup<'_>) -> Result<Option<Found>> {
+        let Lookup { key, ts, hash, target } = lookup;
+        if self.meta.ts.is_some_and(|own| own > *ts) {
             return Ok(None);
         }
-        let mut target = Vec::with_capacity(key.len() + 8);
-        internal_key(&mut target, key, ts);
-        let partitions = &self.body()?.partitions;
-        let at = partitions.partition_point(|part| compare(&part.last, &target) == Ordering::Less);
-        let Some(partition) = partitions.get(at) else { return Ok(None) };
-        if !filter::may_contain(&self.block(partition.filter)?, hash) {
+        let partition = self.body()?.partitions.find(key, target);
+        let Some(partition) = partition else { return Ok(None) };
+        if !filter::may_contain(&self.block(partition.filter)?, *hash) {
             return Ok(None);
         }
         let mut index = self.cursor_of(self.block(partition.index)?)?;
-        if !index.seek(&target).map_err(|e| self.malformed(e))? {
+        if !index.seek(target).map_err(|e| self.malformed(e))? {
             return Ok(None);
         }
         let mut data = self.cursor_of(self.block(self.handle(&index.value())?)?)?;
-        if !data.seek(&target).map_err(|e| self.malformed(e))? {
+        if !data.seek(target).map_err(|e| self.malformed(e))? {
             return Ok(None);
         }
         let version = self.stored(data.value())?;
         let ts = match split_key(data.key()) {
-            Some((found, ts)) if found == key => self.meta.ts.unwrap_or(ts),
+            Some((found, ts)) if found == *key => self.meta.ts.unwrap_or(ts),
             _ => return Ok(None),
         };
         let (value, expires) = version;
@@ -203,7 +266,7 @@ impl Table {
 
     /// Reads every index and filter block, past the cache, and checks them.
     pub(crate) fn verify_index(&self) -> Result<()> {
-        for partition in &self.body()?.partitions {
+        for partition in &self.body()?.partitions.parts {
             self.load(partition.filter)?;
             self.load(partition.index)?;
         }
@@ -308,23 +371,11 @@ fn read_end(file: Box<dyn File>, path: &str, meta: &TableMeta) -> Result<(Body, 
         let what = "a table's properties";
         Error::corrupt(path, footer.properties.offset, what, "well-formed ones", "others")
     })?;
-    let partitions = read_partitions(top.clone()).ok_or_else(|| {
+    let partitions = Partitions::read(top.clone()).ok_or_else(|| {
         let (what, expected) = ("a table's top index", "a well-formed one");
         Error::corrupt(path, footer.top.offset, what, expected, "another")
     })?;
     Ok((Body { file, top, partitions }, properties))
-}
-
-fn read_partitions(top: Bytes) -> Option<Vec<Partition>> {
-    let mut partitions = Vec::new();
-    let mut top = BlockCursor::new(top)?;
-    while top.advance().ok()? {
-        let value = top.value();
-        let mut handles = &value[..];
-        let (index, filter) = (Handle::decode(&mut handles)?, Handle::decode(&mut handles)?);
-        partitions.push(Partition { last: top.key().into(), index, filter });
-    }
-    Some(partitions)
 }
 
 fn load(file: &dyn File, path: &str, meta: &TableMeta, handle: Handle) -> Result<Bytes> {
