@@ -1,1 +1,3 @@
-//! Criterion benchmarks; see `docs/BENCHMARKS.md` for how to read them.
+//! Criterion benchmarks, and what they share; see `docs/BENCHMARKS.md` for how to read them.
+
+pub mod raft_cluster;

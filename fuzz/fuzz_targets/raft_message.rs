@@ -6,7 +6,7 @@
 
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
-use bedstone_node::raft::{Boot, Config, LogReader, Message, Raft};
+use bedstone_node::raft::{Boot, Conf, Config, LogReader, Message, Raft};
 use bedstone_node::wire::{Forwarded, Replied, Transfer};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -22,7 +22,8 @@ impl LogReader for Nothing {
 fuzz_target!(|input: &[u8]| {
     let boot = Boot {
         id: 1,
-        voters: vec![1, 2, 3],
+        conf: Conf::of([1, 2, 3]),
+            changes: Vec::new(),
         hard: HardState::default(),
         applied: LogId::default(),
         base: LogId::default(),

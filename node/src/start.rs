@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::driver::group::Group;
 use crate::driver::{Driver, DriverInbox, Input, background, logger};
 use crate::metrics::Metrics;
+use crate::raft::Conf;
 use crate::status::{NodeStatus, StatusCell};
 use anyhow::{Context, Result, anyhow};
 use bedstone_engine::disk::os::OsDisk;
@@ -39,8 +40,8 @@ pub fn run(config: Config) -> Result<()> {
         .with_context(|| format!("cannot listen for operators on {} (`http`)", config.http))?;
     raise_open_files();
     let engine = Arc::new(open_engine(&config)?);
-    let voters = config.members.iter().map(|member| member.node).collect();
-    let group = Group::open(&engine, SHARD, config.node, voters, random()?)?;
+    let conf = Conf::of(config.members.iter().map(|member| member.node));
+    let group = Group::open(&engine, SHARD, config.node, conf, random()?)?;
     let tree = group.tree().clone();
     let (inputs, input) = unbounded();
     let inbox = DriverInbox::new(inputs.clone());

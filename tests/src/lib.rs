@@ -1,10 +1,11 @@
-//! What the tests share: a random stream from a seed, real clusters of processes, and a checker of
-//! histories.
+//! What the tests share: a random stream from a seed, real clusters of processes, a world of Raft
+//! replicas, a model of the store, and a checker of histories.
 
 pub mod cluster;
 pub mod history;
+pub mod raft_script;
+pub mod raft_world;
 pub mod rng;
-
 pub mod store_model;
 
 /// The seeds of a test: so many, or as `BEDSTONE_CRASH_SEEDS` says. A soak gives it a large number,

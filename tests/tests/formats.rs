@@ -17,7 +17,8 @@ use bedstone_engine::wal::format::{SegmentHeader, encode_block};
 use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_net::hello::Hello;
 use bedstone_net::{Frame, Lane};
-use bedstone_node::raft::{Body, Message};
+use bedstone_node::raft::conf::Step;
+use bedstone_node::raft::{Body, Change, Conf, Message};
 use bedstone_node::shard::command::{Command, Expiry, Operation, byte, encode_batch};
 use bedstone_node::shard::value::Stored;
 use bedstone_node::wire::{Forwarded, Replied, Transfer};
@@ -91,6 +92,10 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let entry = Entry { id: ID, kind: 1, data: Bytes::from_static(b"x") };
     let previous = LogId { term: 2, index: 4 };
     let message = |body| Message { peer: 2, term: 2, body }.encode().to_vec();
+    let change = Change::Steps { steps: vec![Step::AddVoter(4), Step::Remove(1)], explicit: true };
+    let conf = Conf::of([1, 2, 3]).changed(&change).unwrap();
+    let mut members = Vec::new();
+    conf.encode(&mut members);
     let pairs = vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))];
     vec![
         ("log segment header", header),
@@ -107,14 +112,18 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("forwarded request", forwarded.to_vec()),
         ("reply", replied.to_vec()),
         ("raft pre-vote", message(Body::PreVote { last: ID })),
-        ("raft pre-vote reply", message(Body::PreVoteReply { granted: true })),
-        ("raft vote", message(Body::Vote { last: ID })),
-        ("raft vote reply", message(Body::VoteReply { granted: false })),
+        ("raft pre-vote reply", message(Body::PreVoteReply { granted: true, committed: ID })),
+        ("raft vote", message(Body::Vote { last: ID, handed_over: false })),
+        ("raft vote, handed over", message(Body::Vote { last: ID, handed_over: true })),
+        ("raft vote reply", message(Body::VoteReply { granted: false, committed: ID })),
         ("raft append", message(Body::Append { previous, entries: vec![entry], commit: 3 })),
         ("raft append reply", message(Body::AppendReply { matched: 5 })),
         ("raft append refused", message(Body::AppendRefused { hint: ID, refused: 9 })),
         ("raft heartbeat", message(Body::Heartbeat { commit: 3, round: 4 })),
         ("raft heartbeat reply", message(Body::HeartbeatReply { round: 4 })),
+        ("raft time out now", message(Body::TimeoutNow)),
+        ("change of members", change.encode().to_vec()),
+        ("members", members),
         ("snapshot begin", Transfer::Begin { id: 1, term: 2, at: ID, ts: 3 }.encode().1.to_vec()),
         ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, pairs }.encode().1.to_vec()),
         ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode().1.to_vec()),

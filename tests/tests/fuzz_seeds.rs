@@ -54,7 +54,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         Entry { id: LogId { term: 1, index: 1 }, kind: 1, data: Bytes::from_static(b"data") };
     let append = Body::Append { previous: LogId::default(), entries: vec![entry], commit: 1 };
     let bodies = [
-        Body::Vote { last: LogId::default() },
+        Body::Vote { last: LogId::default(), handed_over: false },
         append,
         Body::Heartbeat { commit: 1, round: 1 },
         Body::AppendReply { matched: 1 },

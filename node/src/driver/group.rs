@@ -9,7 +9,9 @@ use crate::limits::{
     QUEUED_COMMANDS_MAX, REPLAY_BYTES,
 };
 use crate::metrics::Metrics;
-use crate::raft::{Boot, Config, Effects, Index, LogReader, Message, PeerId, Raft, Role, kind};
+use crate::raft::{
+    Boot, Conf, Config, Effects, Index, LogReader, Message, PeerId, Raft, Role, kind,
+};
 use crate::shard::apply::{apply_entry, ts_of};
 use crate::shard::command::{Command, Operation, decode_batch, encode_batch};
 use crate::shard::read::{self, Answer};
@@ -61,6 +63,8 @@ pub struct Group {
     node: PeerId,
     pub(super) raft: Raft,
     pub(super) tree: Arc<Tree>,
+    /// The members as of `applied`.
+    pub(super) conf: Conf,
     pub(super) applied: LogId,
     pub(super) commit: Index,
     pub(super) ticks: u64,
@@ -114,7 +118,7 @@ impl Group {
         engine: &Engine,
         shard: ShardId,
         node: PeerId,
-        voters: Vec<PeerId>,
+        conf: Conf,
         seed: u64,
     ) -> bedstone_engine::Result<Group> {
         let tree = engine.open_shard(shard)?;
@@ -123,7 +127,8 @@ impl Group {
         let applied = tree.applied();
         let mut boot = Boot {
             id: node,
-            voters,
+            conf: conf.clone(),
+            changes: Vec::new(),
             hard: engine.log().hard_state(shard),
             applied,
             base: engine.log().base(shard),
@@ -143,6 +148,7 @@ impl Group {
             node,
             raft: Raft::new(Config::default(), boot),
             tree,
+            conf,
             applied,
             commit: applied.index,
             ticks: 0,
@@ -534,6 +540,9 @@ impl Group {
             let in_log = place.map(|place| InLog { data: &entry.data, place });
             apply_entry(&self.tree, entry.id, ts, &commands, in_log)?
         } else {
+            if entry.kind == kind::CHANGE {
+                self.conf.take_entry(&entry.data);
+            }
             self.tree.apply(entry.id, self.tree.ts(), None, []);
             Vec::new()
         };

@@ -91,10 +91,11 @@ impl Group {
                 info!(shard = self.shard, index = at.index, "installed a snapshot");
                 self.applied = at;
                 self.commit = self.commit.max(at.index);
-                self.installed = Some(match self.raft.snapshot_installed(peer, term, at) {
-                    true => Record::Reset { shard: self.shard, at },
-                    false => Record::Release { shard: self.shard, upto: at },
-                });
+                self.installed =
+                    Some(match self.raft.snapshot_installed(peer, term, at, self.conf.clone()) {
+                        true => Record::Reset { shard: self.shard, at },
+                        false => Record::Release { shard: self.shard, upto: at },
+                    });
                 1
             }
             Ok(false) => 2,

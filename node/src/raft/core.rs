@@ -1,5 +1,6 @@
 //! The replica itself: its state, the inputs, and how effects are gathered.
 
+use super::conf::{Conf, Impossible};
 use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
 use super::progress::Progress;
@@ -21,6 +22,8 @@ pub struct Config {
     pub append_bytes_max: usize,
     /// Bytes of entries under way to one follower.
     pub inflight_bytes_max: usize,
+    /// Appends under way to one follower.
+    pub inflight_appends_max: usize,
     /// Bytes of entries that are not committed yet; beyond, proposals are refused.
     pub uncommitted_bytes_max: usize,
     /// Bytes of entries kept in memory for slow followers.
@@ -34,6 +37,7 @@ impl Default for Config {
             heartbeat: 2,
             append_bytes_max: 512 << 10,
             inflight_bytes_max: 4 << 20,
+            inflight_appends_max: 256,
             uncommitted_bytes_max: 64 << 20,
             recent_bytes_max: 16 << 20,
         }
@@ -45,8 +49,10 @@ impl Default for Config {
 pub struct Boot {
     /// Its own id.
     pub id: PeerId,
-    /// Every voter, itself included.
-    pub voters: Vec<PeerId>,
+    /// The members as of `applied`.
+    pub conf: Conf,
+    /// The index and the data of each change in the log after `applied`, ascending.
+    pub changes: Vec<(Index, Bytes)>,
     /// The durable hard state.
     pub hard: HardState,
     /// What the tree holds.
@@ -112,6 +118,18 @@ pub enum Refused {
     NotLeader(Option<PeerId>),
     /// Too much waits to be committed.
     Full,
+    /// A change of the members is in the log and not effective yet.
+    ChangePending,
+    /// This leader has not committed an entry of its term yet.
+    NoCommitInTerm,
+    /// The members cannot change so.
+    Impossible(Impossible),
+    /// A witness was told of entries that no voter of the new members has yet.
+    CatchingUp,
+    /// Leadership is being handed to a peer.
+    Transferring(PeerId),
+    /// The peer cannot lead: it is no voter, or a witness.
+    CannotLead(PeerId),
 }
 
 /// What status shows.
@@ -131,6 +149,10 @@ pub struct Status {
     pub persisted: Index,
     /// Of a leader: the last index known to be durable at each follower.
     pub matched: Vec<(PeerId, Index)>,
+    /// The members, as far as this replica knows what is committed.
+    pub conf: Conf,
+    /// Of a leader: to whom it hands over.
+    pub transferring: Option<PeerId>,
 }
 
 /// One replica of one group.
@@ -138,7 +160,9 @@ pub struct Status {
 pub struct Raft {
     pub(super) config: Config,
     pub(super) id: PeerId,
-    pub(super) voters: Vec<PeerId>,
+    pub(super) conf: Conf,
+    /// Index and data of the changes in the log that are not effective yet, ascending.
+    pub(super) changes: VecDeque<(Index, Bytes)>,
     pub(super) hard: HardState,
     pub(super) log: RaftLog,
     pub(super) role: Role,
@@ -154,6 +178,7 @@ pub struct Raft {
     pub(super) uncommitted_bytes: usize,
     pub(super) reads: super::rounds::Reads,
     pub(super) snapshots: BTreeSet<PeerId>,
+    pub(super) transfer: Option<super::transfer::Transfer>,
     pub(super) contradicted: Option<PeerId>,
     applied: Index,
     hard_written: HardState,
@@ -177,7 +202,8 @@ impl Raft {
         let mut raft = Raft {
             config,
             id: boot.id,
-            voters: boot.voters,
+            conf: boot.conf,
+            changes: boot.changes.into(),
             hard,
             log,
             role: Role::Follower,
@@ -191,6 +217,7 @@ impl Raft {
             uncommitted_bytes: 0,
             reads: Default::default(),
             snapshots: BTreeSet::new(),
+            transfer: None,
             contradicted: None,
             applied: boot.applied.index,
             hard_written: boot.hard,
@@ -201,8 +228,9 @@ impl Raft {
             held: VecDeque::new(),
             draw: boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
         };
+        raft.advance_conf();
         raft.wait_for_leader();
-        if raft.voters.len() == 1 {
+        if raft.conf.is_alone(raft.id) {
             // Nobody else can lead.
             raft.deadline = 0;
         }
@@ -222,7 +250,8 @@ impl Raft {
     /// A message came. Never panics on any message that decodes.
     pub fn step(&mut self, message: Message) {
         let Message { peer, term, body } = message;
-        if !self.voters.contains(&peer) || peer == self.id {
+        // Any peer may know of a configuration in which it has a say here, before this replica does.
+        if peer == self.id {
             return;
         }
         if term > self.hard.term && self.follows_higher_term(&body) {
@@ -232,7 +261,10 @@ impl Raft {
         let answerable = term <= self.hard.term;
         match body {
             Body::PreVote { last } => self.on_pre_vote(peer, term, last),
-            Body::PreVoteReply { granted } => self.on_pre_vote_reply(peer, term, granted),
+            Body::PreVoteReply { granted, committed } => {
+                self.learn_committed(committed);
+                self.on_pre_vote_reply(peer, term, granted);
+            }
             _ if !answerable => {}
             Body::Vote { .. } | Body::Append { .. } | Body::Heartbeat { .. }
                 if term < self.hard.term =>
@@ -240,8 +272,11 @@ impl Raft {
                 self.on_stale(peer);
             }
             _ if term < self.hard.term => {}
-            Body::Vote { last } => self.on_vote(peer, last),
-            Body::VoteReply { granted } => self.on_vote_reply(peer, granted),
+            Body::Vote { last, handed_over } => self.on_vote(peer, last, handed_over),
+            Body::VoteReply { granted, committed } => {
+                self.learn_committed(committed);
+                self.on_vote_reply(peer, granted);
+            }
             Body::Append { previous, entries, commit } => {
                 self.on_append(peer, previous, entries, commit);
             }
@@ -249,6 +284,7 @@ impl Raft {
             Body::AppendRefused { hint, refused } => self.on_append_refused(peer, hint, refused),
             Body::Heartbeat { commit, round } => self.on_heartbeat(peer, commit, round),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
+            Body::TimeoutNow => self.on_timeout_now(peer),
         }
     }
 
@@ -272,6 +308,9 @@ impl Raft {
     pub fn propose(&mut self, data: Bytes) -> Result<LogId, Refused> {
         if self.role != Role::Leader {
             return Err(Refused::NotLeader(self.leader));
+        }
+        if let Some(transfer) = &self.transfer {
+            return Err(Refused::Transferring(transfer.to));
         }
         if self.uncommitted_bytes + data.len() > self.config.uncommitted_bytes_max {
             return Err(Refused::Full);
@@ -338,7 +377,19 @@ impl Raft {
             last: self.log.last(),
             persisted: self.log.persisted(),
             matched: matched.collect(),
+            conf: self.conf.clone(),
+            transferring: self.transfer.as_ref().map(|transfer| transfer.to),
         }
+    }
+
+    /// What a leader knows of each other member.
+    pub fn progress(&self) -> impl Iterator<Item = (PeerId, &Progress)> {
+        self.progress.iter().map(|(&peer, progress)| (peer, progress))
+    }
+
+    /// Up to where the log is known to be committed.
+    pub fn commit(&self) -> Index {
+        self.hard.commit
     }
 
     /// Whether this replica leads.
@@ -356,9 +407,14 @@ impl Raft {
         self.hard.term
     }
 
-    /// The other voters.
-    pub(super) fn others(&self) -> Vec<PeerId> {
-        self.voters.iter().copied().filter(|&peer| peer != self.id).collect()
+    /// The members.
+    pub fn conf(&self) -> &Conf {
+        &self.conf
+    }
+
+    /// Those whom a leader sends to.
+    pub(super) fn followers(&self) -> Vec<PeerId> {
+        self.progress.keys().copied().collect()
     }
 
     /// Sends a message that speaks for nothing that is not durable.

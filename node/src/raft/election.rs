@@ -1,10 +1,9 @@
 //! Elections (§5.2, §5.4.1), with a pre-vote (thesis §9.6) and with leaders that step down when
 //! they do not hear a majority (thesis §6.2).
 
+use super::conf::Outcome;
 use super::core::{Raft, Role};
 use super::message::Body;
-use super::progress::Progress;
-use super::quorum::is_majority;
 use super::{PeerId, Term, kind};
 use bedstone_engine::LogId;
 use bytes::Bytes;
@@ -15,8 +14,8 @@ impl Raft {
     /// replica hears its leader: a member that the others do not miss must not disturb them.
     pub(super) fn follows_higher_term(&self, body: &Body) -> bool {
         match body {
-            Body::PreVote { .. } | Body::PreVoteReply { granted: true } => false,
-            Body::Vote { .. } => !self.hears_leader(),
+            Body::PreVote { .. } | Body::PreVoteReply { granted: true, .. } => false,
+            Body::Vote { handed_over, .. } => *handed_over || !self.hears_leader(),
             _ => true,
         }
     }
@@ -42,6 +41,7 @@ impl Raft {
         self.progress.clear();
         self.votes.clear();
         self.snapshots.clear();
+        self.transfer = None;
         self.uncommitted_bytes = 0;
         self.reads.fail_all();
         self.wait_for_leader();
@@ -54,31 +54,46 @@ impl Raft {
 
     /// No leader was heard: ask first whether an election would be won.
     pub(super) fn campaign(&mut self) {
-        self.role = Role::PreCandidate;
         self.leader = None;
+        self.wait_for_leader();
+        if !self.conf.may_lead(self.id) {
+            return;
+        }
+        self.role = Role::PreCandidate;
         self.reads.fail_all();
         self.votes.clear();
         self.votes.insert(self.id, true);
-        self.wait_for_leader();
-        if is_majority(1, self.voters.len()) {
-            return self.ask_for_votes();
+        if self.votes_say() == Outcome::Won {
+            return self.ask_for_votes(false);
         }
         let (term, last) = (self.hard.term + 1, self.log.last());
-        for peer in self.others() {
+        for peer in self.voters() {
             self.send_of_term(peer, term, Body::PreVote { last });
         }
     }
 
-    fn ask_for_votes(&mut self) {
+    /// The other voters.
+    fn voters(&self) -> Vec<PeerId> {
+        let mut voters = self.conf.members();
+        voters.retain(|&peer| peer != self.id && self.conf.is_voter(peer));
+        voters.into_iter().collect()
+    }
+
+    fn votes_say(&self) -> Outcome {
+        self.conf.outcome(|peer| self.votes.get(&peer).copied())
+    }
+
+    /// Campaigns in a new term; `handed_over` by the leader of this one.
+    pub(super) fn ask_for_votes(&mut self, handed_over: bool) {
         self.role = Role::Candidate;
         self.hard.term += 1;
         self.hard.vote = Some(self.id);
         self.votes.clear();
         self.wait_for_leader();
         let last = self.log.last();
-        for peer in self.others() {
+        for peer in self.voters() {
             // The own vote is durable before anyone is asked for another.
-            self.send_durable(peer, Body::Vote { last });
+            self.send_durable(peer, Body::Vote { last, handed_over });
         }
     }
 
@@ -87,20 +102,17 @@ impl Raft {
         if self.durable_after().is_none() {
             self.votes.insert(self.id, true);
         }
-        let granted = self.votes.values().filter(|&&granted| granted).count();
-        if is_majority(granted, self.voters.len()) {
-            self.lead();
-        } else if is_majority(self.votes.len() - granted, self.voters.len()) {
-            self.become_follower(self.hard.term, None);
+        match self.votes_say() {
+            Outcome::Won => self.lead(),
+            Outcome::Lost => self.become_follower(self.hard.term, None),
+            Outcome::Open => {}
         }
     }
 
     fn lead(&mut self) {
         self.role = Role::Leader;
         self.leader = Some(self.id);
-        let next = self.log.last().index + 1;
-        let progress = |peer| (peer, Progress::new(next, self.now));
-        self.progress = self.others().into_iter().map(progress).collect();
+        self.follow_conf();
         self.deadline = self.now + self.config.election.start;
         self.next_heartbeat = self.now + self.config.heartbeat;
         self.uncommitted_bytes = 0;
@@ -114,16 +126,35 @@ impl Raft {
             // A leader that does not hear a majority may have been replaced: it stops, so that its
             // clients learn it and its reads end.
             let since = self.now.saturating_sub(self.config.election.start);
-            let heard = self.progress.values().filter(|p| p.heard > since).count();
-            if !is_majority(heard + 1, self.voters.len()) {
+            let heard = |peer| match self.progress.get(&peer) {
+                Some(progress) => Some(progress.heard > since),
+                None => Some(peer == self.id),
+            };
+            if self.conf.outcome(heard) != Outcome::Won {
                 return self.become_follower(self.hard.term, None);
             }
             self.deadline = self.now + self.config.election.start;
         }
+        self.tick_transfer();
         if self.now >= self.next_heartbeat {
             self.next_heartbeat = self.now + self.config.heartbeat;
             self.retry_stalled();
             self.broadcast_heartbeat();
+        }
+    }
+
+    /// The last entry known to be committed.
+    fn committed(&self) -> LogId {
+        let index = self.hard.commit;
+        LogId { term: self.log.term(index).unwrap_or(0), index }
+    }
+
+    /// A peer says that an entry is committed. If this log has it, so it is here, and so are the
+    /// changes up to it. Without this a voter could wait for ever for one who is none any more: who
+    /// demoted itself as leader, crashed, and has entries that the voter lacks.
+    pub(super) fn learn_committed(&mut self, committed: LogId) {
+        if self.role != Role::Leader && self.log.term(committed.index) == Some(committed.term) {
+            self.commit_to(committed.index);
         }
     }
 
@@ -135,7 +166,8 @@ impl Raft {
     pub(super) fn on_pre_vote(&mut self, peer: PeerId, term: Term, last: LogId) {
         let granted = term > self.hard.term && self.is_up_to_date(last) && !self.hears_leader();
         let answer_term = if granted { term } else { self.hard.term };
-        self.send_of_term(peer, answer_term, Body::PreVoteReply { granted });
+        let committed = self.committed();
+        self.send_of_term(peer, answer_term, Body::PreVoteReply { granted, committed });
     }
 
     pub(super) fn on_pre_vote_reply(&mut self, peer: PeerId, term: Term, granted: bool) {
@@ -144,23 +176,23 @@ impl Raft {
             return;
         }
         self.votes.insert(peer, granted);
-        let yes = self.votes.values().filter(|&&granted| granted).count();
-        if is_majority(yes, self.voters.len()) {
-            self.ask_for_votes();
-        } else if is_majority(self.votes.len() - yes, self.voters.len()) {
-            self.become_follower(self.hard.term, None);
+        match self.votes_say() {
+            Outcome::Won => self.ask_for_votes(false),
+            Outcome::Lost => self.become_follower(self.hard.term, None),
+            Outcome::Open => {}
         }
     }
 
-    pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId) {
+    pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId, handed_over: bool) {
         let free = self.hard.vote.is_none_or(|vote| vote == peer);
-        let granted =
-            free && self.role == Role::Follower && self.is_up_to_date(last) && !self.hears_leader();
+        let missed = handed_over || !self.hears_leader();
+        let granted = free && self.role == Role::Follower && self.is_up_to_date(last) && missed;
         if granted {
             self.hard.vote = Some(peer);
             self.wait_for_leader();
         }
-        self.send_durable(peer, Body::VoteReply { granted });
+        let committed = self.committed();
+        self.send_durable(peer, Body::VoteReply { granted, committed });
     }
 
     pub(super) fn on_vote_reply(&mut self, peer: PeerId, granted: bool) {
@@ -172,6 +204,7 @@ impl Raft {
 
     /// A message of an earlier term: its sender should learn of this one.
     pub(super) fn on_stale(&mut self, peer: PeerId) {
-        self.send_durable(peer, Body::VoteReply { granted: false });
+        let (granted, committed) = (false, self.committed());
+        self.send_durable(peer, Body::VoteReply { granted, committed });
     }
 }

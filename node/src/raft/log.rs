@@ -127,6 +127,18 @@ impl RaftLog {
         *self = Self::new(base, Vec::new(), base.index);
     }
 
+    /// The last index of which a write was handed out.
+    pub fn handed_out(&self) -> Index {
+        self.unwritten - 1
+    }
+
+    /// A snapshot of an entry of this log was installed: what it covers needs no write any more.
+    pub fn covered(&mut self, at: LogId) {
+        self.persisted = self.persisted.max(at.index);
+        self.unwritten = self.unwritten.max(at.index + 1);
+        self.compact(at);
+    }
+
     /// Gives up entries that a snapshot covers.
     pub fn compact(&mut self, upto: LogId) {
         if upto.index <= self.base.index || upto.index > self.last {

@@ -4,13 +4,14 @@
 //!
 //! | kind | fields |
 //! |---|---|
-//! | 1 pre-vote, 3 vote | last term u64, last index u64 |
-//! | 2 pre-vote reply, 4 vote reply | granted u8 |
+//! | 1 pre-vote, 3 vote, 11 vote for who was handed over to | last term u64, last index u64 |
+//! | 2 pre-vote reply, 4 vote reply | granted u8, committed term u64, committed index u64 |
 //! | 5 append | previous term u64, previous index u64, commit u64, count u32, entries |
 //! | 6 append reply | matched u64 |
 //! | 7 append refused | index u64, term u64: where the follower's log may agree; refused u64 |
 //! | 8 heartbeat | commit u64, round u64 |
 //! | 9 heartbeat reply | round u64 |
+//! | 10 time out now | |
 //!
 //! Entry: term u64, kind u8, length u32, data.
 
@@ -45,16 +46,22 @@ pub enum Body {
     PreVoteReply {
         /// Whether it would.
         granted: bool,
+        /// The last entry that the sender knows to be committed.
+        committed: LogId,
     },
     /// Vote for me (§5.2).
     Vote {
         /// The last entry of the candidate's log.
         last: LogId,
+        /// The leader asked for it: that it is still heard is no reason to refuse.
+        handed_over: bool,
     },
     /// Answer to a vote. Leaves only when the vote is durable.
     VoteReply {
         /// Whether the sender votes for the candidate.
         granted: bool,
+        /// The last entry that the sender knows to be committed.
+        committed: LogId,
     },
     /// Entries that follow `previous` (§5.3).
     Append {
@@ -74,7 +81,7 @@ pub enum Body {
     AppendRefused {
         /// The greatest place at which it may agree.
         hint: LogId,
-        /// The index that was refused.
+        /// The index that was refused; 0 when the follower is new and needs a snapshot first.
         refused: Index,
     },
     /// I lead; and, when the reply comes, I did when this left (§6.4 of the thesis).
@@ -89,6 +96,8 @@ pub enum Body {
         /// The round it answers.
         round: u64,
     },
+    /// Campaign at once: I lead, and hand over to you (thesis §3.10).
+    TimeoutNow,
 }
 
 impl Message {
@@ -108,17 +117,19 @@ impl Message {
                 head(&mut out, 1);
                 put_id(&mut out, last);
             }
-            Body::PreVoteReply { granted } => {
+            Body::PreVoteReply { granted, committed } => {
                 head(&mut out, 2);
                 out.put_u8(u8::from(*granted));
+                put_id(&mut out, committed);
             }
-            Body::Vote { last } => {
-                head(&mut out, 3);
+            Body::Vote { last, handed_over } => {
+                head(&mut out, if *handed_over { 11 } else { 3 });
                 put_id(&mut out, last);
             }
-            Body::VoteReply { granted } => {
+            Body::VoteReply { granted, committed } => {
                 head(&mut out, 4);
                 out.put_u8(u8::from(*granted));
+                put_id(&mut out, committed);
             }
             Body::Append { previous, entries, commit } => {
                 let data: usize = entries.iter().map(|e| e.data.len() + ENTRY_HEADER_BYTES).sum();
@@ -152,6 +163,7 @@ impl Message {
                 head(&mut out, 9);
                 out.put_u64_le(*round);
             }
+            Body::TimeoutNow => head(&mut out, 10),
         }
         out.freeze()
     }
@@ -164,9 +176,9 @@ impl Message {
         let term = take_number(from)?;
         let body = match kind {
             1 => Body::PreVote { last: take_id(from)? },
-            2 => Body::PreVoteReply { granted: take_bool(from)? },
-            3 => Body::Vote { last: take_id(from)? },
-            4 => Body::VoteReply { granted: take_bool(from)? },
+            2 => Body::PreVoteReply { granted: take_bool(from)?, committed: take_id(from)? },
+            3 | 11 => Body::Vote { last: take_id(from)?, handed_over: kind == 11 },
+            4 => Body::VoteReply { granted: take_bool(from)?, committed: take_id(from)? },
             5 => take_append(from)?,
             6 => Body::AppendReply { matched: take_number(from)? },
             7 => {
@@ -178,6 +190,7 @@ impl Message {
                 Body::Heartbeat { commit, round: take_number(from)? }
             }
             9 => Body::HeartbeatReply { round: take_number(from)? },
+            10 => Body::TimeoutNow,
             _ => return None,
         };
         from.is_empty().then_some(Message { peer, term, body })

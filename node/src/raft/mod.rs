@@ -10,20 +10,23 @@
 //! 3. `commit` says how far entries may be applied; `reads` which reads may be served once the
 //!    tree has reached their index.
 //!
-//! Read in this order: [`message`], [`log`], [`progress`], `core`, `election`, `replication`,
-//! `read`.
+//! Read in this order: [`message`], [`log`], [`conf`], [`progress`], `core`, `election`,
+//! `replication`, `read`, `membership`, `transfer`.
 
+pub mod conf;
 mod core;
 mod election;
 pub mod log;
+mod membership;
 pub mod message;
 pub mod progress;
-pub mod quorum;
 mod read;
 mod replication;
 mod rounds;
+mod transfer;
 
 pub use self::core::{Boot, Config, Effects, Raft, Refused, Role, Status, Write};
+pub use conf::{Change, Conf};
 pub use log::LogReader;
 pub use message::{Body, Message};
 
@@ -44,4 +47,8 @@ pub mod kind {
     pub const NOOP: u8 = 0;
     /// Commands.
     pub const NORMAL: u8 = 1;
+    /// A change of the members, see [`super::conf::Change`].
+    pub const CHANGE: u8 = 2;
+    /// Commands, as a witness keeps them: without their data.
+    pub const WITHHELD: u8 = 3;
 }

@@ -53,10 +53,10 @@ impl Progress {
     }
 
     /// Whether an append may leave now.
-    pub fn may_send(&self, inflight_bytes_max: usize) -> bool {
+    pub fn may_send(&self, bytes_max: usize, appends_max: usize) -> bool {
         match self.mode {
             Mode::Probe { asked } => !asked,
-            Mode::Replicate => self.inflight_bytes < inflight_bytes_max,
+            Mode::Replicate => self.inflight_bytes < bytes_max && self.inflight.len() < appends_max,
             Mode::Snapshot => false,
         }
     }
@@ -101,9 +101,10 @@ impl Progress {
         !self.inflight.is_empty() && self.waiting_since < tick
     }
 
-    /// Something may be lost: look again where the logs agree.
-    pub fn probe(&mut self) {
-        self.next = self.matched + 1;
+    /// Something may be lost: look again where the logs agree. The first entry that the leader has
+    /// left, after `base`, is as good a place to ask as one that only a snapshot can bring.
+    pub fn probe(&mut self, base: Index) {
+        self.next = self.matched.max(base) + 1;
         self.enter(Mode::Probe { asked: false });
     }
 

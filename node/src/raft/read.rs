@@ -4,7 +4,6 @@
 
 use super::PeerId;
 use super::core::{Raft, Refused, Role};
-use super::quorum::majority_reached;
 use super::rounds::ROUNDS_MAX;
 
 impl Raft {
@@ -29,7 +28,7 @@ impl Raft {
         reads.round += 1;
         let tokens = std::mem::take(&mut reads.fresh);
         reads.rounds.push_back((reads.round, self.hard.commit, tokens));
-        if self.voters.len() == 1 {
+        if self.conf.is_alone(self.id) {
             let round = reads.round;
             return reads.answered(round);
         }
@@ -43,8 +42,12 @@ impl Raft {
         progress.heard = now;
         // A round that was never begun proves nothing.
         progress.round = progress.round.max(round.min(latest));
-        let mut rounds: Vec<u64> = self.progress.values().map(|p| p.round).collect();
-        rounds.push(latest);
-        self.reads.answered(majority_reached(&mut rounds));
+        let round_of = |peer| match self.progress.get(&peer) {
+            Some(progress) => progress.round,
+            None if peer == self.id => latest,
+            None => 0,
+        };
+        let round = self.conf.reached(round_of);
+        self.reads.answered(round);
     }
 }

@@ -1,11 +1,11 @@
 //! Replication and commitment (§5.3, §5.4.2): batched, pipelined, with flow control by bytes.
 
+use super::conf::Conf;
 use super::core::{Raft, Role};
 use super::log::LogReader;
 use super::message::Body;
 use super::progress::Mode;
-use super::quorum::majority_reached;
-use super::{Index, PeerId, Term};
+use super::{Index, PeerId, Term, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use bytes::Bytes;
@@ -15,8 +15,15 @@ impl Raft {
     pub(super) fn append(&mut self, kind: u8, data: Bytes) -> LogId {
         let id = LogId { term: self.hard.term, index: self.log.last().index + 1 };
         self.uncommitted_bytes += data.len();
-        self.log.push(Entry { id, kind, data });
+        self.push(Entry { id, kind, data });
         id
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if entry.kind == kind::CHANGE {
+            self.changes.push_back((entry.id.index, entry.data.clone()));
+        }
+        self.log.push(entry);
     }
 
     /// Sends each follower what it lacks, as far as its window allows.
@@ -24,23 +31,27 @@ impl Raft {
         if self.role != Role::Leader {
             return;
         }
-        for peer in self.others() {
-            while let Some(body) = self.next_append(peer, reader) {
+        let witnesses_end = self.witnesses_end();
+        for peer in self.followers() {
+            let is_witness = self.conf.witnesses.contains(&peer);
+            let end = if is_witness { witnesses_end } else { self.log.last().index };
+            while let Some(body) = self.next_append(peer, end, reader) {
                 self.send_now(peer, body);
             }
         }
     }
 
-    fn next_append(&mut self, peer: PeerId, reader: &dyn LogReader) -> Option<Body> {
+    fn next_append(&mut self, peer: PeerId, end: Index, reader: &dyn LogReader) -> Option<Body> {
         let (log, config, commit) = (&self.log, &self.config, self.hard.commit);
         let progress = self.progress.get_mut(&peer)?;
         let probing = matches!(progress.mode, Mode::Probe { .. });
-        let lacks = progress.next <= log.last().index;
-        if !progress.may_send(config.inflight_bytes_max) || !(lacks || probing) {
+        let lacks = progress.next <= end;
+        let may_send = progress.may_send(config.inflight_bytes_max, config.inflight_appends_max);
+        if !may_send || !(lacks || probing) {
             return None;
         }
         let previous = progress.next - 1;
-        let entries = match log.term(previous) {
+        let mut entries = match log.term(previous) {
             Some(_) if lacks => log.entries(progress.next, config.append_bytes_max, reader),
             _ => Vec::new(),
         };
@@ -50,6 +61,14 @@ impl Raft {
             self.snapshots.insert(peer);
             return None;
         };
+        if self.conf.witnesses.contains(&peer) {
+            entries.truncate((end + 1 - progress.next) as usize);
+            // It is told what there is, and who the members are: the commands stay here.
+            let commands = entries.iter_mut().filter(|entry| entry.kind == kind::NORMAL);
+            commands.for_each(|entry| {
+                (entry.kind, entry.data) = (kind::WITHHELD, Bytes::new());
+            });
+        }
         let last = entries.last().map_or(previous, |entry| entry.id.index);
         let bytes = entries.iter().map(|entry| entry.data.len()).sum();
         progress.sent(last, bytes, self.now);
@@ -59,10 +78,11 @@ impl Raft {
     /// Looks again at followers whose answer does not come: what they were sent may be lost.
     pub(super) fn retry_stalled(&mut self) {
         let since = self.now.saturating_sub(self.config.election.start);
+        let base = self.log.base().index;
         for progress in self.progress.values_mut() {
             match progress.mode {
-                Mode::Probe { .. } => progress.probe(),
-                Mode::Replicate if progress.is_stalled(since) => progress.probe(),
+                Mode::Probe { .. } => progress.probe(base),
+                Mode::Replicate if progress.is_stalled(since) => progress.probe(base),
                 _ => {}
             }
         }
@@ -73,7 +93,7 @@ impl Raft {
         if let Some(progress) = self.progress.get_mut(&peer)
             && progress.mode == Mode::Replicate
         {
-            progress.probe();
+            progress.probe(self.log.base().index);
             // Not at once: the next heartbeat's turn, or the peer's own word, comes first.
             progress.mode = Mode::Probe { asked: true };
         }
@@ -84,7 +104,7 @@ impl Raft {
         if let Some(progress) = self.progress.get_mut(&peer)
             && progress.mode == Mode::Snapshot
         {
-            progress.probe();
+            progress.probe(self.log.base().index);
         }
     }
 
@@ -93,21 +113,34 @@ impl Raft {
         if let Some(progress) = self.progress.get_mut(&peer)
             && matches!(progress.mode, Mode::Probe { .. })
         {
-            progress.probe();
+            progress.probe(self.log.base().index);
         }
     }
 
-    /// This follower's tree is now the snapshot at `at`, from the leader of `term`. Returns whether
-    /// the log must begin anew after it; if not, its entries go on to agree.
-    pub fn snapshot_installed(&mut self, leader: PeerId, term: Term, at: LogId) -> bool {
-        let reset = self.log.term(at.index) != Some(at.term);
-        if reset {
+    /// This follower's tree is now the snapshot at `at`, from the leader of `term`, durably. Returns
+    /// whether the log on disk must begin anew after it; if not, it is released up to there.
+    pub fn snapshot_installed(
+        &mut self,
+        leader: PeerId,
+        term: Term,
+        at: LogId,
+        conf: Conf,
+    ) -> bool {
+        let agrees = self.log.term(at.index) == Some(at.term);
+        // Entries may have come whose write is not even handed out yet.
+        let reset = !agrees || at.index > self.log.handed_out();
+        if agrees {
+            self.log.covered(at);
+            self.changes.retain(|(index, _)| *index > at.index);
+        } else {
             assert!(at.index > self.hard.commit, "a committed entry never gives way");
             self.log.reset(at);
-        } else {
-            self.log.compact(at);
+            self.changes.clear();
         }
-        self.hard.commit = self.hard.commit.max(at.index);
+        if at.index > self.hard.commit {
+            self.conf = conf;
+            self.commit_to(at.index);
+        }
         self.applied(at.index);
         if term == self.hard.term {
             self.acknowledge(leader, at.index);
@@ -124,6 +157,11 @@ impl Raft {
     ) {
         if !self.follow(peer) {
             return;
+        }
+        if self.conf == Conf::default() {
+            // Changes alone do not say who the members are: a new replica begins with a snapshot.
+            let (hint, refused) = (LogId::default(), 0);
+            return self.send_durable(peer, Body::AppendRefused { hint, refused });
         }
         if self.log.term(previous.index) != Some(previous.term) {
             if previous.index <= self.hard.commit {
@@ -150,7 +188,8 @@ impl Raft {
             }
             // Entries of a leader that lost give way to this one's (§5.3).
             self.log.truncate(first);
-            entries.into_iter().skip(news).for_each(|entry| self.log.push(entry));
+            self.changes.retain(|(index, _)| *index < first);
+            entries.into_iter().skip(news).for_each(|entry| self.push(entry));
         }
         // Only what this append proved to agree can be taken as committed.
         self.commit_to(commit.min(matched));
@@ -179,13 +218,14 @@ impl Raft {
         }
     }
 
-    fn commit_to(&mut self, commit: Index) {
+    pub(super) fn commit_to(&mut self, commit: Index) {
         self.hard.commit = self.hard.commit.max(commit);
+        self.advance_conf();
     }
 
     pub(super) fn broadcast_heartbeat(&mut self) {
         let round = self.reads.round();
-        for peer in self.others() {
+        for peer in self.followers() {
             let matched = self.progress.get(&peer).map_or(0, |progress| progress.matched);
             let commit = self.hard.commit.min(matched);
             self.send_now(peer, Body::Heartbeat { commit, round });
@@ -197,6 +237,7 @@ impl Raft {
         let Some(progress) = self.progress.get_mut(&peer) else { return };
         if matched <= last && progress.accept(matched, now) {
             self.advance_commit();
+            self.hand_over_if_ready();
         }
     }
 
@@ -204,6 +245,11 @@ impl Raft {
         let (now, agreement) = (self.now, self.log.agreement(hint));
         let Some(progress) = self.progress.get_mut(&peer) else { return };
         progress.heard = now;
+        if refused == 0 && progress.mode != Mode::Snapshot {
+            // Nothing comes before the first entry: the follower is new.
+            progress.enter(Mode::Snapshot);
+            self.snapshots.insert(peer);
+        }
         let current = match progress.mode {
             Mode::Probe { .. } => refused + 1 == progress.next,
             Mode::Replicate => refused > progress.matched,
@@ -217,14 +263,28 @@ impl Raft {
     /// Commits what a majority has durable, if it ends with an entry of this term: entries of
     /// earlier terms are never committed by counting (§5.4.2).
     pub(super) fn advance_commit(&mut self) {
-        let mut matched: Vec<Index> = self.progress.values().map(|p| p.matched).collect();
-        matched.push(self.log.persisted());
-        let commit = majority_reached(&mut matched);
-        if commit > self.hard.commit && self.log.term(commit) == Some(self.hard.term) {
-            let bytes = self.log.bytes(self.hard.commit + 1, commit);
-            self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
-            self.hard.commit = commit;
-            self.reads.committed_in_term();
+        // A change that becomes effective may let more be committed.
+        while self.role == Role::Leader && self.commit_what_is_reached() {}
+    }
+
+    /// How far the log is known to be durable at a peer, or here.
+    pub(super) fn matched(&self, peer: PeerId) -> Index {
+        match self.progress.get(&peer) {
+            Some(progress) => progress.matched,
+            None if peer == self.id => self.log.persisted(),
+            None => 0,
         }
+    }
+
+    fn commit_what_is_reached(&mut self) -> bool {
+        let commit = self.conf.reached(|peer| self.matched(peer));
+        if commit <= self.hard.commit || self.log.term(commit) != Some(self.hard.term) {
+            return false;
+        }
+        let bytes = self.log.bytes(self.hard.commit + 1, commit);
+        self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
+        self.reads.committed_in_term();
+        self.commit_to(commit);
+        true
     }
 }

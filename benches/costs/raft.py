@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Counts the instructions of a committed entry: three Raft cores together, entries of 128 bytes.
+
+    benches/costs/raft.py            prints a Markdown table
+    benches/costs/raft.py --check    also fails when a count is above its limit
+
+Needs valgrind. A count is the difference between a run of N batches and one of 2 N. Counts do not depend
+on the machine's load, only on the compiler and the C library; the limits leave room for those.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PROGRAM = ROOT / "target" / "release" / "bedstone-raft-costs"
+# Entries in a batch, batches, limit.
+BATCHES = [(1, 2000, LIMIT_1), (64, 200, LIMIT_64), (1024, 20, LIMIT_1024)]
+
+
+def instructions(batch, batches):
+    done = subprocess.run(
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", PROGRAM,
+         str(batch), str(batches)],
+        check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return int(re.search(r"Collected : (\d+)", done.stderr)[1])
+
+
+def main():
+    subprocess.run(["cargo", "build", "--release", "--quiet", "-p", "bedstone-benches", "--bins"],
+                   check=True, cwd=ROOT)
+    print("| entries in a batch | instructions an entry | limit |")
+    print("|--:|--:|--:|")
+    over = False
+    for batch, batches, limit in BATCHES:
+        some, twice = instructions(batch, batches), instructions(batch, 2 * batches)
+        each = (twice - some) / (batch * batches)
+        print(f"| {batch:,} | {each:,.0f} | {limit:,} |")
+        over |= each > limit
+    if over and "--check" in sys.argv:
+        sys.exit("an entry takes more instructions than its limit")
+
+
+main()

@@ -1,0 +1,345 @@
+//! Who takes part in a group, and how that changes (thesis §4.3: joint consensus).
+//!
+//! A change takes effect at a replica when it learns that the change is committed. That is safe by
+//! three rules, each kept where it is named:
+//!
+//! 1. A leader refuses a change until the one before is effective and an entry of its own term is
+//!    committed (`Raft::change`).
+//! 2. The commit index that came with entries is made durable with them (`Raft::effects`), so a
+//!    replica that restarts knows every change before the last one in its log.
+//! 3. Nobody campaigns before every change that it knows to be committed is effective
+//!    (`Raft::advance_conf` runs wherever the commit index moves).
+
+use super::PeerId;
+use bytes::{Buf, BufMut, Bytes};
+use std::collections::BTreeSet;
+
+/// The members of a group. While `outgoing` is not empty a change is half done: it takes a majority
+/// of `voters` and one of `outgoing` to elect and to commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conf {
+    /// Who votes.
+    pub voters: BTreeSet<PeerId>,
+    /// Who voted before the change that is under way.
+    pub outgoing: BTreeSet<PeerId>,
+    /// Who gets the log and does not vote.
+    pub learners: BTreeSet<PeerId>,
+    /// Who becomes a learner once it votes no more.
+    pub learners_next: BTreeSet<PeerId>,
+    /// Voters that keep the log without its commands: they vote and acknowledge, but cannot lead.
+    pub witnesses: BTreeSet<PeerId>,
+    /// The leader ends the change by itself once it is half done.
+    pub leaves_by_itself: bool,
+}
+
+/// One member's part of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A voter, new or a learner before.
+    AddVoter(PeerId),
+    /// A learner, new or a voter before.
+    AddLearner(PeerId),
+    /// A new voter without the commands.
+    AddWitness(PeerId),
+    /// No member any more.
+    Remove(PeerId),
+}
+
+/// What a change entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Steps that are done together. A single step of one voter needs no joint configuration.
+    Steps {
+        /// The steps, in order.
+        steps: Vec<Step>,
+        /// Enter a joint configuration even for one step, and stay in it until told to leave.
+        explicit: bool,
+    },
+    /// Ends a change that is half done.
+    Leave,
+}
+
+/// Why a configuration cannot change so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Impossible {
+    /// A change is half done: it must be left first.
+    IsJoint,
+    /// No change is half done.
+    IsNotJoint,
+    /// Nobody would be left who votes.
+    NoVoters,
+    /// Witnesses alone would be a majority: an entry could be committed whose commands no disk has.
+    TooManyWitnesses,
+    /// A witness lacks the commands, so it can only be removed; a member cannot become one.
+    Witness(PeerId),
+    /// 0 names nobody.
+    Zero,
+    /// The change has no steps.
+    Nothing,
+}
+
+/// What the votes of some voters say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A majority said yes.
+    Won,
+    /// A majority can no longer say yes.
+    Lost,
+    /// Neither.
+    Open,
+}
+
+impl Conf {
+    /// Of voters alone.
+    pub fn of(voters: impl IntoIterator<Item = PeerId>) -> Conf {
+        Conf { voters: voters.into_iter().collect(), ..Conf::default() }
+    }
+
+    /// Whether a change is half done.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether a peer votes.
+    pub fn is_voter(&self, peer: PeerId) -> bool {
+        self.voters.contains(&peer) || self.outgoing.contains(&peer)
+    }
+
+    /// Whether a peer may lead.
+    pub fn may_lead(&self, peer: PeerId) -> bool {
+        self.is_voter(peer) && !self.witnesses.contains(&peer)
+    }
+
+    /// Whether a peer is alone to decide everything.
+    pub fn is_alone(&self, peer: PeerId) -> bool {
+        self.voters.len() == 1 && self.voters.contains(&peer) && !self.is_joint()
+    }
+
+    /// Every member.
+    pub fn members(&self) -> BTreeSet<PeerId> {
+        let sets = [&self.voters, &self.outgoing, &self.learners, &self.learners_next];
+        sets.into_iter().flatten().copied().collect()
+    }
+
+    /// What the voters say, as far as they have: yes, no, or nothing yet.
+    pub fn outcome(&self, said: impl Fn(PeerId) -> Option<bool>) -> Outcome {
+        let of = |voters: &BTreeSet<PeerId>| {
+            let count = |word| voters.iter().filter(|&&voter| said(voter) == Some(word)).count();
+            let majority = voters.len() / 2 + 1;
+            match (count(true), count(false)) {
+                (yes, _) if yes >= majority => Outcome::Won,
+                (_, no) if no > voters.len() - majority => Outcome::Lost,
+                _ => Outcome::Open,
+            }
+        };
+        match (of(&self.voters), self.is_joint()) {
+            (incoming, false) => incoming,
+            (incoming, true) => match (incoming, of(&self.outgoing)) {
+                (Outcome::Won, Outcome::Won) => Outcome::Won,
+                (Outcome::Lost, _) | (_, Outcome::Lost) => Outcome::Lost,
+                _ => Outcome::Open,
+            },
+        }
+    }
+
+    /// The greatest value that a majority has reached, of each set of voters.
+    pub fn reached(&self, value: impl Fn(PeerId) -> u64) -> u64 {
+        let of = |voters: &BTreeSet<PeerId>| {
+            let mut small = [0; 8];
+            let mut large = Vec::new();
+            let values = match small.get_mut(..voters.len()) {
+                Some(values) => values,
+                None => {
+                    large.resize(voters.len(), 0);
+                    &mut large[..]
+                }
+            };
+            values.iter_mut().zip(voters).for_each(|(slot, &voter)| *slot = value(voter));
+            values.sort_unstable();
+            values.get((voters.len().max(1) - 1) / 2).copied().unwrap_or(0)
+        };
+        match self.is_joint() {
+            false => of(&self.voters),
+            true => of(&self.voters).min(of(&self.outgoing)),
+        }
+    }
+
+    /// This configuration after a change.
+    ///
+    /// # Errors
+    /// [`Impossible`]: the change is none, and this configuration stays.
+    pub fn changed(&self, change: &Change) -> Result<Conf, Impossible> {
+        let (steps, explicit) = match change {
+            Change::Leave if self.is_joint() => return Ok(self.left()),
+            Change::Leave => return Err(Impossible::IsNotJoint),
+            Change::Steps { .. } if self.is_joint() => return Err(Impossible::IsJoint),
+            Change::Steps { steps, .. } if steps.is_empty() => return Err(Impossible::Nothing),
+            Change::Steps { steps, explicit } => (steps, *explicit),
+        };
+        let mut conf = self.clone();
+        conf.outgoing = conf.voters.clone();
+        for step in steps {
+            conf.take(*step)?;
+        }
+        if conf.voters.is_empty() {
+            return Err(Impossible::NoVoters);
+        }
+        if conf.voters.intersection(&conf.witnesses).count() > conf.voters.len() / 2 {
+            return Err(Impossible::TooManyWitnesses);
+        }
+        // Any two majorities of sets that differ in one voter overlap: no need to be joint.
+        if explicit || conf.voters.symmetric_difference(&conf.outgoing).count() > 1 {
+            conf.leaves_by_itself = !explicit;
+            return Ok(conf);
+        }
+        Ok(conf.left())
+    }
+
+    fn take(&mut self, step: Step) -> Result<(), Impossible> {
+        match step {
+            Step::AddVoter(0) | Step::AddLearner(0) | Step::AddWitness(0) | Step::Remove(0) => {
+                return Err(Impossible::Zero);
+            }
+            Step::AddVoter(peer) | Step::AddLearner(peer) if self.witnesses.contains(&peer) => {
+                return Err(Impossible::Witness(peer));
+            }
+            Step::AddWitness(peer) if self.members().contains(&peer) => {
+                return Err(Impossible::Witness(peer));
+            }
+            Step::AddVoter(peer) => {
+                self.learners.remove(&peer);
+                self.learners_next.remove(&peer);
+                self.voters.insert(peer);
+            }
+            Step::AddLearner(peer) => {
+                self.voters.remove(&peer);
+                match self.outgoing.contains(&peer) {
+                    true => self.learners_next.insert(peer),
+                    false => self.learners.insert(peer),
+                };
+            }
+            Step::AddWitness(peer) => {
+                self.voters.insert(peer);
+                self.witnesses.insert(peer);
+            }
+            Step::Remove(peer) => {
+                self.voters.remove(&peer);
+                self.learners.remove(&peer);
+                self.learners_next.remove(&peer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Without the voters of before.
+    fn left(&self) -> Conf {
+        let mut conf = self.clone();
+        conf.outgoing.clear();
+        conf.leaves_by_itself = false;
+        let next = std::mem::take(&mut conf.learners_next);
+        conf.learners.extend(next);
+        conf.witnesses.retain(|peer| conf.voters.contains(peer));
+        conf
+    }
+
+    /// Takes an entry of a change; whether it had an effect. What cannot be read or is impossible has
+    /// none, at any replica.
+    pub fn take_entry(&mut self, data: &[u8]) -> bool {
+        let next = Change::decode(data).and_then(|change| self.changed(&change).ok());
+        let taken = next.is_some();
+        if let Some(next) = next {
+            *self = next;
+        }
+        taken
+    }
+
+    /// Appends its bytes: flags u8, then five sets, each a count u16 and ids u64, little-endian.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u8(u8::from(self.leaves_by_itself));
+        for set in self.sets() {
+            out.put_u16_le(set.len() as u16);
+            set.iter().for_each(|&peer| out.put_u64_le(peer));
+        }
+    }
+
+    fn sets(&self) -> [&BTreeSet<PeerId>; 5] {
+        [&self.voters, &self.outgoing, &self.learners, &self.learners_next, &self.witnesses]
+    }
+
+    /// From its bytes; `None` when they are no configuration.
+    pub fn decode(mut from: &[u8]) -> Option<Conf> {
+        let leaves_by_itself = take_flag(&mut from)?;
+        let mut sets: [BTreeSet<PeerId>; 5] = Default::default();
+        for set in &mut sets {
+            let count = from.try_get_u16_le().ok()?;
+            for _ in 0..count {
+                set.insert(from.try_get_u64_le().ok()?);
+            }
+        }
+        let [voters, outgoing, learners, learners_next, witnesses] = sets;
+        let conf = Conf { voters, outgoing, learners, learners_next, witnesses, leaves_by_itself };
+        from.is_empty().then_some(conf)
+    }
+}
+
+impl Change {
+    /// One step, without a joint configuration where it needs none.
+    pub fn one(step: Step) -> Change {
+        Change::Steps { steps: vec![step], explicit: false }
+    }
+
+    /// The data of its entry: version u8 (1), explicit u8, then each step's kind u8 and id u64,
+    /// little-endian. Without steps it says to leave.
+    pub fn encode(&self) -> Bytes {
+        let (steps, explicit) = match self {
+            Change::Leave => (&[][..], false),
+            Change::Steps { steps, explicit } => (&steps[..], *explicit),
+        };
+        let mut out = Vec::with_capacity(2 + 9 * steps.len());
+        out.put_u8(1);
+        out.put_u8(u8::from(explicit));
+        for step in steps {
+            let (kind, peer) = match *step {
+                Step::AddVoter(peer) => (1, peer),
+                Step::AddLearner(peer) => (2, peer),
+                Step::AddWitness(peer) => (3, peer),
+                Step::Remove(peer) => (4, peer),
+            };
+            out.put_u8(kind);
+            out.put_u64_le(peer);
+        }
+        out.into()
+    }
+
+    /// From an entry's data; `None` when it is no change.
+    pub fn decode(mut from: &[u8]) -> Option<Change> {
+        if from.try_get_u8().ok()? != 1 {
+            return None;
+        }
+        let explicit = take_flag(&mut from)?;
+        let mut steps = Vec::new();
+        while let Ok(kind) = from.try_get_u8() {
+            let peer = from.try_get_u64_le().ok()?;
+            steps.push(match kind {
+                1 => Step::AddVoter(peer),
+                2 => Step::AddLearner(peer),
+                3 => Step::AddWitness(peer),
+                4 => Step::Remove(peer),
+                _ => return None,
+            });
+        }
+        match (steps.is_empty(), explicit) {
+            (true, true) => None,
+            (true, false) => Some(Change::Leave),
+            (false, _) => Some(Change::Steps { steps, explicit }),
+        }
+    }
+}
+
+fn take_flag(from: &mut &[u8]) -> Option<bool> {
+    match from.try_get_u8().ok()? {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}

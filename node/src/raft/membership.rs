@@ -1,0 +1,103 @@
+//! Changes of who takes part; see [`super::conf`] for what keeps them safe.
+
+use super::conf::{Change, Conf};
+use super::core::{Raft, Refused, Role};
+use super::progress::Progress;
+use super::{Index, PeerId, kind};
+use bedstone_engine::LogId;
+use std::collections::BTreeSet;
+
+impl Raft {
+    /// Proposes a change of the members. It is effective once it is committed; one that goes through
+    /// a joint configuration is done when a second entry, which the leader adds by itself unless the
+    /// change is explicit, is committed too.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing was proposed.
+    pub fn change(&mut self, change: &Change) -> Result<LogId, Refused> {
+        if self.role != Role::Leader {
+            return Err(Refused::NotLeader(self.leader));
+        }
+        if let Some(transfer) = &self.transfer {
+            return Err(Refused::Transferring(transfer.to));
+        }
+        if !self.reads.settled_term {
+            // A change of the term before may be committed, unknown to this leader (Ongaro, raft-dev
+            // 2015, "bug in single-server membership changes").
+            return Err(Refused::NoCommitInTerm);
+        }
+        if !self.changes.is_empty() {
+            return Err(Refused::ChangePending);
+        }
+        let next = self.conf.changed(change).map_err(Refused::Impossible)?;
+        let sent = |peer| self.progress.get(peer).map_or(0, |progress| progress.next - 1);
+        if self.conf.witnesses.iter().any(|peer| sent(peer) > self.best(&next.voters, &next)) {
+            return Err(Refused::CatchingUp);
+        }
+        Ok(self.append(kind::CHANGE, change.encode()))
+    }
+
+    /// Makes the changes effective that are known to be committed.
+    pub(super) fn advance_conf(&mut self) {
+        let committed = self.hard.commit;
+        let mut changed = false;
+        while let Some((_, data)) = self.changes.pop_front_if(|(index, _)| *index <= committed) {
+            changed |= self.conf.take_entry(&data);
+        }
+        let campaigns = matches!(self.role, Role::PreCandidate | Role::Candidate);
+        if campaigns && !self.conf.may_lead(self.id) {
+            self.become_follower(self.hard.term, None);
+        }
+        if self.role != Role::Leader {
+            return;
+        }
+        if changed {
+            self.follow_conf();
+        }
+        if self.conf.is_joint()
+            && self.conf.leaves_by_itself
+            && self.changes.is_empty()
+            && self.reads.settled_term
+        {
+            self.append(kind::CHANGE, Change::Leave.encode());
+        }
+        self.retire_if_removed();
+    }
+
+    /// How far the log is that some voter with commands has, of a set.
+    fn best(&self, voters: &BTreeSet<PeerId>, conf: &Conf) -> Index {
+        let able = voters.iter().filter(|peer| !conf.witnesses.contains(peer));
+        able.map(|&peer| self.matched(peer)).max().unwrap_or(0)
+    }
+
+    /// How much of the log witnesses may be told of: what a voter that can lead has durably, now,
+    /// before and after the change under way. A witness that knew of more would refuse every
+    /// candidate once whoever has the rest is gone.
+    pub(super) fn witnesses_end(&self) -> Index {
+        let conf = &self.conf;
+        if conf.witnesses.is_empty() {
+            return 0;
+        }
+        let mut end = self.best(&conf.voters, conf);
+        if conf.is_joint() {
+            end = end.min(self.best(&conf.outgoing, conf));
+        }
+        for (_, change) in &self.changes {
+            let mut next = conf.clone();
+            next.take_entry(change);
+            end = end.min(self.best(&next.voters, &next));
+        }
+        end
+    }
+
+    /// A leader has one progress for each other member.
+    pub(super) fn follow_conf(&mut self) {
+        let (next, now) = (self.log.last().index + 1, self.now);
+        let mut members = self.conf.members();
+        members.remove(&self.id);
+        self.progress.retain(|peer, _| members.contains(peer));
+        for peer in members {
+            self.progress.entry(peer).or_insert_with(|| Progress::new(next, now));
+        }
+    }
+}

@@ -1,0 +1,644 @@
+//! Scripts that drive Raft replicas by hand and read as transcripts: `tests/scripts/raft/README.md`
+//! has the commands. What a replica does in answer stands below each.
+
+use crate::raft_world::disk::{Disk, Job, Tree};
+use bedstone_engine::LogId;
+use bedstone_engine::wal::{Entry, HardState};
+use bedstone_node::raft::conf::Step;
+use bedstone_node::raft::{Body, Change, Conf, Config, Message, PeerId, Raft, Role, Write, kind};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+
+/// Ticks after which a replica that should campaign has.
+const TICKS_MAX: usize = 100;
+/// Rounds after which replicas that should fall silent have.
+const ROUNDS_MAX: usize = 200;
+
+/// Runs a script: the lines that begin with `> ` are commands, `#` begins a comment, all else is what
+/// was found before and is left out. Returns the script with what is found now.
+///
+/// # Panics
+/// When a command cannot be understood; the message names it.
+pub fn transcript(script: &str) -> String {
+    let mut group = Group::default();
+    let mut out = String::new();
+    for line in script.lines() {
+        if let Some(command) = line.strip_prefix("> ") {
+            let _ = writeln!(out, "{line}");
+            group.command(command);
+            out.push_str(&std::mem::take(&mut group.out));
+        } else if line.is_empty() || line.starts_with('#') {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+    out
+}
+
+struct Replica {
+    raft: Raft,
+    disk: Disk,
+    tree: Tree,
+    writing: VecDeque<Job>,
+    /// As it was last said.
+    role: Role,
+    commit: u64,
+    /// Nothing is applied for now.
+    holds: bool,
+}
+
+/// What travels.
+#[derive(Clone)]
+enum Packet {
+    Raft(Message),
+    Snapshot { term: u64, tree: Tree },
+}
+
+#[derive(Default)]
+struct Group {
+    config: Config,
+    /// Not started yet.
+    disks: BTreeMap<PeerId, Disk>,
+    replicas: BTreeMap<PeerId, Replica>,
+    /// Sender, receiver, what; in the order in which it was sent.
+    network: VecDeque<(PeerId, PeerId, Packet)>,
+    out: String,
+}
+
+macro_rules! say {
+    ($group:expr, $($text:tt)*) => {{
+        let _ = writeln!($group.out, $($text)*);
+    }};
+}
+
+impl Group {
+    fn command(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some((&verb, args)) = words.split_first() else { return };
+        let number = |at: usize| args.get(at).and_then(|word| word.parse::<u64>().ok());
+        let id = || number(0).unwrap_or_else(|| panic!("`{line}` names no replica"));
+        match verb {
+            "group" => return self.make(args),
+            "config" => return self.configure(args),
+            "log" => return self.fill_log(id(), &args[1..]),
+            "hard" => return self.set_hard(id(), &args[1..]),
+            _ => self.start(),
+        }
+        match verb {
+            "start" => {}
+            "tick" => (0..number(1).unwrap_or(1)).for_each(|_| self.tick(id())),
+            "campaign" => self.campaign(id()),
+            "propose" => {
+                let data = Bytes::from(args[1..].join(" "));
+                let outcome = self.raft(id()).propose(data);
+                self.refused(id(), outcome.err());
+            }
+            "change" => {
+                let change = steps(&args[1..]);
+                let outcome = self.raft(id()).change(&change);
+                self.refused(id(), outcome.err());
+            }
+            "leave" => {
+                let outcome = self.raft(id()).change(&Change::Leave);
+                self.refused(id(), outcome.err());
+            }
+            "transfer" => {
+                let to = number(1).unwrap_or_else(|| panic!("`{line}` names no heir"));
+                let outcome = self.raft(id()).transfer(to);
+                self.refused(id(), outcome.err());
+            }
+            "read" => {
+                let outcome = self.raft(id()).read();
+                self.refused(id(), outcome.err());
+            }
+            "persist" => self.persist(id(), number(1).unwrap_or(u64::MAX)),
+            "hold" => self.replica(id()).holds = true,
+            "apply" => self.replica(id()).holds = false,
+            "compact" => self.compact(id()),
+            "crash" => self.crash(id(), number(1).unwrap_or(0)),
+            "unreachable" => {
+                let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
+                self.raft(id()).unreachable(peer);
+            }
+            "deliver" => self.deliver(args, true),
+            "drop" => self.deliver(args, false),
+            "run" => self.run(args),
+            "step" => {
+                let (to, message) = forged(args);
+                self.raft(to).step(message);
+            }
+            "sent" => self.sent(),
+            "status" => self.status(args),
+            "show" => self.show_log(id()),
+            "progress" => self.progress(id()),
+            _ => panic!("`{line}` is no command"),
+        }
+        self.gather();
+    }
+
+    fn replica(&mut self, id: PeerId) -> &mut Replica {
+        self.replicas.get_mut(&id).unwrap_or_else(|| panic!("there is no replica {id}"))
+    }
+
+    fn raft(&mut self, id: PeerId) -> &mut Raft {
+        &mut self.replica(id).raft
+    }
+
+    fn refused(&mut self, id: PeerId, why: Option<impl std::fmt::Debug>) {
+        if let Some(why) = why {
+            say!(self, "{id} refuses: {why:?}");
+        }
+    }
+
+    // Before the start.
+
+    fn make(&mut self, args: &[&str]) {
+        let mut conf = Conf::default();
+        let mut fresh = Vec::new();
+        for word in args {
+            let (set, ids) = word.split_once('=').unwrap_or(("voter", word));
+            for id in ids.split(',').map(|id| id.parse().expect("a replica's number")) {
+                match set {
+                    "voter" => drop(conf.voters.insert(id)),
+                    "outgoing" => drop(conf.outgoing.insert(id)),
+                    "learner" => drop(conf.learners.insert(id)),
+                    "witness" => drop((conf.voters.insert(id), conf.witnesses.insert(id))),
+                    "new" => fresh.push(id),
+                    _ => panic!("`{word}` is no kind of replica"),
+                }
+            }
+        }
+        for id in conf.members() {
+            self.disks.insert(id, Disk::new(conf.clone()));
+        }
+        self.disks.extend(fresh.into_iter().map(|id| (id, Disk::new(Conf::default()))));
+    }
+
+    fn configure(&mut self, args: &[&str]) {
+        for word in args {
+            let (name, value) = word.split_once('=').expect("name=value");
+            let value: usize = value.parse().expect("a number");
+            match name {
+                "append_bytes" => self.config.append_bytes_max = value,
+                "inflight_bytes" => self.config.inflight_bytes_max = value,
+                "inflight_appends" => self.config.inflight_appends_max = value,
+                "uncommitted_bytes" => self.config.uncommitted_bytes_max = value,
+                _ => panic!("`{name}` is no setting"),
+            }
+        }
+    }
+
+    /// Entries of these terms, from index 1 on.
+    fn fill_log(&mut self, id: PeerId, terms: &[&str]) {
+        let entry = |(at, term): (usize, &&str)| {
+            let id = LogId { term: term.parse().expect("a term"), index: at as u64 + 1 };
+            Entry { id, kind: kind::NORMAL, data: Bytes::from(format!("{}/{}", id.term, id.index)) }
+        };
+        let entries: Vec<Entry> = terms.iter().enumerate().map(entry).collect();
+        let term = entries.last().map_or(0, |entry| entry.id.term);
+        let hard = HardState { term, ..HardState::default() };
+        let disk = self.disks.get_mut(&id).expect("a replica of the group");
+        disk.take(Job::Write(Write { seq: 0, hard, entries }));
+    }
+
+    fn set_hard(&mut self, id: PeerId, args: &[&str]) {
+        let disk = self.disks.get_mut(&id).expect("a replica of the group");
+        for word in args {
+            let (name, value) = word.split_once('=').expect("name=value");
+            let value: u64 = value.parse().expect("a number");
+            match name {
+                "term" => disk.hard.term = value,
+                "vote" => disk.hard.vote = Some(value),
+                "commit" => disk.hard.commit = value,
+                _ => panic!("`{name}` is no part of the hard state"),
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        for (id, mut disk) in std::mem::take(&mut self.disks) {
+            let raft = Raft::new(self.config.clone(), disk.boot(id, id));
+            let (tree, writing) = (disk.tree.clone(), VecDeque::new());
+            let (role, commit, holds) = (Role::Follower, 0, false);
+            let replica = Replica { raft, disk, tree, writing, role, commit, holds };
+            self.replicas.insert(id, replica);
+        }
+    }
+
+    // Inputs.
+
+    fn tick(&mut self, id: PeerId) {
+        self.raft(id).tick();
+        self.gather();
+    }
+
+    /// Ticks until it asks for votes, or may not.
+    fn campaign(&mut self, id: PeerId) {
+        for _ in 0..TICKS_MAX {
+            self.tick(id);
+            if self.raft(id).status().role != Role::Follower {
+                return;
+            }
+        }
+        say!(self, "{id} does not campaign");
+    }
+
+    fn persist(&mut self, id: PeerId, count: u64) {
+        for _ in 0..count {
+            let replica = self.replica(id);
+            let Some(job) = replica.writing.pop_front() else { return };
+            let seq = match &job {
+                Job::Write(write) => Some(write.seq),
+                _ => None,
+            };
+            replica.disk.take(job);
+            if let Some(seq) = seq {
+                replica.raft.persisted(seq);
+                self.gather();
+            }
+        }
+    }
+
+    fn compact(&mut self, id: PeerId) {
+        let replica = self.replica(id);
+        let upto = replica.tree.applied;
+        replica.disk.tree = replica.tree.clone();
+        replica.raft.compacted(upto);
+        replica.writing.push_back(Job::Release(upto));
+        say!(self, "{id} releases its log up to {}", place(upto));
+    }
+
+    /// Stops it, with so many of the jobs under way done, and starts it again.
+    fn crash(&mut self, id: PeerId, kept: u64) {
+        let config = self.config.clone();
+        let replica = self.replica(id);
+        for job in replica.writing.drain(..).take(kept as usize) {
+            replica.disk.take(job);
+        }
+        replica.raft = Raft::new(config, replica.disk.boot(id, id));
+        replica.tree = replica.disk.tree.clone();
+        (replica.role, replica.commit) = (Role::Follower, replica.tree.applied.index);
+        self.network.retain(|(from, to, _)| *from != id && *to != id);
+        say!(self, "{id} starts again");
+    }
+
+    /// Delivers or drops what is under way now and fits all of the words: `1>2`, `1>`, `>2`, or the
+    /// name of a message.
+    fn deliver(&mut self, words: &[&str], delivers: bool) {
+        let fits = |(from, to, packet): &(PeerId, PeerId, Packet)| {
+            words.iter().all(|word| match word.split_once('>') {
+                Some((sender, receiver)) => {
+                    let is = |word: &str, id: &PeerId| word.is_empty() || word == id.to_string();
+                    is(sender, from) && is(receiver, to)
+                }
+                None => name(packet) == *word,
+            })
+        };
+        let (now, later): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.network).into_iter().partition(fits);
+        self.network = later;
+        for (from, to, packet) in now {
+            let sign = if delivers { "->" } else { "-x" };
+            say!(self, "{from} {sign} {to} {}", text(&packet));
+            if delivers && self.replicas.contains_key(&to) {
+                self.receive(from, to, packet);
+                self.gather();
+            }
+        }
+    }
+
+    fn receive(&mut self, from: PeerId, to: PeerId, packet: Packet) {
+        let replica = self.replica(to);
+        match packet {
+            Packet::Raft(message) => replica.raft.step(Message { peer: from, ..message }),
+            Packet::Snapshot { term, tree } => {
+                let of_leader = term == replica.raft.term() && replica.raft.leader() == Some(from);
+                let at = tree.applied;
+                if of_leader && at.index > replica.tree.applied.index {
+                    replica.tree = tree.clone();
+                    replica.disk.tree = tree.clone();
+                    let reset = replica.raft.snapshot_installed(from, term, at, tree.conf);
+                    replica.writing.push_back(if reset {
+                        Job::Reset(at)
+                    } else {
+                        Job::Release(at)
+                    });
+                    replica.commit = at.index;
+                    say!(
+                        self,
+                        "{to} installs it{}",
+                        if reset { " and resets its log" } else { "" }
+                    );
+                } else {
+                    say!(self, "{to} does not want it");
+                }
+                self.raft(from).snapshot_sent(to);
+            }
+        }
+    }
+
+    /// Makes everything durable and delivers everything, but for links named as `1x2`, until no more
+    /// is said.
+    fn run(&mut self, words: &[&str]) {
+        let cut: Vec<(u64, u64)> = words
+            .iter()
+            .map(|word| {
+                let (from, to) = word.split_once('x').expect("a cut link, as 1x2");
+                (from.parse().expect("a replica"), to.parse().expect("a replica"))
+            })
+            .collect();
+        for _ in 0..ROUNDS_MAX {
+            let ids: Vec<PeerId> = self.replicas.keys().copied().collect();
+            ids.iter().for_each(|&id| self.persist(id, u64::MAX));
+            self.network.retain(|(from, to, _)| {
+                !cut.contains(&(*from, *to)) && !cut.contains(&(*to, *from))
+            });
+            if self.network.is_empty() && self.replicas.values().all(|r| r.writing.is_empty()) {
+                return;
+            }
+            self.deliver(&[], true);
+        }
+        panic!("the replicas do not fall silent");
+    }
+
+    // Effects.
+
+    fn gather(&mut self) {
+        let ids: Vec<PeerId> = self.replicas.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.effects(id));
+    }
+
+    fn effects(&mut self, id: PeerId) {
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        let effects = replica.raft.effects(&replica.disk);
+        let status = replica.raft.status();
+        let role = std::mem::replace(&mut replica.role, status.role);
+        if role != status.role {
+            say!(self, "{id} is {} in term {}", role_name(status.role), status.term);
+        }
+        if let Some(write) = effects.write {
+            let entries: Vec<String> = write.entries.iter().map(entry_text).collect();
+            let vote = write.hard.vote.map_or("nobody".to_owned(), |vote| vote.to_string());
+            let (term, commit) = (write.hard.term, write.hard.commit);
+            let entries = entries.join(" ");
+            let gap = if entries.is_empty() { "" } else { ", " };
+            let seq = write.seq;
+            say!(self, "{id} writes #{seq}: term {term} vote {vote} commit {commit}{gap}{entries}");
+            self.replica(id).writing.push_back(Job::Write(write));
+        }
+        for message in effects.send {
+            self.network.push_back((id, message.peer, Packet::Raft(message)));
+        }
+        for (token, index) in effects.reads {
+            say!(self, "{id} may serve read {token} at {index}");
+        }
+        for token in effects.failed_reads {
+            say!(self, "{id} cannot serve read {token}");
+        }
+        if let Some(peer) = effects.contradicted {
+            say!(self, "{id} is contradicted by {peer}");
+        }
+        for to in effects.snapshots {
+            let replica = self.replica(id);
+            let packet = Packet::Snapshot { term: replica.raft.term(), tree: replica.tree.clone() };
+            self.network.push_back((id, to, packet));
+        }
+        self.apply(id, effects.commit);
+    }
+
+    fn apply(&mut self, id: PeerId, commit: u64) {
+        let replica = self.replica(id);
+        if replica.holds {
+            return;
+        }
+        while replica.tree.applied.index < commit {
+            let first = replica.tree.applied.index + 1;
+            let entries = replica.raft.entries(first, usize::MAX, &replica.disk);
+            assert!(!entries.is_empty(), "committed entry {first} is there");
+            for entry in entries.into_iter().take_while(|entry| entry.id.index <= commit) {
+                replica.tree.applied = entry.id;
+                if entry.kind == kind::CHANGE {
+                    replica.tree.conf.take_entry(&entry.data);
+                }
+            }
+        }
+        replica.raft.applied(replica.tree.applied.index);
+        if commit > replica.commit {
+            replica.commit = commit;
+            say!(self, "{id} applies up to {commit}");
+        }
+    }
+
+    // What there is.
+
+    fn sent(&mut self) {
+        for (from, to, packet) in self.network.clone() {
+            say!(self, "{from} .. {to} {}", text(&packet));
+        }
+    }
+
+    fn status(&mut self, args: &[&str]) {
+        let wanted = |id: &PeerId| args.is_empty() || args.contains(&&*id.to_string());
+        let mut lines = String::new();
+        for (id, replica) in self.replicas.iter().filter(|(id, _)| wanted(id)) {
+            let status = replica.raft.status();
+            let vote = replica.disk.hard.vote.map_or("nobody".to_owned(), |vote| vote.to_string());
+            let leader = status.leader.map_or("nobody".to_owned(), |leader| leader.to_string());
+            let handing = status.transferring.map(|to| format!(", hands over to {to}"));
+            let _ = writeln!(
+                lines,
+                "{id}: {} term {} leader {leader} vote {vote} commit {} last {} durable {}, {}{}",
+                role_name(status.role),
+                status.term,
+                status.commit,
+                place(status.last),
+                status.persisted,
+                conf_text(&status.conf),
+                handing.unwrap_or_default()
+            );
+        }
+        self.out.push_str(&lines);
+    }
+
+    fn show_log(&mut self, id: PeerId) {
+        let replica = self.replica(id);
+        let status = replica.raft.status();
+        let base = (0..).find(|&index| replica.raft.term_at(index).is_some()).unwrap_or(0);
+        let entries = match base < status.last.index {
+            true => replica.raft.entries(base + 1, usize::MAX, &replica.disk),
+            false => Vec::new(),
+        };
+        let entries: Vec<String> = entries.iter().map(entry_text).collect();
+        say!(self, "{id}: after {base}: {}", entries.join(" "));
+    }
+
+    fn progress(&mut self, id: PeerId) {
+        let mut lines = String::new();
+        for (peer, progress) in self.raft(id).progress() {
+            let (mode, matched, next) = (progress.mode, progress.matched, progress.next);
+            let _ = writeln!(lines, "{id} of {peer}: {mode:?} matched {matched} next {next}");
+        }
+        self.out.push_str(&lines);
+    }
+}
+
+/// A message that nobody sent: `<to> <from> <name> <term>` and fields as name=value.
+fn forged(args: &[&str]) -> (PeerId, Message) {
+    let [to, from, name, term, fields @ ..] = args else {
+        panic!("step <to> <from> <name> <term>")
+    };
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("`{text}`: a number"));
+    let field = |name: &str| {
+        let value = fields.iter().find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or("0")
+    };
+    let id = |text: &str| {
+        let (term, index) = text.split_once('/').unwrap_or(("0", text));
+        LogId { term: number(term), index: number(index) }
+    };
+    let entry =
+        |text: &str| Entry { id: id(text), kind: kind::NORMAL, data: Bytes::from(text.to_owned()) };
+    let granted = field("granted") == "yes";
+    let committed = id(field("committed"));
+    let body = match *name {
+        "pre-vote" => Body::PreVote { last: id(field("last")) },
+        "pre-vote-reply" => Body::PreVoteReply { granted, committed },
+        "vote" => Body::Vote { last: id(field("last")), handed_over: false },
+        "vote-reply" => Body::VoteReply { granted, committed },
+        "append" => Body::Append {
+            previous: id(field("after")),
+            entries: field("entries").split(',').filter(|text| *text != "0").map(entry).collect(),
+            commit: number(field("commit")),
+        },
+        "append-reply" => Body::AppendReply { matched: number(field("matched")) },
+        "append-refused" => {
+            Body::AppendRefused { hint: id(field("hint")), refused: number(field("refused")) }
+        }
+        "heartbeat" => {
+            Body::Heartbeat { commit: number(field("commit")), round: number(field("round")) }
+        }
+        "heartbeat-reply" => Body::HeartbeatReply { round: number(field("round")) },
+        "timeout-now" => Body::TimeoutNow,
+        _ => panic!("`{name}` is no message"),
+    };
+    (number(to), Message { peer: number(from), term: number(term), body })
+}
+
+fn steps(words: &[&str]) -> Change {
+    let explicit = words.last() == Some(&"explicit");
+    let words = &words[..words.len() - usize::from(explicit)];
+    let step = |word: &&str| {
+        let (sign, id) = word.split_at(1);
+        let id = id.parse().expect("a replica's number");
+        match sign {
+            "+" => Step::AddVoter(id),
+            "~" => Step::AddLearner(id),
+            "w" => Step::AddWitness(id),
+            "-" => Step::Remove(id),
+            _ => panic!("`{word}` is no step: +1 a voter, ~1 a learner, w1 a witness, -1 none"),
+        }
+    };
+    Change::Steps { steps: words.iter().map(step).collect(), explicit }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "follower",
+        Role::PreCandidate => "pre-candidate",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
+
+fn place(id: LogId) -> String {
+    format!("{}/{}", id.term, id.index)
+}
+
+fn conf_text(conf: &Conf) -> String {
+    let list = |name: &str, set: &std::collections::BTreeSet<PeerId>| {
+        let ids: Vec<String> = set.iter().map(ToString::to_string).collect();
+        if ids.is_empty() { String::new() } else { format!("{name} {} ", ids.join(",")) }
+    };
+    let text = [
+        list("voters", &conf.voters),
+        list("outgoing", &conf.outgoing),
+        list("learners", &conf.learners),
+        list("learners next", &conf.learners_next),
+        list("witnesses", &conf.witnesses),
+    ];
+    let text = text.concat();
+    if text.is_empty() { "no members".to_owned() } else { text.trim_end().to_owned() }
+}
+
+fn entry_text(entry: &Entry) -> String {
+    let what = match entry.kind {
+        kind::NOOP => "noop".to_owned(),
+        kind::WITHHELD => "withheld".to_owned(),
+        kind::CHANGE => match Change::decode(&entry.data) {
+            Some(Change::Leave) => "leave".to_owned(),
+            Some(Change::Steps { steps, .. }) => {
+                let step = |step: &Step| match step {
+                    Step::AddVoter(id) => format!("+{id}"),
+                    Step::AddLearner(id) => format!("~{id}"),
+                    Step::AddWitness(id) => format!("w{id}"),
+                    Step::Remove(id) => format!("-{id}"),
+                };
+                format!("change{}", steps.iter().map(step).collect::<String>())
+            }
+            None => "no change".to_owned(),
+        },
+        _ => format!("{:?}", String::from_utf8_lossy(&entry.data)),
+    };
+    format!("{}:{what}", place(entry.id))
+}
+
+fn name(packet: &Packet) -> &'static str {
+    match packet {
+        Packet::Snapshot { .. } => "snapshot",
+        Packet::Raft(message) => match message.body {
+            Body::PreVote { .. } => "pre-vote",
+            Body::PreVoteReply { .. } => "pre-vote-reply",
+            Body::Vote { .. } => "vote",
+            Body::VoteReply { .. } => "vote-reply",
+            Body::Append { .. } => "append",
+            Body::AppendReply { .. } => "append-reply",
+            Body::AppendRefused { .. } => "append-refused",
+            Body::Heartbeat { .. } => "heartbeat",
+            Body::HeartbeatReply { .. } => "heartbeat-reply",
+            Body::TimeoutNow => "timeout-now",
+        },
+    }
+}
+
+fn text(packet: &Packet) -> String {
+    let message = match packet {
+        Packet::Snapshot { term, tree } => {
+            let (at, conf) = (place(tree.applied), conf_text(&tree.conf));
+            return format!("snapshot term {term} at {at}, {conf}");
+        }
+        Packet::Raft(message) => message,
+    };
+    let answer = |granted: &bool| if *granted { "yes" } else { "no" };
+    let said = match &message.body {
+        Body::PreVote { last } => format!("last {}", place(*last)),
+        Body::Vote { last, handed_over } => {
+            let why = if *handed_over { " handed over" } else { "" };
+            format!("last {}{why}", place(*last))
+        }
+        Body::PreVoteReply { granted, committed } | Body::VoteReply { granted, committed } => {
+            format!("{} committed {}", answer(granted), place(*committed))
+        }
+        Body::Append { previous, entries, commit } => {
+            let entries: Vec<String> = entries.iter().map(entry_text).collect();
+            format!("after {} [{}] commit {commit}", place(*previous), entries.join(" "))
+        }
+        Body::AppendReply { matched } => format!("matched {matched}"),
+        Body::AppendRefused { hint, refused } => {
+            format!("refused {refused} hint {}", place(*hint))
+        }
+        Body::Heartbeat { commit, round } => format!("commit {commit} round {round}"),
+        Body::HeartbeatReply { round } => format!("round {round}"),
+        Body::TimeoutNow => String::new(),
+    };
+    format!("{} term {} {said}", name(packet), message.term).trim_end().to_owned()
+}

@@ -1,0 +1,119 @@
+//! What must hold after every event, whatever happened. Each check is named as in the Raft paper,
+//! figure 3, or says what it is for.
+
+use super::disk::{Disk, Tree};
+use bedstone_engine::wal::Entry;
+use bedstone_node::raft::{Body, Conf, Message, PeerId, Raft, kind};
+use std::collections::BTreeMap;
+
+/// What was seen so far, of all replicas.
+#[derive(Default)]
+pub(super) struct Checks {
+    leaders: BTreeMap<u64, PeerId>,
+    committed: BTreeMap<u64, Entry>,
+    /// The digest and the members at each applied index.
+    states: BTreeMap<u64, (Option<u64>, Conf)>,
+    commits: BTreeMap<PeerId, u64>,
+}
+
+impl Checks {
+    /// The last index that is known to be committed.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// The configurations that were effective.
+    pub(super) fn confs(&self) -> impl Iterator<Item = &Conf> {
+        self.states.values().map(|(_, conf)| conf)
+    }
+
+    /// A replica restarts: it may have forgotten how far it knew entries to be committed.
+    pub(super) fn restarts(&mut self, id: PeerId) {
+        self.commits.remove(&id);
+    }
+
+    /// Election safety: at most one leader in a term. Leader completeness: it has every entry that is
+    /// committed. And it is one who may lead.
+    pub(super) fn leader(&mut self, id: PeerId, raft: &Raft) {
+        if !raft.is_leader() {
+            return;
+        }
+        let term = raft.term();
+        if let Some(leader) = self.leaders.get(&term) {
+            assert_eq!(*leader, id, "one leader in term {term}");
+            return;
+        }
+        self.leaders.insert(term, id);
+        assert!(raft.conf().may_lead(id), "{id} is elected, and may not by {:?}", raft.conf());
+        for (&index, entry) in &self.committed {
+            let own = raft.term_at(index);
+            let released = own.is_none() && index < raft.status().last.index;
+            let agrees = own == Some(entry.id.term) || released;
+            assert!(agrees, "the leader of term {term} lacks committed entry {:?}", entry.id);
+        }
+    }
+
+    /// State machine safety: one entry at each committed index, and one state and one configuration
+    /// after it. Only who is or was a witness lacks commands.
+    pub(super) fn applies(&mut self, entry: &Entry, tree: &Tree, was_witness: bool) {
+        let index = entry.id.index;
+        let known = self.committed.entry(index).or_insert_with(|| entry.clone());
+        assert_eq!(known.id, entry.id, "one entry at each committed index");
+        if entry.kind == kind::WITHHELD {
+            assert!(was_witness, "entry {index} lacks its command");
+        } else if known.kind == kind::WITHHELD {
+            *known = entry.clone();
+        } else {
+            assert_eq!(*known, *entry, "one entry at each committed index");
+        }
+        let (digest, conf) =
+            self.states.entry(index).or_insert_with(|| (tree.digest, tree.conf.clone()));
+        *digest = digest.or(tree.digest);
+        let same = tree.digest.is_none_or(|own| *digest == Some(own));
+        assert!(same, "one state after entry {index}");
+        assert_eq!(*conf, tree.conf, "one configuration after entry {index}");
+    }
+
+    /// The commit index of a replica never falls, and its configuration is the one that it implies.
+    pub(super) fn commit(&mut self, id: PeerId, raft: &Raft, tree: &Tree) {
+        let commit = raft.commit();
+        let before = self.commits.insert(id, commit).unwrap_or(0);
+        assert!(commit >= before, "the commit index of {id} fell from {before} to {commit}");
+        if commit == tree.applied.index {
+            assert_eq!(*raft.conf(), tree.conf, "changes are effective once they are committed");
+        }
+    }
+
+    /// What a message speaks for is durable before it leaves.
+    pub(super) fn sends(&self, id: PeerId, message: &Message, raft: &Raft, disk: &Disk) {
+        let Message { peer, term, body } = message;
+        let promised = (disk.hard.term, disk.hard.vote);
+        let votes_for = |peer| promised == (*term, Some(peer)) || promised.0 > *term;
+        match body {
+            Body::VoteReply { granted: true, .. } => {
+                assert!(votes_for(*peer), "{id} grants a vote that its disk lacks: {promised:?}");
+            }
+            Body::Vote { .. } => assert!(votes_for(id), "{id} campaigns, its disk: {promised:?}"),
+            Body::AppendReply { matched } => {
+                let durable = disk.last().index.max(disk.tree.applied.index);
+                assert!(*matched <= durable, "{id} acknowledges {matched}, its disk has {durable}");
+                let (own, on_disk) = (raft.term_at(*matched), disk.term(*matched));
+                let differs = *term == raft.term() && own.is_some() && own != on_disk;
+                assert!(
+                    !differs || *matched <= disk.tree.applied.index,
+                    "{id} acknowledges {matched} of term {own:?}, its disk has {on_disk:?}"
+                );
+                assert!(promised.0 >= *term, "{id} acknowledges in a term that its disk lacks");
+            }
+            Body::HeartbeatReply { .. } => {
+                assert!(promised.0 >= *term, "{id} follows in a term that its disk lacks");
+            }
+            Body::Append { entries, .. } => {
+                let witness = raft.conf().witnesses.contains(peer);
+                let lacks = entries.iter().any(|entry| entry.kind == kind::WITHHELD);
+                assert!(!lacks || witness, "{id} withholds commands from {peer}");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Raft replicas over a network that loses, doubles and delays, with partitions and crashes that
+//! lose what was not yet durable, with members that come and go, leaders that are told to hand over,
+//! and logs that are released, so that snapshots must travel: all from a seed.
+
+mod checks;
+pub(crate) mod disk;
+
+use crate::rng::Rng;
+use bedstone_node::raft::conf::Step;
+use bedstone_node::raft::{Change, Conf, Config, Message, PeerId, Raft, kind};
+use bytes::Bytes;
+use checks::Checks;
+use disk::{Disk, Job, Tree};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+const EVENTS: u64 = 3000;
+const QUIET_EVENTS: u64 = 5000;
+
+/// Ticks-or-so until a leader gives up a snapshot on its way.
+const SNAPSHOT_EVENTS: u64 = 400;
+
+/// What travels.
+#[derive(Clone)]
+enum Packet {
+    Raft(Message),
+    Snapshot {
+        term: u64,
+        tree: Tree,
+    },
+    /// A snapshot came, or will not.
+    SnapshotDone,
+}
+
+struct Node {
+    raft: Raft,
+    disk: Disk,
+    tree: Tree,
+    /// Handed to the disk, not yet durable.
+    writing: VecDeque<Job>,
+}
+
+/// Runs a seed: many events in a bad world, then in a good one, where within a bound there must be
+/// one leader, and a new entry commits. Panics when a check fails.
+pub fn run(seed: u64) -> Done {
+    let mut world = World::new(seed);
+    (0..EVENTS).for_each(|_| world.event());
+    world.heal();
+    let before = world.done().committed;
+    (0..QUIET_EVENTS).for_each(|_| world.event());
+    let done = world.done();
+    if done.committed <= before || world.leaders().len() != 1 {
+        world.describe();
+        panic!("no progress under one leader after all faults ended");
+    }
+    done
+}
+
+/// What a run did, to see that it did anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// Entries committed.
+    pub committed: u64,
+    /// Reads served.
+    pub reads: u64,
+    /// Configurations that were effective, and those of them that were joint.
+    pub confs: u64,
+    /// See `confs`.
+    pub joint: u64,
+    /// Snapshots installed.
+    pub snapshots: u64,
+    /// Leaders that handed over.
+    pub transfers: u64,
+}
+
+/// Replicas 1, 2, … and the network between them.
+struct World {
+    rng: Rng,
+    now: u64,
+    nodes: Vec<Node>,
+    /// Delivery time, sender, receiver, what.
+    network: Vec<(u64, PeerId, PeerId, Packet)>,
+    /// Links that are cut, one way.
+    cut: Vec<(PeerId, PeerId)>,
+    checks: Checks,
+    /// Reads under way: the commit index that each must see.
+    reads: HashMap<(PeerId, u64), u64>,
+    proposed: u64,
+    /// Who was a witness once: its log lacks commands for ever.
+    witnesses: BTreeSet<PeerId>,
+    faults: bool,
+    done: Done,
+}
+
+fn start(id: PeerId, disk: &mut Disk, seed: u64) -> Raft {
+    let config = Config {
+        append_bytes_max: 64,
+        inflight_bytes_max: 200,
+        inflight_appends_max: 4,
+        recent_bytes_max: 100,
+        ..Config::default()
+    };
+    Raft::new(config, disk.boot(id, seed))
+}
+
+impl World {
+    /// Three or five voters, and two nodes that may become members.
+    fn new(seed: u64) -> World {
+        let mut rng = Rng::new(seed);
+        let voters = if rng.one_in(3) { 5 } else { 3 };
+        let nodes = (1..=voters + 2).map(|id| {
+            let conf = if id <= voters { Conf::of(1..=voters) } else { Conf::default() };
+            let mut disk = Disk::new(conf);
+            let (raft, tree) = (start(id, &mut disk, seed ^ id), disk.tree.clone());
+            Node { raft, disk, tree, writing: VecDeque::new() }
+        });
+        let nodes = nodes.collect();
+        World {
+            rng,
+            now: 0,
+            nodes,
+            network: Vec::new(),
+            cut: Vec::new(),
+            checks: Checks::default(),
+            reads: HashMap::new(),
+            proposed: 0,
+            witnesses: BTreeSet::new(),
+            faults: true,
+            done: Done::default(),
+        }
+    }
+
+    /// All faults end, and the members stay as they are.
+    fn heal(&mut self) {
+        self.faults = false;
+        self.cut.clear();
+    }
+
+    /// What happened so far.
+    fn done(&self) -> Done {
+        let (mut confs, mut joint, mut last) = (0, 0, None);
+        for conf in self.checks.confs() {
+            if last != Some(conf) {
+                confs += 1;
+                joint += u64::from(conf.is_joint());
+            }
+            last = Some(conf);
+        }
+        Done { committed: self.checks.committed(), confs, joint, ..self.done }
+    }
+
+    /// Who leads.
+    fn leaders(&self) -> Vec<PeerId> {
+        let leaders = self.ids().filter(|&id| self.node(id).raft.is_leader());
+        leaders.collect()
+    }
+
+    /// What every replica says of itself.
+    fn describe(&self) {
+        for node in &self.nodes {
+            eprintln!("{:?}, {} jobs under way", node.raft, node.writing.len());
+        }
+    }
+
+    fn ids(&self) -> std::ops::RangeInclusive<PeerId> {
+        1..=self.nodes.len() as PeerId
+    }
+
+    fn node(&self, id: PeerId) -> &Node {
+        &self.nodes[id as usize - 1]
+    }
+
+    fn node_mut(&mut self, id: PeerId) -> &mut Node {
+        &mut self.nodes[id as usize - 1]
+    }
+
+    fn any(&mut self) -> PeerId {
+        self.rng.below(self.nodes.len() as u64) + 1
+    }
+
+    /// Something happens somewhere.
+    fn event(&mut self) {
+        self.now += 1;
+        let id = self.any();
+        match self.rng.below(22) {
+            0..5 => self.node_mut(id).raft.tick(),
+            5..8 => self.propose(id),
+            8..10 => self.read(id),
+            10..16 => self.write(id),
+            16 if self.faults => self.fault(id),
+            17 if self.faults => self.change(id),
+            18 if self.rng.one_in(8) => self.release(id),
+            _ => {}
+        }
+        self.deliver();
+        for id in self.ids() {
+            self.effects(id);
+        }
+    }
+
+    fn propose(&mut self, id: PeerId) {
+        self.proposed += 1;
+        let len = self.rng.below(40) as usize;
+        let mut data = self.proposed.to_le_bytes().to_vec();
+        data.resize(8 + len, 0);
+        let _ = self.node_mut(id).raft.propose(Bytes::from(data));
+    }
+
+    fn read(&mut self, id: PeerId) {
+        let must_see = self.checks.committed();
+        if let Ok(token) = self.node_mut(id).raft.read() {
+            self.reads.insert((id, token), must_see);
+        }
+    }
+
+    /// Members come and go, and a leader is told to hand over.
+    fn change(&mut self, id: PeerId) {
+        if self.rng.one_in(3) {
+            let to = self.any();
+            let was = self.node(id).raft.status().transferring;
+            let taken = self.node_mut(id).raft.transfer(to).is_ok();
+            self.done.transfers += u64::from(taken && was.is_none() && to != id);
+            return;
+        }
+        if self.rng.one_in(4) {
+            let _ = self.node_mut(id).raft.change(&Change::Leave);
+            return;
+        }
+        let steps = (0..=self.rng.below(3)).map(|_| self.step()).collect();
+        let change = Change::Steps { steps, explicit: self.rng.one_in(4) };
+        let Change::Steps { steps, .. } = &change else { return };
+        if self.node_mut(id).raft.change(&change).is_ok() {
+            self.witnesses.extend(steps.iter().filter_map(|step| match step {
+                Step::AddWitness(peer) => Some(*peer),
+                _ => None,
+            }));
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        let peer = self.any();
+        match self.rng.below(6) {
+            _ if self.witnesses.contains(&peer) => match self.rng.one_in(2) {
+                true => Step::AddWitness(peer),
+                false => Step::Remove(peer),
+            },
+            0..3 => Step::AddVoter(peer),
+            3 => Step::AddLearner(peer),
+            4 => Step::Remove(peer),
+            _ => Step::AddWitness(peer),
+        }
+    }
+
+    /// The oldest write of a node becomes durable.
+    fn write(&mut self, id: PeerId) {
+        let node = self.node_mut(id);
+        if let Some(job) = node.writing.pop_front() {
+            let seq = match &job {
+                Job::Write(write) => Some(write.seq),
+                _ => None,
+            };
+            node.disk.take(job);
+            seq.into_iter().for_each(|seq| node.raft.persisted(seq));
+        }
+    }
+
+    /// A tree is flushed, and the log before it released.
+    fn release(&mut self, id: PeerId) {
+        let node = self.node_mut(id);
+        let upto = node.tree.applied;
+        // What is applied is durable: a replica applies what its own disk has.
+        if upto.index > node.disk.tree.applied.index {
+            node.disk.tree = node.tree.clone();
+            node.raft.compacted(upto);
+            node.writing.push_back(Job::Release(upto));
+        }
+    }
+
+    fn fault(&mut self, id: PeerId) {
+        match self.rng.below(8) {
+            0 => self.crash(id),
+            1 => self.cut.clear(),
+            2 => {
+                let other = self.any();
+                self.cut.push((id, other));
+            }
+            3 if self.rng.one_in(3) => {
+                for other in self.ids() {
+                    self.cut.extend([(id, other), (other, id)]);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A node loses its memory, and of its writes under way all but a prefix.
+    fn crash(&mut self, id: PeerId) {
+        let kept = self.rng.below(self.node(id).writing.len() as u64 + 1);
+        let seed = self.rng.draw();
+        let node = self.node_mut(id);
+        for _ in 0..kept {
+            let job = node.writing.pop_front();
+            job.into_iter().for_each(|job| node.disk.take(job));
+        }
+        node.writing.clear();
+        node.raft = start(id, &mut node.disk, seed);
+        node.tree = node.disk.tree.clone();
+        self.checks.restarts(id);
+        self.network.retain(|(_, from, to, _)| *from != id && *to != id);
+        self.reads.retain(|(reader, _), _| *reader != id);
+        // The others see the connection end.
+        for other in self.ids().filter(|&other| other != id) {
+            self.node_mut(other).raft.unreachable(id);
+            self.node_mut(other).raft.snapshot_sent(id);
+        }
+    }
+
+    fn deliver(&mut self) {
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.network).into_iter().partition(|(time, ..)| *time <= self.now);
+        self.network = later;
+        for (_, from, to, packet) in due {
+            if let Packet::SnapshotDone = packet {
+                self.node_mut(to).raft.snapshot_sent(from);
+            } else if !self.cut.contains(&(from, to)) {
+                match packet {
+                    Packet::Raft(message) => {
+                        self.node_mut(to).raft.step(Message { peer: from, ..message });
+                    }
+                    Packet::Snapshot { term, tree } => self.install(from, to, term, tree),
+                    Packet::SnapshotDone => {}
+                }
+            }
+        }
+    }
+
+    fn install(&mut self, from: PeerId, to: PeerId, term: u64, tree: Tree) {
+        let node = self.node_mut(to);
+        let of_leader = term == node.raft.term() && node.raft.leader() == Some(from);
+        let at = tree.applied;
+        if of_leader && at.index > node.tree.applied.index {
+            node.tree = tree.clone();
+            node.disk.tree = tree.clone();
+            node.writing.push_back(match node.raft.snapshot_installed(from, term, at, tree.conf) {
+                true => Job::Reset(at),
+                false => Job::Release(at),
+            });
+            self.done.snapshots += 1;
+            self.network.push((self.now + 2, to, from, Packet::SnapshotDone));
+        }
+    }
+
+    fn effects(&mut self, id: PeerId) {
+        let node = &mut self.nodes[id as usize - 1];
+        let effects = node.raft.effects(&node.disk);
+        assert_eq!(effects.contradicted, None, "a leader contradicts a committed entry");
+        node.writing.extend(effects.write.map(Job::Write));
+        for message in effects.send {
+            let node = self.node(id);
+            self.checks.sends(id, &message, &node.raft, &node.disk);
+            let copies = match self.faults {
+                true if self.rng.one_in(10) => 0,
+                true if self.rng.one_in(20) => 2,
+                _ => 1,
+            };
+            for _ in 0..copies {
+                let delay = 1 + self.rng.below(if self.faults { 12 } else { 3 });
+                let (to, packet) = (message.peer, Packet::Raft(message.clone()));
+                self.network.push((self.now + delay, id, to, packet));
+            }
+        }
+        for (token, index) in effects.reads {
+            if let Some(must_see) = self.reads.remove(&(id, token)) {
+                assert!(index >= must_see, "a read at {index} misses {must_see}");
+                self.done.reads += 1;
+            }
+        }
+        for to in effects.snapshots {
+            let (term, tree) = (self.node(id).raft.term(), self.node(id).tree.clone());
+            let (delay, lost) = (1 + self.rng.below(40), self.faults && self.rng.one_in(4));
+            if !lost {
+                self.network.push((self.now + delay, id, to, Packet::Snapshot { term, tree }));
+            }
+            self.network.push((self.now + SNAPSHOT_EVENTS, to, id, Packet::SnapshotDone));
+        }
+        self.apply(id, effects.commit);
+        let node = &self.nodes[id as usize - 1];
+        self.checks.leader(id, &node.raft);
+        self.checks.commit(id, &node.raft, &node.tree);
+    }
+
+    /// Every replica applies the same entries.
+    fn apply(&mut self, id: PeerId, commit: u64) {
+        let was_witness = self.witnesses.contains(&id);
+        let node = &mut self.nodes[id as usize - 1];
+        while node.tree.applied.index < commit {
+            let first = node.tree.applied.index + 1;
+            let entries = node.raft.entries(first, usize::MAX, &node.disk);
+            assert!(!entries.is_empty(), "committed entry {first} is there");
+            for entry in entries.into_iter().take_while(|entry| entry.id.index <= commit) {
+                let tree = &mut node.tree;
+                tree.applied = entry.id;
+                tree.digest = tree.digest.filter(|_| entry.kind != kind::WITHHELD).map(|digest| {
+                    let parts = [&digest.to_le_bytes(), &entry.data[..]].concat();
+                    crc32fast::hash(&parts).into()
+                });
+                if entry.kind == kind::CHANGE {
+                    tree.conf.take_entry(&entry.data);
+                }
+                self.checks.applies(&entry, tree, was_witness);
+            }
+        }
+        node.raft.applied(node.tree.applied.index);
+    }
+}
