@@ -88,6 +88,7 @@ impl Group {
             "start" => {}
             "tick" => (0..number(1).unwrap_or(1)).for_each(|_| self.tick(id())),
             "campaign" => self.campaign(id()),
+            "elect" => self.elect(id()),
             "propose" => {
                 let data = Bytes::from(args[1..].join(" "));
                 let outcome = self.raft(id()).propose(data);
@@ -234,13 +235,25 @@ impl Group {
 
     /// Ticks until it asks for votes, or may not.
     fn campaign(&mut self, id: PeerId) {
+        let asked = self.network.len();
         for _ in 0..TICKS_MAX {
             self.tick(id);
-            if self.raft(id).status().role != Role::Follower {
+            if self.network.len() > asked || self.raft(id).is_leader() {
                 return;
             }
         }
         say!(self, "{id} does not campaign");
+    }
+
+    /// Brings a replica to lead, and says no more of it.
+    fn elect(&mut self, id: PeerId) {
+        let before = std::mem::take(&mut self.out);
+        self.campaign(id);
+        self.run(&[]);
+        self.out = before;
+        let term = self.raft(id).term();
+        assert!(self.raft(id).is_leader(), "{id} is not elected in term {term}");
+        say!(self, "{id} is leader in term {term}");
     }
 
     fn persist(&mut self, id: PeerId, count: u64) {
@@ -314,7 +327,8 @@ impl Group {
             Packet::Snapshot { term, tree } => {
                 let of_leader = term == replica.raft.term() && replica.raft.leader() == Some(from);
                 let at = tree.applied;
-                if of_leader && at.index > replica.tree.applied.index {
+                let wanted = of_leader && at.index > replica.tree.applied.index;
+                if wanted {
                     replica.tree = tree.clone();
                     replica.disk.tree = tree.clone();
                     let reset = replica.raft.snapshot_installed(from, term, at, tree.conf);
@@ -332,7 +346,7 @@ impl Group {
                 } else {
                     say!(self, "{to} does not want it");
                 }
-                self.raft(from).snapshot_sent(to);
+                self.raft(from).snapshot_sent(to, wanted.then_some(at.index));
             }
         }
     }
@@ -464,10 +478,11 @@ impl Group {
         let replica = self.replica(id);
         let status = replica.raft.status();
         let base = (0..).find(|&index| replica.raft.term_at(index).is_some()).unwrap_or(0);
-        let entries = match base < status.last.index {
-            true => replica.raft.entries(base + 1, usize::MAX, &replica.disk),
-            false => Vec::new(),
-        };
+        let (mut entries, mut at) = (Vec::new(), base);
+        while at < status.last.index {
+            entries.extend(replica.raft.entries(at + 1, usize::MAX, &replica.disk));
+            at = entries.last().map_or(status.last.index, |entry: &Entry| entry.id.index);
+        }
         let entries: Vec<String> = entries.iter().map(entry_text).collect();
         say!(self, "{id}: after {base}: {}", entries.join(" "));
     }

@@ -268,7 +268,7 @@ impl Group {
     pub fn peer_down(&mut self, peer: PeerId, answers: &mut Answers, metrics: &Metrics) {
         self.raft.unreachable(peer);
         self.outgoing.remove(&peer);
-        self.raft.snapshot_sent(peer);
+        self.raft.snapshot_sent(peer, None);
         self.incoming.take_if(|(from, _)| *from == peer);
         let lost: Vec<u64> =
             self.forwarded.iter().filter(|(_, (to, _))| *to == peer).map(|(&id, _)| id).collect();
@@ -309,7 +309,7 @@ impl Group {
             self.outgoing.iter().filter(|(_, o)| stale(o)).map(|(&peer, _)| peer).collect();
         for peer in given_up {
             self.outgoing.remove(&peer);
-            self.raft.snapshot_sent(peer);
+            self.raft.snapshot_sent(peer, None);
         }
     }
 

@@ -25,7 +25,7 @@ impl Group {
         let frame = Frame { lane, kind, shard: self.shard, body };
         if context.outbox.push(peer, frame).is_err() {
             self.outgoing.remove(&peer);
-            self.raft.snapshot_sent(peer);
+            self.raft.snapshot_sent(peer, None);
         }
     }
 
@@ -37,9 +37,10 @@ impl Group {
                     return;
                 };
                 outgoing.acked(chunks, self.ticks);
+                let installed = (outcome == 1).then_some(outgoing.at.index);
                 if outcome != 0 {
                     self.outgoing.remove(&peer);
-                    self.raft.snapshot_sent(peer);
+                    self.raft.snapshot_sent(peer, installed);
                 }
             }
             Transfer::Begin { id, term, at, ts } => {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub struct Outgoing {
     /// Names it.
     pub id: u64,
+    /// What it covers.
+    pub at: LogId,
     scan: Scan,
     /// Keeps what the scan reads.
     _view: Snapshot,
@@ -26,9 +28,10 @@ impl Outgoing {
     /// Begins; the first message.
     pub fn begin(tree: &Arc<Tree>, id: u64, term: u64, now: u64) -> (Outgoing, Transfer) {
         let view = tree.snapshot();
-        let begin = Transfer::Begin { id, term, at: view.applied(), ts: view.ts() };
+        let at = view.applied();
+        let begin = Transfer::Begin { id, term, at, ts: view.ts() };
         let scan = view.scan(..);
-        (Outgoing { id, scan, _view: view, sent: 0, acked: 0, ended: false, heard: now }, begin)
+        (Outgoing { id, at, scan, _view: view, sent: 0, acked: 0, ended: false, heard: now }, begin)
     }
 
     /// The follower has taken so many chunks.

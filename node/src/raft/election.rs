@@ -115,7 +115,9 @@ impl Raft {
         self.follow_conf();
         self.deadline = self.now + self.config.election.start;
         self.next_heartbeat = self.now + self.config.heartbeat;
-        self.uncommitted_bytes = 0;
+        // What earlier leaders left uncommitted counts too, or it would grow with each of them.
+        let first = self.hard.commit + 1;
+        self.uncommitted_bytes = self.log.bytes(first, self.log.last().index);
         self.reads.begin_term();
         // Entries of earlier terms commit with the first of this one (§5.4.2).
         self.append(kind::NOOP, Bytes::new());

@@ -101,10 +101,10 @@ impl Progress {
         !self.inflight.is_empty() && self.waiting_since < tick
     }
 
-    /// Something may be lost: look again where the logs agree. The first entry that the leader has
-    /// left, after `base`, is as good a place to ask as one that only a snapshot can bring.
-    pub fn probe(&mut self, base: Index) {
-        self.next = self.matched.max(base) + 1;
+    /// Something may be lost: look again where the logs agree. After `from` is a good place to ask:
+    /// the base of the leader's log, before which only a snapshot helps, or what a snapshot brought.
+    pub fn probe(&mut self, from: Index) {
+        self.next = self.matched.max(from) + 1;
         self.enter(Mode::Probe { asked: false });
     }
 

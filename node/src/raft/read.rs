@@ -41,7 +41,9 @@ impl Raft {
         let Some(progress) = self.progress.get_mut(&peer) else { return };
         progress.heard = now;
         // A round that was never begun proves nothing.
-        progress.round = progress.round.max(round.min(latest));
+        if round <= latest {
+            progress.round = progress.round.max(round);
+        }
         let round_of = |peer| match self.progress.get(&peer) {
             Some(progress) => progress.round,
             None if peer == self.id => latest,

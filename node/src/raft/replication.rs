@@ -99,12 +99,12 @@ impl Raft {
         }
     }
 
-    /// A snapshot was delivered to a follower, or could not be.
-    pub fn snapshot_sent(&mut self, peer: PeerId) {
+    /// A follower installed a snapshot of `at`, or got none.
+    pub fn snapshot_sent(&mut self, peer: PeerId, at: Option<Index>) {
         if let Some(progress) = self.progress.get_mut(&peer)
             && progress.mode == Mode::Snapshot
         {
-            progress.probe(self.log.base().index);
+            progress.probe(self.log.base().index.max(at.unwrap_or(0)));
         }
     }
 

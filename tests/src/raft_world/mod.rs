@@ -19,6 +19,40 @@ const QUIET_EVENTS: u64 = 5000;
 /// Ticks-or-so until a leader gives up a snapshot on its way.
 const SNAPSHOT_EVENTS: u64 = 400;
 
+/// How bad a seed's world is: each draws its own, for some bugs show only where something else is
+/// rare (Groce et al., "Swarm testing", ISSTA 2012). Once in so many times, unless it says otherwise.
+struct Mix {
+    loss: u64,
+    doubling: u64,
+    /// The longest that a message takes, in events.
+    delay: u64,
+    fault: u64,
+    crash: u64,
+    change: u64,
+    release: u64,
+    /// Whose disk is slow, and whose clock.
+    slow_disk: PeerId,
+    slow_clock: PeerId,
+}
+
+impl Mix {
+    fn new(rng: &mut Rng, nodes: u64) -> Mix {
+        let mut of = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
+        Mix {
+            loss: of(&[4, 10, 10, 30, 1000]),
+            doubling: of(&[5, 20, 1000]),
+            delay: of(&[3, 12, 12, 40]),
+            fault: of(&[1, 1, 2, 4]),
+            crash: of(&[2, 4, 8, 8, 40]),
+            change: of(&[1, 1, 2, 8, 60]),
+            release: of(&[3, 8, 8, 60]),
+            // Of nobody's, where it draws one who is not there.
+            slow_disk: rng.below(2 * nodes) + 1,
+            slow_clock: rng.below(2 * nodes) + 1,
+        }
+    }
+}
+
 /// What travels.
 #[derive(Clone)]
 enum Packet {
@@ -27,8 +61,8 @@ enum Packet {
         term: u64,
         tree: Tree,
     },
-    /// A snapshot came, or will not.
-    SnapshotDone,
+    /// A snapshot was installed, or will not be.
+    SnapshotDone(Option<u64>),
 }
 
 struct Node {
@@ -75,6 +109,7 @@ pub struct Done {
 /// Replicas 1, 2, … and the network between them.
 struct World {
     rng: Rng,
+    mix: Mix,
     now: u64,
     nodes: Vec<Node>,
     /// Delivery time, sender, receiver, what.
@@ -113,9 +148,11 @@ impl World {
             let (raft, tree) = (start(id, &mut disk, seed ^ id), disk.tree.clone());
             Node { raft, disk, tree, writing: VecDeque::new() }
         });
-        let nodes = nodes.collect();
+        let nodes: Vec<Node> = nodes.collect();
+        let mix = Mix::new(&mut rng, nodes.len() as u64);
         World {
             rng,
+            mix,
             now: 0,
             nodes,
             network: Vec::new(),
@@ -182,13 +219,15 @@ impl World {
         self.now += 1;
         let id = self.any();
         match self.rng.below(22) {
+            0..5 if id == self.mix.slow_clock && self.rng.one_in(2) => {}
             0..5 => self.node_mut(id).raft.tick(),
             5..8 => self.propose(id),
             8..10 => self.read(id),
+            10..16 if id == self.mix.slow_disk && !self.rng.one_in(5) => {}
             10..16 => self.write(id),
-            16 if self.faults => self.fault(id),
-            17 if self.faults => self.change(id),
-            18 if self.rng.one_in(8) => self.release(id),
+            16 if self.faults && self.rng.one_in(self.mix.fault) => self.fault(id),
+            17 | 18 if self.faults && self.rng.one_in(self.mix.change) => self.change(id),
+            19 if self.rng.one_in(self.mix.release) => self.release(id),
             _ => {}
         }
         self.deliver();
@@ -276,19 +315,32 @@ impl World {
     }
 
     fn fault(&mut self, id: PeerId) {
+        if self.rng.one_in(self.mix.crash) {
+            return self.crash(id);
+        }
         match self.rng.below(8) {
-            0 => self.crash(id),
-            1 => self.cut.clear(),
-            2 => {
+            0 | 1 => self.cut.clear(),
+            2 | 3 => {
                 let other = self.any();
                 self.cut.push((id, other));
             }
-            3 if self.rng.one_in(3) => {
+            4 => {
                 for other in self.ids() {
                     self.cut.extend([(id, other), (other, id)]);
                 }
             }
+            5 => self.split(),
             _ => {}
+        }
+    }
+
+    /// The nodes fall into two parts that do not hear each other.
+    fn split(&mut self) {
+        let side = self.rng.draw();
+        let is_left = |id: PeerId| (side >> id) & 1 == 0;
+        for from in self.ids() {
+            let others = self.ids().filter(|&to| is_left(to) != is_left(from));
+            self.cut.extend(others.map(|to| (from, to)));
         }
     }
 
@@ -310,7 +362,7 @@ impl World {
         // The others see the connection end.
         for other in self.ids().filter(|&other| other != id) {
             self.node_mut(other).raft.unreachable(id);
-            self.node_mut(other).raft.snapshot_sent(id);
+            self.node_mut(other).raft.snapshot_sent(id, None);
         }
     }
 
@@ -319,15 +371,15 @@ impl World {
             std::mem::take(&mut self.network).into_iter().partition(|(time, ..)| *time <= self.now);
         self.network = later;
         for (_, from, to, packet) in due {
-            if let Packet::SnapshotDone = packet {
-                self.node_mut(to).raft.snapshot_sent(from);
+            if let Packet::SnapshotDone(at) = packet {
+                self.node_mut(to).raft.snapshot_sent(from, at);
             } else if !self.cut.contains(&(from, to)) {
                 match packet {
                     Packet::Raft(message) => {
                         self.node_mut(to).raft.step(Message { peer: from, ..message });
                     }
                     Packet::Snapshot { term, tree } => self.install(from, to, term, tree),
-                    Packet::SnapshotDone => {}
+                    Packet::SnapshotDone(_) => {}
                 }
             }
         }
@@ -345,7 +397,8 @@ impl World {
                 false => Job::Release(at),
             });
             self.done.snapshots += 1;
-            self.network.push((self.now + 2, to, from, Packet::SnapshotDone));
+            let done = Packet::SnapshotDone(Some(at.index));
+            self.network.push((self.now + 2, to, from, done));
         }
     }
 
@@ -358,12 +411,12 @@ impl World {
             let node = self.node(id);
             self.checks.sends(id, &message, &node.raft, &node.disk);
             let copies = match self.faults {
-                true if self.rng.one_in(10) => 0,
-                true if self.rng.one_in(20) => 2,
+                true if self.rng.one_in(self.mix.loss) => 0,
+                true if self.rng.one_in(self.mix.doubling) => 2,
                 _ => 1,
             };
             for _ in 0..copies {
-                let delay = 1 + self.rng.below(if self.faults { 12 } else { 3 });
+                let delay = 1 + self.rng.below(if self.faults { self.mix.delay } else { 3 });
                 let (to, packet) = (message.peer, Packet::Raft(message.clone()));
                 self.network.push((self.now + delay, id, to, packet));
             }
@@ -380,7 +433,7 @@ impl World {
             if !lost {
                 self.network.push((self.now + delay, id, to, Packet::Snapshot { term, tree }));
             }
-            self.network.push((self.now + SNAPSHOT_EVENTS, to, id, Packet::SnapshotDone));
+            self.network.push((self.now + SNAPSHOT_EVENTS, to, id, Packet::SnapshotDone(None)));
         }
         self.apply(id, effects.commit);
         let node = &self.nodes[id as usize - 1];
