@@ -15,8 +15,8 @@ const TICKS_MAX: usize = 100;
 /// Rounds after which replicas that should fall silent have.
 const ROUNDS_MAX: usize = 200;
 
-/// Runs a script: the lines that begin with `> ` are commands, `#` begins a comment, all else is what
-/// was found before and is left out. Returns the script with what is found now.
+/// Runs a script: the lines that begin with `> ` are commands, `#` begins a comment, all else is
+/// what was found before and is left out. Returns the script with what is found now.
 ///
 /// # Panics
 /// When a command cannot be understood; the message names it.
@@ -351,8 +351,8 @@ impl Group {
         }
     }
 
-    /// Makes everything durable and delivers everything, but for links named as `1x2`, until no more
-    /// is said.
+    /// Makes everything durable and delivers everything, but for links named as `1x2`, until no
+    /// more is said.
     fn run(&mut self, words: &[&str]) {
         let cut: Vec<(u64, u64)> = words
             .iter()

@@ -242,8 +242,8 @@ impl Conf {
         conf
     }
 
-    /// Takes an entry of a change; whether it had an effect. What cannot be read or is impossible has
-    /// none, at any replica.
+    /// Takes an entry of a change; whether it had an effect. What cannot be read or is impossible
+    /// has none, at any replica.
     pub fn take_entry(&mut self, data: &[u8]) -> bool {
         let next = Change::decode(data).and_then(|change| self.changed(&change).ok());
         let taken = next.is_some();
@@ -341,5 +341,114 @@ fn take_flag(from: &mut &[u8]) -> Option<bool> {
         0 => Some(false),
         1 => Some(true),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
+    const PEERS: PeerId = 6;
+
+    fn step() -> impl Strategy<Value = Step> {
+        (0..4, 1..=PEERS).prop_map(|(kind, peer)| match kind {
+            0 => Step::AddVoter(peer),
+            1 => Step::AddLearner(peer),
+            2 => Step::AddWitness(peer),
+            _ => Step::Remove(peer),
+        })
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let steps = (vec(step(), 1..5), any::<bool>());
+        let steps = steps.prop_map(|(steps, explicit)| Change::Steps { steps, explicit });
+        prop_oneof![2 => steps, 1 => Just(Change::Leave)]
+    }
+
+    /// Every set of peers, as bits.
+    fn sets() -> impl Iterator<Item = u64> {
+        0..1 << PEERS
+    }
+
+    fn has(set: u64, peer: PeerId) -> bool {
+        (set >> (peer - 1)) & 1 == 1
+    }
+
+    fn decides(conf: &Conf, set: u64) -> bool {
+        conf.outcome(|peer| has(set, peer).then_some(true)) == Outcome::Won
+    }
+
+    proptest! {
+        /// What keeps two leaders apart: whoever decides before a change and whoever decides after
+        /// it have somebody in common, who votes in both.
+        #[test]
+        fn those_who_decide_before_and_after_a_change_overlap(
+            voters in btree_set(1..=PEERS, 1..5),
+            changes in vec(change(), 1..6),
+        ) {
+            let mut conf = Conf::of(voters);
+            for change in changes {
+                let Ok(next) = conf.changed(&change) else { continue };
+                let before: Vec<u64> = sets().filter(|&set| decides(&conf, set)).collect();
+                let after: Vec<u64> = sets().filter(|&set| decides(&next, set)).collect();
+                prop_assert!(!after.is_empty(), "nobody decides in {:?}", next);
+                for before in before {
+                    let overlap = after.iter().all(|after| before & after != 0);
+                    prop_assert!(overlap, "{:?} then {:?}", conf, next);
+                }
+                // Of each majority one has the commands, and nobody is two things.
+                let witnesses = |peer| next.witnesses.contains(&peer).then_some(true);
+                prop_assert!(next.outcome(witnesses) != Outcome::Won);
+                prop_assert!(next.learners.is_disjoint(&next.voters));
+                prop_assert!(next.learners.is_disjoint(&next.outgoing));
+                prop_assert!(next.learners_next.is_subset(&next.outgoing));
+                prop_assert_eq!(next.is_joint(), !next.outgoing.is_empty());
+                conf = next;
+            }
+        }
+
+        /// `reached` and `outcome` beside counting.
+        #[test]
+        fn majorities_are_counted(
+            voters in btree_set(1..=PEERS, 1..6),
+            outgoing in btree_set(1..=PEERS, 0..6),
+            values in vec(0..9u64, PEERS as usize),
+            said in 0..1u64 << PEERS,
+            yes in 0..1u64 << PEERS,
+        ) {
+            let conf = Conf { voters, outgoing, ..Conf::default() };
+            let value = |peer: PeerId| values[peer as usize - 1];
+            let reached = conf.reached(value);
+            let at_least = |least: u64| {
+                let have = |&set: &u64| (1..=PEERS).all(|p| has(set, p) == (value(p) >= least));
+                sets().find(have).is_some_and(|set| decides(&conf, set))
+            };
+            prop_assert!(at_least(reached));
+            prop_assert!(!at_least(reached + 1));
+            let outcome = conf.outcome(|peer| has(said, peer).then_some(has(yes, peer)));
+            let (sure, possible) = (decides(&conf, said & yes), decides(&conf, !said | yes));
+            prop_assert_eq!(outcome == Outcome::Won, sure);
+            prop_assert_eq!(outcome == Outcome::Lost, !possible);
+        }
+
+        #[test]
+        fn bytes_come_back(change in change(), voters in btree_set(any::<u64>(), 0..5)) {
+            prop_assert_eq!(Change::decode(&change.encode()), Some(change.clone()));
+            let conf = Conf::of(voters);
+            let conf = conf.changed(&change).unwrap_or(conf);
+            let mut bytes = Vec::new();
+            conf.encode(&mut bytes);
+            prop_assert_eq!(Conf::decode(&bytes), Some(conf));
+        }
+
+        #[test]
+        fn any_bytes_decode_or_not(bytes in vec(any::<u8>(), 0..60)) {
+            if let Some(change) = Change::decode(&bytes) {
+                prop_assert_eq!(&change.encode()[..], &bytes[..]);
+            }
+            let _ = Conf::decode(&bytes);
+        }
     }
 }

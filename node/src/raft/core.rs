@@ -151,6 +151,8 @@ pub struct Status {
     pub matched: Vec<(PeerId, Index)>,
     /// The members, as far as this replica knows what is committed.
     pub conf: Conf,
+    /// Changes in the log that are not effective yet.
+    pub changes: Vec<Index>,
     /// Of a leader: to whom it hands over.
     pub transferring: Option<PeerId>,
 }
@@ -250,7 +252,8 @@ impl Raft {
     /// A message came. Never panics on any message that decodes.
     pub fn step(&mut self, message: Message) {
         let Message { peer, term, body } = message;
-        // Any peer may know of a configuration in which it has a say here, before this replica does.
+        // Any peer may know of a configuration in which it has a say here, before this replica
+        // does.
         if peer == self.id {
             return;
         }
@@ -378,6 +381,7 @@ impl Raft {
             persisted: self.log.persisted(),
             matched: matched.collect(),
             conf: self.conf.clone(),
+            changes: self.changes.iter().map(|(index, _)| *index).collect(),
             transferring: self.transfer.as_ref().map(|transfer| transfer.to),
         }
     }
@@ -390,6 +394,11 @@ impl Raft {
     /// Up to where the log is known to be committed.
     pub fn commit(&self) -> Index {
         self.hard.commit
+    }
+
+    /// The last index that is durable here.
+    pub fn persisted_index(&self) -> Index {
+        self.log.persisted()
     }
 
     /// Whether this replica leads.

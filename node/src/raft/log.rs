@@ -225,3 +225,42 @@ impl RaftLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(last: Index) -> RaftLog {
+        let mut log = RaftLog::new(LogId::default(), Vec::new(), 0);
+        for index in 1..=last {
+            log.push(Entry { id: LogId { term: 1, index }, kind: 1, data: "x".into() });
+        }
+        log
+    }
+
+    /// An append and a snapshot of a part of it came together, before a write was handed out.
+    #[test]
+    fn what_a_snapshot_covers_is_not_written() {
+        let mut log = log(5);
+        log.covered(LogId { term: 1, index: 3 });
+        let written = log.write(1);
+        assert_eq!(written.iter().map(|entry| entry.id.index).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!((log.base().index, log.persisted(), log.handed_out()), (3, 3, 5));
+        log.wrote(1);
+        assert_eq!(log.persisted(), 5);
+    }
+
+    /// A write that completes late says nothing of what replaced its entries.
+    #[test]
+    fn a_truncated_write_is_not_its_successors() {
+        let mut log = log(3);
+        assert_eq!(log.write(1).len(), 3);
+        log.truncate(2);
+        log.push(Entry { id: LogId { term: 2, index: 2 }, kind: 1, data: "y".into() });
+        log.wrote(1);
+        assert_eq!(log.persisted(), 1);
+        assert_eq!(log.write(2).len(), 1);
+        log.wrote(2);
+        assert_eq!(log.persisted(), 2);
+    }
+}

@@ -8,9 +8,9 @@ use bedstone_engine::LogId;
 use std::collections::BTreeSet;
 
 impl Raft {
-    /// Proposes a change of the members. It is effective once it is committed; one that goes through
-    /// a joint configuration is done when a second entry, which the leader adds by itself unless the
-    /// change is explicit, is committed too.
+    /// Proposes a change of the members. It is effective once it is committed; one that goes
+    /// through a joint configuration is done when a second entry, which the leader adds by itself
+    /// unless the change is explicit, is committed too.
     ///
     /// # Errors
     /// [`Refused`]: nothing was proposed.
@@ -22,7 +22,8 @@ impl Raft {
             return Err(Refused::Transferring(transfer.to));
         }
         if !self.reads.settled_term {
-            // A change of the term before may be committed, unknown to this leader (Ongaro, raft-dev
+            // A change of the term before may be committed, unknown to this leader (Ongaro,
+            // raft-dev
             // 2015, "bug in single-server membership changes").
             return Err(Refused::NoCommitInTerm);
         }

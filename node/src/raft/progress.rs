@@ -102,7 +102,8 @@ impl Progress {
     }
 
     /// Something may be lost: look again where the logs agree. After `from` is a good place to ask:
-    /// the base of the leader's log, before which only a snapshot helps, or what a snapshot brought.
+    /// the base of the leader's log, before which only a snapshot helps, or what a snapshot
+    /// brought.
     pub fn probe(&mut self, from: Index) {
         self.next = self.matched.max(from) + 1;
         self.enter(Mode::Probe { asked: false });

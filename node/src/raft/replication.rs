@@ -117,8 +117,9 @@ impl Raft {
         }
     }
 
-    /// This follower's tree is now the snapshot at `at`, from the leader of `term`, durably. Returns
-    /// whether the log on disk must begin anew after it; if not, it is released up to there.
+    /// This follower's tree is now the snapshot at `at`, from the leader of `term`, durably.
+    /// Returns whether the log on disk must begin anew after it; if not, it is released up to
+    /// there.
     pub fn snapshot_installed(
         &mut self,
         leader: PeerId,

@@ -2,8 +2,8 @@
 //! the follower catches up; then it is told to campaign at once. If that comes to nothing within an
 //! election timeout, this leader goes on.
 //!
-//! A leader that a change took the vote from hands over too, to whoever has most of its log, and goes
-//! on trying: it leads without counting itself (thesis §4.2.2) until another does.
+//! A leader that a change took the vote from hands over too, to whoever has most of its log, and
+//! goes on trying: it leads without counting itself (thesis §4.2.2) until another does.
 
 use super::core::{Raft, Refused, Role};
 use super::message::Body;
@@ -20,7 +20,8 @@ pub(super) struct Transfer {
 }
 
 impl Raft {
-    /// Hands leadership to a follower. A call with another follower takes the place of the one before.
+    /// Hands leadership to a follower. A call with another follower takes the place of the one
+    /// before.
     ///
     /// # Errors
     /// [`Refused`]: nothing changes.

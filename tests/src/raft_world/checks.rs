@@ -14,6 +14,8 @@ pub(super) struct Checks {
     /// The digest and the members at each applied index.
     states: BTreeMap<u64, (Option<u64>, Conf)>,
     commits: BTreeMap<PeerId, u64>,
+    /// Who led when it was last looked at, in which term.
+    led: BTreeMap<PeerId, Option<u64>>,
 }
 
 impl Checks {
@@ -30,10 +32,11 @@ impl Checks {
     /// A replica restarts: it may have forgotten how far it knew entries to be committed.
     pub(super) fn restarts(&mut self, id: PeerId) {
         self.commits.remove(&id);
+        self.led.remove(&id);
     }
 
-    /// Election safety: at most one leader in a term. Leader completeness: it has every entry that is
-    /// committed. And it is one who may lead.
+    /// Election safety: at most one leader in a term. Leader completeness: it has every entry that
+    /// is committed. And it is one who may lead.
     pub(super) fn leader(&mut self, id: PeerId, raft: &Raft) {
         if !raft.is_leader() {
             return;
@@ -72,12 +75,38 @@ impl Checks {
         let same = tree.digest.is_none_or(|own| *digest == Some(own));
         assert!(same, "one state after entry {index}");
         assert_eq!(*conf, tree.conf, "one configuration after entry {index}");
+        let witnesses = conf.witnesses.intersection(&conf.voters).count();
+        assert!(2 * witnesses <= conf.voters.len(), "witnesses are a majority: {conf:?}");
+    }
+
+    /// A leader began a change: none was under way, and an entry of its term is committed.
+    pub(super) fn changes(&self, raft: &Raft) {
+        let (pending, term) = (raft.status().changes.len(), raft.term());
+        assert!(pending <= 1, "a change while another is under way");
+        let settled = raft.term_at(raft.commit()) == Some(term);
+        assert!(settled, "a change before the first commit of term {term}");
+    }
+
+    /// What a replica takes to be durable is on its disk.
+    pub(super) fn durable(&self, id: PeerId, raft: &Raft, disk: &Disk) {
+        let persisted = raft.persisted_index();
+        let (own, on_disk) = (raft.term_at(persisted), disk.term(persisted));
+        assert!(
+            own == on_disk || persisted <= disk.tree.applied.index,
+            "{id} takes {persisted} of term {own:?} for durable, its disk has {on_disk:?}"
+        );
     }
 
     /// The commit index of a replica never falls, and its configuration is the one that it implies.
+    /// A leader commits nothing but an entry of its own term, and what comes before it.
     pub(super) fn commit(&mut self, id: PeerId, raft: &Raft, tree: &Tree) {
         let commit = raft.commit();
         let before = self.commits.insert(id, commit).unwrap_or(0);
+        let now = raft.is_leader().then(|| raft.term());
+        let led = std::mem::replace(self.led.entry(id).or_default(), now);
+        if led.is_some() && led == now && commit > before {
+            assert_eq!(raft.term_at(commit), now, "the leader {id} commits by counting");
+        }
         assert!(commit >= before, "the commit index of {id} fell from {before} to {commit}");
         if commit == tree.applied.index {
             assert_eq!(*raft.conf(), tree.conf, "changes are effective once they are committed");
@@ -94,11 +123,12 @@ impl Checks {
                 assert!(votes_for(*peer), "{id} grants a vote that its disk lacks: {promised:?}");
             }
             Body::Vote { .. } => assert!(votes_for(id), "{id} campaigns, its disk: {promised:?}"),
-            Body::AppendReply { matched } => {
+            // What it said in an earlier term was true then; its log may have given way since.
+            Body::AppendReply { matched } if *term == raft.term() => {
                 let durable = disk.last().index.max(disk.tree.applied.index);
                 assert!(*matched <= durable, "{id} acknowledges {matched}, its disk has {durable}");
                 let (own, on_disk) = (raft.term_at(*matched), disk.term(*matched));
-                let differs = *term == raft.term() && own.is_some() && own != on_disk;
+                let differs = own.is_some() && own != on_disk;
                 assert!(
                     !differs || *matched <= disk.tree.applied.index,
                     "{id} acknowledges {matched} of term {own:?}, its disk has {on_disk:?}"

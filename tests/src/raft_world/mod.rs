@@ -1,6 +1,6 @@
 //! Raft replicas over a network that loses, doubles and delays, with partitions and crashes that
-//! lose what was not yet durable, with members that come and go, leaders that are told to hand over,
-//! and logs that are released, so that snapshots must travel: all from a seed.
+//! lose what was not yet durable, with members that come and go, leaders that are told to hand
+//! over, and logs that are released, so that snapshots must travel: all from a seed.
 
 mod checks;
 pub(crate) mod disk;
@@ -20,7 +20,8 @@ const QUIET_EVENTS: u64 = 5000;
 const SNAPSHOT_EVENTS: u64 = 400;
 
 /// How bad a seed's world is: each draws its own, for some bugs show only where something else is
-/// rare (Groce et al., "Swarm testing", ISSTA 2012). Once in so many times, unless it says otherwise.
+/// rare (Groce et al., "Swarm testing", ISSTA 2012). Once in so many times, unless it says
+/// otherwise.
 struct Mix {
     loss: u64,
     doubling: u64,
@@ -30,6 +31,8 @@ struct Mix {
     crash: u64,
     change: u64,
     release: u64,
+    /// A replica's effects are gathered: the more seldom, the more comes between.
+    gather: u64,
     /// Whose disk is slow, and whose clock.
     slow_disk: PeerId,
     slow_clock: PeerId,
@@ -46,7 +49,8 @@ impl Mix {
             crash: of(&[2, 4, 8, 8, 40]),
             change: of(&[1, 1, 2, 8, 60]),
             release: of(&[3, 8, 8, 60]),
-            // Of nobody's, where it draws one who is not there.
+            gather: of(&[1, 1, 3, 8]),
+            // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
             slow_clock: rng.below(2 * nodes) + 1,
         }
@@ -170,6 +174,7 @@ impl World {
     fn heal(&mut self) {
         self.faults = false;
         self.cut.clear();
+        (self.mix.slow_disk, self.mix.slow_clock, self.mix.gather) = (0, 0, 1);
     }
 
     /// What happened so far.
@@ -222,7 +227,7 @@ impl World {
             0..5 if id == self.mix.slow_clock && self.rng.one_in(2) => {}
             0..5 => self.node_mut(id).raft.tick(),
             5..8 => self.propose(id),
-            8..10 => self.read(id),
+            8..10 | 20 => self.read(id),
             10..16 if id == self.mix.slow_disk && !self.rng.one_in(5) => {}
             10..16 => self.write(id),
             16 if self.faults && self.rng.one_in(self.mix.fault) => self.fault(id),
@@ -232,7 +237,9 @@ impl World {
         }
         self.deliver();
         for id in self.ids() {
-            self.effects(id);
+            if self.rng.one_in(self.mix.gather) {
+                self.effects(id);
+            }
         }
     }
 
@@ -268,6 +275,7 @@ impl World {
         let change = Change::Steps { steps, explicit: self.rng.one_in(4) };
         let Change::Steps { steps, .. } = &change else { return };
         if self.node_mut(id).raft.change(&change).is_ok() {
+            self.checks.changes(&self.node(id).raft);
             self.witnesses.extend(steps.iter().filter_map(|step| match step {
                 Step::AddWitness(peer) => Some(*peer),
                 _ => None,
@@ -439,6 +447,7 @@ impl World {
         let node = &self.nodes[id as usize - 1];
         self.checks.leader(id, &node.raft);
         self.checks.commit(id, &node.raft, &node.tree);
+        self.checks.durable(id, &node.raft, &node.disk);
     }
 
     /// Every replica applies the same entries.
