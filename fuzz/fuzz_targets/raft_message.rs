@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     let boot = Boot {
         id: 1,
         conf: Conf::of([1, 2, 3]),
-            changes: Vec::new(),
+        changes: Vec::new(),
         hard: HardState::default(),
         applied: LogId::default(),
         base: LogId::default(),

@@ -8,7 +8,8 @@ fn replicas_agree_whatever_the_network_does() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let from = number("BEDSTONE_SIM_FROM").unwrap_or(0);
     let mut sum = Done::default();
-    for seed in from..from + number("BEDSTONE_SIM_SEEDS").unwrap_or(2000) {
+    let seeds = number("BEDSTONE_SIM_SEEDS").unwrap_or(4000);
+    for seed in from..from + seeds {
         let Ok(done) = std::panic::catch_unwind(|| run(seed)) else {
             panic!("BEDSTONE_SIM_FROM={seed} BEDSTONE_SIM_SEEDS=1 fails: see the message above");
         };
@@ -19,6 +20,9 @@ fn replicas_agree_whatever_the_network_does() {
         sum.snapshots += done.snapshots;
         sum.transfers += done.transfers;
     }
-    eprintln!("{sum:?}");
+    let report = format!("{seeds} seeds of the Raft simulation: {sum:?}\n");
+    eprint!("{report}");
+    // What passes is silent; whoever wants the score finds it here.
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/raft-sim.txt"), report).unwrap();
     assert!(sum.committed > 10 && sum.reads > 10, "the simulation does something");
 }

@@ -62,7 +62,7 @@ impl Raft {
             return None;
         };
         if self.conf.witnesses.contains(&peer) {
-            entries.truncate((end + 1 - progress.next) as usize);
+            entries.truncate((end + 1).saturating_sub(progress.next) as usize);
             // It is told what there is, and who the members are: the commands stay here.
             let commands = entries.iter_mut().filter(|entry| entry.kind == kind::NORMAL);
             commands.for_each(|entry| {

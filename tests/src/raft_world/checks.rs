@@ -2,9 +2,10 @@
 //! figure 3, or says what it is for.
 
 use super::disk::{Disk, Tree};
+use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use bedstone_node::raft::{Body, Conf, Message, PeerId, Raft, kind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was seen so far, of all replicas.
 #[derive(Default)]
@@ -14,8 +15,10 @@ pub(super) struct Checks {
     /// The digest and the members at each applied index.
     states: BTreeMap<u64, (Option<u64>, Conf)>,
     commits: BTreeMap<PeerId, u64>,
-    /// Who led when it was last looked at, in which term.
-    led: BTreeMap<PeerId, Option<u64>>,
+    /// Who led when it was last looked at, in which term and with which members.
+    led: BTreeMap<PeerId, (u64, Conf)>,
+    /// Votes that came, by candidate and term.
+    votes: BTreeMap<(PeerId, u64), BTreeSet<PeerId>>,
 }
 
 impl Checks {
@@ -27,6 +30,11 @@ impl Checks {
     /// The configurations that were effective.
     pub(super) fn confs(&self) -> impl Iterator<Item = &Conf> {
         self.states.values().map(|(_, conf)| conf)
+    }
+
+    /// A vote came.
+    pub(super) fn votes(&mut self, candidate: PeerId, term: u64, voter: PeerId) {
+        self.votes.entry((candidate, term)).or_default().insert(voter);
     }
 
     /// A replica restarts: it may have forgotten how far it knew entries to be committed.
@@ -47,6 +55,9 @@ impl Checks {
             return;
         }
         self.leaders.insert(term, id);
+        let votes = self.votes.get(&(id, term));
+        let said_yes = |peer| peer == id || votes.is_some_and(|votes| votes.contains(&peer));
+        assert!(decided(raft.conf(), said_yes), "the leader {id} lacks the votes of a majority");
         assert!(raft.conf().may_lead(id), "{id} is elected, and may not by {:?}", raft.conf());
         for (&index, entry) in &self.committed {
             let own = raft.term_at(index);
@@ -99,13 +110,30 @@ impl Checks {
 
     /// The commit index of a replica never falls, and its configuration is the one that it implies.
     /// A leader commits nothing but an entry of its own term, and what comes before it.
-    pub(super) fn commit(&mut self, id: PeerId, raft: &Raft, tree: &Tree) {
+    /// What it commits, a majority has durably, of each set of voters: `has` says of a peer whether
+    /// it has an entry.
+    pub(super) fn commit(
+        &mut self,
+        id: PeerId,
+        raft: &Raft,
+        tree: &Tree,
+        has: impl Fn(PeerId, LogId) -> bool,
+    ) {
         let commit = raft.commit();
         let before = self.commits.insert(id, commit).unwrap_or(0);
-        let now = raft.is_leader().then(|| raft.term());
-        let led = std::mem::replace(self.led.entry(id).or_default(), now);
-        if led.is_some() && led == now && commit > before {
-            assert_eq!(raft.term_at(commit), now, "the leader {id} commits by counting");
+        let led = match raft.is_leader() {
+            true => self.led.insert(id, (raft.term(), raft.conf().clone())),
+            false => self.led.remove(&id),
+        };
+        if let Some((term, conf)) = led.filter(|_| raft.is_leader() && commit > before)
+            && term == raft.term()
+        {
+            assert_eq!(raft.term_at(commit), Some(term), "the leader {id} commits by counting");
+            let entry = LogId { term, index: commit };
+            // A change that it commits is not what decides about itself.
+            let confs = [&conf, raft.conf()];
+            let durable = confs.iter().any(|conf| decided(conf, |peer| has(peer, entry)));
+            assert!(durable, "the leader {id} commits {entry:?}, which no majority has");
         }
         assert!(commit >= before, "the commit index of {id} fell from {before} to {commit}");
         if commit == tree.applied.index {
@@ -146,4 +174,12 @@ impl Checks {
             _ => {}
         }
     }
+}
+
+/// Whether a majority of each set of voters is of a kind, counted apart from the core.
+pub(super) fn decided(conf: &Conf, is: impl Fn(PeerId) -> bool) -> bool {
+    let majority = |set: &BTreeSet<PeerId>| {
+        set.is_empty() || 2 * set.iter().filter(|&&peer| is(peer)).count() > set.len()
+    };
+    !conf.voters.is_empty() && majority(&conf.voters) && majority(&conf.outgoing)
 }

@@ -6,10 +6,11 @@ mod checks;
 pub(crate) mod disk;
 
 use crate::rng::Rng;
+use bedstone_engine::LogId;
 use bedstone_node::raft::conf::Step;
-use bedstone_node::raft::{Change, Conf, Config, Message, PeerId, Raft, kind};
+use bedstone_node::raft::{Body, Change, Conf, Config, Message, PeerId, Raft, kind};
 use bytes::Bytes;
-use checks::Checks;
+use checks::{Checks, decided};
 use disk::{Disk, Job, Tree};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -30,6 +31,10 @@ struct Mix {
     fault: u64,
     crash: u64,
     change: u64,
+    /// A change is explicit.
+    explicit: u64,
+    /// A step of a change takes a vote from somebody.
+    shrink: u64,
     release: u64,
     /// A replica's effects are gathered: the more seldom, the more comes between.
     gather: u64,
@@ -48,6 +53,8 @@ impl Mix {
             fault: of(&[1, 1, 2, 4]),
             crash: of(&[2, 4, 8, 8, 40]),
             change: of(&[1, 1, 2, 8, 60]),
+            explicit: of(&[1, 3, 20]),
+            shrink: of(&[1, 2, 4, 8]),
             release: of(&[3, 8, 8, 60]),
             gather: of(&[1, 1, 3, 8]),
             // Nobody's, where it draws one who is not there.
@@ -60,7 +67,8 @@ impl Mix {
 /// What travels.
 #[derive(Clone)]
 enum Packet {
-    Raft(Message),
+    /// With the time when it left.
+    Raft(Message, u64),
     Snapshot {
         term: u64,
         tree: Tree,
@@ -93,6 +101,14 @@ pub fn run(seed: u64) -> Done {
     done
 }
 
+/// A read, as it was asked for.
+struct Read {
+    /// The commit index that it must see.
+    must_see: u64,
+    since: u64,
+    conf: Conf,
+}
+
 /// What a run did, to see that it did anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
@@ -121,8 +137,10 @@ struct World {
     /// Links that are cut, one way.
     cut: Vec<(PeerId, PeerId)>,
     checks: Checks,
-    /// Reads under way: the commit index that each must see.
-    reads: HashMap<(PeerId, u64), u64>,
+    /// Reads under way.
+    reads: HashMap<(PeerId, u64), Read>,
+    /// When the latest heartbeat left that came: by receiver and sender.
+    heard: HashMap<(PeerId, PeerId), u64>,
     proposed: u64,
     /// Who was a witness once: its log lacks commands for ever.
     witnesses: BTreeSet<PeerId>,
@@ -163,6 +181,7 @@ impl World {
             cut: Vec::new(),
             checks: Checks::default(),
             reads: HashMap::new(),
+            heard: HashMap::new(),
             proposed: 0,
             witnesses: BTreeSet::new(),
             faults: true,
@@ -254,7 +273,8 @@ impl World {
     fn read(&mut self, id: PeerId) {
         let must_see = self.checks.committed();
         if let Ok(token) = self.node_mut(id).raft.read() {
-            self.reads.insert((id, token), must_see);
+            let conf = self.node(id).raft.conf().clone();
+            self.reads.insert((id, token), Read { must_see, since: self.now, conf });
         }
     }
 
@@ -272,7 +292,7 @@ impl World {
             return;
         }
         let steps = (0..=self.rng.below(3)).map(|_| self.step()).collect();
-        let change = Change::Steps { steps, explicit: self.rng.one_in(4) };
+        let change = Change::Steps { steps, explicit: self.rng.one_in(self.mix.explicit) };
         let Change::Steps { steps, .. } = &change else { return };
         if self.node_mut(id).raft.change(&change).is_ok() {
             self.checks.changes(&self.node(id).raft);
@@ -290,6 +310,7 @@ impl World {
                 true => Step::AddWitness(peer),
                 false => Step::Remove(peer),
             },
+            _ if self.rng.one_in(2 * self.mix.shrink) => Step::AddLearner(peer),
             0..3 => Step::AddVoter(peer),
             3 => Step::AddLearner(peer),
             4 => Step::Remove(peer),
@@ -383,7 +404,17 @@ impl World {
                 self.node_mut(to).raft.snapshot_sent(from, at);
             } else if !self.cut.contains(&(from, to)) {
                 match packet {
-                    Packet::Raft(message) => {
+                    Packet::Raft(message, left) => {
+                        match message.body {
+                            Body::Heartbeat { .. } => {
+                                let latest = self.heard.entry((to, from)).or_default();
+                                *latest = left.max(*latest);
+                            }
+                            Body::VoteReply { granted: true, .. } => {
+                                self.checks.votes(to, message.term, from);
+                            }
+                            _ => {}
+                        }
                         self.node_mut(to).raft.step(Message { peer: from, ..message });
                     }
                     Packet::Snapshot { term, tree } => self.install(from, to, term, tree),
@@ -425,13 +456,19 @@ impl World {
             };
             for _ in 0..copies {
                 let delay = 1 + self.rng.below(if self.faults { self.mix.delay } else { 3 });
-                let (to, packet) = (message.peer, Packet::Raft(message.clone()));
+                let (to, packet) = (message.peer, Packet::Raft(message.clone(), self.now));
                 self.network.push((self.now + delay, id, to, packet));
             }
         }
         for (token, index) in effects.reads {
-            if let Some(must_see) = self.reads.remove(&(id, token)) {
+            if let Some(Read { must_see, since, conf }) = self.reads.remove(&(id, token)) {
                 assert!(index >= must_see, "a read at {index} misses {must_see}");
+                let heard = |peer| self.heard.get(&(peer, id)).is_some_and(|left| *left >= since);
+                let word = |peer| peer == id || heard(peer);
+                // The members may have changed between the last word and now.
+                let confs = [&conf, self.node(id).raft.conf()];
+                let decided = confs.iter().any(|conf| decided(conf, word));
+                assert!(decided, "a read of {id} without a majority's word since it was asked");
                 self.done.reads += 1;
             }
         }
@@ -446,7 +483,11 @@ impl World {
         self.apply(id, effects.commit);
         let node = &self.nodes[id as usize - 1];
         self.checks.leader(id, &node.raft);
-        self.checks.commit(id, &node.raft, &node.tree);
+        let has = |peer: PeerId, entry: LogId| {
+            let disk = &self.nodes[peer as usize - 1].disk;
+            disk.term(entry.index) == Some(entry.term) || disk.tree.applied.index >= entry.index
+        };
+        self.checks.commit(id, &node.raft, &node.tree, has);
         self.checks.durable(id, &node.raft, &node.disk);
     }
 
