@@ -16,7 +16,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAM = ROOT / "target" / "release" / "bedstone-raft-costs"
 # Entries in a batch, batches, limit.
-BATCHES = [(1, 2000, LIMIT_1), (64, 200, LIMIT_64), (1024, 20, LIMIT_1024)]
+BATCHES = [(1, 2000, 13_500), (64, 200, 1_250), (1024, 20, 950)]
 
 
 def instructions(batch, batches):
