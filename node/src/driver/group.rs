@@ -540,6 +540,11 @@ impl Group {
             let in_log = place.map(|place| InLog { data: &entry.data, place });
             apply_entry(&self.tree, entry.id, ts, &commands, in_log)?
         } else {
+            if entry.kind == kind::WITHHELD {
+                let (what, expected) = ("a log entry", "its commands");
+                let found = "none: this disk was a witness's; begin anew with an empty one";
+                return Err(Error::corrupt("log", 0, what, expected, found));
+            }
             if entry.kind == kind::CHANGE {
                 self.conf.take_entry(&entry.data);
             }
