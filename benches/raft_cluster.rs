@@ -2,7 +2,7 @@
 //! nothing is encoded and nothing synced.
 
 use bedstone_engine::LogId;
-use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::wal::Entry;
 use bedstone_node::raft::{Boot, Conf, Config, LogReader, Message, Raft};
 use bytes::Bytes;
 
@@ -27,17 +27,7 @@ impl Cluster {
     /// When nobody is elected.
     #[must_use]
     pub fn new() -> Cluster {
-        let boot = |id| Boot {
-            id,
-            conf: Conf::of([1, 2, 3]),
-            changes: Vec::new(),
-            hard: HardState::default(),
-            applied: LogId::default(),
-            base: LogId::default(),
-            runs: Vec::new(),
-            last: 0,
-            seed: id,
-        };
+        let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
         // Memory is kept small, as with a driver that applies.
         let config = Config { recent_bytes_max: 1 << 20, ..Config::default() };
         let replicas = (1..=3).map(|id| Raft::new(config.clone(), boot(id))).collect();

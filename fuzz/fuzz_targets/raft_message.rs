@@ -4,8 +4,7 @@
 //! Input: messages, each behind a length u8 and a peer u8.
 #![no_main]
 
-use bedstone_engine::LogId;
-use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::wal::Entry;
 use bedstone_node::raft::{Boot, Conf, Config, LogReader, Message, Raft};
 use bedstone_node::wire::{Forwarded, Replied, Transfer};
 use bytes::Bytes;
@@ -20,17 +19,7 @@ impl LogReader for Nothing {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let boot = Boot {
-        id: 1,
-        conf: Conf::of([1, 2, 3]),
-        changes: Vec::new(),
-        hard: HardState::default(),
-        applied: LogId::default(),
-        base: LogId::default(),
-        runs: Vec::new(),
-        last: 0,
-        seed: 1,
-    };
+    let boot = Boot::new(1, Conf::of([1, 2, 3]), 1);
     let mut raft = Raft::new(Config::default(), boot);
     let mut rest = input;
     while let [len, peer, tail @ ..] = rest {

@@ -181,7 +181,7 @@ impl Group {
 
     /// Whether what is known to be committed is applied.
     pub fn caught_up(&self) -> bool {
-        self.raft.status().commit <= self.applied.index + 1
+        self.raft.commit() <= self.applied.index + 1
     }
 
     // Inputs.
@@ -344,6 +344,7 @@ impl Group {
 
     /// Proposes or forwards what waits, and executes the core's effects.
     pub fn step(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
+        self.log_installed(context);
         self.watch_leader(context);
         if self.raft.is_leader() {
             self.propose(context);

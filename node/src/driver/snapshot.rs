@@ -108,13 +108,17 @@ impl Group {
         self.acks.push((peer, Transfer::Ack { id, chunks, outcome }));
     }
 
+    /// Tells the log of an installed snapshot, before any entry that comes after it is written.
+    pub(super) fn log_installed(&mut self, context: &mut Context<'_>) {
+        if let Some(record) = self.installed.take() {
+            let _ = context.log.send(LogJob { records: vec![record], done: None });
+        }
+    }
+
     pub(super) fn continue_transfers(
         &mut self,
         context: &mut Context<'_>,
     ) -> bedstone_engine::Result<()> {
-        if let Some(record) = self.installed.take() {
-            let _ = context.log.send(LogJob { records: vec![record], done: None });
-        }
         for (peer, ack) in std::mem::take(&mut self.acks) {
             self.push_transfer(peer, &ack, context);
         }

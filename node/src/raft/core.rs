@@ -67,6 +67,23 @@ pub struct Boot {
     pub seed: u64,
 }
 
+impl Boot {
+    /// Of a disk that is empty.
+    pub fn new(id: PeerId, conf: Conf, seed: u64) -> Boot {
+        Boot {
+            id,
+            conf,
+            changes: Vec::new(),
+            hard: HardState::default(),
+            applied: LogId::default(),
+            base: LogId::default(),
+            runs: Vec::new(),
+            last: 0,
+            seed,
+        }
+    }
+}
+
 /// What a replica is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
