@@ -55,11 +55,33 @@ impl Handover {
         std::mem::swap(&mut *self.frames.lock(), into);
     }
 
+    fn drain(&self) -> Vec<(NodeId, Frame)> {
+        self.armed.store(false, Ordering::SeqCst);
+        std::mem::take(&mut *self.frames.lock())
+    }
+
     /// A frame was written or dropped.
     pub(crate) fn settled(&self, peer: NodeId, frame: &Frame) {
         if let Some(queued) = self.queued.get(&peer) {
             queued.of(frame.lane).fetch_sub(frame.len(), Ordering::Relaxed);
         }
+    }
+}
+
+/// The other end of an [`Outbox`], for a transport other than QUIC: a simulated network.
+pub struct Pushed {
+    shared: Arc<Handover>,
+}
+
+impl Pushed {
+    /// Takes the frames that were handed over since the last call, with their receivers.
+    pub fn take(&self) -> Vec<(NodeId, Frame)> {
+        self.shared.drain()
+    }
+
+    /// A frame left, or never will: its bytes make room for others.
+    pub fn settled(&self, peer: NodeId, frame: &Frame) {
+        self.shared.settled(peer, frame);
     }
 }
 
@@ -72,6 +94,12 @@ pub struct Outbox {
 impl Outbox {
     pub(crate) fn new(shared: Arc<Handover>) -> Self {
         Self { shared, step: Vec::new() }
+    }
+
+    /// An outbox towards these peers, and its other end.
+    pub fn pair(peers: impl Iterator<Item = NodeId>) -> (Self, Pushed) {
+        let shared = Handover::new(peers);
+        (Self::new(shared.clone()), Pushed { shared })
     }
 
     /// Gives a frame to the net at the next [`Outbox::flush`].

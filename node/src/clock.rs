@@ -8,6 +8,20 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// One moment, by both clocks of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// Monotonic.
+    pub now: Instant,
+    /// Milliseconds since 1970. May jump and go back.
+    pub unix_millis: u64,
+}
+
+/// This moment.
+pub fn time() -> Time {
+    Time { now: now(), unix_millis: unix_millis() }
+}
+
 /// Milliseconds since 1970, by this node's clock.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn unix_millis() -> u64 {

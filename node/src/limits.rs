@@ -1,13 +1,12 @@
 //! The node's limits, with units, and how they relate.
 
+use crate::raft;
 use bedstone_engine::limits as engine;
 use bedstone_net::limits as net;
 use std::time::Duration;
 
 /// The pace of the Raft cores.
 pub const TICK: Duration = Duration::from_millis(50);
-/// Bytes of commands that go into one log entry, unless a single command is longer.
-pub const ENTRY_BYTES_TARGET: usize = 512 << 10;
 /// Longest single command, encoded.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 /// Entries proposed and not yet committed, beyond which commands gather for the next entry: the
@@ -21,12 +20,6 @@ pub const INPUTS_PER_STEP: usize = 4096;
 pub const INBOX_FRAMES_MAX: usize = 1024;
 /// Bytes of entries read back from the log at a time, to apply them after a start.
 pub const REPLAY_BYTES: usize = 4 << 20;
-/// Entries kept in the log behind the flushed index, for followers that were away.
-pub const LOG_RETAIN_ENTRIES: u64 = 8192;
-/// Log segments beyond which memtables are flushed and the whole flushed log is released.
-pub const LOG_SEGMENTS_MAX: usize = 8;
-/// Bytes of one snapshot chunk, unless a single value is longer.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 128 << 10;
 /// Snapshot chunks under way to one follower. Small, so that heartbeats find no queue before them.
 pub const SNAPSHOT_WINDOW: u64 = 2;
 /// A client request's deadline when it sets none.
@@ -46,6 +39,50 @@ pub const SCAN_KEYS_MAX: usize = 10_000;
 /// Bytes in one answer of a read; beyond, the command is refused with what to do.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 
+/// Sizes that shape a shard's replica. [`Limits::DEFAULT`] is for servers; [`Limits::TINY`] makes
+/// simulations meet every edge.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of commands that go into one log entry, unless a single command is longer.
+    pub entry_bytes: usize,
+    /// Entries kept in the log behind the flushed index, for followers that were away.
+    pub log_retain_entries: u64,
+    /// Log segments beyond which memtables are flushed and the whole flushed log is released.
+    pub log_segments: usize,
+    /// Bytes of one snapshot chunk, unless a single value is longer.
+    pub snapshot_chunk_bytes: usize,
+    /// The Raft core's.
+    pub raft: raft::Config,
+}
+
+impl Limits {
+    /// For servers.
+    pub const DEFAULT: Limits = Limits {
+        entry_bytes: 512 << 10,
+        log_retain_entries: 8192,
+        log_segments: 8,
+        snapshot_chunk_bytes: 128 << 10,
+        raft: raft::Config::DEFAULT,
+    };
+    /// For simulations.
+    pub const TINY: Limits = Limits {
+        entry_bytes: 256,
+        log_retain_entries: 8,
+        log_segments: 4,
+        snapshot_chunk_bytes: 256,
+        raft: raft::Config {
+            append_bytes_max: 512,
+            inflight_bytes_max: 2 << 10,
+            inflight_appends_max: 8,
+            uncommitted_bytes_max: 16 << 10,
+            recent_bytes_max: 1 << 10,
+            ..raft::Config::DEFAULT
+        },
+    };
+}
+
+const ENTRY_BYTES_TARGET: usize = Limits::DEFAULT.entry_bytes;
+const SNAPSHOT_CHUNK_BYTES: usize = Limits::DEFAULT.snapshot_chunk_bytes;
 const _: () = assert!(COMMAND_BYTES_MAX + ENTRY_BYTES_TARGET < engine::RECORD_BYTES_MAX);
 const _: () = assert!(COMMAND_BYTES_MAX + ENTRY_BYTES_TARGET < net::APPEND_BYTES_MAX);
 const _: () = assert!(engine::VALUE_BYTES_MAX + engine::KEY_BYTES_MAX < COMMAND_BYTES_MAX);

@@ -7,12 +7,13 @@ use crate::api::shared::Shared;
 use crate::config::Config;
 use crate::driver::group::Group;
 use crate::driver::{Driver, DriverInbox, Input, background, logger};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::raft::Conf;
 use crate::status::{NodeStatus, StatusCell};
 use anyhow::{Context, Result, anyhow};
 use bedstone_engine::disk::os::OsDisk;
-use bedstone_engine::limits::Limits;
+use bedstone_engine::limits::Limits as EngineLimits;
 use bedstone_engine::{Engine, Options, ShardId};
 use bedstone_net::{Endpoint, Identity, Peer};
 use crossbeam_channel::{Sender, bounded, unbounded};
@@ -41,7 +42,7 @@ pub fn run(config: Config) -> Result<()> {
     raise_open_files();
     let engine = Arc::new(open_engine(&config)?);
     let conf = Conf::of(config.members.iter().map(|member| member.node));
-    let group = Group::open(&engine, SHARD, config.node, conf, random()?)?;
+    let group = Group::open(&engine, SHARD, config.node, conf, &Limits::DEFAULT, random()?)?;
     let tree = group.tree().clone();
     let (inputs, input) = unbounded();
     let inbox = DriverInbox::new(inputs.clone());
@@ -74,6 +75,8 @@ pub fn run(config: Config) -> Result<()> {
         cluster: config.cluster.clone(),
         nodes: nodes.collect(),
         path: config.disk.display().to_string(),
+        started: crate::clock::now(),
+        state: Default::default(),
     };
     let submit = inputs.clone();
     let shared = Arc::new(Shared {
@@ -128,11 +131,11 @@ fn raise_open_files() {
 
 fn open_engine(config: &Config) -> Result<Engine> {
     let disk = Arc::new(OsDisk::open(&config.disk)?);
-    let limits = Limits {
+    let limits = EngineLimits {
         memtable_bytes: config.memtable_bytes,
         segment_bytes: config.segment_bytes,
         reserve_bytes: config.reserve_bytes,
-        ..Limits::DEFAULT
+        ..EngineLimits::DEFAULT
     };
     let options = Options {
         limits,

@@ -66,6 +66,12 @@ impl Replies {
         }
     }
 
+    /// Takes the replies handed over since the last call, for callers without a runtime.
+    pub fn take(&self) -> Vec<(Arc<Port>, u64, Bytes)> {
+        self.armed.store(false, Ordering::SeqCst);
+        std::mem::take(&mut *self.ready.lock())
+    }
+
     /// Carries replies to their connections, for ever.
     pub async fn distribute(self: Arc<Self>) {
         let mut ready = Vec::new();

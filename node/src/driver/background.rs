@@ -2,7 +2,7 @@
 //! them.
 
 use super::Input;
-use crate::limits::LOG_SEGMENTS_MAX;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use bedstone_engine::Engine;
 use bedstone_engine::scrub::Scrub;
@@ -27,7 +27,7 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let worked = work(engine, driver, metrics);
+        let worked = work(engine, &Limits::DEFAULT, driver, metrics);
         if idle {
             scrub_on(&mut scrub, engine, metrics);
             let filled = engine.log().vouch().and_then(|()| engine.log().fill_slot());
@@ -58,14 +58,23 @@ fn scrub_on(scrub: &mut Scrub, engine: &Engine, metrics: &Metrics) {
     }
 }
 
-fn work(engine: &Engine, driver: &Sender<Input>, metrics: &Metrics) -> bedstone_engine::Result<()> {
+/// Does what there is to do.
+///
+/// # Errors
+/// The disk's; what was not done is done at the next call.
+pub fn work(
+    engine: &Engine,
+    limits: &Limits,
+    driver: &Sender<Input>,
+    metrics: &Metrics,
+) -> bedstone_engine::Result<()> {
     engine.measure_space()?;
     engine.relieve_memory();
     while engine.log().wants_slot() {
         engine.log().allocate_slot()?;
     }
     engine.plan_collection();
-    let crowded = engine.log().entry_segments() > LOG_SEGMENTS_MAX;
+    let crowded = engine.log().entry_segments() > limits.log_segments;
     for (shard, tree) in engine.trees() {
         let before = tree.flushed();
         if crowded && engine.log().base(shard).index < tree.applied().index {

@@ -4,14 +4,9 @@ use super::logger::LogJob;
 use super::pending::{Answers, Asker, Pending, age_seconds};
 use super::transfer::{Incoming, Outgoing};
 use crate::api::port::Batch;
-use crate::limits::{
-    ENTRY_BYTES_TARGET, LOG_RETAIN_ENTRIES, LOG_SEGMENTS_MAX, PROPOSALS_IN_FLIGHT,
-    QUEUED_COMMANDS_MAX, REPLAY_BYTES,
-};
+use crate::limits::{Limits, PROPOSALS_IN_FLIGHT, QUEUED_COMMANDS_MAX, REPLAY_BYTES};
 use crate::metrics::Metrics;
-use crate::raft::{
-    Boot, Conf, Config, Effects, Index, LogReader, Message, PeerId, Raft, Role, kind,
-};
+use crate::raft::{Boot, Conf, Effects, Index, LogReader, Message, PeerId, Raft, Role, kind};
 use crate::shard::apply::{apply_entry, ts_of};
 use crate::shard::command::{Command, Operation, decode_batch, encode_batch};
 use crate::shard::read::{self, Answer};
@@ -23,7 +18,7 @@ use bedstone_engine::wal::{Entry, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, Outbox};
 use crossbeam_channel::Sender;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -35,6 +30,8 @@ const TRANSFER_TICKS: u64 = 200;
 pub struct Context<'a> {
     /// The time of this step.
     pub now: Instant,
+    /// The same by the calendar, in milliseconds since 1970.
+    pub unix_millis: u64,
     /// Peers that are connected.
     pub up: &'a BTreeSet<PeerId>,
     /// The disk.
@@ -61,6 +58,7 @@ struct Proposal {
 pub struct Group {
     pub(super) shard: ShardId,
     node: PeerId,
+    pub(super) limits: Limits,
     pub(super) raft: Raft,
     pub(super) tree: Arc<Tree>,
     /// The members as of `applied`.
@@ -77,11 +75,11 @@ pub struct Group {
     /// Proposed, in log order.
     proposals: VecDeque<Proposal>,
     /// Reads that wait for a quorum's word, by token.
-    rounds: HashMap<u64, Vec<Pending>>,
+    rounds: BTreeMap<u64, Vec<Pending>>,
     /// Reads that wait for an index to be applied.
     waiting: Vec<(Index, Vec<Pending>)>,
     /// Sent to the leader, by id.
-    pub(super) forwarded: HashMap<u64, (PeerId, Pending)>,
+    pub(super) forwarded: BTreeMap<u64, (PeerId, Pending)>,
     pub(super) next_id: u64,
     /// No forwarding before this tick: the leader that was asked is none.
     pub(super) hold_until: u64,
@@ -119,6 +117,7 @@ impl Group {
         shard: ShardId,
         node: PeerId,
         conf: Conf,
+        limits: &Limits,
         seed: u64,
     ) -> bedstone_engine::Result<Group> {
         let tree = engine.open_shard(shard)?;
@@ -146,7 +145,8 @@ impl Group {
         Ok(Group {
             shard,
             node,
-            raft: Raft::new(Config::default(), boot),
+            limits: limits.clone(),
+            raft: Raft::new(limits.raft.clone(), boot),
             tree,
             conf,
             applied,
@@ -157,9 +157,9 @@ impl Group {
             writes: VecDeque::new(),
             reads: VecDeque::new(),
             proposals: VecDeque::new(),
-            rounds: HashMap::new(),
+            rounds: BTreeMap::new(),
             waiting: Vec::new(),
-            forwarded: HashMap::new(),
+            forwarded: BTreeMap::new(),
             next_id: 0,
             hold_until: 0,
             outgoing: BTreeMap::new(),
@@ -167,6 +167,16 @@ impl Group {
             acks: Vec::new(),
             installed,
         })
+    }
+
+    /// The Raft core, to look at.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The last entry applied.
+    pub fn applied(&self) -> LogId {
+        self.applied
     }
 
     /// The tree, for readers that take it as it is.
@@ -285,8 +295,8 @@ impl Group {
     /// A memtable went into tables: the log before it can go, but for what slow followers may want.
     pub fn flushed(&mut self, engine: &Engine, log: &Sender<LogJob>) {
         let flushed = self.tree.flushed();
-        let crowded = engine.log().entry_segments() > LOG_SEGMENTS_MAX;
-        let keep = if crowded { 0 } else { LOG_RETAIN_ENTRIES };
+        let crowded = engine.log().entry_segments() > self.limits.log_segments;
+        let keep = if crowded { 0 } else { self.limits.log_retain_entries };
         let index = flushed.index.saturating_sub(keep);
         if index <= engine.log().base(self.shard).index {
             return;
@@ -329,7 +339,7 @@ impl Group {
                 context.answers.unknown(pending, "no quorum answered in time", metrics);
             }
         }
-        let late = self.forwarded.extract_if(|_, (_, pending)| pending.deadline <= now);
+        let late = self.forwarded.extract_if(.., |_, (_, pending)| pending.deadline <= now);
         for (_, (_, pending)) in late {
             context.answers.unknown(pending, "the leader did not answer in time", metrics);
         }
@@ -409,13 +419,13 @@ impl Group {
             let (mut commands, mut bytes) = (Vec::new(), 0);
             while let Some(pending) = self.writes.front() {
                 let size = pending.command.encoded_len();
-                if bytes > 0 && bytes + size > ENTRY_BYTES_TARGET {
+                if bytes > 0 && bytes + size > self.limits.entry_bytes {
                     break;
                 }
                 bytes += size;
                 commands.extend(self.writes.pop_front());
             }
-            self.ts = ts_of(crate::clock::unix_millis()).max(self.ts + 1);
+            self.ts = ts_of(context.unix_millis).max(self.ts + 1);
             let data = encode_batch(self.ts, commands.iter().map(|pending| &pending.command));
             match self.raft.propose(data) {
                 Ok(at) => {
@@ -577,7 +587,7 @@ impl Group {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let clock = crate::clock::unix_millis();
+        let clock = context.unix_millis;
         let mut late = Vec::new();
         let applied = self.applied.index;
         for (_, reads) in self.waiting.extract_if(.., |(index, _)| *index <= applied) {

@@ -22,6 +22,16 @@ pub struct LogJob {
     pub done: Option<(ShardId, u64)>,
 }
 
+/// One commit's worth: the records of some jobs, and whom to tell.
+pub fn gather(jobs: impl Iterator<Item = LogJob>) -> (Vec<Record>, Vec<(ShardId, u64)>) {
+    let (mut records, mut done) = (Vec::new(), Vec::new());
+    for job in jobs {
+        records.extend(job.records);
+        done.extend(job.done);
+    }
+    (records, done)
+}
+
 /// Runs until the channel closes or the log fails.
 pub fn run(
     engine: &Engine,
@@ -37,11 +47,7 @@ pub fn run(
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let (mut records, mut done) = (Vec::new(), Vec::new());
-        for job in first.into_iter().chain(jobs.try_iter()) {
-            records.extend(job.records);
-            done.extend(job.done);
-        }
+        let (records, done) = gather(first.into_iter().chain(jobs.try_iter()));
         if records.is_empty() && vouched {
             continue;
         }

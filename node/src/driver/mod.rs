@@ -15,6 +15,7 @@ mod snapshot;
 pub mod transfer;
 
 use crate::api::port::{Batch, Replies};
+use crate::clock::Time;
 use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK};
 use crate::metrics::{Metrics, raise};
 use crate::raft::PeerId;
@@ -111,6 +112,19 @@ pub struct Driver {
     pub nodes: Vec<NodeStatus>,
     /// Where the data is, for the status.
     pub path: String,
+    /// When it started.
+    pub started: Instant,
+    /// What it has come to since.
+    pub state: State,
+}
+
+/// What the loop keeps from turn to turn besides the shards.
+#[derive(Default)]
+pub struct State {
+    /// Peers that are connected.
+    up: BTreeSet<PeerId>,
+    answers: Answers,
+    ticks: u64,
 }
 
 impl Driver {
@@ -119,47 +133,52 @@ impl Driver {
     /// # Errors
     /// Why this node cannot go on.
     pub fn run(mut self) -> Result<(), String> {
-        let started = crate::clock::now();
-        let mut next_tick = started + TICK;
-        let mut ticks = 0;
-        let mut up = BTreeSet::new();
-        let mut answers = Answers::default();
+        let mut next_tick = self.started + TICK;
         loop {
-            let mut now = crate::clock::now();
-            let first = match self.inputs.recv_timeout(next_tick.saturating_duration_since(now)) {
+            let wait = next_tick.saturating_duration_since(crate::clock::now());
+            let first = match self.inputs.recv_timeout(wait) {
                 Ok(input) => Some(input),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            now = crate::clock::now();
-            let more = self.inputs.clone();
-            for input in first.into_iter().chain(more.try_iter().take(INPUTS_PER_STEP)) {
-                match input {
-                    Input::Stop => return Ok(()),
-                    Input::Failed(why) => return Err(why),
-                    other => self.take(other, now, &mut up, &mut answers),
-                }
-            }
-            let ticked = now >= next_tick;
+            let time = crate::clock::time();
+            let ticked = time.now >= next_tick;
             if ticked {
-                ticks += 1;
                 // After a pause of the process, time goes on from here: one tick, not a burst.
-                next_tick = (next_tick + TICK).max(now);
+                next_tick = (next_tick + TICK).max(time.now);
             }
-            self.step(ticked, now, &up, &mut answers)?;
-            if ticked && ticks % STATUS_TICKS == 1 {
-                self.publish(started, now, &up);
+            if !self.turn(first, ticked, time)? {
+                return Ok(());
             }
         }
     }
 
-    fn take(
-        &mut self,
-        input: Input,
-        now: Instant,
-        up: &mut BTreeSet<PeerId>,
-        answers: &mut Answers,
-    ) {
+    /// One turn of the loop: takes `first` and what else waits, lets the shards work, and hands on
+    /// what they ask for. `ticked` when [`TICK`] has passed. False when told to stop.
+    ///
+    /// # Errors
+    /// Why this node cannot go on.
+    pub fn turn(&mut self, first: Option<Input>, ticked: bool, time: Time) -> Result<bool, String> {
+        let more = self.inputs.clone();
+        for input in first.into_iter().chain(more.try_iter().take(INPUTS_PER_STEP)) {
+            match input {
+                Input::Stop => return Ok(false),
+                Input::Failed(why) => return Err(why),
+                other => self.take(other, time.now),
+            }
+        }
+        self.step(ticked, time)?;
+        if ticked {
+            self.state.ticks += 1;
+            if self.state.ticks % STATUS_TICKS == 1 {
+                self.publish(time.now);
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, input: Input, now: Instant) {
+        let State { up, answers, .. } = &mut self.state;
         match input {
             Input::Net(Event::Up(peer)) => {
                 up.insert(peer);
@@ -173,7 +192,7 @@ impl Driver {
             }
             Input::Net(Event::Frames(peer, frames)) => {
                 self.frames.fetch_sub(frames.len(), Ordering::Relaxed);
-                frames.into_iter().for_each(|frame| self.frame(peer, frame, now, answers));
+                frames.into_iter().for_each(|frame| self.frame(peer, frame, now));
             }
             Input::Client(batch) => {
                 // One shard so far; a router by key comes between when there are more.
@@ -197,27 +216,23 @@ impl Driver {
         }
     }
 
-    fn frame(&mut self, peer: PeerId, frame: Frame, now: Instant, answers: &mut Answers) {
+    fn frame(&mut self, peer: PeerId, frame: Frame, now: Instant) {
         let kind = frame.kind;
         let Some(group) = self.groups.get_mut(&frame.shard) else {
             return warn!(peer, shard = frame.shard, "a frame for a shard that is not here");
         };
-        if group.frame(peer, frame, now, answers, &self.metrics).is_none() {
+        if group.frame(peer, frame, now, &mut self.state.answers, &self.metrics).is_none() {
             warn!(peer, kind, "a malformed frame is dropped");
         }
     }
 
     /// Lets the shards work and executes what they ask for.
-    fn step(
-        &mut self,
-        ticked: bool,
-        now: Instant,
-        up: &BTreeSet<PeerId>,
-        answers: &mut Answers,
-    ) -> Result<(), String> {
+    fn step(&mut self, ticked: bool, time: Time) -> Result<(), String> {
+        let State { up, answers, .. } = &mut self.state;
         for group in self.groups.values_mut() {
             let mut context = Context {
-                now,
+                now: time.now,
+                unix_millis: time.unix_millis,
                 up,
                 engine: &self.engine,
                 outbox: &mut self.outbox,
@@ -240,18 +255,18 @@ impl Driver {
         Ok(())
     }
 
-    fn publish(&self, started: Instant, now: Instant, up: &BTreeSet<PeerId>) {
+    fn publish(&self, now: Instant) {
         let mut status = Status {
             cluster: self.cluster.clone(),
             node: self.node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: now.duration_since(started).as_secs(),
+            uptime_seconds: now.duration_since(self.started).as_secs(),
             nodes: self.nodes.clone(),
             ready: true,
             ..Status::default()
         };
         for node in &mut status.nodes {
-            node.alive = node.id == self.node || up.contains(&node.id);
+            node.alive = node.id == self.node || self.state.up.contains(&node.id);
         }
         let (mut pending, mut lag, mut table_bytes, mut logical_bytes) = (0, 0, 0, 0);
         for group in self.groups.values() {

@@ -122,10 +122,11 @@ impl Group {
         for (peer, ack) in std::mem::take(&mut self.acks) {
             self.push_transfer(peer, &ack, context);
         }
+        let chunk_bytes = self.limits.snapshot_chunk_bytes;
         let peers: Vec<PeerId> = self.outgoing.keys().copied().collect();
         for peer in peers {
             while let Some(outgoing) = self.outgoing.get_mut(&peer) {
-                let Some(transfer) = outgoing.next_message()? else { break };
+                let Some(transfer) = outgoing.next_message(chunk_bytes)? else { break };
                 self.push_transfer(peer, &transfer, context);
             }
         }

@@ -1,7 +1,7 @@
 //! Snapshots between replicas: the sender walks a view of its tree, a few chunks at a time; the
 //! receiver writes tables beside its own and changes over when all is there.
 
-use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_WINDOW};
+use crate::limits::SNAPSHOT_WINDOW;
 use crate::wire::Transfer;
 use bedstone_engine::lsm::{Install, Scan};
 use bedstone_engine::{LogId, Result, Snapshot, Tree};
@@ -41,12 +41,12 @@ impl Outgoing {
     }
 
     /// The next message, while the window allows one.
-    pub fn next_message(&mut self) -> Result<Option<Transfer>> {
+    pub fn next_message(&mut self, chunk_bytes: usize) -> Result<Option<Transfer>> {
         if self.ended || self.sent >= self.acked + SNAPSHOT_WINDOW {
             return Ok(None);
         }
         let (mut pairs, mut bytes) = (Vec::<(Bytes, Bytes)>::new(), 0);
-        while bytes < SNAPSHOT_CHUNK_BYTES {
+        while bytes < chunk_bytes {
             let Some(item) = self.scan.next() else { break };
             let (key, value) = item?;
             bytes += key.len() + value.len() + 8;

@@ -30,17 +30,22 @@ pub struct Config {
     pub recent_bytes_max: usize,
 }
 
+impl Config {
+    /// For servers.
+    pub const DEFAULT: Config = Config {
+        election: 10..20,
+        heartbeat: 2,
+        append_bytes_max: 512 << 10,
+        inflight_bytes_max: 4 << 20,
+        inflight_appends_max: 256,
+        uncommitted_bytes_max: 64 << 20,
+        recent_bytes_max: 16 << 20,
+    };
+}
+
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            election: 10..20,
-            heartbeat: 2,
-            append_bytes_max: 512 << 10,
-            inflight_bytes_max: 4 << 20,
-            inflight_appends_max: 256,
-            uncommitted_bytes_max: 64 << 20,
-            recent_bytes_max: 16 << 20,
-        }
+        Self::DEFAULT
     }
 }
 
