@@ -20,6 +20,7 @@ pub mod limits;
 pub mod metrics;
 pub mod raft;
 pub mod shard;
+pub mod sim;
 pub mod start;
 pub mod status;
 pub mod wire;

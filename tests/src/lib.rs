@@ -2,11 +2,11 @@
 //! replicas, a model of the store, and a checker of histories.
 
 pub mod cluster;
-pub mod history;
 pub mod raft_script;
 pub mod raft_world;
-pub mod rng;
 pub mod store_model;
+
+pub use bedstone_node::sim::{history, rng};
 
 /// The seeds of a test: so many, or as `BEDSTONE_CRASH_SEEDS` says. A soak gives it a large number,
 /// and `BEDSTONE_CRASH_FROM` the first.

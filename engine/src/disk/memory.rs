@@ -108,6 +108,18 @@ impl MemoryDisk {
         faults.crash_at = Some(faults.operations + operations);
     }
 
+    /// Whether the crash asked for has come: an operation was refused.
+    pub fn is_down(&self) -> bool {
+        let faults = &self.state.lock().faults;
+        faults.crash_at.is_some_and(|at| faults.operations > at)
+    }
+
+    /// Nothing fails any more, and the disk has no end.
+    pub fn clear_faults(&self) {
+        let faults = &mut self.state.lock().faults;
+        *faults = Faults { operations: faults.operations, ..Faults::default() };
+    }
+
     /// Every sync fails with EIO once `operations` more have passed.
     pub fn fail_syncs_after(&self, operations: u64) {
         let faults = &mut self.state.lock().faults;

@@ -418,6 +418,16 @@ impl Raft {
         self.hard.commit
     }
 
+    /// The last entry of the log.
+    pub fn last(&self) -> LogId {
+        self.log.last()
+    }
+
+    /// Of a leader: bytes of entries that are not committed yet.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.uncommitted_bytes
+    }
+
     /// The last index that is durable here.
     pub fn persisted_index(&self) -> Index {
         self.log.persisted()

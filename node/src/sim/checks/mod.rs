@@ -1,0 +1,55 @@
+//! What must hold at every step, one file for each promise.
+
+mod bounds;
+mod durable;
+mod election;
+mod log;
+mod state;
+
+use super::Failure;
+use super::host::Host;
+use crate::raft::Message;
+
+/// What the checks remember.
+#[derive(Default)]
+pub(super) struct Checks {
+    election: election::Election,
+    log: log::Logs,
+    state: state::States,
+}
+
+impl Checks {
+    /// After each turn of a node.
+    pub(super) fn turn(&mut self, host: &Host) -> Result<(), Failure> {
+        let Some(node) = &host.node else { return Ok(()) };
+        self.election.turn(host.id, node)?;
+        self.log.turn(host.id, node)?;
+        bounds::turn(host.id, node)
+    }
+
+    /// Before a message leaves.
+    pub(super) fn sends(&self, host: &Host, message: &Message) -> Result<(), Failure> {
+        match &host.node {
+            Some(node) => durable::sends(host.id, node, message),
+            None => Ok(()),
+        }
+    }
+
+    /// Now and then: what the tree holds.
+    pub(super) fn tree(&mut self, host: &Host) -> Result<(), Failure> {
+        match &host.node {
+            Some(node) => self.state.look(host.id, node),
+            None => Ok(()),
+        }
+    }
+
+    /// A node ended: what it knows begins anew with its disk.
+    pub(super) fn ended(&mut self, id: crate::raft::PeerId) {
+        self.log.ended(id);
+    }
+
+    /// How many entries are committed.
+    pub(super) fn committed(&self) -> u64 {
+        self.log.committed()
+    }
+}

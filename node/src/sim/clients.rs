@@ -1,0 +1,334 @@
+//! Clients, and what they saw: one request at a time each, to any node, and for each key the
+//! history of what was asked and answered.
+
+use super::Failure;
+use super::history::{Action, Operation as Done, is_linearizable};
+use super::plan::{Plan, SECOND};
+use super::rng::Rng;
+use crate::api::port::{Port, Request};
+use crate::raft::PeerId;
+use crate::shard::command::{Command, Expiry, Operation, byte, number};
+use crate::shard::value::Stored;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// After this long a client takes an answer for lost. Longer than any deadline of a node.
+pub(super) const ANSWER_TIME: u64 = 12 * SECOND;
+
+/// What is under way.
+#[derive(Clone, Debug)]
+enum Asked {
+    /// An action on a register.
+    Register { key: u64, action: Action },
+    /// An addition to a counter.
+    Add { key: u64 },
+    /// Load that no history tells of.
+    Noise,
+}
+
+struct Waiting {
+    asked: Asked,
+    begun: u64,
+    slot: u64,
+    node: PeerId,
+}
+
+struct Client {
+    rng: Rng,
+    port: Arc<Port>,
+    node: PeerId,
+    slot: u64,
+    waiting: Option<Waiting>,
+}
+
+/// Additions to one counter.
+#[derive(Default)]
+struct Counter {
+    /// When each began and ended, and the sum that it was told.
+    told: Vec<(u64, u64, i64)>,
+    /// Additions that may have happened.
+    unknown: u64,
+}
+
+pub(super) struct Clients {
+    clients: Vec<Client>,
+    nodes: u64,
+    keys: u64,
+    registers: BTreeMap<u64, Vec<Done>>,
+    counters: BTreeMap<u64, Counter>,
+    next_value: u64,
+    /// Orders beginnings and ends.
+    moment: u64,
+    pub(super) answered: u64,
+    pub(super) unknown: u64,
+    pub(super) refused: u64,
+}
+
+impl Clients {
+    pub(super) fn new(plan: &Plan) -> Clients {
+        let clients = (0..plan.clients).map(|number| {
+            let mut rng = Rng::new(plan.seed ^ (number << 32) ^ 0x0063_6c69);
+            let node = 1 + rng.below(plan.nodes);
+            Client { rng, port: Arc::default(), node, slot: 0, waiting: None }
+        });
+        Clients {
+            clients: clients.collect(),
+            nodes: plan.nodes,
+            keys: plan.keys,
+            registers: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            next_value: 0,
+            moment: 0,
+            answered: 0,
+            unknown: 0,
+            refused: 0,
+        }
+    }
+
+    pub(super) fn think(&mut self, client: usize, longest: u64) -> u64 {
+        self.clients[client].rng.below(longest)
+    }
+
+    pub(super) fn is_waiting(&self, client: usize) -> bool {
+        self.clients[client].waiting.is_some()
+    }
+
+    pub(super) fn are_waiting(&self) -> bool {
+        self.clients.iter().any(|client| client.waiting.is_some())
+    }
+
+    /// The next request, and to whom: a node that runs.
+    pub(super) fn ask(
+        &mut self,
+        client: usize,
+        runs: impl Fn(PeerId) -> bool,
+    ) -> Option<(PeerId, Arc<Port>, Request)> {
+        let of = &mut self.clients[client];
+        if !runs(of.node) || of.rng.one_in(20) {
+            of.node = 1 + of.rng.below(self.nodes);
+        }
+        if of.waiting.is_some() || !runs(of.node) {
+            return None;
+        }
+        let key = of.rng.below(self.keys);
+        let (asked, command) = match of.rng.below(10) {
+            0..3 => {
+                self.next_value += 1;
+                let value = self.next_value;
+                (
+                    Asked::Register { key, action: Action::Write(value) },
+                    set(key, value, &mut of.rng),
+                )
+            }
+            3..6 => (Asked::Register { key, action: Action::Read(None) }, get(key)),
+            6 => (Asked::Add { key }, add(key)),
+            _ => (Asked::Noise, noise(&mut of.rng)),
+        };
+        Some(self.begin(client, asked, command))
+    }
+
+    /// Asks a node to write or read a register.
+    pub(super) fn ask_last(
+        &mut self,
+        client: usize,
+        node: PeerId,
+        key: u64,
+        write: bool,
+    ) -> (PeerId, Arc<Port>, Request) {
+        self.clients[client].node = node;
+        let (asked, command) = match write {
+            true => {
+                self.next_value += 1;
+                let (value, rng) = (self.next_value, &mut self.clients[client].rng);
+                (Asked::Register { key, action: Action::Write(value) }, set(key, value, rng))
+            }
+            false => (Asked::Register { key, action: Action::Read(None) }, get(key)),
+        };
+        self.begin(client, asked, command)
+    }
+
+    fn begin(
+        &mut self,
+        client: usize,
+        asked: Asked,
+        command: Command,
+    ) -> (PeerId, Arc<Port>, Request) {
+        self.moment += 1;
+        let of = &mut self.clients[client];
+        of.slot += 1;
+        let (slot, node, begun) = (of.slot, of.node, self.moment);
+        of.waiting = Some(Waiting { asked, begun, slot, node });
+        (of.node, of.port.clone(), Request { command, resp3: false, slot })
+    }
+
+    /// An answer came. Which client may ask again.
+    pub(super) fn answer(
+        &mut self,
+        port: &Arc<Port>,
+        slot: u64,
+        answer: &Bytes,
+    ) -> Result<Option<usize>, Failure> {
+        let Some(at) = self.clients.iter().position(|client| Arc::ptr_eq(&client.port, port))
+        else {
+            return Ok(None);
+        };
+        let Some(waiting) = self.clients[at].waiting.take_if(|waiting| waiting.slot == slot) else {
+            return Ok(None);
+        };
+        self.moment += 1;
+        if answer.starts_with(b"-UNKNOWN") {
+            self.lost(&waiting);
+        } else if answer.starts_with(b"-UNAVAILABLE") || answer.starts_with(b"-NOSPACE") {
+            self.refused += 1;
+        } else if answer.starts_with(b"-") {
+            let text = format!("a client was told {answer:?} to {:?}", waiting.asked);
+            return Err(Failure::new("answers", text));
+        } else {
+            self.answered += 1;
+            self.settle(&waiting, answer)?;
+        }
+        Ok(Some(at))
+    }
+
+    /// The client of a port that waits for `slot` gives up, or its node ended.
+    pub(super) fn give_up(&mut self, client: usize, slot: u64) -> bool {
+        let taken = self.clients[client].waiting.take_if(|waiting| waiting.slot == slot);
+        taken.inspect(|waiting| self.lost(waiting)).is_some()
+    }
+
+    pub(super) fn slot(&self, client: usize) -> u64 {
+        self.clients[client].slot
+    }
+
+    /// Those who wait for a node that ended.
+    pub(super) fn waiting_for(&self, node: PeerId) -> Vec<usize> {
+        let waits = |client: &Client| client.waiting.as_ref().is_some_and(|w| w.node == node);
+        (0..self.clients.len()).filter(|&at| waits(&self.clients[at])).collect()
+    }
+
+    fn lost(&mut self, waiting: &Waiting) {
+        self.unknown += 1;
+        match waiting.asked {
+            Asked::Register { key, action: action @ Action::Write(_) } => {
+                let done = Done { action, begun: waiting.begun, ended: None };
+                self.registers.entry(key).or_default().push(done);
+            }
+            Asked::Add { key } => self.counters.entry(key).or_default().unknown += 1,
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, waiting: &Waiting, answer: &Bytes) -> Result<(), Failure> {
+        let (begun, ended) = (waiting.begun, self.moment);
+        let odd = || Failure::new("answers", format!("{:?} got {answer:?}", waiting.asked));
+        match waiting.asked {
+            Asked::Register { key, action } => {
+                let action = match action {
+                    Action::Read(_) => Action::Read(value_of(answer).map_err(|()| odd())?),
+                    write if answer.starts_with(b"+OK") => write,
+                    Action::Write(_) => return Err(odd()),
+                };
+                let done = Done { action, begun, ended: Some(ended) };
+                self.registers.entry(key).or_default().push(done);
+            }
+            Asked::Add { key } => {
+                let text = std::str::from_utf8(answer).ok().and_then(|text| text.strip_prefix(':'));
+                let sum = text.and_then(|text| text.trim_end().parse().ok()).ok_or_else(odd)?;
+                self.counters.entry(key).or_default().told.push((begun, ended, sum));
+            }
+            Asked::Noise => {}
+        }
+        Ok(())
+    }
+
+    /// Whether what was seen can have happened.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        for (key, history) in &self.registers {
+            if !is_linearizable(history) {
+                let mut history = history.clone();
+                history.sort_by_key(|done| done.begun);
+                let told: Vec<String> = history.iter().map(|done| format!("{done:?}")).collect();
+                let text = format!("the history of register {key}:\n{}", told.join("\n"));
+                return Err(Failure::new("linearizability", text));
+            }
+        }
+        self.counters.iter().try_for_each(|(key, counter)| counter.check(*key))
+    }
+}
+
+impl Counter {
+    /// Every addition was done once at most, and in an order that fits the times.
+    fn check(&self, key: u64) -> Result<(), Failure> {
+        let fail = |text: String| Err(Failure::new("exactly-once", text));
+        let mut told = self.told.clone();
+        told.sort_by_key(|&(.., sum)| sum);
+        if told.windows(2).any(|pair| pair[0].2 == pair[1].2) {
+            return fail(format!("counter {key}: two additions were told the same sum: {told:?}"));
+        }
+        // Sums without an answer are of additions whose end nobody knows.
+        let greatest = told.last().map_or(0, |&(.., sum)| sum as u64);
+        if greatest > told.len() as u64 + self.unknown {
+            return fail(format!("counter {key} is {greatest}, {} were asked", told.len()));
+        }
+        let mut latest_begin = 0;
+        for &(begun, ended, sum) in &told {
+            if ended < latest_begin {
+                return fail(format!("counter {key}: the sum {sum} came after a greater one"));
+            }
+            latest_begin = begun.max(latest_begin);
+        }
+        Ok(())
+    }
+}
+
+fn key_of(kind: char, key: u64) -> Bytes {
+    format!("{kind}{key}").into()
+}
+
+fn set(key: u64, value: u64, rng: &mut Rng) -> Command {
+    // Now and then so long that it is kept apart from its key.
+    let pad = if rng.one_in(4) { 200 + rng.below(400) } else { rng.below(20) };
+    let text = format!("{value}:{}", "x".repeat(pad as usize));
+    let stored = Stored::plain(text.into()).encode();
+    Command::new(Operation::Set, [key_of('r', key), stored, byte(0), Expiry::None.encode()])
+}
+
+fn get(key: u64) -> Command {
+    Command::new(Operation::Get, [key_of('r', key)])
+}
+
+fn add(key: u64) -> Command {
+    Command::new(Operation::IncrBy, [key_of('c', key), number(1)])
+}
+
+fn noise(rng: &mut Rng) -> Command {
+    let key = key_of('n', rng.below(40));
+    match rng.below(12) {
+        0 => Command::new(Operation::Delete, [key]),
+        1 => Command::new(Operation::Append, [key, "more".into()]),
+        2 => Command::new(Operation::Expire, [key, byte(0), Expiry::In(rng.below(3000)).encode()]),
+        3 => Command::new(Operation::Get, [key]),
+        4 => Command::new(Operation::Range, ["n".into(), "o".into(), number(10), byte(0)]),
+        _ => {
+            let value = vec![b'a' + rng.below(26) as u8; rng.below(700) as usize];
+            let expiry = match rng.one_in(4) {
+                true => Expiry::In(1 + rng.below(3000)),
+                false => Expiry::None,
+            };
+            let stored = Stored::plain(value.into()).encode();
+            Command::new(Operation::Set, [key, stored, byte(0), expiry.encode()])
+        }
+    }
+}
+
+/// The number of a register's value.
+fn value_of(answer: &Bytes) -> Result<Option<u64>, ()> {
+    let text = std::str::from_utf8(answer).map_err(drop)?;
+    if text.starts_with("$-1") {
+        return Ok(None);
+    }
+    let (_, value) = text.split_once("\r\n").ok_or(())?;
+    let (value, _) = value.split_once(':').ok_or(())?;
+    value.parse().map(Some).map_err(drop)
+}

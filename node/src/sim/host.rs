@@ -1,0 +1,245 @@
+//! A simulated server: a whole node but for its sockets and threads. The engine, the driver, the
+//! shard code and the wire format are the product's; the disk is in memory, and time is given.
+
+use super::plan::{MILLI, SECOND};
+use crate::api::port::Replies;
+use crate::clock::Time;
+use crate::driver::group::Group;
+use crate::driver::logger::{self, LogJob};
+use crate::driver::{Driver, DriverInbox, Input, background};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::raft::{Conf, PeerId};
+use crate::start::SHARD;
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::{Engine, Options, ShardId};
+use bedstone_net::outbox::Pushed;
+use bedstone_net::{Event, Inbox, Outbox};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the calendars show when a simulation begins, in milliseconds since 1970.
+const BEGINNING: u64 = 1_700_000_000_000;
+
+/// A node's own idea of time.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// When the pace changed last: in the world's time, and in its own.
+    since: u64,
+    own: u64,
+    percent: u64,
+    /// How far the calendar is off, in milliseconds.
+    off: i64,
+}
+
+/// A server and the node on it.
+pub(super) struct Host {
+    pub(super) id: PeerId,
+    pub(super) disk: MemoryDisk,
+    pub(super) node: Option<Node>,
+    /// Counts starts: what was meant for an earlier life is dropped.
+    pub(super) life: u64,
+    clock: Clock,
+    base: Instant,
+    pub(super) paused_until: u64,
+    /// A sync takes so many times as long until then.
+    pub(super) slow: (u64, u64),
+    pub(super) hung_until: u64,
+    pub(super) starved: (u64, u64),
+    pub(super) full_until: u64,
+    /// Its disk fails: that it stops is right.
+    pub(super) excused: bool,
+}
+
+/// A node that runs.
+pub(super) struct Node {
+    pub(super) driver: Driver,
+    pub(super) engine: Arc<Engine>,
+    pub(super) pushed: Pushed,
+    pub(super) replies: Arc<Replies>,
+    inbox: DriverInbox,
+    inputs: Sender<Input>,
+    jobs: Receiver<LogJob>,
+    called: Receiver<()>,
+    metrics: Arc<Metrics>,
+    /// Whether a turn, a write and background work are scheduled.
+    pub(super) turning: bool,
+    pub(super) writing: bool,
+    pub(super) working: bool,
+}
+
+impl Host {
+    pub(super) fn new(id: PeerId, base: Instant) -> Host {
+        Host {
+            id,
+            disk: MemoryDisk::new(),
+            node: None,
+            life: 0,
+            clock: Clock { since: 0, own: 0, percent: 100, off: 0 },
+            base,
+            paused_until: 0,
+            slow: (1, 0),
+            hung_until: 0,
+            starved: (1, 0),
+            full_until: 0,
+            excused: false,
+        }
+    }
+
+    /// Starts the node from what the disk has.
+    pub(super) fn start(&mut self, nodes: u64, seed: u64, now: u64) -> Result<(), String> {
+        let mut options = Options::tiny();
+        options.owner = format!("node {}", self.id);
+        options.new_store_id = u128::from(self.id);
+        let engine = Engine::open(Arc::new(self.disk.clone()), options);
+        let engine = Arc::new(engine.map_err(|error| error.to_string())?);
+        let group = Group::open(&engine, SHARD, self.id, Conf::of(1..=nodes), &Limits::TINY, seed)
+            .map_err(|error| error.to_string())?;
+        let (inputs, input) = unbounded();
+        let inbox = DriverInbox::new(inputs.clone());
+        let (log, jobs) = unbounded();
+        let (calls, called) = bounded(1);
+        let (outbox, pushed) = Outbox::pair((1..=nodes).filter(|&peer| peer != self.id));
+        let (replies, metrics) = (Arc::<Replies>::default(), Arc::<Metrics>::default());
+        let driver = Driver {
+            node: self.id,
+            engine: engine.clone(),
+            groups: [(SHARD, group)].into(),
+            inputs: input,
+            frames: inbox.counter(),
+            outbox,
+            log,
+            background: calls,
+            replies: replies.clone(),
+            metrics: metrics.clone(),
+            status: Arc::default(),
+            cluster: "simulation".to_owned(),
+            nodes: Vec::new(),
+            path: "memory".to_owned(),
+            started: self.time(now).now,
+            state: Default::default(),
+        };
+        self.life += 1;
+        self.node = Some(Node {
+            driver,
+            engine,
+            pushed,
+            replies,
+            inbox,
+            inputs,
+            jobs,
+            called,
+            metrics,
+            turning: false,
+            writing: false,
+            working: false,
+        });
+        Ok(())
+    }
+
+    /// The node is no more. Its disk stays as it was written.
+    pub(super) fn kill(&mut self) {
+        self.life += 1;
+        // What is dropped does nothing to the disk any more.
+        self.disk.crash_after(0);
+        self.node = None;
+        self.disk.clear_faults();
+        self.full_until = 0;
+        self.paused_until = 0;
+    }
+
+    /// The node is no more, and of what was not synced its disk has what the draw says.
+    pub(super) fn lose_power(&mut self, seed: u64) {
+        self.kill();
+        self.disk = self.disk.power_loss(seed);
+    }
+
+    /// Its time.
+    pub(super) fn time(&self, now: u64) -> Time {
+        let own = self.clock.own(now);
+        let unix_millis = (BEGINNING + own / MILLI).saturating_add_signed(self.clock.off);
+        Time { now: self.base + Duration::from_micros(own), unix_millis }
+    }
+
+    pub(super) fn set_pace(&mut self, percent: u64, now: u64) {
+        self.clock = Clock { since: now, own: self.clock.own(now), percent, ..self.clock };
+    }
+
+    pub(super) fn jump(&mut self, millis: i64) {
+        self.clock.off += millis;
+    }
+
+    /// The world's time for a time of its own.
+    pub(super) fn stretch(&self, own: u64) -> u64 {
+        own * 100 / self.clock.percent
+    }
+
+    /// How long a turn takes.
+    pub(super) fn turn_time(&self, now: u64) -> u64 {
+        let (factor, until) = self.starved;
+        if now < until { 50 * factor } else { 50 }
+    }
+
+    /// How long a sync takes that takes `usual` otherwise.
+    pub(super) fn sync_time(&self, usual: u64, now: u64) -> u64 {
+        let (factor, until) = self.slow;
+        let time = if now < until { (usual * factor).min(2 * SECOND) } else { usual };
+        time.max(self.hung_until.saturating_sub(now))
+    }
+
+    /// The power went in the middle of something.
+    pub(super) fn is_down(&self) -> bool {
+        self.disk.is_down()
+    }
+}
+
+impl Clock {
+    fn own(&self, now: u64) -> u64 {
+        self.own + (now - self.since) * self.percent / 100
+    }
+}
+
+impl Node {
+    /// Something for the driver's next turn.
+    pub(super) fn input(&self, input: Input) {
+        match input {
+            Input::Net(event) => self.net(event),
+            other => drop(self.inputs.send(other)),
+        }
+    }
+
+    pub(super) fn net(&self, event: Event) {
+        self.inbox.deliver(event);
+    }
+
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    pub(super) fn is_called(&self) -> bool {
+        !self.called.is_empty()
+    }
+
+    /// Writes what the log is to have; whom to tell, or why it cannot.
+    pub(super) fn commit(&self) -> Result<Vec<(ShardId, u64)>, String> {
+        let (records, done) = logger::gather(self.jobs.try_iter());
+        self.engine.log().commit(&records).map_err(|error| error.to_string())?;
+        Ok(done)
+    }
+
+    /// The background thread's work.
+    pub(super) fn work(&self) {
+        while self.called.try_recv().is_ok() {}
+        let done = background::work(&self.engine, &Limits::TINY, &self.inputs, &self.metrics);
+        let after = done.and_then(|()| self.engine.log().vouch());
+        if let Err(error) = after {
+            // As the thread does: it tries again.
+            tracing::warn!(%error, "background work failed");
+        }
+    }
+
+    pub(super) fn group(&self) -> &Group {
+        &self.driver.groups[&SHARD]
+    }
+}

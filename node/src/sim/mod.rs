@@ -1,0 +1,102 @@
+//! A cluster of whole nodes in one thread: real engines, drivers, shards and wire formats over
+//! disks, a network and clocks that are simulated, all from one seed. A seed draws a [`Plan`]:
+//! nodes, clients, sizes, and faults of a few kinds. While the world is bad, every turn of every
+//! node is checked; then all faults end, and the cluster must come to rest within a bound, take
+//! writes at each node and hold the same everywhere. What the clients saw must be linearizable.
+//!
+//! The same seed runs the same way, on any machine: [`Ran::trace`] is a digest of all that happened.
+
+mod checks;
+mod clients;
+pub mod history;
+mod host;
+mod network;
+pub mod plan;
+pub mod rng;
+pub mod shrink;
+mod world;
+
+pub use plan::Plan;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A promise that did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which.
+    pub check: &'static str,
+    /// What was seen instead.
+    pub text: String,
+    /// When, in microseconds of simulated time.
+    pub at: u64,
+}
+
+impl Failure {
+    fn new(check: &'static str, text: String) -> Failure {
+        Failure { check, text, at: 0 }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} after {:.3} s: {}", self.check, self.at as f64 / 1e6, self.text)
+    }
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub struct Ran {
+    /// A digest of everything that happened.
+    pub trace: u32,
+    /// Events.
+    pub events: u64,
+    /// Simulated time, in microseconds.
+    pub time: u64,
+    /// Entries committed.
+    pub committed: u64,
+    /// Requests that were answered, and those of which nobody knows, and those refused.
+    pub answered: u64,
+    /// See `answered`.
+    pub unknown: u64,
+    /// See `answered`.
+    pub refused: u64,
+    /// Frames lost for good.
+    pub lost: u64,
+    /// Snapshots taken in.
+    pub snapshots: u64,
+    /// Elections won.
+    pub elections: u64,
+    /// Faults that came, by the row of the list.
+    pub faults: BTreeMap<usize, u64>,
+}
+
+impl Ran {
+    /// Adds what another run did.
+    pub fn add(&mut self, other: &Ran) {
+        self.events += other.events;
+        self.time += other.time;
+        self.committed += other.committed;
+        self.answered += other.answered;
+        self.unknown += other.unknown;
+        self.refused += other.refused;
+        self.lost += other.lost;
+        self.snapshots += other.snapshots;
+        self.elections += other.elections;
+        for (&row, count) in &other.faults {
+            *self.faults.entry(row).or_default() += count;
+        }
+    }
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// The promise that did not hold; a panic of a node is one as well.
+pub fn run(plan: &Plan) -> Result<Ran, Failure> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| world::World::new(plan).run()));
+    outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        Err(Failure::new("no-panic", text.unwrap_or_default()))
+    })
+}

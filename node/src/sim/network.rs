@@ -1,0 +1,212 @@
+//! The network between the hosts: connections of streams, as QUIC gives them. A stream keeps its
+//! order; what is lost is sent again and so comes late; a connection on which nothing passes for a
+//! while ends, and what was on it is gone. In a harsh world single Raft frames are lost, doubled
+//! and overtaken besides, which no stream does.
+
+use super::plan::{MILLI, Plan};
+use super::rng::Rng;
+use crate::raft::PeerId;
+use crate::wire::kind;
+use bedstone_net::Frame;
+use bedstone_net::frame::StreamId;
+use bedstone_net::limits::IDLE_TIME;
+use std::collections::BTreeMap;
+
+/// Two nodes, the smaller id first.
+pub(super) type Pair = (PeerId, PeerId);
+
+/// A frame on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Travelling {
+    pub(super) from: PeerId,
+    pub(super) to: PeerId,
+    /// Of the connection.
+    pub(super) epoch: u64,
+    /// Of the sender.
+    pub(super) life: u64,
+    pub(super) frame: Frame,
+    /// The sender has been told that it left: it waited, or is a second copy.
+    pub(super) settled: bool,
+}
+
+/// What the two ends know of a connection.
+#[derive(Default)]
+pub(super) struct Connection {
+    epoch: u64,
+    /// Whether each side, the smaller id first, takes it for open.
+    open: [bool; 2],
+    /// Since when nothing passes in one direction at least.
+    silent_since: Option<u64>,
+    /// Waits for a cut to end.
+    held: Vec<Travelling>,
+}
+
+/// What happened to a connection, and to whom it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Up(PeerId, PeerId),
+    Down(PeerId, PeerId),
+}
+
+pub(super) struct Network {
+    rng: Rng,
+    delay: u64,
+    harsh: bool,
+    /// One frame in so many is sent again, until then.
+    pub(super) loss: (u64, u64),
+    pub(super) connections: BTreeMap<Pair, Connection>,
+    /// Until when each direction is cut.
+    cut: BTreeMap<(PeerId, PeerId), u64>,
+    /// When each stream delivers its last frame so far.
+    busy: BTreeMap<(PeerId, PeerId, u8), u64>,
+    pub(super) lost: u64,
+}
+
+fn pair(one: PeerId, other: PeerId) -> Pair {
+    (one.min(other), one.max(other))
+}
+
+impl Network {
+    pub(super) fn new(plan: &Plan) -> Network {
+        let pairs = (1..=plan.nodes).flat_map(|b| (1..b).map(move |a| (a, b)));
+        Network {
+            rng: Rng::new(plan.seed ^ 0x006e_6574),
+            delay: plan.delay,
+            harsh: plan.harsh,
+            loss: (1, 0),
+            connections: pairs.map(|pair| (pair, Connection::default())).collect(),
+            cut: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            lost: 0,
+        }
+    }
+
+    /// Nothing passes from one to the other until then.
+    pub(super) fn cut(&mut self, from: PeerId, to: PeerId, until: u64) {
+        let end = self.cut.entry((from, to)).or_default();
+        *end = until.max(*end);
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.cut.clear();
+        self.loss = (1, 0);
+        self.harsh = false;
+    }
+
+    fn is_cut(&self, from: PeerId, to: PeerId, now: u64) -> bool {
+        self.cut.get(&(from, to)).is_some_and(|&until| now < until)
+    }
+
+    /// A frame leaves. When its copies arrive, if any does.
+    pub(super) fn send(
+        &mut self,
+        from: PeerId,
+        life: u64,
+        to: PeerId,
+        frame: Frame,
+        now: u64,
+    ) -> Vec<(u64, Travelling)> {
+        let epoch = self.connections[&pair(from, to)].epoch;
+        let stream = StreamId::of(&frame).byte();
+        let lossy = now < self.loss.1;
+        let mut delay = 50 + self.rng.below(self.delay);
+        while lossy && self.rng.one_in(self.loss.0) {
+            self.lost += 1;
+            delay += 20 * MILLI + self.rng.below(100 * MILLI);
+        }
+        let travelling = Travelling { from, to, epoch, life, frame, settled: false };
+        let is_raft = travelling.frame.kind == kind::RAFT;
+        if self.harsh && is_raft {
+            let one_in = if lossy { self.loss.0 } else { 50 };
+            let mut copies = Vec::new();
+            let lost = self.rng.one_in(one_in);
+            self.lost += u64::from(lost);
+            // The sender's window opens either way.
+            copies.push((
+                now + delay,
+                Travelling { epoch: if lost { 0 } else { epoch }, ..travelling.clone() },
+            ));
+            if self.rng.one_in(one_in) {
+                let later = now + delay + self.rng.below(4 * self.delay);
+                copies.push((later, Travelling { settled: true, ..travelling }));
+            }
+            return copies;
+        }
+        let busy = self.busy.entry((from, to, stream)).or_default();
+        *busy = (now + delay).max(*busy + 1);
+        vec![(*busy, travelling)]
+    }
+
+    /// A frame is due: whether it arrives. It may have to wait for a cut to end, or be gone with
+    /// its connection.
+    pub(super) fn arrive(&mut self, travelling: Travelling, now: u64) -> Option<Travelling> {
+        let (from, to) = (travelling.from, travelling.to);
+        let is_cut = self.is_cut(from, to, now);
+        let connection = self.connections.get_mut(&pair(from, to))?;
+        let open = connection.open[usize::from(to > from)];
+        if travelling.epoch != connection.epoch || !open {
+            self.lost += 1;
+            return None;
+        }
+        if is_cut || !connection.held.is_empty() {
+            connection.held.push(Travelling { settled: true, ..travelling });
+            return None;
+        }
+        Some(travelling)
+    }
+
+    /// A node ended: nothing tells its peers.
+    pub(super) fn ended(&mut self, node: PeerId) {
+        for (&(a, b), connection) in &mut self.connections {
+            if a == node || b == node {
+                connection.open[usize::from(node == b)] = false;
+                connection.held.clear();
+            }
+        }
+    }
+
+    /// Looks after the connections: those that `answers` says of both ends that they do come to be,
+    /// and those on which nothing passes end. Frames that waited for a cut go on.
+    pub(super) fn maintain(
+        &mut self,
+        now: u64,
+        runs: impl Fn(PeerId) -> bool,
+        answers: impl Fn(PeerId) -> bool,
+    ) -> (Vec<Told>, Vec<Travelling>) {
+        let (mut told, mut moving) = (Vec::new(), Vec::new());
+        let pairs: Vec<Pair> = self.connections.keys().copied().collect();
+        for (a, b) in pairs {
+            let cut = self.is_cut(a, b, now) || self.is_cut(b, a, now);
+            let passes = answers(a) && answers(b) && !cut;
+            let attempt = self.rng.one_in(3);
+            let Some(connection) = self.connections.get_mut(&(a, b)) else { continue };
+            let [at_a, at_b] = connection.open;
+            if at_a && at_b && passes {
+                connection.silent_since = None;
+                moving.append(&mut connection.held);
+                continue;
+            }
+            if (at_a || at_b) && !passes {
+                let since = *connection.silent_since.get_or_insert(now);
+                if now - since < IDLE_TIME.as_micros() as u64 {
+                    continue;
+                }
+            }
+            if (at_a || at_b) && (!passes || attempt) {
+                // It took too long, or one end is there anew.
+                told.extend((at_a && runs(a)).then_some(Told::Down(a, b)));
+                told.extend((at_b && runs(b)).then_some(Told::Down(b, a)));
+                connection.open = [false; 2];
+                connection.held.clear();
+                connection.epoch += 1;
+            }
+            if connection.open == [false; 2] && passes && attempt {
+                connection.open = [true; 2];
+                connection.silent_since = None;
+                connection.epoch += 1;
+                told.extend([Told::Up(a, b), Told::Up(b, a)]);
+            }
+        }
+        (told, moving)
+    }
+}

@@ -1,0 +1,279 @@
+//! What a seed means: how many nodes and clients, how bad the world is, and which faults come when.
+//! A plan is data, so that a failing one can be made smaller and run again.
+
+use super::rng::Rng;
+use crate::raft::PeerId;
+
+/// A millisecond of simulated time; all times here are in microseconds.
+pub const MILLI: u64 = 1000;
+/// A second.
+pub const SECOND: u64 = 1_000_000;
+
+/// Whom a fault meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A node.
+    Node(PeerId),
+    /// Whoever leads then, or else the first node.
+    Leader,
+}
+
+/// A fault. Each names its row of the list in `docs/TESTING.md`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL, and a start again after a while: what was written, synced or not, is kept.
+    Kill {
+        /// Whom.
+        who: Who,
+        /// Until it starts again.
+        down: u64,
+    },
+    /// SIGKILL for all at once.
+    KillAll {
+        /// Until they start again.
+        down: u64,
+    },
+    /// SIGSTOP, then SIGCONT.
+    Pause {
+        /// Whom.
+        who: Who,
+        /// For how long.
+        time: u64,
+    },
+    /// The power goes: each unsynced page is kept, lost or torn.
+    PowerLoss {
+        /// Whose.
+        who: Who,
+        /// Until it starts again.
+        down: u64,
+    },
+    /// The power of all goes at once.
+    PowerLossAll {
+        /// Until they start again.
+        down: u64,
+    },
+    /// The power goes in the middle of whatever the disk does then.
+    PowerLossAtOperation {
+        /// Whose.
+        who: Who,
+        /// After so many disk operations.
+        operations: u64,
+        /// Until it starts again.
+        down: u64,
+    },
+    /// From now on syncs return EIO, until the node was started again.
+    SyncError {
+        /// Whose disk.
+        who: Who,
+        /// Until it starts again.
+        down: u64,
+    },
+    /// The disk has only so much room, for a while.
+    DiskFull {
+        /// Whose disk.
+        who: Who,
+        /// Bytes that can still be written.
+        room: u64,
+        /// For how long.
+        time: u64,
+    },
+    /// The disk is slow.
+    SlowDisk {
+        /// Whose disk.
+        who: Who,
+        /// So many times.
+        factor: u64,
+        /// For how long.
+        time: u64,
+    },
+    /// The disk does not answer.
+    HungDisk {
+        /// Whose disk.
+        who: Who,
+        /// For how long.
+        time: u64,
+    },
+    /// The nodes fall into two parts.
+    Partition {
+        /// Bit of a node: its part.
+        side: u64,
+        /// For how long.
+        time: u64,
+    },
+    /// One direction between two nodes is cut.
+    OneWay {
+        /// From here nothing arrives
+        from: PeerId,
+        /// there.
+        to: PeerId,
+        /// For how long.
+        time: u64,
+    },
+    /// Both directions between two nodes are cut, whatever they have with others.
+    Link {
+        /// One.
+        one: PeerId,
+        /// The other.
+        other: PeerId,
+        /// For how long.
+        time: u64,
+    },
+    /// Frames are lost and sent again, for all; unreliable frames are lost for good, or doubled.
+    Loss {
+        /// One in so many.
+        one_in: u64,
+        /// For how long.
+        time: u64,
+    },
+    /// The calendar of a node jumps.
+    ClockJump {
+        /// Whose.
+        who: Who,
+        /// Milliseconds.
+        by: i64,
+    },
+    /// A node's clocks run at another pace.
+    ClockRate {
+        /// Whose.
+        who: Who,
+        /// Percent of the right pace.
+        percent: u64,
+        /// For how long.
+        time: u64,
+    },
+    /// A node gets little of its processor.
+    Starve {
+        /// Who.
+        who: Who,
+        /// Its turns take so many times as long.
+        factor: u64,
+        /// For how long.
+        time: u64,
+    },
+}
+
+impl Fault {
+    /// The row in the list of faults.
+    pub fn row(&self) -> usize {
+        match self {
+            Fault::Kill { who: Who::Node(_), .. } => 1,
+            Fault::Kill { who: Who::Leader, .. } => 2,
+            Fault::KillAll { .. } => 3,
+            Fault::Pause { .. } => 4,
+            Fault::PowerLoss { .. } => 5,
+            Fault::PowerLossAll { .. } => 6,
+            Fault::PowerLossAtOperation { .. } => 26,
+            Fault::SyncError { .. } => 8,
+            Fault::DiskFull { .. } => 14,
+            Fault::SlowDisk { .. } | Fault::HungDisk { .. } => 15,
+            Fault::Partition { .. } => 17,
+            Fault::OneWay { .. } | Fault::Link { .. } => 18,
+            Fault::Loss { .. } => 19,
+            Fault::ClockJump { .. } | Fault::ClockRate { .. } => 21,
+            Fault::Starve { .. } => 22,
+        }
+    }
+}
+
+/// A fault and when it comes.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Its number in the plan of the seed, to name it when it is run without others.
+    pub number: usize,
+    /// When.
+    pub at: u64,
+    /// What.
+    pub fault: Fault,
+}
+
+/// A world.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where all its random streams begin.
+    pub seed: u64,
+    /// Nodes, all of them voters.
+    pub nodes: u64,
+    /// Clients, each with one request at a time.
+    pub clients: u64,
+    /// Keys of each kind.
+    pub keys: u64,
+    /// How long it is bad; then all faults end, and there must be progress.
+    pub horizon: u64,
+    /// The longest that a client thinks between two requests.
+    pub think: u64,
+    /// The longest that a frame travels.
+    pub delay: u64,
+    /// The longest that a sync takes.
+    pub sync: u64,
+    /// Single Raft frames may be lost, doubled and overtaken, as no stream does it.
+    pub harsh: bool,
+    /// What comes when, in order.
+    pub faults: Vec<Planned>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Plan {
+        let mut rng = Rng::new(seed);
+        let rng = &mut rng;
+        let nodes = of(rng, &[3, 3, 3, 5, 5, 1]);
+        let horizon = (4 + rng.below(20)) * SECOND;
+        // Each seed has faults of a few kinds only: some bugs show where something else is rare.
+        let kinds: Vec<u64> = (0..=rng.below(5)).map(|_| rng.below(KINDS)).collect();
+        let count = of(rng, &[0, 2, 5, 10, 20]);
+        let mut times: Vec<u64> = (0..count).map(|_| rng.below(horizon)).collect();
+        times.sort_unstable();
+        let faults = times.into_iter().enumerate().map(|(number, at)| {
+            let kind = kinds[rng.below(kinds.len() as u64) as usize];
+            Planned { number, at, fault: draw(rng, kind, nodes) }
+        });
+        let faults = faults.collect();
+        Plan {
+            seed,
+            nodes,
+            clients: 1 + rng.below(6),
+            keys: 1 + rng.below(4),
+            horizon,
+            think: of(rng, &[2, 20, 100]) * MILLI,
+            delay: of(rng, &[1, 5, 50]) * MILLI,
+            sync: of(rng, &[1, 3, 30]) * MILLI,
+            harsh: rng.one_in(2),
+            faults,
+        }
+    }
+}
+
+const KINDS: u64 = 17;
+
+fn of(rng: &mut Rng, choices: &[u64]) -> u64 {
+    choices[rng.below(choices.len() as u64) as usize]
+}
+
+fn draw(rng: &mut Rng, kind: u64, nodes: u64) -> Fault {
+    let who = if rng.one_in(3) { Who::Leader } else { Who::Node(1 + rng.below(nodes)) };
+    let (from, to) = (1 + rng.below(nodes), 1 + rng.below(nodes));
+    let time = of(rng, &[100, 700, 2000, 7000]) * MILLI + rng.below(SECOND);
+    let down = of(rng, &[20, 300, 3000]) * MILLI + rng.below(300 * MILLI);
+    match kind {
+        0 => Fault::Kill { who: Who::Node(from), down },
+        1 => Fault::Kill { who: Who::Leader, down },
+        2 => Fault::KillAll { down },
+        3 => Fault::Pause { who, time },
+        4 => Fault::PowerLoss { who, down },
+        5 => Fault::PowerLossAll { down },
+        6 => Fault::PowerLossAtOperation { who, operations: rng.below(300), down },
+        7 => Fault::SyncError { who, down },
+        8 => Fault::DiskFull { who, room: rng.below(1 << 20), time },
+        9 => Fault::SlowDisk { who, factor: of(rng, &[10, 100]), time },
+        10 => Fault::HungDisk { who, time },
+        11 => Fault::Partition { side: rng.draw(), time },
+        12 => Fault::OneWay { from, to, time },
+        13 => Fault::Link { one: from, other: to, time },
+        14 => Fault::Loss { one_in: of(rng, &[3, 3, 10]), time },
+        15 => match rng.one_in(2) {
+            true => Fault::ClockJump { who, by: rng.below(1_000_000) as i64 - 500_000 },
+            false => Fault::ClockRate { who, percent: of(rng, &[50, 90, 110, 200]), time },
+        },
+        _ => Fault::Starve { who, factor: of(rng, &[20, 500]), time },
+    }
+}

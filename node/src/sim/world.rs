@@ -1,0 +1,708 @@
+//! The event loop of a simulation.
+
+use super::checks::Checks;
+use super::clients::{ANSWER_TIME, Clients};
+use super::host::Host;
+use super::network::{Network, Told, Travelling};
+use super::plan::{Fault, MILLI, Plan, SECOND, Who};
+use super::rng::Rng;
+use super::{Failure, Ran};
+use crate::api::port::{Batch, Port, Request};
+use crate::driver::Input;
+use crate::limits::{REQUEST_TIME, TICK};
+use crate::raft::{Message, PeerId};
+use crate::wire::{Transfer, kind};
+use bedstone_engine::ShardId;
+use bedstone_net::Event as NetEvent;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+/// The pace at which connections are looked after, and the background threads work.
+const LINKS: u64 = 100 * MILLI;
+/// The pace at which trees are compared.
+const LOOK: u64 = 200 * MILLI;
+/// All faults have ended for so long when the cluster must be at rest and serve.
+const REST: u64 = 15 * SECOND;
+/// More events than any run has: a loop that gets nowhere.
+const EVENTS_MAX: u64 = 20_000_000;
+
+enum Event {
+    Tick(PeerId, u64),
+    Turn(PeerId, u64),
+    Commit(PeerId, u64),
+    Committed(PeerId, u64, Vec<(ShardId, u64)>),
+    Work(PeerId, u64),
+    Look(PeerId, u64),
+    Arrive(Travelling),
+    Links,
+    Ask(usize),
+    GiveUp(usize, u64),
+    Fault(usize),
+    Start(PeerId, u64),
+    Room(PeerId),
+    Heal,
+    /// There must be one leader by now; clients ask no more.
+    Rest,
+    /// Each node must take a write and answer reads.
+    Last,
+    /// All of that must be answered by now.
+    End,
+}
+
+struct Due {
+    at: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+pub(super) struct World<'a> {
+    plan: &'a Plan,
+    rng: Rng,
+    now: u64,
+    heap: BinaryHeap<Reverse<Due>>,
+    number: u64,
+    hosts: Vec<Host>,
+    network: Network,
+    clients: Clients,
+    checks: Checks,
+    healed: bool,
+    resting: bool,
+    /// Of the requests after all faults: how many were asked.
+    last: u64,
+    refused_before: u64,
+    ended: bool,
+    trace: crc32fast::Hasher,
+    ran: Ran,
+    leaders: u64,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(plan: &'a Plan) -> World<'a> {
+        let base = crate::clock::now();
+        World {
+            plan,
+            rng: Rng::new(plan.seed ^ 0x0077_6f72),
+            now: 0,
+            heap: BinaryHeap::new(),
+            number: 0,
+            hosts: (1..=plan.nodes).map(|id| Host::new(id, base)).collect(),
+            network: Network::new(plan),
+            clients: Clients::new(plan),
+            checks: Checks::default(),
+            healed: false,
+            resting: false,
+            last: 0,
+            refused_before: 0,
+            ended: false,
+            trace: crc32fast::Hasher::new(),
+            ran: Ran::default(),
+            leaders: 0,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Ran, Failure> {
+        self.go().map_err(|failure| Failure { at: self.now, ..failure })?;
+        self.ran.trace = self.trace.finalize();
+        self.ran.time = self.now;
+        self.ran.committed = self.checks.committed();
+        (self.ran.answered, self.ran.unknown) = (self.clients.answered, self.clients.unknown);
+        (self.ran.refused, self.ran.lost) = (self.clients.refused, self.network.lost);
+        Ok(self.ran)
+    }
+
+    fn go(&mut self) -> Result<(), Failure> {
+        for id in 1..=self.plan.nodes {
+            self.start(id)?;
+        }
+        self.after(0, Event::Links);
+        for client in 0..self.plan.clients as usize {
+            self.after(SECOND, Event::Ask(client));
+        }
+        for at in 0..self.plan.faults.len() {
+            self.after(self.plan.faults[at].at, Event::Fault(at));
+        }
+        self.after(self.plan.horizon, Event::Heal);
+        while let Some(Reverse(due)) = self.heap.pop() {
+            self.now = due.at;
+            self.ran.events += 1;
+            if self.ran.events > EVENTS_MAX {
+                return Err(Failure::new("progress", "the simulation does not end".to_owned()));
+            }
+            self.event(due.event)?;
+            if self.ended {
+                break;
+            }
+        }
+        self.ran.elections = self.leaders;
+        self.clients.check()
+    }
+
+    fn after(&mut self, wait: u64, event: Event) {
+        self.at(self.now + wait, event);
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.number += 1;
+        self.heap.push(Reverse(Due { at, number: self.number, event }));
+    }
+
+    fn note(&mut self, what: u8, of: u64) {
+        self.trace.update(&self.now.to_le_bytes());
+        self.trace.update(&[what]);
+        self.trace.update(&of.to_le_bytes());
+    }
+
+    fn host(&mut self, id: PeerId) -> &mut Host {
+        &mut self.hosts[id as usize - 1]
+    }
+
+    /// Whether what was meant for a life of a node still finds it.
+    fn lives(&self, id: PeerId, life: u64) -> bool {
+        let host = &self.hosts[id as usize - 1];
+        host.life == life && host.node.is_some()
+    }
+
+    /// The time to which a paused node puts off what it does; `None` when it goes on.
+    fn paused(&self, id: PeerId) -> Option<u64> {
+        let until = self.hosts[id as usize - 1].paused_until;
+        (until > self.now).then_some(until)
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Tick(id, life) | Event::Turn(id, life) | Event::Work(id, life)
+                if self.lives(id, life) && self.paused(id).is_some() =>
+            {
+                let until = self.paused(id).unwrap_or_default();
+                self.at(until, event);
+                Ok(())
+            }
+            Event::Tick(id, life) => {
+                if !self.lives(id, life) {
+                    return Ok(());
+                }
+                let pace = self.host(id).stretch(TICK.as_micros() as u64);
+                self.after(pace, Event::Tick(id, life));
+                self.turn(id, true)
+            }
+            Event::Turn(id, life) => {
+                if !self.lives(id, life) {
+                    return Ok(());
+                }
+                self.host(id).node.iter_mut().for_each(|node| node.turning = false);
+                self.turn(id, false)
+            }
+            Event::Commit(id, life) if self.lives(id, life) => self.commit(id),
+            Event::Committed(id, life, done) if self.lives(id, life) => {
+                if let Some(node) = &mut self.host(id).node {
+                    node.writing = false;
+                    node.input(Input::Persisted(done));
+                }
+                self.write(id);
+                self.wake(id);
+                Ok(())
+            }
+            Event::Work(id, life) if self.lives(id, life) => {
+                self.host(id).node.iter_mut().for_each(|node| node.working = false);
+                self.work(id)
+            }
+            Event::Look(id, life) if self.lives(id, life) => {
+                self.after(LOOK, Event::Look(id, life));
+                let host = &self.hosts[id as usize - 1];
+                self.checks.tree(host)
+            }
+            Event::Arrive(travelling) => {
+                self.arrive(travelling);
+                Ok(())
+            }
+            Event::Links => {
+                self.links();
+                Ok(())
+            }
+            Event::Ask(client) => {
+                self.ask(client);
+                Ok(())
+            }
+            Event::GiveUp(client, slot) => {
+                if self.clients.give_up(client, slot) {
+                    self.ask_later(client);
+                }
+                Ok(())
+            }
+            Event::Fault(at) => self.fault(at),
+            Event::Start(id, life) => {
+                let host = self.host(id);
+                if host.life == life && host.node.is_none() { self.start(id) } else { Ok(()) }
+            }
+            Event::Room(id) => {
+                let now = self.now;
+                let host = self.host(id);
+                if host.full_until <= now {
+                    host.disk.set_room(u64::MAX >> 1);
+                }
+                Ok(())
+            }
+            Event::Heal => self.heal(),
+            Event::Rest => self.rest(),
+            Event::Last => {
+                match self.clients.are_waiting() {
+                    true => self.after(LINKS, Event::Last),
+                    false => self.ask_last(),
+                }
+                Ok(())
+            }
+            Event::End => self.end(),
+            Event::Commit(..) | Event::Committed(..) | Event::Work(..) | Event::Look(..) => Ok(()),
+        }
+    }
+
+    // Nodes.
+
+    fn start(&mut self, id: PeerId) -> Result<(), Failure> {
+        let (now, nodes, seed) = (self.now, self.plan.nodes, self.rng.draw());
+        self.note(1, id);
+        if let Err(error) = self.host(id).start(nodes, seed, now) {
+            if self.host(id).full_until > now {
+                // No room to start: it is tried again, as a supervisor does.
+                let life = self.host(id).life;
+                self.after(SECOND, Event::Start(id, life));
+                return Ok(());
+            }
+            return Err(Failure::new("starts-again", format!("node {id}: {error}")));
+        }
+        let life = self.host(id).life;
+        let first = 1 + self.rng.below(TICK.as_micros() as u64);
+        self.after(first, Event::Tick(id, life));
+        self.after(LOOK, Event::Look(id, life));
+        self.background(id, 1);
+        Ok(())
+    }
+
+    /// A node ends, and starts again after a while.
+    fn end_life(&mut self, id: PeerId, down: u64, power: bool) {
+        let seed = self.rng.draw();
+        self.note(2, id);
+        let host = self.host(id);
+        match power {
+            true => host.lose_power(seed),
+            false => host.kill(),
+        }
+        let life = host.life;
+        self.checks.ended(id);
+        self.network.ended(id);
+        for client in self.clients.waiting_for(id) {
+            let slot = self.clients.slot(client);
+            if self.clients.give_up(client, slot) {
+                self.ask_later(client);
+            }
+        }
+        self.after(down, Event::Start(id, life));
+    }
+
+    /// A turn of a node's loop, and what comes of it.
+    fn turn(&mut self, id: PeerId, ticked: bool) -> Result<(), Failure> {
+        let now = self.now;
+        let host = self.host(id);
+        let time = host.time(now);
+        let Some(node) = &mut host.node else { return Ok(()) };
+        let led = node.group().raft().is_leader();
+        let turned = node.driver.turn(None, ticked, time);
+        if self.is_over(id, turned.map(drop))? {
+            return Ok(());
+        }
+        self.note(if ticked { 3 } else { 4 }, id);
+        self.checks.turn(&self.hosts[id as usize - 1])?;
+        let host = self.host(id);
+        let life = host.life;
+        let Some(node) = &host.node else { return Ok(()) };
+        let leads = node.group().raft().is_leader();
+        let (frames, replies) = (node.pushed.take(), node.replies.take());
+        let called = node.is_called() && !node.working;
+        self.leaders += u64::from(leads && !led);
+        for (to, frame) in frames {
+            if let Some(Transfer::Ack { outcome: 1, .. }) =
+                Transfer::decode(frame.kind, frame.body.clone())
+            {
+                self.ran.snapshots += 1;
+            }
+            if frame.kind == kind::RAFT {
+                // The sender's view of the message names the receiver.
+                if let Some(message) = Message::decode(to, frame.body.clone()) {
+                    self.checks.sends(&self.hosts[id as usize - 1], &message)?;
+                }
+            }
+            self.trace.update(&frame.body);
+            for (at, travelling) in self.network.send(id, life, to, frame, now) {
+                self.at(at, Event::Arrive(travelling));
+            }
+        }
+        for (port, slot, answer) in replies {
+            self.trace.update(&answer);
+            match self.clients.answer(&port, slot, &answer)? {
+                Some(_) if self.last > 0 => self.ask_last(),
+                Some(client) => self.ask_later(client),
+                None => {}
+            }
+        }
+        self.write(id);
+        if called {
+            self.background(id, 1 + self.now % 500);
+        }
+        Ok(())
+    }
+
+    /// Whether something that a node did ended it: its disk lost power meanwhile, or it says that
+    /// it cannot go on.
+    fn is_over(&mut self, id: PeerId, did: Result<(), String>) -> Result<bool, Failure> {
+        if self.host(id).is_down() {
+            let down = 20 * MILLI + self.rng.below(3 * SECOND);
+            self.end_life(id, down, true);
+            return Ok(true);
+        }
+        let Err(why) = did else { return Ok(false) };
+        let now = self.now;
+        let host = self.host(id);
+        let failing = std::mem::take(&mut host.excused);
+        if !failing && host.full_until <= now {
+            return Err(Failure::new("goes-on", format!("node {id}: {why}")));
+        }
+        let down = 20 * MILLI + self.rng.below(3 * SECOND);
+        self.end_life(id, down, failing);
+        Ok(true)
+    }
+
+    /// A node has something to do: it does within the time that a turn takes.
+    fn wake(&mut self, id: PeerId) {
+        let now = self.now;
+        let host = self.host(id);
+        let (life, wait) = (host.life, host.turn_time(now));
+        let Some(node) = &mut host.node else { return };
+        if !std::mem::replace(&mut node.turning, true) {
+            self.after(wait, Event::Turn(id, life));
+        }
+    }
+
+    /// The log's thread takes what waits, unless it is busy.
+    fn write(&mut self, id: PeerId) {
+        let host = self.host(id);
+        let life = host.life;
+        let Some(node) = &mut host.node else { return };
+        if node.has_jobs() && !std::mem::replace(&mut node.writing, true) {
+            self.after(1, Event::Commit(id, life));
+        }
+    }
+
+    fn commit(&mut self, id: PeerId) -> Result<(), Failure> {
+        let usual = 100 + self.rng.below(self.plan.sync);
+        let now = self.now;
+        let host = self.host(id);
+        let (life, wait) = (host.life, host.sync_time(usual, now));
+        let Some(node) = &host.node else { return Ok(()) };
+        let committed = node.commit();
+        match committed {
+            Ok(done) => {
+                if !self.is_over(id, Ok(()))? {
+                    self.after(wait, Event::Committed(id, life, done));
+                }
+            }
+            Err(why) => {
+                if !self.is_over(id, Ok(()))? {
+                    if let Some(node) = &self.hosts[id as usize - 1].node {
+                        node.input(Input::Failed(why));
+                    }
+                    self.wake(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn background(&mut self, id: PeerId, wait: u64) {
+        let host = self.host(id);
+        let life = host.life;
+        let Some(node) = &mut host.node else { return };
+        node.working = true;
+        self.after(wait, Event::Work(id, life));
+    }
+
+    fn work(&mut self, id: PeerId) -> Result<(), Failure> {
+        let Some(node) = &self.host(id).node else { return Ok(()) };
+        node.work();
+        if self.is_over(id, Ok(()))? {
+            return Ok(());
+        }
+        self.background(id, LINKS);
+        self.wake(id);
+        Ok(())
+    }
+
+    // The network.
+
+    fn arrive(&mut self, travelling: Travelling) {
+        let (from, life, to) = (travelling.from, travelling.life, travelling.to);
+        if !travelling.settled && self.lives(from, life) {
+            let node = self.hosts[from as usize - 1].node.as_ref();
+            node.iter().for_each(|node| node.pushed.settled(to, &travelling.frame));
+        }
+        let Some(travelling) = self.network.arrive(travelling, self.now) else { return };
+        self.note(5, from << 8 | to);
+        if let Some(node) = &self.hosts[to as usize - 1].node {
+            node.net(NetEvent::Frames(from, vec![travelling.frame]));
+            self.wake(to);
+        }
+    }
+
+    fn links(&mut self) {
+        self.after(LINKS, Event::Links);
+        let (now, hosts) = (self.now, &self.hosts);
+        let runs = |id: PeerId| hosts[id as usize - 1].node.is_some();
+        let answers = |id: PeerId| runs(id) && hosts[id as usize - 1].paused_until <= now;
+        let (told, moving) = self.network.maintain(now, runs, answers);
+        for told in told {
+            let (id, event) = match told {
+                Told::Up(id, peer) => (id, NetEvent::Up(peer)),
+                Told::Down(id, peer) => (id, NetEvent::Down(peer)),
+            };
+            if let Some(node) = &self.hosts[id as usize - 1].node {
+                node.net(event);
+                self.wake(id);
+            }
+        }
+        moving.into_iter().for_each(|travelling| self.at(now, Event::Arrive(travelling)));
+    }
+
+    // Clients.
+
+    fn ask_later(&mut self, client: usize) {
+        let wait = 1 + self.clients.think(client, self.plan.think);
+        self.after(wait, Event::Ask(client));
+    }
+
+    fn ask(&mut self, client: usize) {
+        if self.clients.is_waiting(client) || self.resting {
+            return;
+        }
+        let hosts = &self.hosts;
+        let runs = |id: PeerId| hosts[id as usize - 1].node.is_some();
+        match self.clients.ask(client, runs) {
+            Some((node, port, request)) => self.submit(client, node, port, request),
+            None => self.after(50 * MILLI, Event::Ask(client)),
+        }
+    }
+
+    fn submit(&mut self, client: usize, node: PeerId, port: Arc<Port>, request: Request) {
+        let slot = request.slot;
+        self.note(6, node);
+        let deadline = self.hosts[node as usize - 1].time(self.now).now + REQUEST_TIME;
+        if let Some(node) = &self.hosts[node as usize - 1].node {
+            node.input(Input::Client(Batch { port, requests: vec![request], deadline }));
+        }
+        self.wake(node);
+        self.after(ANSWER_TIME, Event::GiveUp(client, slot));
+    }
+
+    // Faults.
+
+    fn who(&self, who: Who) -> PeerId {
+        match who {
+            Who::Node(id) => id.min(self.plan.nodes),
+            Who::Leader => self.leader().unwrap_or(1),
+        }
+    }
+
+    /// Who leads in the latest term.
+    fn leader(&self) -> Option<PeerId> {
+        let leaders = self.hosts.iter().filter_map(|host| {
+            let raft = host.node.as_ref()?.group().raft();
+            raft.is_leader().then_some((raft.term(), host.id))
+        });
+        leaders.max().map(|(_, id)| id)
+    }
+
+    fn fault(&mut self, at: usize) -> Result<(), Failure> {
+        if self.healed {
+            return Ok(());
+        }
+        let fault = &self.plan.faults[at].fault;
+        *self.ran.faults.entry(fault.row()).or_default() += 1;
+        self.note(7, at as u64);
+        let now = self.now;
+        match *fault {
+            Fault::Kill { who, down } => self.stop(self.who(who), down, false),
+            Fault::PowerLoss { who, down } => self.stop(self.who(who), down, true),
+            Fault::KillAll { down } => {
+                (1..=self.plan.nodes).for_each(|id| self.stop(id, down, false))
+            }
+            Fault::PowerLossAll { down } => {
+                (1..=self.plan.nodes).for_each(|id| self.stop(id, down, true));
+            }
+            Fault::PowerLossAtOperation { who, operations, .. } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                if host.node.is_some() {
+                    host.disk.crash_after(operations);
+                }
+            }
+            Fault::SyncError { who, .. } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                if host.node.is_some() {
+                    host.excused = true;
+                    host.disk.fail_syncs_after(0);
+                }
+            }
+            Fault::DiskFull { who, room, time } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                host.full_until = now + time;
+                host.disk.set_room(room);
+                self.after(time, Event::Room(id));
+            }
+            Fault::Pause { who, time } => {
+                let id = self.who(who);
+                self.host(id).paused_until = now + time;
+            }
+            Fault::SlowDisk { who, factor, time } => {
+                let id = self.who(who);
+                self.host(id).slow = (factor, now + time);
+            }
+            Fault::HungDisk { who, time } => {
+                let id = self.who(who);
+                self.host(id).hung_until = now + time;
+            }
+            Fault::Partition { side, time } => {
+                let of = |id: PeerId| (side >> id) & 1;
+                for from in 1..=self.plan.nodes {
+                    for to in (1..=self.plan.nodes).filter(|&to| of(to) != of(from)) {
+                        self.network.cut(from, to, now + time);
+                    }
+                }
+            }
+            Fault::OneWay { from, to, time } => self.network.cut(from, to, now + time),
+            Fault::Link { one, other, time } => {
+                self.network.cut(one, other, now + time);
+                self.network.cut(other, one, now + time);
+            }
+            Fault::Loss { one_in, time } => self.network.loss = (one_in, now + time),
+            Fault::ClockJump { who, by } => {
+                let id = self.who(who);
+                self.host(id).jump(by);
+            }
+            Fault::ClockRate { who, percent, .. } => {
+                let id = self.who(who);
+                self.host(id).set_pace(percent, now);
+            }
+            Fault::Starve { who, factor, time } => {
+                let id = self.who(who);
+                self.host(id).starved = (factor, now + time);
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, id: PeerId, down: u64, power: bool) {
+        if self.host(id).node.is_some() {
+            self.end_life(id, down, power);
+        }
+    }
+
+    /// All faults end.
+    fn heal(&mut self) -> Result<(), Failure> {
+        self.note(8, 0);
+        self.healed = true;
+        self.network.heal();
+        let now = self.now;
+        for host in &mut self.hosts {
+            (host.paused_until, host.hung_until, host.full_until) = (now, now, now);
+            (host.slow, host.starved) = ((1, 0), (1, 0));
+            host.set_pace(100, now);
+            if !host.excused {
+                host.disk.clear_faults();
+            }
+        }
+        self.after(REST, Event::Rest);
+        Ok(())
+    }
+
+    fn rest(&mut self) -> Result<(), Failure> {
+        let leads = |host: &&Host| host.node.as_ref().is_some_and(|n| n.group().raft().is_leader());
+        if self.hosts.iter().filter(leads).count() != 1 {
+            return Err(self.stuck("there is not one leader"));
+        }
+        self.resting = true;
+        self.after(1, Event::Last);
+        Ok(())
+    }
+
+    /// Each node in turn takes a write, and reads all registers.
+    fn ask_last(&mut self) {
+        if self.last == 0 {
+            self.refused_before = self.clients.refused + self.clients.unknown;
+            self.after(ANSWER_TIME, Event::End);
+        }
+        let each = self.plan.keys + 1;
+        let (node, what) = (1 + self.last / each, self.last % each);
+        self.last += 1;
+        if node <= self.plan.nodes {
+            let (key, write) = if what == 0 { (0, true) } else { (what - 1, false) };
+            let (node, port, request) = self.clients.ask_last(0, node, key, write);
+            self.submit(0, node, port, request);
+        } else {
+            // The followers hear of the last commit.
+            self.after(SECOND, Event::End);
+        }
+    }
+
+    /// Everything came to rest: every node holds the same.
+    fn end(&mut self) -> Result<(), Failure> {
+        self.ended = true;
+        let asked = self.plan.nodes * (self.plan.keys + 1);
+        let refused = self.clients.refused + self.clients.unknown - self.refused_before;
+        if self.last <= asked || refused > 0 {
+            let text = format!("{} of {asked} requests were asked, {refused} refused", self.last);
+            return Err(self.stuck(&text));
+        }
+        let applied: Vec<u64> = self
+            .hosts
+            .iter()
+            .map(|host| host.node.as_ref().map_or(0, |node| node.group().applied().index))
+            .collect();
+        if applied.iter().any(|&index| index != applied[0]) {
+            return Err(self.stuck(&format!("the nodes have applied {applied:?}")));
+        }
+        for at in 0..self.hosts.len() {
+            self.checks.tree(&self.hosts[at])?;
+        }
+        Ok(())
+    }
+
+    fn stuck(&self, what: &str) -> Failure {
+        let nodes = self.hosts.iter().map(|host| match &host.node {
+            Some(node) => format!("\nnode {}: {:?}", host.id, node.group().raft().status()),
+            None => format!("\nnode {} does not run", host.id),
+        });
+        let nodes: String = nodes.collect();
+        Failure::new("progress", format!("{what} long after all faults ended{nodes}"))
+    }
+}
