@@ -3,10 +3,12 @@
 //! written, and it must contain everything that was acknowledged.
 
 use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::lsm::InLog;
 use bedstone_engine::wal::{HardState, Log, Record};
-use bedstone_engine::{Batch, Db, Disk, LogId, Options, WriteDoor, limits::Limits};
+use bedstone_engine::{Batch, Db, Disk, Engine, LogId, Op, Options, WriteDoor, limits::Limits};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -219,6 +221,51 @@ fn read_log(log: &Log, shard: u64) -> ModelLog {
     }
     let entries = entries.into_iter().map(|e| (e.id.index, (e.id.term, e.data.to_vec())));
     ModelLog { base: log.base(shard), entries: entries.collect(), hard: log.hard_state(shard) }
+}
+
+/// Entries that came after the last flush are applied again after a crash, and may read what was
+/// before them: a round of collection must not take it for overwritten.
+#[test]
+fn what_a_memtable_hides_is_there_when_its_entries_are_applied_again() {
+    let disk = MemoryDisk::new();
+    let open = || Engine::open(Arc::new(disk.clone()), Options::tiny()).expect("opens");
+    let (engine, mut index) = (open(), 0);
+    let tree = engine.open_shard(1).expect("a tree");
+    let mut put = |key: &str, byte: u8| {
+        index += 1;
+        let (at, value) = (LogId { term: 1, index }, Bytes::from(vec![byte; 600]));
+        let entry = Record::entries(1, at, [(1, value.clone())]).expect("a record");
+        engine.log().commit(&[entry]).expect("commits");
+        let place = engine.log().place(1, at).expect("has a place");
+        let in_log = InLog { data: &value, place };
+        let op = Op::Put(Bytes::copy_from_slice(key.as_bytes()), value.clone());
+        tree.apply(at, index, Some(in_log), [op]);
+    };
+    let flush = || {
+        tree.freeze();
+        while let Some(job) = tree.job() {
+            tree.run(job).expect("runs");
+        }
+    };
+    put("kept", 7);
+    // All around it is overwritten, until its segment is to be collected.
+    for round in 0..40 {
+        (0..20).for_each(|key| put(&format!("other{key}"), round));
+        flush();
+    }
+    let upto = tree.flushed();
+    engine.log().commit(&[Record::Release { shard: 1, upto }]).expect("releases");
+    engine.plan_collection();
+    assert!(tree.is_collecting(), "there is something to collect");
+    put("kept", 8);
+    while let Some(job) = tree.job() {
+        tree.run(job).expect("runs");
+    }
+    drop((tree, engine));
+    let tree = open().open_shard(1).expect("a tree");
+    assert_eq!(tree.flushed().index + 1, index, "the last entry is to be applied again");
+    let found = tree.get(b"kept").expect("readable").map(|value| value[0]);
+    assert_eq!(found, Some(7), "as of the last flush");
 }
 
 #[test]

@@ -211,10 +211,10 @@ impl Tree {
         });
         let newer = &runs[..newer.count()];
         let hidden = |version: &Version| {
-            // Whatever a memtable or a newer run has of the key is newer.
+            // Whatever a newer run has of the key is newer. A memtable hides nothing: after a crash
+            // the entries that made it are applied again, and read what was before them.
             let lookup = Lookup::new(&version.key, horizon.ts);
-            let recent = view.get_recent(&version.key, horizon.ts).is_some();
-            Ok(recent || TableSet::get_in(newer, &lookup)?.is_some())
+            Ok(TableSet::get_in(newer, &lookup)?.is_some())
         };
         let metas = self.write(cursor, codec, self.limits.table_bytes, &doomed, &hidden)?;
         // A range tombstone is done when nothing that it hides is left in the oldest run.

@@ -76,8 +76,12 @@ impl Tree {
     }
 
     /// From now on values leave these sources when a table that points to them is rewritten, and
-    /// such tables are.
+    /// such tables are. What was overwritten until now is flushed first, so that it need not move.
     pub fn doom(&self, sources: BTreeSet<Source>) {
+        let begins = !sources.is_empty() && *self.doomed.read().as_ref() != sources;
+        if begins {
+            self.freeze();
+        }
         *self.doomed.write() = Arc::new(sources);
     }
 

@@ -5,12 +5,18 @@ use super::super::host::Node;
 use crate::raft::{Index, PeerId};
 use crate::shard::apply::millis_of;
 use crate::shard::value::Stored;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub(super) struct States {
     digests: BTreeMap<Index, (PeerId, u32)>,
+    /// What some of the trees held that were looked at last, to say what differs.
+    contents: BTreeMap<Index, Vec<(Bytes, Bytes)>>,
 }
+
+/// How many contents are remembered.
+const REMEMBERED: usize = 100;
 
 impl States {
     pub(super) fn look(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
@@ -19,6 +25,7 @@ impl States {
         let now = millis_of(tree.ts());
         let mut hash = crc32fast::Hasher::new();
         hash.update(&tree.ts().to_le_bytes());
+        let mut content = Vec::new();
         for item in tree.scan(..) {
             let Ok((key, stored)) = item else {
                 return Ok(()); // The disk cannot be read at present.
@@ -28,13 +35,28 @@ impl States {
                 hash.update(&(key.len() as u32).to_le_bytes());
                 hash.update(&key);
                 hash.update(&stored);
+                content.push((key, stored));
             }
         }
         let digest = hash.finalize();
         let (first, known) = *self.digests.entry(applied).or_insert((id, digest));
         if known != digest {
-            let text = format!("{first} and {id} applied {applied} entries and hold others");
+            let before = self.contents.get(&applied).map_or(&[][..], Vec::as_slice);
+            let only = |of: &[(Bytes, Bytes)], not: &[(Bytes, Bytes)]| {
+                let pairs = of.iter().filter(|pair| !not.contains(pair));
+                pairs.take(3).map(|pair| format!("{pair:?}")).collect::<Vec<_>>().join(", ")
+            };
+            let text = format!(
+                "{first} and {id} applied {applied} entries and hold others: the one has {}; \
+                 the other {}; at {now}",
+                only(before, &content),
+                only(&content, before)
+            );
             return Err(Failure::new("state-machine-safety", text));
+        }
+        self.contents.insert(applied, content);
+        while self.contents.len() > REMEMBERED {
+            self.contents.pop_first();
         }
         Ok(())
     }
