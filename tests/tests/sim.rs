@@ -21,6 +21,6 @@ fn whole_nodes_keep_their_promises_in_a_bad_world() {
             }
         }
     }
-    eprintln!("{all:#?}");
+    eprintln!("{seeds} seeds: {all}");
     assert_eq!(failed, 0);
 }

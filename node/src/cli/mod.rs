@@ -5,6 +5,7 @@ mod check;
 mod dev;
 mod http_get;
 mod log_dump;
+mod simulate;
 mod status;
 
 use crate::config::Settings;
@@ -47,6 +48,11 @@ enum Command {
         #[command(subcommand)]
         command: LogCommand,
     },
+    /// Run whole clusters in a simulated world of faults, each from a seed.
+    #[command(
+        after_help = "Example:\n  bedstone simulate --seeds 100\n  bedstone simulate --seed 7"
+    )]
+    Simulate(simulate::SimulateArgs),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  bedstone completions bash > /etc/bash_completion.d/bedstone"
@@ -99,6 +105,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => return bench::run(args),
         Command::Check(args) => return check::run(&args),
         Command::Log { command: LogCommand::Dump(args) } => return log_dump::run(&args),
+        Command::Simulate(args) => return simulate::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "bedstone", &mut std::io::stdout());
         }

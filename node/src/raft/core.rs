@@ -418,6 +418,11 @@ impl Raft {
         self.hard.commit
     }
 
+    /// The last entry that only a snapshot has.
+    pub fn base(&self) -> LogId {
+        self.log.base()
+    }
+
     /// The last entry of the log.
     pub fn last(&self) -> LogId {
         self.log.last()

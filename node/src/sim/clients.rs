@@ -63,6 +63,7 @@ pub(super) struct Clients {
     pub(super) answered: u64,
     pub(super) unknown: u64,
     pub(super) refused: u64,
+    pub(super) last_refusal: String,
 }
 
 impl Clients {
@@ -83,6 +84,7 @@ impl Clients {
             answered: 0,
             unknown: 0,
             refused: 0,
+            last_refusal: String::new(),
         }
     }
 
@@ -181,6 +183,7 @@ impl Clients {
             self.lost(&waiting);
         } else if answer.starts_with(b"-UNAVAILABLE") || answer.starts_with(b"-NOSPACE") {
             self.refused += 1;
+            self.last_refusal = String::from_utf8_lossy(answer).trim_end().to_owned();
         } else if answer.starts_with(b"-") {
             let text = format!("a client was told {answer:?} to {:?}", waiting.asked);
             return Err(Failure::new("answers", text));
@@ -209,6 +212,7 @@ impl Clients {
 
     fn lost(&mut self, waiting: &Waiting) {
         self.unknown += 1;
+        self.last_refusal = format!("no answer to {:?}", waiting.asked);
         match waiting.asked {
             Asked::Register { key, action: action @ Action::Write(_) } => {
                 let done = Done { action, begun: waiting.begun, ended: None };

@@ -70,6 +70,21 @@ pub struct Ran {
     pub faults: BTreeMap<usize, u64>,
 }
 
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hours = self.time as f64 / 3.6e9;
+        let Ran { events, committed, answered, unknown, refused, .. } = self;
+        write!(f, "{hours:.1} simulated hours, {events} events, {committed} entries committed, ")?;
+        write!(f, "{answered} requests answered, {unknown} unknown, {refused} refused, ")?;
+        let Ran { lost, snapshots, elections, .. } = self;
+        write!(
+            f,
+            "{lost} frames lost, {snapshots} snapshots, {elections} elections; faults by row:"
+        )?;
+        self.faults.iter().try_for_each(|(row, count)| write!(f, " {row}: {count}"))
+    }
+}
+
 impl Ran {
     /// Adds what another run did.
     pub fn add(&mut self, other: &Ran) {

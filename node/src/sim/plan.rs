@@ -243,6 +243,29 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The command that runs it again.
+    pub fn command(&self) -> String {
+        let seed = Plan::of(self.seed);
+        let mut command = format!("bedstone simulate --seed {}", self.seed);
+        if self.faults.len() < seed.faults.len() {
+            let numbers = self.faults.iter().map(|planned| planned.number.to_string());
+            let numbers: Vec<String> = numbers.collect();
+            command += &format!(" --faults {}", numbers.join(","));
+        }
+        let sizes = [
+            ("nodes", self.nodes, seed.nodes),
+            ("clients", self.clients, seed.clients),
+            ("keys", self.keys, seed.keys),
+            ("horizon", self.horizon, seed.horizon),
+        ];
+        for (name, size, _) in sizes.iter().filter(|(_, size, of_seed)| size != of_seed) {
+            command += &format!(" --{name} {size}");
+        }
+        command
+    }
+}
+
 const KINDS: u64 = 17;
 
 fn of(rng: &mut Rng, choices: &[u64]) -> u64 {

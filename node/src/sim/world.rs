@@ -680,7 +680,8 @@ impl<'a> World<'a> {
         let asked = self.plan.nodes * (self.plan.keys + 1);
         let refused = self.clients.refused + self.clients.unknown - self.refused_before;
         if self.last <= asked || refused > 0 {
-            let text = format!("{} of {asked} requests were asked, {refused} refused", self.last);
+            let why = &self.clients.last_refusal;
+            let text = format!("{} of {asked} requests asked, {refused} refused: {why}", self.last);
             return Err(self.stuck(&text));
         }
         let applied: Vec<u64> = self

@@ -47,7 +47,8 @@ impl Logs {
         let raft = node.group().raft();
         // What is applied is what counts; the rest may not be durable here yet.
         let commit = node.group().applied().index;
-        let mut seen = self.seen.get(&id).copied().unwrap_or(0);
+        // Before the base, the disk may still have what a snapshot took the place of.
+        let mut seen = self.seen.get(&id).copied().unwrap_or(0).max(raft.base().index);
         if commit < seen {
             let text = format!("{id} took back its commit {seen}, now {commit}");
             return Err(Failure::new("commit-never-falls", text));
@@ -55,12 +56,11 @@ impl Logs {
         while seen < commit {
             let entries = raft.entries(seen + 1, usize::MAX, &Disk(node));
             let Some(first) = entries.first() else {
-                // Released already, or in a snapshot.
-                seen = commit;
-                break;
+                break; // The disk cannot be read at present.
             };
-            if first.id.index > seen + 1 {
-                seen = first.id.index - 1;
+            if first.id.index != seen + 1 {
+                let text = format!("{id} has {:?} where {} was asked for", first.id, seen + 1);
+                return Err(Failure::new("log-is-whole", text));
             }
             for entry in entries.into_iter().take_while(|entry| entry.id.index <= commit) {
                 let found = (entry.id.term, crc32fast::hash(&entry.data));

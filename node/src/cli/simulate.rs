@@ -1,0 +1,100 @@
+//! `bedstone simulate`: clusters of whole nodes in a simulated world.
+
+use super::say;
+use crate::clock;
+use crate::sim::{Plan, Ran, run as run_plan, shrink::shrink};
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What to simulate.
+#[derive(clap::Args)]
+pub(super) struct SimulateArgs {
+    /// Run this seed alone, or begin with it.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How many seeds to run [default: 1, or as many as fit into --minutes].
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Run seeds for so long.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Of the seed's faults only these.
+    #[arg(long, value_delimiter = ',', value_name = "N,…", num_args = 0..)]
+    faults: Option<Vec<usize>>,
+    /// Nodes, instead of as many as the seed says.
+    #[arg(long)]
+    nodes: Option<u64>,
+    /// Clients, instead of as many as the seed says.
+    #[arg(long)]
+    clients: Option<u64>,
+    /// Keys of each kind, instead of as many as the seed says.
+    #[arg(long)]
+    keys: Option<u64>,
+    /// Microseconds of simulated time until all faults end, instead of as many as the seed says.
+    #[arg(long)]
+    horizon: Option<u64>,
+    /// Do not look for a smaller plan that fails the same way.
+    #[arg(long)]
+    no_shrink: bool,
+    /// Print the plan of each seed.
+    #[arg(long)]
+    plan: bool,
+}
+
+impl SimulateArgs {
+    fn plan(&self, seed: u64) -> Result<Plan> {
+        let mut plan = Plan::of(seed);
+        if let Some(faults) = &self.faults {
+            if let Some(none) = faults.iter().find(|&&number| number >= plan.faults.len()) {
+                bail!("seed {seed} has no fault {none}: it has {}", plan.faults.len());
+            }
+            plan.faults.retain(|planned| faults.contains(&planned.number));
+        }
+        plan.nodes = self.nodes.unwrap_or(plan.nodes);
+        plan.clients = self.clients.unwrap_or(plan.clients);
+        plan.keys = self.keys.unwrap_or(plan.keys);
+        plan.horizon = self.horizon.unwrap_or(plan.horizon);
+        if [plan.nodes, plan.clients, plan.keys].contains(&0) {
+            bail!("nodes, clients and keys are 1 at least");
+        }
+        Ok(plan)
+    }
+}
+
+/// Runs the seeds. 1 when a promise did not hold.
+pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode> {
+    let until = args.minutes.map(|minutes| clock::now() + Duration::from_secs(60 * minutes));
+    let seeds = args.seeds.unwrap_or(if until.is_some() { u64::MAX - args.seed } else { 1 });
+    let (mut all, mut count) = (Ran::default(), 0);
+    for seed in args.seed..args.seed + seeds {
+        if until.is_some_and(|until| clock::now() >= until) {
+            break;
+        }
+        let plan = args.plan(seed)?;
+        if args.plan {
+            say(format!("{plan:#?}"));
+        }
+        let failure = match run_plan(&plan) {
+            Ok(ran) => {
+                all.add(&ran);
+                count += 1;
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        say(format!("seed {seed} fails: {failure}"));
+        say(format!("replay: {}", plan.command()));
+        if !args.no_shrink {
+            let (small, failure) = shrink(&plan, &failure);
+            say(format!("smaller: {}", small.command()));
+            for planned in &small.faults {
+                say(format!("  {:.3} s: {:?}", planned.at as f64 / 1e6, planned.fault));
+            }
+            say(failure);
+        }
+        return Ok(ExitCode::from(1));
+    }
+    say(format!("{count} seeds: {all}"));
+    Ok(ExitCode::SUCCESS)
+}
