@@ -208,6 +208,13 @@ impl Error {
         matches!(self, Error::Corrupt { .. } | Error::Damaged { .. } | Error::Missing { .. })
     }
 
+    /// Whether the medium failed to take something: nobody knows what it has now.
+    pub fn is_failed_write(&self) -> bool {
+        let Error::Io { action, source, .. } = self else { return false };
+        source.raw_os_error() == Some(EIO)
+            && !matches!(*action, "read" | "open" | "list" | "measure")
+    }
+
     /// Whether bytes on disk are damaged or the medium does not give them.
     pub(crate) fn is_damage(&self) -> bool {
         let unreadable = |source: &io::Error| source.raw_os_error() == Some(EIO);

@@ -4,8 +4,8 @@
 use super::Input;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use bedstone_engine::Engine;
 use bedstone_engine::scrub::Scrub;
+use bedstone_engine::{Engine, Error};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 use tracing::error;
@@ -17,7 +17,25 @@ const SCRUB_BYTES: u64 = 400 << 10;
 /// Pause after a failure.
 const PAUSE_FAILED: Duration = Duration::from_secs(1);
 
-/// Runs until the channel closes.
+/// What to do about an error of the background work.
+pub enum After {
+    /// Try again later: there may be room then, or damage is repaired.
+    Again,
+    /// Stop the node: its disk fails, and whoever waits for it would wait for ever.
+    Stop(String),
+}
+
+/// Decides what to do about an error.
+pub fn after(error: &Error) -> After {
+    match error.is_failed_write() {
+        true => After::Stop(format!(
+            "{error}: restart the node to verify the disk; if it fails again, replace the disk"
+        )),
+        false => After::Again,
+    }
+}
+
+/// Runs until the channel closes or the disk fails.
 pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metrics: &Metrics) {
     let mut pause = PAUSE;
     let mut scrub = Scrub::default();
@@ -35,13 +53,15 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
                 error!(%error, "the log cannot be looked after");
             }
         }
-        pause = match worked {
-            Ok(()) => PAUSE,
-            Err(error) => {
-                error!(%error, "background work failed; it will be tried again");
-                PAUSE_FAILED
+        pause = PAUSE;
+        if let Err(error) = worked {
+            if let After::Stop(why) = after(&error) {
+                let _ = driver.send(Input::Failed(why));
+                return;
             }
-        };
+            error!(%error, "background work failed; it will be tried again");
+            pause = PAUSE_FAILED;
+        }
     }
 }
 

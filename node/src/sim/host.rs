@@ -4,6 +4,7 @@
 use super::plan::{MILLI, SECOND};
 use crate::api::port::Replies;
 use crate::clock::Time;
+use crate::driver::background::After;
 use crate::driver::group::Group;
 use crate::driver::logger::{self, LogJob};
 use crate::driver::{Driver, DriverInbox, Input, background};
@@ -234,8 +235,10 @@ impl Node {
         let done = background::work(&self.engine, &Limits::TINY, &self.inputs, &self.metrics);
         let after = done.and_then(|()| self.engine.log().vouch());
         if let Err(error) = after {
-            // As the thread does: it tries again.
             tracing::warn!(%error, "background work failed");
+            if let After::Stop(why) = background::after(&error) {
+                self.input(Input::Failed(why));
+            }
         }
     }
 
