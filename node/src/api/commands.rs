@@ -7,6 +7,7 @@ use crate::shard::apply::{parse_float, parse_int};
 use crate::shard::command::{Command, Expiry, Operation, byte, flags, number};
 use crate::shard::read::glob;
 use crate::shard::reply::Reply;
+use crate::shard::system::{self, is_system};
 use crate::shard::value::Stored;
 use bedstone_engine::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -157,6 +158,7 @@ fn check(command: &Command) -> Result<(), Reply> {
         if key.len() > KEY_BYTES_MAX {
             return too_large("the key", key.len(), KEY_BYTES_MAX);
         }
+        reserved(key)?;
     }
     for arg in &command.args {
         // A stored value has one byte of tag, or nine with a deadline.
@@ -170,7 +172,21 @@ fn check(command: &Command) -> Result<(), Reply> {
             return too_large("the key", second, KEY_BYTES_MAX);
         }
     }
+    if matches!(command.operation, Operation::Rename | Operation::Copy) {
+        reserved(command.args.get(1).map_or(&[], |key| key))?;
+    }
     Ok(())
+}
+
+/// Refuses keys of the store's own.
+fn reserved(key: &[u8]) -> Result<(), Reply> {
+    match is_system(key) {
+        true => {
+            let prefix = system::PREFIX.escape_ascii();
+            Err(Reply::err(format!("keys that begin with {prefix} are the store's own")))
+        }
+        false => Ok(()),
+    }
 }
 
 fn shard(operation: Operation, args: impl IntoIterator<Item = Bytes>) -> Outcome {

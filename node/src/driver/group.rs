@@ -6,17 +6,21 @@ use super::transfer::{Incoming, Outgoing};
 use crate::api::port::Batch;
 use crate::limits::{Limits, PROPOSALS_IN_FLIGHT, QUEUED_COMMANDS_MAX, REPLAY_BYTES};
 use crate::metrics::Metrics;
-use crate::raft::{Boot, Conf, Effects, Index, LogReader, Message, PeerId, Raft, Role, kind};
+use crate::raft::{
+    Boot, Change, Conf, Effects, Index, LogReader, Message, PeerId, Raft, Refused, Role, kind,
+};
 use crate::shard::apply::{apply_entry, ts_of};
 use crate::shard::command::{Command, Operation, decode_batch, encode_batch};
 use crate::shard::read::{self, Answer};
 use crate::shard::reply::Reply;
+use crate::shard::system;
 use crate::status::ShardStatus;
 use crate::wire::{self, Forwarded, Replied, Transfer};
 use bedstone_engine::lsm::InLog;
 use bedstone_engine::wal::{Entry, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, Outbox};
+use bytes::Bytes;
 use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -124,6 +128,8 @@ impl Group {
         engine.log().check_whole(shard)?;
         let (_, last) = engine.log().bounds(shard);
         let applied = tree.applied();
+        // The shard's own word on its members counts, once it has one.
+        let conf = system::members(&tree)?.unwrap_or(conf);
         let mut boot = Boot {
             id: node,
             conf: conf.clone(),
@@ -140,6 +146,8 @@ impl Group {
             // A snapshot was installed, and the power went before the log heard of it.
             (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
             installed = Some(Record::Reset { shard, at: applied });
+        } else {
+            boot.changes = changes_after(engine, shard, applied.index, last.index)?;
         }
         let ts = tree.ts();
         Ok(Group {
@@ -177,6 +185,22 @@ impl Group {
     /// The last entry applied.
     pub fn applied(&self) -> LogId {
         self.applied
+    }
+
+    /// Proposes a change of the members.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing was proposed.
+    pub fn change(&mut self, change: &Change) -> Result<LogId, Refused> {
+        self.raft.change(change)
+    }
+
+    /// Hands leadership to another member.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing changes.
+    pub fn hand_over(&mut self, to: PeerId) -> Result<(), Refused> {
+        self.raft.transfer(to)
     }
 
     /// The tree, for readers that take it as it is.
@@ -559,7 +583,8 @@ impl Group {
             if entry.kind == kind::CHANGE {
                 self.conf.take_entry(&entry.data);
             }
-            self.tree.apply(entry.id, self.tree.ts(), None, []);
+            // A new leader's first entry keeps them as well, so that every tree comes to have them.
+            self.tree.apply(entry.id, self.tree.ts(), None, [system::keep_members(&self.conf)]);
             Vec::new()
         };
         self.applied = entry.id;
@@ -651,6 +676,24 @@ impl Group {
     pub fn node(&self) -> PeerId {
         self.node
     }
+}
+
+/// The changes of the members among entries that are to be applied again.
+fn changes_after(
+    engine: &Engine,
+    shard: ShardId,
+    applied: Index,
+    last: Index,
+) -> bedstone_engine::Result<Vec<(Index, Bytes)>> {
+    let (mut changes, mut next) = (Vec::new(), applied + 1);
+    while next <= last {
+        let entries = engine.log().entries(shard, next, last + 1, REPLAY_BYTES)?;
+        let Some(end) = entries.last().map(|entry| entry.id.index) else { break };
+        let of_kind = entries.into_iter().filter(|entry| entry.kind == kind::CHANGE);
+        changes.extend(of_kind.map(|entry| (entry.id.index, entry.data)));
+        next = end + 1;
+    }
+    Ok(changes)
 }
 
 /// A write as log records: one for each run of entries of one term, and the hard state with them,

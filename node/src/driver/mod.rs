@@ -18,7 +18,7 @@ use crate::api::port::{Batch, Replies};
 use crate::clock::Time;
 use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK};
 use crate::metrics::{Metrics, raise};
-use crate::raft::PeerId;
+use crate::raft::{Change, PeerId, Refused};
 use crate::status::{DiskStatus, NodeStatus, Status, StatusCell};
 use bedstone_engine::{Engine, ShardId};
 use bedstone_net::{Event, Frame, Inbox, Outbox};
@@ -43,12 +43,22 @@ pub enum Input {
     Client(Batch),
     /// Writes that are durable, by shard.
     Persisted(Vec<(ShardId, u64)>),
+    /// From an operator: what is to become of a shard's members.
+    Members(ShardId, Members, Sender<Result<(), Refused>>),
     /// A shard's memtable went into tables.
     Flushed(ShardId),
     /// The log failed: this node cannot promise anything any more.
     Failed(String),
     /// Stop.
     Stop,
+}
+
+/// What an operator asks of a shard's leader.
+pub enum Members {
+    /// A change of who takes part.
+    Change(Change),
+    /// That another leads.
+    Transfer(PeerId),
 }
 
 /// The net's way in. Counts frames so that the net can wait when the driver is behind.
@@ -206,6 +216,14 @@ impl Driver {
                         group.persisted(seq);
                     }
                 }
+            }
+            Input::Members(shard, members, answer) => {
+                let group = self.groups.get_mut(&shard);
+                let done = group.ok_or(Refused::NotLeader(None)).and_then(|group| match members {
+                    Members::Change(change) => group.change(&change).map(drop),
+                    Members::Transfer(to) => group.hand_over(to),
+                });
+                let _ = answer.send(done);
             }
             Input::Flushed(shard) => {
                 if let Some(group) = self.groups.get_mut(&shard) {

@@ -81,7 +81,7 @@ impl Group {
         else {
             return;
         };
-        let (term, at) = (incoming.term, incoming.at);
+        let (term, at, conf) = (incoming.term, incoming.at, incoming.conf.clone());
         // Entries may have come while it was on its way: then it is of no use any more.
         let installed = match at.index > self.applied.index {
             true => incoming.finish(chunks),
@@ -92,6 +92,7 @@ impl Group {
                 info!(shard = self.shard, index = at.index, "installed a snapshot");
                 self.applied = at;
                 self.commit = self.commit.max(at.index);
+                self.conf = conf.unwrap_or_else(|| self.conf.clone());
                 self.installed =
                     Some(match self.raft.snapshot_installed(peer, term, at, self.conf.clone()) {
                         true => Record::Reset { shard: self.shard, at },

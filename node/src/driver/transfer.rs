@@ -2,6 +2,8 @@
 //! receiver writes tables beside its own and changes over when all is there.
 
 use crate::limits::SNAPSHOT_WINDOW;
+use crate::raft::Conf;
+use crate::shard::system;
 use crate::wire::Transfer;
 use bedstone_engine::lsm::{Install, Scan};
 use bedstone_engine::{LogId, Result, Snapshot, Tree};
@@ -70,6 +72,8 @@ pub struct Incoming {
     pub term: u64,
     /// What it covers.
     pub at: LogId,
+    /// The members there, once they have come.
+    pub conf: Option<Conf>,
     ts: u64,
     install: Install,
     taken: u64,
@@ -78,7 +82,7 @@ pub struct Incoming {
 impl Incoming {
     /// Begins to receive.
     pub fn begin(tree: &Arc<Tree>, id: u64, term: u64, at: LogId, ts: u64) -> Incoming {
-        Incoming { id, term, at, ts, install: tree.begin_install(), taken: 0 }
+        Incoming { id, term, at, conf: None, ts, install: tree.begin_install(), taken: 0 }
     }
 
     /// Takes a chunk; how many were taken, or `None` when one is missing.
@@ -87,6 +91,9 @@ impl Incoming {
             return Ok(None);
         }
         for (key, value) in pairs {
+            if let Some(conf) = system::members_in(&key, &value) {
+                self.conf = Some(conf);
+            }
             self.install.put(key, self.ts, value)?;
         }
         self.taken += 1;

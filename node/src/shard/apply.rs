@@ -3,6 +3,7 @@
 
 use super::command::{Command, Expiry, Operation, flags};
 use super::reply::Reply;
+use super::system::is_system;
 use super::value::Stored;
 use bedstone_engine::limits::VALUE_BYTES_MAX;
 use bedstone_engine::lsm::InLog;
@@ -279,7 +280,7 @@ impl Change<'_> {
         let keys = self.tree.scan(..).map(|item| item.map(|(key, _)| key));
         let keys = keys.collect::<Result<Vec<_>>>()?;
         self.changes.values_mut().for_each(|value| *value = None);
-        for key in keys {
+        for key in keys.into_iter().filter(|key| !is_system(key)) {
             self.delete(&key);
         }
         Ok(Reply::OK)

@@ -7,4 +7,5 @@ pub mod apply;
 pub mod command;
 pub mod read;
 pub mod reply;
+pub mod system;
 pub mod value;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0 | the value follows |
 //! | 1 | deadline u64, milliseconds since 1970, little-endian; then the value |
+//! | 2 | the store's own, see [`super::system`]: no value for any command |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -1,0 +1,44 @@
+//! What a shard keeps of itself among its keys: it travels and is made durable with them. Users can
+//! neither read nor write it: their commands with such a key are refused, and its stored value has
+//! a tag that no reader takes for a value.
+
+use crate::raft::Conf;
+use bedstone_engine::{Op, Result, Tree};
+use bytes::{BufMut, Bytes};
+
+/// Keys that begin so are the store's own.
+pub const PREFIX: &[u8] = b"\xff\xff\xff\xffbedstone/";
+/// Where the members are, as of the last entry applied.
+const MEMBERS: &[u8] = b"\xff\xff\xff\xffbedstone/members";
+/// The tag of the stored value, see [`super::value`].
+const TAG: u8 = 2;
+
+/// Whether a key is the store's own.
+pub fn is_system(key: &[u8]) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// The change that keeps the members.
+pub fn keep_members(conf: &Conf) -> Op {
+    let mut stored = Vec::new();
+    stored.put_u8(TAG);
+    conf.encode(&mut stored);
+    Op::Put(Bytes::from_static(MEMBERS), stored.into())
+}
+
+/// The members as a tree keeps them; `None` in a tree that began without any.
+///
+/// # Errors
+/// When the tree cannot be read.
+pub fn members(tree: &Tree) -> Result<Option<Conf>> {
+    let stored = tree.get(MEMBERS)?;
+    Ok(stored.and_then(|stored| members_in(MEMBERS, &stored)))
+}
+
+/// The members, if this is the pair that keeps them.
+pub fn members_in(key: &[u8], stored: &[u8]) -> Option<Conf> {
+    if key != MEMBERS {
+        return None;
+    }
+    Conf::decode(stored.strip_prefix(&[TAG])?)
+}
