@@ -25,6 +25,9 @@ pub(super) struct SimulateArgs {
     /// Nodes, instead of as many as the seed says.
     #[arg(long)]
     nodes: Option<u64>,
+    /// Nodes besides them, instead of as many as the seed says.
+    #[arg(long)]
+    spares: Option<u64>,
     /// Clients, instead of as many as the seed says.
     #[arg(long)]
     clients: Option<u64>,
@@ -52,6 +55,7 @@ impl SimulateArgs {
             plan.faults.retain(|planned| faults.contains(&planned.number));
         }
         plan.nodes = self.nodes.unwrap_or(plan.nodes);
+        plan.spares = self.spares.unwrap_or(plan.spares);
         plan.clients = self.clients.unwrap_or(plan.clients);
         plan.keys = self.keys.unwrap_or(plan.keys);
         plan.horizon = self.horizon.unwrap_or(plan.horizon);

@@ -70,12 +70,12 @@ impl Clients {
     pub(super) fn new(plan: &Plan) -> Clients {
         let clients = (0..plan.clients).map(|number| {
             let mut rng = Rng::new(plan.seed ^ (number << 32) ^ 0x0063_6c69);
-            let node = 1 + rng.below(plan.nodes);
+            let node = 1 + rng.below(*plan.all().end());
             Client { rng, port: Arc::default(), node, slot: 0, waiting: None }
         });
         Clients {
             clients: clients.collect(),
-            nodes: plan.nodes,
+            nodes: *plan.all().end(),
             keys: plan.keys,
             registers: BTreeMap::new(),
             counters: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! A simulated server: a whole node but for its sockets and threads. The engine, the driver, the
 //! shard code and the wire format are the product's; the disk is in memory, and time is given.
 
-use super::plan::{MILLI, SECOND};
+use super::plan::{MILLI, Plan, SECOND};
 use crate::api::port::Replies;
 use crate::clock::Time;
 use crate::driver::background::After;
@@ -89,19 +89,23 @@ impl Host {
     }
 
     /// Starts the node from what the disk has.
-    pub(super) fn start(&mut self, nodes: u64, seed: u64, now: u64) -> Result<(), String> {
+    pub(super) fn start(&mut self, plan: &Plan, seed: u64, now: u64) -> Result<(), String> {
         let mut options = Options::tiny();
         options.owner = format!("node {}", self.id);
         options.new_store_id = u128::from(self.id);
         let engine = Engine::open(Arc::new(self.disk.clone()), options);
         let engine = Arc::new(engine.map_err(|error| error.to_string())?);
-        let group = Group::open(&engine, SHARD, self.id, Conf::of(1..=nodes), &Limits::TINY, seed)
+        let conf = match self.id <= plan.nodes {
+            true => Conf::of(1..=plan.nodes),
+            false => Conf::default(),
+        };
+        let group = Group::open(&engine, SHARD, self.id, conf, &Limits::TINY, seed)
             .map_err(|error| error.to_string())?;
         let (inputs, input) = unbounded();
         let inbox = DriverInbox::new(inputs.clone());
         let (log, jobs) = unbounded();
         let (calls, called) = bounded(1);
-        let (outbox, pushed) = Outbox::pair((1..=nodes).filter(|&peer| peer != self.id));
+        let (outbox, pushed) = Outbox::pair(plan.all().filter(|&peer| peer != self.id));
         let (replies, metrics) = (Arc::<Replies>::default(), Arc::<Metrics>::default());
         let driver = Driver {
             node: self.id,

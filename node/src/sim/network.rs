@@ -68,7 +68,7 @@ fn pair(one: PeerId, other: PeerId) -> Pair {
 
 impl Network {
     pub(super) fn new(plan: &Plan) -> Network {
-        let pairs = (1..=plan.nodes).flat_map(|b| (1..b).map(move |a| (a, b)));
+        let pairs = plan.all().flat_map(|b| (1..b).map(move |a| (a, b)));
         Network {
             rng: Rng::new(plan.seed ^ 0x006e_6574),
             delay: plan.delay,

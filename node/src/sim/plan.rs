@@ -3,6 +3,7 @@
 
 use super::rng::Rng;
 use crate::raft::PeerId;
+use crate::raft::conf::Step;
 
 /// A millisecond of simulated time; all times here are in microseconds.
 pub const MILLI: u64 = 1000;
@@ -141,6 +142,16 @@ pub enum Fault {
         /// For how long.
         time: u64,
     },
+    /// The members change.
+    Members {
+        /// Each member's part.
+        steps: Vec<Step>,
+    },
+    /// Leadership is handed over.
+    HandOver {
+        /// To whom.
+        to: PeerId,
+    },
     /// A node gets little of its processor.
     Starve {
         /// Who.
@@ -171,6 +182,7 @@ impl Fault {
             Fault::Loss { .. } => 19,
             Fault::ClockJump { .. } | Fault::ClockRate { .. } => 21,
             Fault::Starve { .. } => 22,
+            Fault::Members { .. } | Fault::HandOver { .. } => 25,
         }
     }
 }
@@ -191,8 +203,10 @@ pub struct Planned {
 pub struct Plan {
     /// Where all its random streams begin.
     pub seed: u64,
-    /// Nodes, all of them voters.
+    /// Nodes that vote at first.
     pub nodes: u64,
+    /// Nodes that are there besides.
+    pub spares: u64,
     /// Clients, each with one request at a time.
     pub clients: u64,
     /// Keys of each kind.
@@ -217,6 +231,7 @@ impl Plan {
         let mut rng = Rng::new(seed);
         let rng = &mut rng;
         let nodes = of(rng, &[3, 3, 3, 5, 5, 1]);
+        let spares = of(rng, &[0, 0, 1, 2]);
         let horizon = (4 + rng.below(20)) * SECOND;
         // Each seed has faults of a few kinds only: some bugs show where something else is rare.
         let kinds: Vec<u64> = (0..=rng.below(5)).map(|_| rng.below(KINDS)).collect();
@@ -225,12 +240,13 @@ impl Plan {
         times.sort_unstable();
         let faults = times.into_iter().enumerate().map(|(number, at)| {
             let kind = kinds[rng.below(kinds.len() as u64) as usize];
-            Planned { number, at, fault: draw(rng, kind, nodes) }
+            Planned { number, at, fault: draw(rng, kind, nodes, spares) }
         });
         let faults = faults.collect();
         Plan {
             seed,
             nodes,
+            spares,
             clients: 1 + rng.below(6),
             keys: 1 + rng.below(4),
             horizon,
@@ -244,6 +260,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// All nodes.
+    pub fn all(&self) -> std::ops::RangeInclusive<PeerId> {
+        1..=self.nodes + self.spares
+    }
+
     /// The command that runs it again.
     pub fn command(&self) -> String {
         let seed = Plan::of(self.seed);
@@ -255,6 +276,7 @@ impl Plan {
         }
         let sizes = [
             ("nodes", self.nodes, seed.nodes),
+            ("spares", self.spares, seed.spares),
             ("clients", self.clients, seed.clients),
             ("keys", self.keys, seed.keys),
             ("horizon", self.horizon, seed.horizon),
@@ -266,13 +288,14 @@ impl Plan {
     }
 }
 
-const KINDS: u64 = 17;
+const KINDS: u64 = 19;
 
 fn of(rng: &mut Rng, choices: &[u64]) -> u64 {
     choices[rng.below(choices.len() as u64) as usize]
 }
 
-fn draw(rng: &mut Rng, kind: u64, nodes: u64) -> Fault {
+fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
+    let nodes = voters + spares;
     let who = if rng.one_in(3) { Who::Leader } else { Who::Node(1 + rng.below(nodes)) };
     let (from, to) = (1 + rng.below(nodes), 1 + rng.below(nodes));
     let time = of(rng, &[100, 700, 2000, 7000]) * MILLI + rng.below(SECOND);
@@ -297,6 +320,19 @@ fn draw(rng: &mut Rng, kind: u64, nodes: u64) -> Fault {
             true => Fault::ClockJump { who, by: rng.below(1_000_000) as i64 - 500_000 },
             false => Fault::ClockRate { who, percent: of(rng, &[50, 90, 110, 200]), time },
         },
+        16 => Fault::Members {
+            steps: (0..=rng.below(3))
+                .map(|_| {
+                    let peer = 1 + rng.below(nodes);
+                    match rng.below(5) {
+                        0..3 => Step::AddVoter(peer),
+                        3 => Step::AddLearner(peer),
+                        _ => Step::Remove(peer),
+                    }
+                })
+                .collect(),
+        },
+        17 => Fault::HandOver { to: 1 + rng.below(nodes) },
         _ => Fault::Starve { who, factor: of(rng, &[20, 500]), time },
     }
 }

@@ -18,6 +18,7 @@ pub fn shrink(plan: &Plan, failure: &Failure) -> (Plan, Failure) {
     shrinking.faults();
     while shrinking.best.clients > 1 && shrinking.with(|plan| plan.clients -= 1) {}
     while shrinking.best.keys > 1 && shrinking.with(|plan| plan.keys -= 1) {}
+    while shrinking.best.spares > 0 && shrinking.with(|plan| plan.spares -= 1) {}
     while shrinking.best.nodes > 3 && shrinking.with(|plan| plan.nodes -= 2) {}
     while shrinking.best.horizon > MILLI && shrinking.with(|plan| plan.horizon /= 2) {}
     shrinking.faults();

@@ -8,9 +8,10 @@ use super::plan::{Fault, MILLI, Plan, SECOND, Who};
 use super::rng::Rng;
 use super::{Failure, Ran};
 use crate::api::port::{Batch, Port, Request};
-use crate::driver::Input;
+use crate::driver::{Input, Members};
 use crate::limits::{REQUEST_TIME, TICK};
-use crate::raft::{Message, PeerId};
+use crate::raft::{Change, Message, PeerId};
+use crate::start::SHARD;
 use crate::wire::{Transfer, kind};
 use bedstone_engine::ShardId;
 use bedstone_net::Event as NetEvent;
@@ -91,6 +92,8 @@ pub(super) struct World<'a> {
     /// Of the requests after all faults: how many were asked.
     last: u64,
     refused_before: u64,
+    /// Who takes part in the end.
+    members: Vec<PeerId>,
     ended: bool,
     trace: crc32fast::Hasher,
     ran: Ran,
@@ -106,7 +109,7 @@ impl<'a> World<'a> {
             now: 0,
             heap: BinaryHeap::new(),
             number: 0,
-            hosts: (1..=plan.nodes).map(|id| Host::new(id, base)).collect(),
+            hosts: plan.all().map(|id| Host::new(id, base)).collect(),
             network: Network::new(plan),
             clients: Clients::new(plan),
             checks: Checks::default(),
@@ -114,6 +117,7 @@ impl<'a> World<'a> {
             resting: false,
             last: 0,
             refused_before: 0,
+            members: Vec::new(),
             ended: false,
             trace: crc32fast::Hasher::new(),
             ran: Ran::default(),
@@ -132,7 +136,7 @@ impl<'a> World<'a> {
     }
 
     fn go(&mut self) -> Result<(), Failure> {
-        for id in 1..=self.plan.nodes {
+        for id in self.plan.all() {
             self.start(id)?;
         }
         self.after(0, Event::Links);
@@ -280,9 +284,9 @@ impl<'a> World<'a> {
     // Nodes.
 
     fn start(&mut self, id: PeerId) -> Result<(), Failure> {
-        let (now, nodes, seed) = (self.now, self.plan.nodes, self.rng.draw());
+        let (now, plan, seed) = (self.now, self.plan, self.rng.draw());
         self.note(1, id);
-        if let Err(error) = self.host(id).start(nodes, seed, now) {
+        if let Err(error) = self.host(id).start(plan, seed, now) {
             if self.host(id).full_until > now {
                 // No room to start: it is tried again, as a supervisor does.
                 let life = self.host(id).life;
@@ -526,7 +530,7 @@ impl<'a> World<'a> {
 
     fn who(&self, who: Who) -> PeerId {
         match who {
-            Who::Node(id) => id.min(self.plan.nodes),
+            Who::Node(id) => id.min(*self.plan.all().end()),
             Who::Leader => self.leader().unwrap_or(1),
         }
     }
@@ -548,14 +552,12 @@ impl<'a> World<'a> {
         *self.ran.faults.entry(fault.row()).or_default() += 1;
         self.note(7, at as u64);
         let now = self.now;
-        match *fault {
+        match fault.clone() {
             Fault::Kill { who, down } => self.stop(self.who(who), down, false),
             Fault::PowerLoss { who, down } => self.stop(self.who(who), down, true),
-            Fault::KillAll { down } => {
-                (1..=self.plan.nodes).for_each(|id| self.stop(id, down, false))
-            }
+            Fault::KillAll { down } => self.plan.all().for_each(|id| self.stop(id, down, false)),
             Fault::PowerLossAll { down } => {
-                (1..=self.plan.nodes).for_each(|id| self.stop(id, down, true));
+                self.plan.all().for_each(|id| self.stop(id, down, true));
             }
             Fault::PowerLossAtOperation { who, operations, .. } => {
                 let id = self.who(who);
@@ -593,8 +595,8 @@ impl<'a> World<'a> {
             }
             Fault::Partition { side, time } => {
                 let of = |id: PeerId| (side >> id) & 1;
-                for from in 1..=self.plan.nodes {
-                    for to in (1..=self.plan.nodes).filter(|&to| of(to) != of(from)) {
+                for from in self.plan.all() {
+                    for to in self.plan.all().filter(|&to| of(to) != of(from)) {
                         self.network.cut(from, to, now + time);
                     }
                 }
@@ -613,12 +615,26 @@ impl<'a> World<'a> {
                 let id = self.who(who);
                 self.host(id).set_pace(percent, now);
             }
+            Fault::Members { steps } => {
+                self.ask_members(Members::Change(Change::Steps { steps, explicit: false }));
+            }
+            Fault::HandOver { to } => self.ask_members(Members::Transfer(to)),
             Fault::Starve { who, factor, time } => {
                 let id = self.who(who);
                 self.host(id).starved = (factor, now + time);
             }
         }
         Ok(())
+    }
+
+    /// An operator asks the leader.
+    fn ask_members(&mut self, members: Members) {
+        let Some(leader) = self.leader() else { return };
+        if let Some(node) = &self.hosts[leader as usize - 1].node {
+            let (answer, _) = crossbeam_channel::bounded(1);
+            node.input(Input::Members(SHARD, members, answer));
+            self.wake(leader);
+        }
     }
 
     fn stop(&mut self, id: PeerId, down: u64, power: bool) {
@@ -641,6 +657,12 @@ impl<'a> World<'a> {
                 host.disk.clear_faults();
             }
         }
+        for id in self.plan.all() {
+            if std::mem::take(&mut self.host(id).excused) {
+                // Its disk was replaced.
+                self.stop(id, 100 * MILLI, true);
+            }
+        }
         self.after(REST, Event::Rest);
         Ok(())
     }
@@ -651,6 +673,8 @@ impl<'a> World<'a> {
             return Err(self.stuck("there is not one leader"));
         }
         self.resting = true;
+        let leader = self.leader().and_then(|id| self.hosts[id as usize - 1].node.as_ref());
+        self.members = leader.into_iter().flat_map(|n| n.group().raft().conf().members()).collect();
         self.after(1, Event::Last);
         Ok(())
     }
@@ -662,9 +686,9 @@ impl<'a> World<'a> {
             self.after(ANSWER_TIME, Event::End);
         }
         let each = self.plan.keys + 1;
-        let (node, what) = (1 + self.last / each, self.last % each);
+        let (at, what) = (self.last / each, self.last % each);
         self.last += 1;
-        if node <= self.plan.nodes {
+        if let Some(&node) = self.members.get(at as usize) {
             let (key, write) = if what == 0 { (0, true) } else { (what - 1, false) };
             let (node, port, request) = self.clients.ask_last(0, node, key, write);
             self.submit(0, node, port, request);
@@ -677,18 +701,16 @@ impl<'a> World<'a> {
     /// Everything came to rest: every node holds the same.
     fn end(&mut self) -> Result<(), Failure> {
         self.ended = true;
-        let asked = self.plan.nodes * (self.plan.keys + 1);
+        let asked = self.members.len() as u64 * (self.plan.keys + 1);
         let refused = self.clients.refused + self.clients.unknown - self.refused_before;
         if self.last <= asked || refused > 0 {
             let why = &self.clients.last_refusal;
             let text = format!("{} of {asked} requests asked, {refused} refused: {why}", self.last);
             return Err(self.stuck(&text));
         }
-        let applied: Vec<u64> = self
-            .hosts
-            .iter()
-            .map(|host| host.node.as_ref().map_or(0, |node| node.group().applied().index))
-            .collect();
+        let hosts = self.members.iter().map(|&id| &self.hosts[id as usize - 1]);
+        let applied = |host: &Host| host.node.as_ref().map(|node| node.group().applied().index);
+        let applied: Vec<u64> = hosts.map(|host| applied(host).unwrap_or(0)).collect();
         if applied.iter().any(|&index| index != applied[0]) {
             return Err(self.stuck(&format!("the nodes have applied {applied:?}")));
         }

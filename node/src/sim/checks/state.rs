@@ -31,7 +31,7 @@ impl States {
                 return Ok(()); // The disk cannot be read at present.
             };
             // What has expired is dropped here sooner, there later.
-            if Stored::decode(stored.clone()).is_some_and(|stored| !stored.expired(now)) {
+            if Stored::decode(stored.clone()).is_none_or(|stored| !stored.expired(now)) {
                 hash.update(&(key.len() as u32).to_le_bytes());
                 hash.update(&key);
                 hash.update(&stored);
