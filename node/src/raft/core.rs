@@ -49,6 +49,9 @@ impl Default for Config {
     }
 }
 
+/// Ticks after which a write takes longer than usual.
+const DISK_LATE: Tick = 1;
+
 /// What a replica starts from.
 #[derive(Clone, Debug)]
 pub struct Boot {
@@ -210,6 +213,9 @@ pub struct Raft {
     seq_durable: Seq,
     /// The last write that changed the term or the vote.
     hard_seq: Seq,
+    /// Since when the disk owes an answer: the oldest write under way was handed out, or the one
+    /// before it completed.
+    disk_since: Option<Tick>,
     send: Vec<Message>,
     /// Messages that wait for a write.
     held: VecDeque<(Seq, Message)>,
@@ -248,6 +254,7 @@ impl Raft {
             seq: 0,
             seq_durable: 0,
             hard_seq: 0,
+            disk_since: None,
             send: Vec::new(),
             held: VecDeque::new(),
             draw: boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -317,6 +324,7 @@ impl Raft {
     pub fn persisted(&mut self, seq: Seq) {
         assert!(seq > self.seq_durable && seq <= self.seq, "writes complete once, in order");
         self.seq_durable = seq;
+        self.disk_since = (seq < self.seq).then_some(self.now);
         self.log.wrote(seq);
         while self.held.front().is_some_and(|(after, _)| *after <= seq) {
             self.send.extend(self.held.pop_front().map(|(_, message)| message));
@@ -367,6 +375,7 @@ impl Raft {
         let mut effects = Effects { send: std::mem::take(&mut self.send), ..Effects::default() };
         if self.log.has_unwritten() || self.hard_needs_write() {
             self.seq += 1;
+            self.disk_since.get_or_insert(self.now);
             let entries = self.log.write(self.seq);
             if self.hard_needs_write() {
                 self.hard_seq = self.seq;
@@ -374,7 +383,12 @@ impl Raft {
             effects.write = Some(Write { seq: self.seq, hard: self.hard, entries });
             self.hard_written = self.hard;
         }
-        effects.commit = self.hard.commit.min(self.log.persisted());
+        // What others have durably may be applied before this disk has it. While the disk keeps up
+        // it is waited for: an entry that has its place in the log need not be copied.
+        effects.commit = match self.disk_is_late() {
+            true => self.hard.commit,
+            false => self.hard.commit.min(self.log.persisted()),
+        };
         (effects.reads, effects.failed_reads) = self.reads.take_settled();
         effects.contradicted = self.contradicted.take();
         effects.snapshots = std::mem::take(&mut self.snapshots).into_iter().collect();
@@ -517,6 +531,16 @@ impl Raft {
         } else {
             (self.seq > self.seq_durable).then_some(self.seq)
         }
+    }
+
+    /// The disk owes an answer for longer than a write usually takes.
+    fn disk_is_late(&self) -> bool {
+        self.disk_since.is_some_and(|since| self.now > since + DISK_LATE)
+    }
+
+    /// The disk owes an answer for as long as a silent leader is waited for: it may hang.
+    pub(super) fn disk_hangs(&self) -> bool {
+        self.disk_since.is_some_and(|since| self.now >= since + self.config.election.start)
     }
 
     /// The term and the vote must be durable; the commit index goes along with the next write.

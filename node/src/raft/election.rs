@@ -56,7 +56,7 @@ impl Raft {
     pub(super) fn campaign(&mut self) {
         self.leader = None;
         self.wait_for_leader();
-        if !self.conf.may_lead(self.id) {
+        if !self.conf.may_lead(self.id) || self.disk_hangs() {
             return;
         }
         self.role = Role::PreCandidate;
@@ -124,6 +124,10 @@ impl Raft {
     }
 
     pub(super) fn tick_leader(&mut self) {
+        if self.disk_hangs() && !self.conf.is_alone(self.id) {
+            // Heartbeats would speak for a node that can keep nothing: another does better.
+            return self.become_follower(self.hard.term, None);
+        }
         if self.now >= self.deadline {
             // A leader that does not hear a majority may have been replaced: it stops, so that its
             // clients learn it and its reads end.

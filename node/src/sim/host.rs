@@ -67,6 +67,7 @@ pub(super) struct Node {
     /// Whether a turn, a write and background work are scheduled.
     pub(super) turning: bool,
     pub(super) writing: bool,
+    pub(super) writing_since: Option<u64>,
     pub(super) working: bool,
 }
 
@@ -138,6 +139,7 @@ impl Host {
             metrics,
             turning: false,
             writing: false,
+            writing_since: None,
             working: false,
         });
         Ok(())

@@ -221,6 +221,7 @@ impl<'a> World<'a> {
             Event::Committed(id, life, done) if self.lives(id, life) => {
                 if let Some(node) = &mut self.host(id).node {
                     node.writing = false;
+                    node.writing_since = None;
                     node.input(Input::Persisted(done));
                 }
                 self.write(id);
@@ -336,7 +337,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         self.note(if ticked { 3 } else { 4 }, id);
-        self.checks.turn(&self.hosts[id as usize - 1])?;
+        self.checks.turn(&self.hosts[id as usize - 1], now)?;
         let host = self.host(id);
         let life = host.life;
         let Some(node) = &host.node else { return Ok(()) };
@@ -422,7 +423,8 @@ impl<'a> World<'a> {
         let now = self.now;
         let host = self.host(id);
         let (life, wait) = (host.life, host.sync_time(usual, now));
-        let Some(node) = &host.node else { return Ok(()) };
+        let Some(node) = &mut host.node else { return Ok(()) };
+        node.writing_since = Some(now);
         let committed = node.commit();
         match committed {
             Ok(done) => {

@@ -254,6 +254,10 @@ impl World {
             19 if self.rng.one_in(self.mix.release) => self.release(id),
             _ => {}
         }
+        if !self.faults {
+            // A disk that takes as long as an election is a fault.
+            self.ids().for_each(|id| self.write(id));
+        }
         self.deliver();
         for id in self.ids() {
             if self.rng.one_in(self.mix.gather) {

@@ -1,6 +1,7 @@
 //! What must hold at every step, one file for each promise.
 
 mod bounds;
+mod disk;
 mod durable;
 mod election;
 mod log;
@@ -20,10 +21,11 @@ pub(super) struct Checks {
 
 impl Checks {
     /// After each turn of a node.
-    pub(super) fn turn(&mut self, host: &Host) -> Result<(), Failure> {
+    pub(super) fn turn(&mut self, host: &Host, now: u64) -> Result<(), Failure> {
         let Some(node) = &host.node else { return Ok(()) };
         self.election.turn(host.id, node)?;
         self.log.turn(host.id, node)?;
+        disk::turn(host, now)?;
         bounds::turn(host.id, node)
     }
 
