@@ -194,7 +194,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a new term keeps the vote of the old one",
         file: "election.rs",
-        sound: "            self.hard.vote = None;",
+        sound: "            self.hard.vote = self.no_vote();",
         broken: "",
         caught_by: &["no progress"],
     },

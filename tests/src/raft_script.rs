@@ -5,7 +5,9 @@ use crate::raft_world::disk::{Disk, Job, Tree};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
 use bedstone_node::raft::conf::Step;
-use bedstone_node::raft::{Body, Change, Conf, Config, Message, PeerId, Raft, Role, Write, kind};
+use bedstone_node::raft::{
+    Body, Change, Conf, Config, Message, NOBODY, PeerId, Raft, Role, Write, kind,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -58,6 +60,8 @@ enum Packet {
 struct Group {
     config: Config,
     /// Not started yet.
+    /// The members that a replica with an empty disk begins with.
+    begins_with: BTreeMap<PeerId, Conf>,
     disks: BTreeMap<PeerId, Disk>,
     replicas: BTreeMap<PeerId, Replica>,
     /// Sender, receiver, what; in the order in which it was sent.
@@ -117,6 +121,15 @@ impl Group {
             "apply" => self.replica(id()).holds = false,
             "compact" => self.compact(id()),
             "crash" => self.crash(id(), number(1).unwrap_or(0)),
+            "lose" => {
+                let conf = self.begins_with.get(&id()).cloned().unwrap_or_default();
+                self.replica(id()).disk.lose(conf);
+                self.crash(id(), 0);
+            }
+            "damage" => {
+                self.replica(id()).disk.damage();
+                self.crash(id(), 0);
+            }
             "unreachable" => {
                 let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
                 self.raft(id()).unreachable(peer);
@@ -171,6 +184,7 @@ impl Group {
         }
         for id in conf.members() {
             self.disks.insert(id, Disk::new(conf.clone()));
+            self.begins_with.insert(id, conf.clone());
         }
         self.disks.extend(fresh.into_iter().map(|id| (id, Disk::new(Conf::default()))));
     }
@@ -288,6 +302,7 @@ impl Group {
         for job in replica.writing.drain(..).take(kept as usize) {
             replica.disk.take(job);
         }
+        replica.writing.clear();
         replica.raft = Raft::new(config, replica.disk.boot(id, id));
         replica.tree = replica.disk.tree.clone();
         (replica.role, replica.commit) = (Role::Follower, replica.tree.applied.index);
@@ -390,9 +405,14 @@ impl Group {
         if role != status.role {
             say!(self, "{id} is {} in term {}", role_name(status.role), status.term);
         }
+        if effects.anew {
+            say!(self, "{id} begins its log anew");
+            let at = self.replica(id).tree.applied;
+            self.replica(id).writing.push_back(Job::Reset(at));
+        }
         if let Some(write) = effects.write {
             let entries: Vec<String> = write.entries.iter().map(entry_text).collect();
-            let vote = write.hard.vote.map_or("nobody".to_owned(), |vote| vote.to_string());
+            let vote = vote_text(write.hard.vote);
             let (term, commit) = (write.hard.term, write.hard.commit);
             let entries = entries.join(" ");
             let gap = if entries.is_empty() { "" } else { ", " };
@@ -456,7 +476,7 @@ impl Group {
         let mut lines = String::new();
         for (id, replica) in self.replicas.iter().filter(|(id, _)| wanted(id)) {
             let status = replica.raft.status();
-            let vote = replica.disk.hard.vote.map_or("nobody".to_owned(), |vote| vote.to_string());
+            let vote = vote_text(replica.disk.hard.vote);
             let leader = status.leader.map_or("nobody".to_owned(), |leader| leader.to_string());
             let handing = status.transferring.map(|to| format!(", hands over to {to}"));
             let _ = writeln!(
@@ -556,6 +576,14 @@ fn steps(words: &[&str]) -> Change {
     Change::Steps { steps: words.iter().map(step).collect(), explicit }
 }
 
+fn vote_text(vote: Option<PeerId>) -> String {
+    match vote {
+        None => "nobody".to_owned(),
+        Some(NOBODY) => "none".to_owned(),
+        Some(peer) => peer.to_string(),
+    }
+}
+
 fn role_name(role: Role) -> &'static str {
     match role {
         Role::Follower => "follower",
@@ -621,6 +649,8 @@ fn name(packet: &Packet) -> &'static str {
             Body::Heartbeat { .. } => "heartbeat",
             Body::HeartbeatReply { .. } => "heartbeat-reply",
             Body::TimeoutNow => "timeout-now",
+            Body::Recover { .. } => "recover",
+            Body::RecoverReply { .. } => "recover-reply",
         },
     }
 }
@@ -654,6 +684,10 @@ fn text(packet: &Packet) -> String {
         Body::Heartbeat { commit, round } => format!("commit {commit} round {round}"),
         Body::HeartbeatReply { round } => format!("round {round}"),
         Body::TimeoutNow => String::new(),
+        Body::Recover { .. } => "what did I promise?".to_owned(),
+        Body::RecoverReply { has, committed, conf, .. } => {
+            format!("has {has:?} committed {}, {}", place(*committed), conf_text(conf))
+        }
     };
     format!("{} term {} {said}", name(packet), message.term).trim_end().to_owned()
 }

@@ -19,6 +19,7 @@ fn replicas_agree_whatever_the_network_does() {
         sum.joint += done.joint;
         sum.snapshots += done.snapshots;
         sum.transfers += done.transfers;
+        sum.losses += done.losses;
     }
     let report = format!("{seeds} seeds of the Raft simulation: {sum:?}\n");
     eprint!("{report}");

@@ -7,7 +7,8 @@ use crate::api::port::Batch;
 use crate::limits::{Limits, PROPOSALS_IN_FLIGHT, QUEUED_COMMANDS_MAX, REPLAY_BYTES};
 use crate::metrics::Metrics;
 use crate::raft::{
-    Boot, Change, Conf, Effects, Index, LogReader, Message, PeerId, Raft, Refused, Role, kind,
+    Boot, Change, Conf, Effects, Index, LogReader, Message, PeerId, Promises, Raft, Refused, Role,
+    kind,
 };
 use crate::shard::apply::{apply_entry, ts_of};
 use crate::shard::command::{Command, Operation, decode_batch, encode_batch};
@@ -17,7 +18,7 @@ use crate::shard::system;
 use crate::status::ShardStatus;
 use crate::wire::{self, Forwarded, Replied, Transfer};
 use bedstone_engine::lsm::InLog;
-use bedstone_engine::wal::{Entry, Record};
+use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, Outbox};
 use bytes::Bytes;
@@ -92,6 +93,8 @@ pub struct Group {
     pub(super) acks: Vec<(PeerId, Transfer)>,
     /// What the log must be told of an installed snapshot.
     pub(super) installed: Option<Record>,
+    /// The log lacks records that were durable. It stays as it is until the others have answered.
+    damaged: bool,
 }
 
 /// Reads a shard's durable entries.
@@ -125,7 +128,6 @@ impl Group {
         seed: u64,
     ) -> bedstone_engine::Result<Group> {
         let tree = engine.open_shard(shard)?;
-        engine.log().check_whole(shard)?;
         let (_, last) = engine.log().bounds(shard);
         let applied = tree.applied();
         // The shard's own word on its members counts, once it has one.
@@ -140,15 +142,30 @@ impl Group {
             runs: engine.log().terms(shard),
             last: last.index,
             seed,
+            promises: Promises::Kept,
         };
         let mut installed = None;
-        if engine.log().term(shard, applied.index) != Some(applied.term) {
+        if let Err(error) = engine.log().check_whole(shard) {
+            // What it promised is not known any more. Alone it could not learn it from anybody.
+            if conf.is_alone(node) || conf == Conf::default() {
+                return Err(error);
+            }
+            warn!(%error, shard, "the shard asks the others what it promised");
+            (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
+            boot.promises = Promises::Lost;
+        } else if boot.hard == HardState::default() && last == LogId::default() {
+            // New, or in the place of a disk that was lost: only the others know.
+            if applied == LogId::default() && !conf.voters.is_empty() {
+                boot.promises = Promises::New;
+            }
+        } else if engine.log().term(shard, applied.index) != Some(applied.term) {
             // A snapshot was installed, and the power went before the log heard of it.
             (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
             installed = Some(Record::Reset { shard, at: applied });
         } else {
             boot.changes = changes_after(engine, shard, applied.index, last.index)?;
         }
+        let damaged = engine.log().check_whole(shard).is_err();
         let ts = tree.ts();
         Ok(Group {
             shard,
@@ -174,6 +191,7 @@ impl Group {
             incoming: None,
             acks: Vec::new(),
             installed,
+            damaged,
         })
     }
 
@@ -504,6 +522,10 @@ impl Group {
             if context.outbox.push(peer, frame).is_err() {
                 self.raft.unreachable(peer);
             }
+        }
+        if effects.anew && std::mem::take(&mut self.damaged) {
+            let records = vec![Record::Reset { shard: self.shard, at: self.applied }];
+            let _ = context.log.send(LogJob { records, done: None });
         }
         if let Some(write) = effects.write {
             let records = log_records(self.shard, write.entries, write.hard);

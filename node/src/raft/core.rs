@@ -4,6 +4,7 @@ use super::conf::{Conf, Impossible};
 use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
 use super::progress::Progress;
+use super::recovery::{Answer, Asking, NOBODY, Recovery};
 use super::{Index, PeerId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
@@ -71,8 +72,23 @@ pub struct Boot {
     pub runs: Vec<LogId>,
     /// The log's last index.
     pub last: Index,
-    /// Draws the election timeouts.
+    /// Draws the election timeouts. No two lives of a replica have the same.
     pub seed: u64,
+    /// Whether the disk has all that the replica promised.
+    pub promises: Promises,
+}
+
+/// What a disk has of a replica's promises: its votes, and the entries that it acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promises {
+    /// All of them.
+    #[default]
+    Kept,
+    /// It is empty: there were none yet, or the disk was lost.
+    New,
+    /// Not all: records were lost. What [`Boot`] says of the log is then what is to be kept of it,
+    /// no more than what was applied.
+    Lost,
 }
 
 impl Boot {
@@ -88,6 +104,7 @@ impl Boot {
             runs: Vec::new(),
             last: 0,
             seed,
+            promises: Promises::Kept,
         }
     }
 }
@@ -131,6 +148,9 @@ pub struct Effects {
     pub failed_reads: Vec<u64>,
     /// Followers that need a snapshot.
     pub snapshots: Vec<PeerId>,
+    /// The log begins anew after `applied`, before the write of these effects: what the disk has
+    /// besides is not needed any more.
+    pub anew: bool,
     /// A peer sent, as leader, another entry than the one committed here: its log or this one is
     /// damaged. Nothing of it was taken.
     pub contradicted: Option<PeerId>,
@@ -207,6 +227,8 @@ pub struct Raft {
     pub(super) snapshots: BTreeSet<PeerId>,
     pub(super) transfer: Option<super::transfer::Transfer>,
     pub(super) contradicted: Option<PeerId>,
+    pub(super) recovery: Recovery,
+    pub(super) anew: bool,
     applied: Index,
     hard_written: HardState,
     seq: Seq,
@@ -227,6 +249,14 @@ impl Raft {
     pub fn new(config: Config, boot: Boot) -> Raft {
         let log = RaftLog::new(boot.base, boot.runs, boot.last);
         let mut hard = boot.hard;
+        let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let recovery = match hard.vote {
+            _ if boot.promises != Promises::Kept && !boot.conf.is_alone(boot.id) => {
+                Asking::begin(draw >> 1, boot.promises == Promises::Lost)
+            }
+            Some(NOBODY) => Recovery::CatchingUp(hard.term),
+            _ => Recovery::Done,
+        };
         hard.commit = hard.commit.max(boot.applied.index).min(log.last().index);
         hard.term = hard.term.max(log.last().term);
         let mut raft = Raft {
@@ -249,6 +279,8 @@ impl Raft {
             snapshots: BTreeSet::new(),
             transfer: None,
             contradicted: None,
+            recovery,
+            anew: false,
             applied: boot.applied.index,
             hard_written: boot.hard,
             seq: 0,
@@ -257,7 +289,7 @@ impl Raft {
             disk_since: None,
             send: Vec::new(),
             held: VecDeque::new(),
-            draw: boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            draw,
         };
         raft.advance_conf();
         raft.wait_for_leader();
@@ -273,6 +305,7 @@ impl Raft {
         self.now += 1;
         match self.role {
             Role::Leader => self.tick_leader(),
+            _ if self.is_asking() => self.tick_recovery(),
             _ if self.now >= self.deadline => self.campaign(),
             _ => {}
         }
@@ -286,6 +319,15 @@ impl Raft {
         if peer == self.id {
             return;
         }
+        let body = match body {
+            Body::Recover { question } => return self.on_recover(peer, question),
+            Body::RecoverReply { question, has, committed, conf } => {
+                let answer = Answer { term, has, conf_at: committed.index };
+                return self.on_recover_reply(peer, question, answer, conf);
+            }
+            _ if self.is_asking() => return,
+            other => other,
+        };
         if term > self.hard.term && self.follows_higher_term(&body) {
             // A message from a later term ends this replica's part in its own (§5.1).
             self.become_follower(term, None);
@@ -317,6 +359,7 @@ impl Raft {
             Body::Heartbeat { commit, round } => self.on_heartbeat(peer, commit, round),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
             Body::TimeoutNow => self.on_timeout_now(peer),
+            Body::Recover { .. } | Body::RecoverReply { .. } => {}
         }
     }
 
@@ -390,6 +433,7 @@ impl Raft {
             false => self.hard.commit.min(self.log.persisted()),
         };
         (effects.reads, effects.failed_reads) = self.reads.take_settled();
+        effects.anew = std::mem::take(&mut self.anew);
         effects.contradicted = self.contradicted.take();
         effects.snapshots = std::mem::take(&mut self.snapshots).into_iter().collect();
         effects

@@ -34,7 +34,7 @@ impl Raft {
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<PeerId>) {
         if term > self.hard.term {
             self.hard.term = term;
-            self.hard.vote = None;
+            self.hard.vote = self.no_vote();
         }
         self.role = Role::Follower;
         self.leader = leader;
@@ -56,7 +56,7 @@ impl Raft {
     pub(super) fn campaign(&mut self) {
         self.leader = None;
         self.wait_for_leader();
-        if !self.conf.may_lead(self.id) || self.disk_hangs() {
+        if !self.conf.may_lead(self.id) || self.disk_hangs() || self.is_recovering() {
             return;
         }
         self.role = Role::PreCandidate;
@@ -73,7 +73,7 @@ impl Raft {
     }
 
     /// The other voters.
-    fn voters(&self) -> Vec<PeerId> {
+    pub(super) fn voters(&self) -> Vec<PeerId> {
         let mut voters = self.conf.members();
         voters.retain(|&peer| peer != self.id && self.conf.is_voter(peer));
         voters.into_iter().collect()
@@ -150,7 +150,7 @@ impl Raft {
     }
 
     /// The last entry known to be committed.
-    fn committed(&self) -> LogId {
+    pub(super) fn committed(&self) -> LogId {
         let index = self.hard.commit;
         LogId { term: self.log.term(index).unwrap_or(0), index }
     }
@@ -170,7 +170,10 @@ impl Raft {
     }
 
     pub(super) fn on_pre_vote(&mut self, peer: PeerId, term: Term, last: LogId) {
-        let granted = term > self.hard.term && self.is_up_to_date(last) && !self.hears_leader();
+        let granted = term > self.hard.term
+            && self.is_up_to_date(last)
+            && !self.hears_leader()
+            && !self.is_recovering();
         let answer_term = if granted { term } else { self.hard.term };
         let committed = self.committed();
         self.send_of_term(peer, answer_term, Body::PreVoteReply { granted, committed });
@@ -192,7 +195,11 @@ impl Raft {
     pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId, handed_over: bool) {
         let free = self.hard.vote.is_none_or(|vote| vote == peer);
         let missed = handed_over || !self.hears_leader();
-        let granted = free && self.role == Role::Follower && self.is_up_to_date(last) && missed;
+        let granted = free
+            && self.role == Role::Follower
+            && self.is_up_to_date(last)
+            && missed
+            && !self.is_recovering();
         if granted {
             self.hard.vote = Some(peer);
             self.wait_for_leader();

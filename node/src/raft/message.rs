@@ -12,9 +12,12 @@
 //! | 8 heartbeat | commit u64, round u64 |
 //! | 9 heartbeat reply | round u64 |
 //! | 10 time out now | |
+//! | 12 recover | question u64 |
+//! | 13 recover reply | question u64, has u8, committed term u64, index u64, members |
 //!
 //! Entry: term u64, kind u8, length u32, data.
 
+use super::conf::Conf;
 use super::{Index, PeerId, Term};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
@@ -22,6 +25,17 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes in front of an entry's data on the wire.
 const ENTRY_HEADER_BYTES: usize = 13;
+
+/// What a replica has, as far as it can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Has {
+    /// It never took part in anything, or lost its disk.
+    Nothing = 0,
+    /// It took part; its log is empty.
+    NoEntries = 1,
+    /// Entries.
+    Entries = 2,
+}
 
 /// A message, with the peer it comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +110,22 @@ pub enum Body {
         /// The round it answers.
         round: u64,
     },
+    /// I have lost what I promised, or never promised anything. What do you know?
+    Recover {
+        /// Of this life of the sender.
+        question: u64,
+    },
+    /// Answer to that. Leaves only when the term is durable.
+    RecoverReply {
+        /// The question it answers.
+        question: u64,
+        /// What the sender has.
+        has: Has,
+        /// The last entry that the sender knows to be committed.
+        committed: LogId,
+        /// The members as of then.
+        conf: Conf,
+    },
     /// Campaign at once: I lead, and hand over to you (thesis §3.10).
     TimeoutNow,
 }
@@ -164,6 +194,19 @@ impl Message {
                 out.put_u64_le(*round);
             }
             Body::TimeoutNow => head(&mut out, 10),
+            Body::Recover { question } => {
+                head(&mut out, 12);
+                out.put_u64_le(*question);
+            }
+            Body::RecoverReply { question, has, committed, conf } => {
+                head(&mut out, 13);
+                out.put_u64_le(*question);
+                out.put_u8(*has as u8);
+                put_id(&mut out, committed);
+                let mut bytes = Vec::new();
+                conf.encode(&mut bytes);
+                out.put_slice(&bytes);
+            }
         }
         out.freeze()
     }
@@ -191,6 +234,19 @@ impl Message {
             }
             9 => Body::HeartbeatReply { round: take_number(from)? },
             10 => Body::TimeoutNow,
+            12 => Body::Recover { question: take_number(from)? },
+            13 => {
+                let question = take_number(from)?;
+                let has = match from.try_get_u8().ok()? {
+                    0 => Has::Nothing,
+                    1 => Has::NoEntries,
+                    2 => Has::Entries,
+                    _ => return None,
+                };
+                let committed = take_id(from)?;
+                let conf = Conf::decode(&from.split_off(0))?;
+                Body::RecoverReply { question, has, committed, conf }
+            }
             _ => return None,
         };
         from.is_empty().then_some(Message { peer, term, body })

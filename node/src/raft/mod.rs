@@ -11,7 +11,7 @@
 //!    tree has reached their index.
 //!
 //! Read in this order: [`message`], [`log`], [`conf`], [`progress`], `core`, `election`,
-//! `replication`, `read`, `membership`, `transfer`.
+//! `replication`, `read`, `membership`, `transfer`, `recovery`.
 
 pub mod conf;
 mod core;
@@ -21,14 +21,16 @@ mod membership;
 pub mod message;
 pub mod progress;
 mod read;
+mod recovery;
 mod replication;
 mod rounds;
 mod transfer;
 
-pub use self::core::{Boot, Config, Effects, Raft, Refused, Role, Status, Write};
+pub use self::core::{Boot, Config, Effects, Promises, Raft, Refused, Role, Status, Write};
 pub use conf::{Change, Conf};
 pub use log::LogReader;
-pub use message::{Body, Message};
+pub use message::{Body, Has, Message};
+pub use recovery::NOBODY;
 
 /// Names a replica: the node's id.
 pub type PeerId = u64;

@@ -109,6 +109,11 @@ impl Progress {
         self.enter(Mode::Probe { asked: false });
     }
 
+    /// The follower lost what it had acknowledged.
+    pub fn forget(&mut self) {
+        self.matched = 0;
+    }
+
     /// The follower refused; its log may agree before `next`.
     pub fn back_up(&mut self, next: Index) {
         self.next = next.max(self.matched + 1);

@@ -221,6 +221,7 @@ impl Raft {
 
     pub(super) fn commit_to(&mut self, commit: Index) {
         self.hard.commit = self.hard.commit.max(commit);
+        self.end_recovery();
         self.advance_conf();
     }
 

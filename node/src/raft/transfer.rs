@@ -74,7 +74,8 @@ impl Raft {
     }
 
     pub(super) fn on_timeout_now(&mut self, peer: PeerId) {
-        if self.role == Role::Follower && self.leader == Some(peer) && self.conf.may_lead(self.id) {
+        let able = self.conf.may_lead(self.id) && !self.is_recovering();
+        if self.role == Role::Follower && self.leader == Some(peer) && able {
             self.leader = None;
             self.reads.fail_all();
             self.ask_for_votes(true);

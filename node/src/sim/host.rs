@@ -2,6 +2,7 @@
 //! shard code and the wire format are the product's; the disk is in memory, and time is given.
 
 use super::plan::{MILLI, Plan, SECOND};
+use super::rng::Rng;
 use crate::api::port::Replies;
 use crate::clock::Time;
 use crate::driver::background::After;
@@ -49,6 +50,8 @@ pub(super) struct Host {
     pub(super) hung_until: u64,
     pub(super) starved: (u64, u64),
     pub(super) full_until: u64,
+    /// It is a member from the beginning.
+    begins_whole: bool,
     /// Its disk fails: that it stops is right.
     pub(super) excused: bool,
 }
@@ -86,6 +89,7 @@ impl Host {
             starved: (1, 0),
             full_until: 0,
             excused: false,
+            begins_whole: false,
         }
     }
 
@@ -127,6 +131,7 @@ impl Host {
             state: Default::default(),
         };
         self.life += 1;
+        self.begins_whole = self.id <= plan.nodes && plan.nodes > 1;
         self.node = Some(Node {
             driver,
             engine,
@@ -160,6 +165,36 @@ impl Host {
     pub(super) fn lose_power(&mut self, seed: u64) {
         self.kill();
         self.disk = self.disk.power_loss(seed);
+    }
+
+    /// The node is no more, and its disk neither: an empty one takes its place.
+    pub(super) fn lose_disk(&mut self) {
+        self.kill();
+        self.disk = MemoryDisk::new();
+    }
+
+    /// A bit of the log's files flips, in a part of them that is in use.
+    pub(super) fn flip_log_bit(&mut self, draw: u64) {
+        let files = self.disk.files();
+        let log: Vec<&String> = files.iter().filter(|name| name.starts_with("wal/")).collect();
+        let mut rng = Rng::new(draw);
+        if log.is_empty() {
+            return;
+        }
+        let path = log[rng.below(log.len() as u64) as usize];
+        let bytes = self.disk.bytes(path).unwrap_or_default();
+        let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1);
+        if used > 0 {
+            self.disk.flip(path, rng.below(used), 1 << rng.below(8));
+        }
+    }
+
+    /// Whether the node may lack what it promised, or does not run.
+    pub(super) fn is_impaired(&self) -> bool {
+        self.node.as_ref().is_none_or(|node| {
+            let new = node.engine.log().hard_state(SHARD).term == 0 && self.begins_whole;
+            node.group().raft().is_recovering() || new
+        })
     }
 
     /// Its time.

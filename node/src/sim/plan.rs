@@ -142,6 +142,22 @@ pub enum Fault {
         /// For how long.
         time: u64,
     },
+    /// The disk is lost, and an empty one takes its place.
+    LostDisk {
+        /// Whose.
+        who: Who,
+        /// Until the node starts again.
+        down: u64,
+    },
+    /// The node is killed, and a bit of its log is not what was written when it starts again.
+    LogBitFlip {
+        /// Whose.
+        who: Who,
+        /// Until the node starts again.
+        down: u64,
+        /// Draws the bit.
+        draw: u64,
+    },
     /// The members change.
     Members {
         /// Each member's part.
@@ -175,6 +191,8 @@ impl Fault {
             Fault::PowerLossAll { .. } => 6,
             Fault::PowerLossAtOperation { .. } => 26,
             Fault::SyncError { .. } => 8,
+            Fault::LogBitFlip { .. } => 10,
+            Fault::LostDisk { .. } => 16,
             Fault::DiskFull { .. } => 14,
             Fault::SlowDisk { .. } | Fault::HungDisk { .. } => 15,
             Fault::Partition { .. } => 17,
@@ -288,7 +306,7 @@ impl Plan {
     }
 }
 
-const KINDS: u64 = 19;
+const KINDS: u64 = 21;
 
 fn of(rng: &mut Rng, choices: &[u64]) -> u64 {
     choices[rng.below(choices.len() as u64) as usize]
@@ -332,6 +350,8 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
                 })
                 .collect(),
         },
+        18 => Fault::LostDisk { who, down },
+        19 => Fault::LogBitFlip { who, down, draw: rng.draw() },
         17 => Fault::HandOver { to: 1 + rng.below(nodes) },
         _ => Fault::Starve { who, factor: of(rng, &[20, 500]), time },
     }

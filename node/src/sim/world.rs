@@ -617,6 +617,24 @@ impl<'a> World<'a> {
                 let id = self.who(who);
                 self.host(id).set_pace(percent, now);
             }
+            Fault::LostDisk { who, down } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    self.stop(id, down, false);
+                    self.host(id).lose_disk();
+                    let life = self.host(id).life;
+                    self.after(down, Event::Start(id, life));
+                }
+            }
+            Fault::LogBitFlip { who, down, draw } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    self.stop(id, down, false);
+                    self.host(id).flip_log_bit(draw);
+                }
+            }
+            // A group that shrinks while a disk is lost may lose more than it survives.
+            Fault::Members { .. } if self.hosts.iter().any(Host::is_impaired) => {}
             Fault::Members { steps } => {
                 self.ask_members(Members::Change(Change::Steps { steps, explicit: false }));
             }
@@ -627,6 +645,24 @@ impl<'a> World<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the promise covers that a node loses something of its disk now: no other has lost
+    /// anything that it does not have back, and enough others vote.
+    fn may_lose(&self, id: PeerId) -> bool {
+        let whole = !self.hosts.iter().any(Host::is_impaired);
+        let enough = |host: &Host| {
+            let conf = host.node.as_ref().map(|node| node.group().raft().conf().clone());
+            conf.is_none_or(|conf| conf.voters.is_empty() || conf.voters.len() > 2)
+        };
+        let settled = |host: &Host| {
+            host.node.as_ref().is_none_or(|node| {
+                let raft = node.group().raft();
+                !raft.conf().is_joint() && raft.status().changes.is_empty()
+            })
+        };
+        let takes_part = id <= self.plan.nodes;
+        whole && takes_part && self.hosts.iter().all(|host| enough(host) && settled(host))
     }
 
     /// An operator asks the leader.

@@ -2,7 +2,7 @@
 
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
-use bedstone_node::raft::{Boot, Conf, LogReader, PeerId, Write, kind};
+use bedstone_node::raft::{Boot, Conf, LogReader, PeerId, Promises, Write, kind};
 use bytes::Bytes;
 
 /// A tree: what it holds, the members as of then, and a digest of all entries that went into it,
@@ -30,6 +30,8 @@ pub(crate) struct Disk {
     base: LogId,
     entries: Vec<Entry>,
     pub(crate) tree: Tree,
+    /// What it has of what its replica promised.
+    promises: Promises,
 }
 
 impl Disk {
@@ -37,7 +39,24 @@ impl Disk {
         Disk { tree: Tree { conf, digest: Some(0), ..Tree::default() }, ..Disk::default() }
     }
 
+    /// It is lost, and an empty one takes its place.
+    pub(crate) fn lose(&mut self, conf: Conf) {
+        *self = Disk { promises: Promises::New, ..Disk::new(conf) };
+    }
+
+    /// Records of its log are lost.
+    pub(crate) fn damage(&mut self) {
+        self.promises = Promises::Lost;
+    }
+
     pub(crate) fn take(&mut self, job: Job) {
+        match &job {
+            Job::Reset(_) => self.promises = Promises::Kept,
+            Job::Write(write) if write.hard.term > 0 && self.promises == Promises::New => {
+                self.promises = Promises::Kept;
+            }
+            _ => {}
+        }
         match job {
             Job::Write(write) => {
                 if let Some(first) = write.entries.first() {
@@ -69,6 +88,12 @@ impl Disk {
     /// What a replica starts from.
     pub(crate) fn boot(&mut self, id: PeerId, seed: u64) -> Boot {
         let applied = self.tree.applied;
+        if self.promises == Promises::Lost {
+            let (hard, conf) = (self.hard, self.tree.conf.clone());
+            let boot = Boot::new(id, conf, seed);
+            let (base, last, promises) = (applied, applied.index, Promises::Lost);
+            return Boot { hard, applied, base, last, promises, ..boot };
+        }
         if self.term(applied.index) != Some(applied.term) {
             // A snapshot was installed, and the power went before the log heard of it.
             self.take(Job::Reset(applied));
@@ -85,7 +110,7 @@ impl Disk {
         }
         let (hard, conf) = (self.hard, self.tree.conf.clone());
         let (base, last) = (self.base, self.last().index);
-        Boot { id, conf, changes, hard, applied, base, runs, last, seed }
+        Boot { id, conf, changes, hard, applied, base, runs, last, seed, promises: self.promises }
     }
 }
 

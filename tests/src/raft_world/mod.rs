@@ -36,6 +36,8 @@ struct Mix {
     /// A step of a change takes a vote from somebody.
     shrink: u64,
     release: u64,
+    /// A disk is lost, or records of its log are.
+    loses: u64,
     /// A replica's effects are gathered: the more seldom, the more comes between.
     gather: u64,
     /// Whose disk is slow, and whose clock.
@@ -56,6 +58,7 @@ impl Mix {
             explicit: of(&[1, 3, 20]),
             shrink: of(&[1, 2, 4, 8]),
             release: of(&[3, 8, 8, 60]),
+            loses: of(&[1, 4, 1000]),
             gather: of(&[1, 1, 3, 8]),
             // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
@@ -124,6 +127,8 @@ pub struct Done {
     pub snapshots: u64,
     /// Leaders that handed over.
     pub transfers: u64,
+    /// Disks that were lost, or lost records.
+    pub losses: u64,
 }
 
 /// Replicas 1, 2, … and the network between them.
@@ -142,6 +147,8 @@ struct World {
     /// When the latest heartbeat left that came: by receiver and sender.
     heard: HashMap<(PeerId, PeerId), u64>,
     proposed: u64,
+    /// Who votes at first: up to this one.
+    voters: PeerId,
     /// Who was a witness once: its log lacks commands for ever.
     witnesses: BTreeSet<PeerId>,
     faults: bool,
@@ -183,6 +190,7 @@ impl World {
             reads: HashMap::new(),
             heard: HashMap::new(),
             proposed: 0,
+            voters,
             witnesses: BTreeSet::new(),
             faults: true,
             done: Done::default(),
@@ -295,6 +303,9 @@ impl World {
             let _ = self.node_mut(id).raft.change(&Change::Leave);
             return;
         }
+        if self.nodes.iter().any(|node| node.raft.is_recovering()) {
+            return; // A group that shrinks while a disk is lost may lose more than it survives.
+        }
         let steps = (0..=self.rng.below(3)).map(|_| self.step()).collect();
         let change = Change::Steps { steps, explicit: self.rng.one_in(self.mix.explicit) };
         let Change::Steps { steps, .. } = &change else { return };
@@ -363,6 +374,7 @@ impl World {
                 }
             }
             5 => self.split(),
+            6 if self.rng.one_in(self.mix.loses) => self.lose(id),
             _ => {}
         }
     }
@@ -397,6 +409,35 @@ impl World {
             self.node_mut(other).raft.unreachable(id);
             self.node_mut(other).raft.snapshot_sent(id, None);
         }
+    }
+
+    /// A node loses its disk, or what its log had and its tree has not: one at a time, where enough
+    /// others are left.
+    fn lose(&mut self, id: PeerId) {
+        let whole = |node: &Node| !node.raft.is_recovering();
+        let enough = |node: &Node| match node.raft.conf() {
+            conf if *conf == Conf::default() => true,
+            conf => {
+                conf.voters.len() > 2 && !conf.is_joint() && node.raft.status().changes.is_empty()
+            }
+        };
+        let members = self.node(id).raft.conf().members();
+        if !self.nodes.iter().all(|node| whole(node) && enough(node)) || !members.contains(&id) {
+            return;
+        }
+        let conf = match id <= self.voters {
+            true => Conf::of(1..=self.voters),
+            false => Conf::default(),
+        };
+        let lost = self.rng.one_in(2);
+        let disk = &mut self.node_mut(id).disk;
+        match lost {
+            true => disk.lose(conf),
+            false => disk.damage(),
+        }
+        self.node_mut(id).writing.clear();
+        self.done.losses += 1;
+        self.crash(id);
     }
 
     fn deliver(&mut self) {
@@ -448,6 +489,9 @@ impl World {
     fn effects(&mut self, id: PeerId) {
         let node = &mut self.nodes[id as usize - 1];
         let effects = node.raft.effects(&node.disk);
+        if effects.anew {
+            node.writing.push_back(Job::Reset(node.tree.applied));
+        }
         assert_eq!(effects.contradicted, None, "a leader contradicts a committed entry");
         node.writing.extend(effects.write.map(Job::Write));
         for message in effects.send {
@@ -488,7 +532,11 @@ impl World {
         let node = &self.nodes[id as usize - 1];
         self.checks.leader(id, &node.raft);
         let has = |peer: PeerId, entry: LogId| {
-            let disk = &self.nodes[peer as usize - 1].disk;
+            let Node { disk, raft, .. } = &self.nodes[peer as usize - 1];
+            if raft.is_recovering() {
+                // It had what it acknowledged, lost it, and does not vote before it has it again.
+                return true;
+            }
             disk.term(entry.index) == Some(entry.term) || disk.tree.applied.index >= entry.index
         };
         self.checks.commit(id, &node.raft, &node.tree, has);
