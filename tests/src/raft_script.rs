@@ -275,7 +275,7 @@ impl Group {
             let replica = self.replica(id);
             let Some(job) = replica.writing.pop_front() else { return };
             let seq = match &job {
-                Job::Write(write) => Some(write.seq),
+                Job::Write(write) | Job::Anew(_, write) => Some(write.seq),
                 _ => None,
             };
             replica.disk.take(job);
@@ -407,8 +407,6 @@ impl Group {
         }
         if effects.anew {
             say!(self, "{id} begins its log anew");
-            let at = self.replica(id).tree.applied;
-            self.replica(id).writing.push_back(Job::Reset(at));
         }
         if let Some(write) = effects.write {
             let entries: Vec<String> = write.entries.iter().map(entry_text).collect();
@@ -418,7 +416,11 @@ impl Group {
             let gap = if entries.is_empty() { "" } else { ", " };
             let seq = write.seq;
             say!(self, "{id} writes #{seq}: term {term} vote {vote} commit {commit}{gap}{entries}");
-            self.replica(id).writing.push_back(Job::Write(write));
+            let at = self.replica(id).tree.applied;
+            self.replica(id).writing.push_back(match effects.anew {
+                true => Job::Anew(at, write),
+                false => Job::Write(write),
+            });
         }
         for message in effects.send {
             self.network.push_back((id, message.peer, Packet::Raft(message)));
@@ -685,8 +687,9 @@ fn text(packet: &Packet) -> String {
         Body::HeartbeatReply { round } => format!("round {round}"),
         Body::TimeoutNow => String::new(),
         Body::Recover { .. } => "what did I promise?".to_owned(),
-        Body::RecoverReply { has, committed, conf, .. } => {
-            format!("has {has:?} committed {}, {}", place(*committed), conf_text(conf))
+        Body::RecoverReply { new, last, commit, conf, .. } => {
+            let new = if *new { "new, " } else { "" };
+            format!("{new}last {} commit {commit}, {}", place(*last), conf_text(conf))
         }
     };
     format!("{} term {} {said}", name(packet), message.term).trim_end().to_owned()

@@ -93,8 +93,6 @@ pub struct Group {
     pub(super) acks: Vec<(PeerId, Transfer)>,
     /// What the log must be told of an installed snapshot.
     pub(super) installed: Option<Record>,
-    /// The log lacks records that were durable. It stays as it is until the others have answered.
-    damaged: bool,
 }
 
 /// Reads a shard's durable entries.
@@ -165,7 +163,6 @@ impl Group {
         } else {
             boot.changes = changes_after(engine, shard, applied.index, last.index)?;
         }
-        let damaged = engine.log().check_whole(shard).is_err();
         let ts = tree.ts();
         Ok(Group {
             shard,
@@ -191,7 +188,6 @@ impl Group {
             incoming: None,
             acks: Vec::new(),
             installed,
-            damaged,
         })
     }
 
@@ -523,12 +519,12 @@ impl Group {
                 self.raft.unreachable(peer);
             }
         }
-        if effects.anew && std::mem::take(&mut self.damaged) {
-            let records = vec![Record::Reset { shard: self.shard, at: self.applied }];
-            let _ = context.log.send(LogJob { records, done: None });
-        }
         if let Some(write) = effects.write {
-            let records = log_records(self.shard, write.entries, write.hard);
+            let mut records = log_records(self.shard, write.entries, write.hard);
+            if effects.anew {
+                // In one commit with the vote for nobody: without that, the log would look whole.
+                records.insert(0, Record::Reset { shard: self.shard, at: self.applied });
+            }
             let done = Some((self.shard, write.seq));
             let _ = context.log.send(LogJob { records, done });
         }

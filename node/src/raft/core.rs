@@ -148,8 +148,8 @@ pub struct Effects {
     pub failed_reads: Vec<u64>,
     /// Followers that need a snapshot.
     pub snapshots: Vec<PeerId>,
-    /// The log begins anew after `applied`, before the write of these effects: what the disk has
-    /// besides is not needed any more.
+    /// The log begins anew after `applied`, durable as one with the write of these effects, which
+    /// comes after it: what the disk has besides is not needed any more.
     pub anew: bool,
     /// A peer sent, as leader, another entry than the one committed here: its log or this one is
     /// damaged. Nothing of it was taken.
@@ -251,10 +251,10 @@ impl Raft {
         let mut hard = boot.hard;
         let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let recovery = match hard.vote {
-            _ if boot.promises != Promises::Kept && !boot.conf.is_alone(boot.id) => {
+            _ if boot.conf.is_alone(boot.id) => Recovery::Done,
+            vote if vote == Some(NOBODY) || boot.promises != Promises::Kept => {
                 Asking::begin(draw >> 1, boot.promises == Promises::Lost)
             }
-            Some(NOBODY) => Recovery::CatchingUp(hard.term),
             _ => Recovery::Done,
         };
         hard.commit = hard.commit.max(boot.applied.index).min(log.last().index);
@@ -321,8 +321,8 @@ impl Raft {
         }
         let body = match body {
             Body::Recover { question } => return self.on_recover(peer, question),
-            Body::RecoverReply { question, has, committed, conf } => {
-                let answer = Answer { term, has, conf_at: committed.index };
+            Body::RecoverReply { question, new, last, commit, conf } => {
+                let answer = Answer { term, new, last, commit };
                 return self.on_recover_reply(peer, question, answer, conf);
             }
             _ if self.is_asking() => return,

@@ -13,7 +13,7 @@
 //! | 9 heartbeat reply | round u64 |
 //! | 10 time out now | |
 //! | 12 recover | question u64 |
-//! | 13 recover reply | question u64, has u8, committed term u64, index u64, members |
+//! | 13 recover reply | question u64, new u8, last term u64, last index u64, commit u64, members |
 //!
 //! Entry: term u64, kind u8, length u32, data.
 
@@ -25,17 +25,6 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes in front of an entry's data on the wire.
 const ENTRY_HEADER_BYTES: usize = 13;
-
-/// What a replica has, as far as it can know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Has {
-    /// It never took part in anything, or lost its disk.
-    Nothing = 0,
-    /// It took part; its log is empty.
-    NoEntries = 1,
-    /// Entries.
-    Entries = 2,
-}
 
 /// A message, with the peer it comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,10 +108,12 @@ pub enum Body {
     RecoverReply {
         /// The question it answers.
         question: u64,
-        /// What the sender has.
-        has: Has,
-        /// The last entry that the sender knows to be committed.
-        committed: LogId,
+        /// The sender never took part in anything, or lost its disk.
+        new: bool,
+        /// The last entry of its log.
+        last: LogId,
+        /// How far it knows its log to be committed.
+        commit: Index,
         /// The members as of then.
         conf: Conf,
     },
@@ -198,11 +189,12 @@ impl Message {
                 head(&mut out, 12);
                 out.put_u64_le(*question);
             }
-            Body::RecoverReply { question, has, committed, conf } => {
+            Body::RecoverReply { question, new, last, commit, conf } => {
                 head(&mut out, 13);
                 out.put_u64_le(*question);
-                out.put_u8(*has as u8);
-                put_id(&mut out, committed);
+                out.put_u8(u8::from(*new));
+                put_id(&mut out, last);
+                out.put_u64_le(*commit);
                 let mut bytes = Vec::new();
                 conf.encode(&mut bytes);
                 out.put_slice(&bytes);
@@ -236,16 +228,10 @@ impl Message {
             10 => Body::TimeoutNow,
             12 => Body::Recover { question: take_number(from)? },
             13 => {
-                let question = take_number(from)?;
-                let has = match from.try_get_u8().ok()? {
-                    0 => Has::Nothing,
-                    1 => Has::NoEntries,
-                    2 => Has::Entries,
-                    _ => return None,
-                };
-                let committed = take_id(from)?;
+                let (question, new) = (take_number(from)?, take_bool(from)?);
+                let (last, commit) = (take_id(from)?, take_number(from)?);
                 let conf = Conf::decode(&from.split_off(0))?;
-                Body::RecoverReply { question, has, committed, conf }
+                Body::RecoverReply { question, new, last, commit, conf }
             }
             _ => return None,
         };

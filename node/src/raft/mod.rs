@@ -29,7 +29,7 @@ mod transfer;
 pub use self::core::{Boot, Config, Effects, Promises, Raft, Refused, Role, Status, Write};
 pub use conf::{Change, Conf};
 pub use log::LogReader;
-pub use message::{Body, Has, Message};
+pub use message::{Body, Message};
 pub use recovery::NOBODY;
 
 /// Names a replica: the node's id.

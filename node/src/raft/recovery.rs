@@ -9,17 +9,17 @@
 //!    Whoever it voted for or acknowledged to had the term durable before, so the greatest term
 //!    among the answers is at least that of every promise; and whoever leads has forgotten what
 //!    this replica acknowledged before it answered. What the disk still has stays until then.
-//! 2. **Catching up.** In that term or later, a leader, which was elected without it, has committed
-//!    an entry of its own term, and this replica has it and all before it: all that its forgotten
-//!    acknowledgements helped to commit is there.
+//! 2. **Catching up.** It has a committed entry at or after the last entry of all who answered. What
+//!    its forgotten acknowledgements helped to commit was in the log of one of them; so it is before
+//!    that entry, by the term (leader completeness) or by the index.
 //!
 //! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is durable
-//! as a vote for [`NOBODY`]. When nobody has an entry, the group begins, and there is nothing to
-//! catch up with.
+//! as a vote for [`NOBODY`], with which it asks again after a restart. When nobody has an entry, the
+//! group begins, and there is nothing to catch up with.
 
 use super::conf::Conf;
 use super::core::{Raft, Role};
-use super::message::{Body, Has};
+use super::message::Body;
 use super::progress::Mode;
 use super::{Index, PeerId, Term, Tick};
 use bedstone_engine::LogId;
@@ -36,8 +36,8 @@ pub(super) enum Recovery {
     Done,
     /// It asks the other voters.
     Asking(Asking),
-    /// It waits for an entry of this term or a later one to be committed here.
-    CatchingUp(Term),
+    /// It waits for this entry or a later one to be committed here.
+    CatchingUp(LogId),
 }
 
 /// See [`Recovery`].
@@ -57,9 +57,15 @@ pub(super) struct Asking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) term: Term,
-    pub(super) has: Has,
-    /// The commit index that its members are of.
-    pub(super) conf_at: Index,
+    pub(super) new: bool,
+    pub(super) last: LogId,
+    pub(super) commit: Index,
+}
+
+impl Answer {
+    fn is_empty(&self) -> bool {
+        self.last == LogId::default()
+    }
 }
 
 impl Asking {
@@ -89,7 +95,7 @@ impl Raft {
         let asking = asking.clone();
         for peer in self.whom_to_ask(&asking) {
             // Who has nothing may come to have something.
-            if asking.answers.get(&peer).is_none_or(|answer| answer.has != Has::Entries) {
+            if asking.answers.get(&peer).is_none_or(Answer::is_empty) {
                 self.send_now(peer, Body::Recover { question: asking.question });
             }
         }
@@ -114,13 +120,9 @@ impl Raft {
                 progress.probe(self.log.base().index);
             }
         }
-        let has = match self.log.last() == LogId::default() {
-            true if self.hard.term == 0 => Has::Nothing,
-            true => Has::NoEntries,
-            false => Has::Entries,
-        };
-        let (committed, conf) = (self.committed(), self.conf.clone());
-        self.send_durable(peer, Body::RecoverReply { question, has, committed, conf });
+        let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone());
+        let new = last == LogId::default() && self.hard.term == 0;
+        self.send_durable(peer, Body::RecoverReply { question, new, last, commit, conf });
     }
 
     pub(super) fn on_recover_reply(
@@ -135,9 +137,9 @@ impl Raft {
             return;
         }
         asking.answers.insert(peer, answer);
-        let newer = asking.conf.as_ref().is_none_or(|(at, _)| *at < answer.conf_at);
-        if answer.has == Has::Entries && newer {
-            asking.conf = Some((answer.conf_at, conf));
+        let newer = asking.conf.as_ref().is_none_or(|(at, _)| *at < answer.commit);
+        if !answer.is_empty() && newer {
+            asking.conf = Some((answer.commit, conf));
         }
         self.count_answers();
     }
@@ -145,12 +147,15 @@ impl Raft {
     fn count_answers(&mut self) {
         let Recovery::Asking(asking) = &self.recovery else { return };
         let known = self.whom_to_ask(asking);
+        if known.is_empty() {
+            return; // Nobody can tell.
+        }
         let of = |peer| asking.answers.get(peer).copied();
         let Some(answers) = known.iter().map(of).collect::<Option<Vec<Answer>>>() else { return };
         let terms = answers.iter().map(|answer| answer.term);
         let term = terms.max().unwrap_or(0).max(self.hard.term);
         let empty = self.log.last() == LogId::default() && !asking.lost;
-        if empty && answers.iter().all(|answer| answer.has != Has::Entries) {
+        if empty && answers.iter().all(Answer::is_empty) {
             self.recovery = Recovery::Done;
             // What it voted in this term, if it did, it does not know. And from now on its disk is
             // no longer new.
@@ -159,21 +164,24 @@ impl Raft {
         }
         // With more new disks than the group survives, what was committed may be on none of the
         // others.
-        let olds = answers.iter().filter(|answer| answer.has != Has::Nothing).count();
+        let olds = answers.iter().filter(|answer| !answer.new).count();
         if olds < known.len() && 2 * olds <= known.len() + 1 {
             return;
         }
-        self.recovery = Recovery::CatchingUp(term);
-        self.hard.term = term;
-        self.hard.vote = Some(NOBODY);
-        self.anew = true;
+        let last = answers.iter().map(|answer| (answer.last.term, answer.last.index)).max();
+        let (of, index) = last.unwrap_or_default();
+        self.anew = asking.lost;
+        self.recovery = Recovery::CatchingUp(LogId { term: of, index });
+        (self.hard.term, self.hard.vote) = (term, Some(NOBODY));
         self.wait_for_leader();
+        self.end_recovery();
     }
 
     /// The commit index moved: perhaps all is there.
     pub(super) fn end_recovery(&mut self) {
-        let Recovery::CatchingUp(term) = self.recovery else { return };
-        let caught_up = self.log.term(self.hard.commit).is_some_and(|of| of >= term);
+        let Recovery::CatchingUp(target) = self.recovery else { return };
+        let committed = self.committed();
+        let caught_up = (committed.term, committed.index) >= (target.term, target.index);
         if caught_up && self.role == Role::Follower && self.leader.is_some() {
             self.recovery = Recovery::Done;
             self.hard.vote = self.leader;

@@ -18,6 +18,8 @@ pub(crate) struct Tree {
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
     Write(Write),
+    /// The log begins anew, and then takes the write.
+    Anew(LogId, Write),
     /// A snapshot was installed: the log begins anew after it.
     Reset(LogId),
     /// Entries up to here are in the tree.
@@ -51,13 +53,17 @@ impl Disk {
 
     pub(crate) fn take(&mut self, job: Job) {
         match &job {
-            Job::Reset(_) => self.promises = Promises::Kept,
+            Job::Reset(_) | Job::Anew(..) => self.promises = Promises::Kept,
             Job::Write(write) if write.hard.term > 0 && self.promises == Promises::New => {
                 self.promises = Promises::Kept;
             }
             _ => {}
         }
         match job {
+            Job::Anew(at, write) => {
+                self.take(Job::Reset(at));
+                self.take(Job::Write(write));
+            }
             Job::Write(write) => {
                 if let Some(first) = write.entries.first() {
                     assert!(first.id.index > self.base.index, "an entry before the log's base");

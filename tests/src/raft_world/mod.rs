@@ -338,7 +338,7 @@ impl World {
         let node = self.node_mut(id);
         if let Some(job) = node.writing.pop_front() {
             let seq = match &job {
-                Job::Write(write) => Some(write.seq),
+                Job::Write(write) | Job::Anew(_, write) => Some(write.seq),
                 _ => None,
             };
             node.disk.take(job);
@@ -414,26 +414,27 @@ impl World {
     /// A node loses its disk, or what its log had and its tree has not: one at a time, where enough
     /// others are left.
     fn lose(&mut self, id: PeerId) {
-        let whole = |node: &Node| !node.raft.is_recovering();
+        let new = |node: &Node| node.disk.hard.term == 0 && *node.raft.conf() != Conf::default();
+        let whole = |node: &Node| !node.raft.is_recovering() && !new(node);
         let enough = |node: &Node| match node.raft.conf() {
             conf if *conf == Conf::default() => true,
             conf => {
-                conf.voters.len() > 2 && !conf.is_joint() && node.raft.status().changes.is_empty()
+                let settled = !conf.is_joint() && node.raft.status().changes.is_empty();
+                // A witness may know of entries that only the lost disk had.
+                settled && conf.voters.len() > 2 && conf.witnesses.is_empty()
             }
         };
         let members = self.node(id).raft.conf().members();
         if !self.nodes.iter().all(|node| whole(node) && enough(node)) || !members.contains(&id) {
             return;
         }
-        let conf = match id <= self.voters {
-            true => Conf::of(1..=self.voters),
-            false => Conf::default(),
-        };
-        let lost = self.rng.one_in(2);
+        // A member that came later and loses its disk comes back under another name.
+        let (lost, voters) = (self.rng.one_in(2), self.voters);
         let disk = &mut self.node_mut(id).disk;
         match lost {
-            true => disk.lose(conf),
-            false => disk.damage(),
+            true if id <= voters => disk.lose(Conf::of(1..=voters)),
+            false if disk.tree.conf != Conf::default() => disk.damage(),
+            _ => return,
         }
         self.node_mut(id).writing.clear();
         self.done.losses += 1;
@@ -489,11 +490,12 @@ impl World {
     fn effects(&mut self, id: PeerId) {
         let node = &mut self.nodes[id as usize - 1];
         let effects = node.raft.effects(&node.disk);
-        if effects.anew {
-            node.writing.push_back(Job::Reset(node.tree.applied));
-        }
         assert_eq!(effects.contradicted, None, "a leader contradicts a committed entry");
-        node.writing.extend(effects.write.map(Job::Write));
+        let at = node.tree.applied;
+        node.writing.extend(effects.write.map(|write| match effects.anew {
+            true => Job::Anew(at, write),
+            false => Job::Write(write),
+        }));
         for message in effects.send {
             let node = self.node(id);
             self.checks.sends(id, &message, &node.raft, &node.disk);
