@@ -11,7 +11,7 @@ use crate::driver::logger::{self, LogJob};
 use crate::driver::{Driver, DriverInbox, Input, background};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::raft::{Conf, PeerId};
+use crate::raft::{Conf, NOBODY, PeerId};
 use crate::start::SHARD;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::{Engine, Options, ShardId};
@@ -192,8 +192,9 @@ impl Host {
     /// Whether the node may lack what it promised, or does not run.
     pub(super) fn is_impaired(&self) -> bool {
         self.node.as_ref().is_none_or(|node| {
-            let new = node.engine.log().hard_state(SHARD).term == 0 && self.begins_whole;
-            node.group().raft().is_recovering() || new
+            let hard = node.engine.log().hard_state(SHARD);
+            let new = hard.term == 0 && self.begins_whole;
+            node.group().raft().is_recovering() || new || hard.vote == Some(NOBODY)
         })
     }
 

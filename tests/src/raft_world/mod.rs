@@ -8,7 +8,7 @@ pub(crate) mod disk;
 use crate::rng::Rng;
 use bedstone_engine::LogId;
 use bedstone_node::raft::conf::Step;
-use bedstone_node::raft::{Body, Change, Conf, Config, Message, PeerId, Raft, kind};
+use bedstone_node::raft::{Body, Change, Conf, Config, Message, NOBODY, PeerId, Raft, kind};
 use bytes::Bytes;
 use checks::{Checks, decided};
 use disk::{Disk, Job, Tree};
@@ -415,7 +415,8 @@ impl World {
     /// others are left.
     fn lose(&mut self, id: PeerId) {
         let new = |node: &Node| node.disk.hard.term == 0 && *node.raft.conf() != Conf::default();
-        let whole = |node: &Node| !node.raft.is_recovering() && !new(node);
+        let lost = |node: &Node| node.disk.hard.vote == Some(NOBODY);
+        let whole = |node: &Node| !node.raft.is_recovering() && !new(node) && !lost(node);
         let enough = |node: &Node| match node.raft.conf() {
             conf if *conf == Conf::default() => true,
             conf => {
