@@ -173,7 +173,7 @@ impl Raft {
         let granted = term > self.hard.term
             && self.is_up_to_date(last)
             && !self.hears_leader()
-            && !self.is_recovering();
+            && self.kept_promises();
         let answer_term = if granted { term } else { self.hard.term };
         let committed = self.committed();
         self.send_of_term(peer, answer_term, Body::PreVoteReply { granted, committed });
@@ -199,7 +199,7 @@ impl Raft {
             && self.role == Role::Follower
             && self.is_up_to_date(last)
             && missed
-            && !self.is_recovering();
+            && self.kept_promises();
         if granted {
             self.hard.vote = Some(peer);
             self.wait_for_leader();

@@ -54,6 +54,7 @@ impl Raft {
         }
         if changed {
             self.follow_conf();
+            self.settle_reads();
         }
         if self.conf.is_joint()
             && self.conf.leaves_by_itself

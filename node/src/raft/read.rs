@@ -44,6 +44,13 @@ impl Raft {
         if round <= latest {
             progress.round = progress.round.max(round);
         }
+        self.settle_reads();
+    }
+
+    /// Serves the reads whose round a majority has answered. The members may have changed since it
+    /// began: who is left may have answered already, or be this replica alone.
+    pub(super) fn settle_reads(&mut self) {
+        let latest = self.reads.round;
         let round_of = |peer| match self.progress.get(&peer) {
             Some(progress) => progress.round,
             None if peer == self.id => latest,

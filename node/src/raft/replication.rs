@@ -253,7 +253,9 @@ impl Raft {
             self.snapshots.insert(peer);
         }
         let current = match progress.mode {
-            Mode::Probe { .. } => refused + 1 == progress.next,
+            // Below what it acknowledged there is nothing to find: it lost that. It is asked again
+            // at the pace of heartbeats only.
+            Mode::Probe { .. } => refused + 1 == progress.next && refused > progress.matched,
             Mode::Replicate => refused > progress.matched,
             Mode::Snapshot => false,
         };

@@ -101,6 +101,16 @@ pub fn run(seed: u64) -> Done {
         world.describe();
         panic!("no progress under one leader after all faults ended");
     }
+    let leader = world.leaders()[0];
+    let members = world.node(leader).raft.conf().members();
+    let waits = |&id: &PeerId| members.contains(&id) && world.node(id).raft.is_recovering();
+    if let Some(id) = world.ids().find(waits) {
+        world.describe();
+        panic!("{id} still waits for what it lost, after all faults ended");
+    }
+    let oldest = world.reads.iter().filter(|((id, _), _)| *id == leader).map(|(_, r)| r.since);
+    let patience = world.now - QUIET_EVENTS / 2;
+    assert!(oldest.min().is_none_or(|since| since > patience), "a read waits for ever");
     done
 }
 
@@ -522,6 +532,9 @@ impl World {
                 assert!(decided, "a read of {id} without a majority's word since it was asked");
                 self.done.reads += 1;
             }
+        }
+        for token in effects.failed_reads {
+            self.reads.remove(&(id, token));
         }
         for to in effects.snapshots {
             let (term, tree) = (self.node(id).raft.term(), self.node(id).tree.clone());
