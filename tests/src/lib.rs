@@ -1,7 +1,8 @@
 //! What the tests share: a random stream from a seed, real clusters of processes, a world of Raft
-//! replicas, a model of the store, and a checker of histories.
+//! replicas, other implementations of Raft beside ours, a model of the store, and a checker of histories.
 
 pub mod cluster;
+pub mod raft_differential;
 pub mod raft_script;
 pub mod raft_world;
 pub mod store_model;

@@ -1,0 +1,148 @@
+//! Our core, as the comparison drives it.
+
+use super::cluster::{Id, Payload, Replica, Timing};
+use crate::raft_world::disk::{Disk, Job};
+use bedstone_engine::LogId;
+use bedstone_engine::wal::{Entry, HardState};
+use bedstone_node::raft::{Body, Conf, Config, Message, Raft, Write, kind};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// A replica of our core. Its writes complete one by one.
+pub struct Ours {
+    pub(super) raft: Raft,
+    config: Config,
+    id: Id,
+    seed: u64,
+    disk: Disk,
+    writing: VecDeque<Write>,
+    sent: Vec<(Id, Message)>,
+    applied_index: u64,
+    applied: Vec<Payload>,
+}
+
+impl Ours {
+    /// With a disk as it is found.
+    pub(super) fn start(id: Id, timing: Timing, seed: u64, mut disk: Disk) -> Ours {
+        let Timing { election, heartbeat } = timing;
+        let config = Config { election: election..2 * election, heartbeat, ..Config::DEFAULT };
+        let boot = disk.boot(id, seed);
+        let applied_index = boot.applied.index;
+        Ours {
+            raft: Raft::new(config.clone(), boot),
+            config,
+            id,
+            seed,
+            disk,
+            writing: VecDeque::new(),
+            sent: Vec::new(),
+            applied_index,
+            applied: Vec::new(),
+        }
+    }
+
+    /// A disk with a log of entries of these terms, released up to `base`.
+    pub(super) fn disk(nodes: u64, terms: &[u64], base: u64, hard: HardState) -> Disk {
+        let mut disk = Disk::new(Conf::of(1..=nodes));
+        let entry = |(&term, index): (&u64, u64)| {
+            let kind = if index == 1 { kind::NOOP } else { kind::NORMAL };
+            Entry { id: LogId { term, index }, kind, data: Bytes::copy_from_slice(&[0; 8]) }
+        };
+        let entries = terms.iter().zip(1..).map(entry).collect();
+        disk.take(Job::Write(Write { seq: 1, hard, entries }));
+        if base > 0 {
+            let at = LogId { term: terms[base as usize - 1], index: base };
+            disk.tree.applied = at;
+            disk.take(Job::Release(at));
+        }
+        disk
+    }
+
+    fn gather(&mut self) {
+        let effects = self.raft.effects(&self.disk);
+        assert_eq!(effects.contradicted, None, "a leader contradicts a committed entry");
+        self.writing.extend(effects.write);
+        self.sent.extend(effects.send.into_iter().map(|message| (message.peer, message)));
+        while self.applied_index < effects.commit {
+            let entries = self.raft.entries(self.applied_index + 1, usize::MAX, &self.disk);
+            assert!(!entries.is_empty(), "what is committed is there");
+            for entry in entries.iter().filter(|entry| entry.id.index <= effects.commit) {
+                self.applied_index = entry.id.index;
+                if entry.kind == kind::NORMAL {
+                    let payload = entry.data[..].try_into().expect("a payload has 8 bytes");
+                    self.applied.push(u64::from_le_bytes(payload));
+                }
+            }
+        }
+        self.raft.applied(self.applied_index);
+    }
+
+    /// Whom its disk has a vote for.
+    pub(super) fn vote(&self) -> Option<Id> {
+        self.disk.hard.vote
+    }
+
+    /// Gives it a message, and completes all that follows from it.
+    pub(super) fn ask(&mut self, from: Id, term: u64, body: Body) -> Vec<Message> {
+        self.receive(from, Message { peer: from, term, body });
+        while self.store() {}
+        self.take_sent().into_iter().map(|(_, message)| message).collect()
+    }
+}
+
+impl Replica for Ours {
+    type Message = Message;
+    const NAME: &'static str = "ours";
+
+    fn new(id: Id, nodes: u64, timing: Timing, seed: u64) -> Self {
+        Self::start(id, timing, seed, Disk::new(Conf::of(1..=nodes)))
+    }
+
+    fn tick(&mut self) {
+        self.raft.tick();
+        self.gather();
+    }
+
+    fn propose(&mut self, payload: Payload) -> bool {
+        let taken = self.raft.propose(Bytes::copy_from_slice(&payload.to_le_bytes())).is_ok();
+        self.gather();
+        taken
+    }
+
+    fn receive(&mut self, from: Id, message: Message) {
+        self.raft.step(Message { peer: from, ..message });
+        self.gather();
+    }
+
+    fn store(&mut self) -> bool {
+        let Some(write) = self.writing.pop_front() else { return false };
+        let seq = write.seq;
+        self.disk.take(Job::Write(write));
+        self.raft.persisted(seq);
+        self.gather();
+        true
+    }
+
+    fn take_sent(&mut self) -> Vec<(Id, Message)> {
+        std::mem::take(&mut self.sent)
+    }
+
+    fn restart(&mut self) {
+        self.seed = self.seed.wrapping_add(1);
+        self.raft = Raft::new(self.config.clone(), self.disk.boot(self.id, self.seed));
+        (self.writing, self.sent) = Default::default();
+        (self.applied_index, self.applied) = Default::default();
+    }
+
+    fn leads(&self) -> Option<u64> {
+        self.raft.is_leader().then_some(self.raft.term())
+    }
+
+    fn commit(&self) -> u64 {
+        self.raft.commit()
+    }
+
+    fn applied(&self) -> &[Payload] {
+        &self.applied
+    }
+}
