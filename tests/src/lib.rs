@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod raft_differential;
+pub mod raft_exhaustive;
 pub mod raft_script;
 pub mod raft_world;
 pub mod store_model;

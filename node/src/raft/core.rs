@@ -203,7 +203,7 @@ pub struct Status {
 }
 
 /// One replica of one group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     pub(super) config: Config,
     pub(super) id: PeerId,

@@ -14,7 +14,7 @@ pub trait LogReader {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RaftLog {
     /// Everything up to here is in a snapshot; entries begin after it.
     base: LogId,

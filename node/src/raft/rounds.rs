@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 pub(super) const ROUNDS_MAX: usize = 1;
 
 /// Reads on their way. Tokens are made here and never again in this replica's life.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     pub(super) next_token: u64,
     /// The latest round begun.
