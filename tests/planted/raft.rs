@@ -241,10 +241,10 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["follows in a term that its disk lacks"],
     },
     RaftBug {
-        name: "a replica that lost its promises votes at once",
-        file: "recovery.rs",
-        sound: "        self.recovery == Recovery::Done\n",
-        broken: "        true\n",
+        name: "a replica that lost its promises votes in the next term",
+        file: "election.rs",
+        sound: "            self.hard.vote = self.no_vote();",
+        broken: "            self.hard.vote = None;",
         caught_by: &["lacks committed entry", "one leader in term", "contradicts"],
     },
     RaftBug {

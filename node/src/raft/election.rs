@@ -173,7 +173,7 @@ impl Raft {
         let granted = term > self.hard.term
             && self.is_up_to_date(last)
             && !self.hears_leader()
-            && self.kept_promises();
+            && !self.is_recovering();
         let answer_term = if granted { term } else { self.hard.term };
         let committed = self.committed();
         self.send_of_term(peer, answer_term, Body::PreVoteReply { granted, committed });
@@ -195,11 +195,7 @@ impl Raft {
     pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId, handed_over: bool) {
         let free = self.hard.vote.is_none_or(|vote| vote == peer);
         let missed = handed_over || !self.hears_leader();
-        let granted = free
-            && self.role == Role::Follower
-            && self.is_up_to_date(last)
-            && missed
-            && self.kept_promises();
+        let granted = free && self.role == Role::Follower && self.is_up_to_date(last) && missed;
         if granted {
             self.hard.vote = Some(peer);
             self.wait_for_leader();

@@ -80,11 +80,6 @@ impl Raft {
         self.recovery != Recovery::Done
     }
 
-    /// Whether this replica may vote.
-    pub(super) fn kept_promises(&self) -> bool {
-        self.recovery == Recovery::Done
-    }
-
     /// Whether this replica asks, and so takes part in nothing.
     pub(super) fn is_asking(&self) -> bool {
         matches!(self.recovery, Recovery::Asking(_))
