@@ -1,5 +1,5 @@
 //! What the tests share: a random stream from a seed, real clusters of processes, a world of Raft
-//! replicas, other implementations of Raft beside ours, a model of the store, and a checker of histories.
+//! replicas, other implementations of Raft beside ours, and a model of the store.
 
 pub mod cluster;
 pub mod raft_differential;

@@ -122,6 +122,17 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("raft heartbeat", message(Body::Heartbeat { commit: 3, round: 4 })),
         ("raft heartbeat reply", message(Body::HeartbeatReply { round: 4 })),
         ("raft time out now", message(Body::TimeoutNow)),
+        ("raft recover", message(Body::Recover { question: 5 })),
+        (
+            "raft recover reply",
+            message(Body::RecoverReply {
+                question: 5,
+                new: false,
+                last: ID,
+                commit: 3,
+                conf: Conf::of([1, 2]),
+            }),
+        ),
         ("change of members", change.encode().to_vec()),
         ("members", members),
         ("snapshot begin", Transfer::Begin { id: 1, term: 2, at: ID, ts: 3 }.encode().1.to_vec()),

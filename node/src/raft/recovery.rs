@@ -1,6 +1,6 @@
-//! A replica that cannot prove that it kept its promises: its disk is new, or lost records that were
-//! durable (Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage", FAST '18; the
-//! recovery of Viewstamped Replication Revisited, §4.3, is its relative).
+//! A replica that cannot prove that it kept its promises: its disk is new, or lost records that
+//! were durable (Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage", FAST '18;
+//! the recovery of Viewstamped Replication Revisited, §4.3, is its relative).
 //!
 //! It may have voted and acknowledged without knowing it any more. So it does neither before two
 //! things have happened:
@@ -9,13 +9,13 @@
 //!    Whoever it voted for or acknowledged to had the term durable before, so the greatest term
 //!    among the answers is at least that of every promise; and whoever leads has forgotten what
 //!    this replica acknowledged before it answered. What the disk still has stays until then.
-//! 2. **Catching up.** It has a committed entry at or after the last entry of all who answered. What
-//!    its forgotten acknowledgements helped to commit was in the log of one of them; so it is before
-//!    that entry, by the term (leader completeness) or by the index.
+//! 2. **Catching up.** It has a committed entry at or after the last entry of all who answered.
+//!    What its forgotten acknowledgements helped to commit was in the log of one of them; so it is
+//!    before that entry, by the term (leader completeness) or by the index.
 //!
-//! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is durable
-//! as a vote for [`NOBODY`], with which it asks again after a restart. When nobody has an entry, the
-//! group begins, and there is nothing to catch up with.
+//! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is
+//! durable as a vote for [`NOBODY`], with which it asks again after a restart. When nobody has an
+//! entry, the group begins, and there is nothing to catch up with.
 
 use super::conf::Conf;
 use super::core::{Raft, Role};

@@ -4,7 +4,8 @@
 //! node is checked; then all faults end, and the cluster must come to rest within a bound, take
 //! writes at each node and hold the same everywhere. What the clients saw must be linearizable.
 //!
-//! The same seed runs the same way, on any machine: [`Ran::trace`] is a digest of all that happened.
+//! The same seed runs the same way, on any machine: [`Ran::trace`] is a digest of all that
+//! happened.
 
 mod checks;
 mod clients;
