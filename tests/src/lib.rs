@@ -2,9 +2,12 @@
 //! replicas, other implementations of Raft beside ours, and a model of the store.
 
 pub mod cluster;
+pub mod load;
+pub mod namespaces;
 pub mod raft_differential;
 pub mod raft_exhaustive;
 pub mod raft_script;
+pub mod raft_trace;
 pub mod raft_world;
 pub mod store_model;
 

@@ -1,6 +1,7 @@
 //! Scripts that drive Raft replicas by hand and read as transcripts: `tests/scripts/raft/README.md`
 //! has the commands. What a replica does in answer stands below each.
 
+use crate::raft_trace::Trace;
 use crate::raft_world::disk::{Disk, Job, Tree};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
@@ -23,6 +24,15 @@ const ROUNDS_MAX: usize = 200;
 /// # Panics
 /// When a command cannot be understood; the message names it.
 pub fn transcript(script: &str) -> String {
+    both(script).0
+}
+
+/// What the replicas of a script do, as [`Trace`] has it.
+pub fn trace(script: &str) -> String {
+    both(script).1
+}
+
+fn both(script: &str) -> (String, String) {
     let mut group = Group::default();
     let mut out = String::new();
     for line in script.lines() {
@@ -34,7 +44,7 @@ pub fn transcript(script: &str) -> String {
             let _ = writeln!(out, "{line}");
         }
     }
-    out
+    (out, group.trace.lines)
 }
 
 struct Replica {
@@ -59,13 +69,14 @@ enum Packet {
 #[derive(Default)]
 struct Group {
     config: Config,
-    /// Not started yet.
     /// The members that a replica with an empty disk begins with.
     begins_with: BTreeMap<PeerId, Conf>,
+    /// Not started yet.
     disks: BTreeMap<PeerId, Disk>,
     replicas: BTreeMap<PeerId, Replica>,
     /// Sender, receiver, what; in the order in which it was sent.
     network: VecDeque<(PeerId, PeerId, Packet)>,
+    trace: Trace,
     out: String,
 }
 
@@ -233,6 +244,7 @@ impl Group {
     fn start(&mut self) {
         for (id, mut disk) in std::mem::take(&mut self.disks) {
             let raft = Raft::new(self.config.clone(), disk.boot(id, id));
+            self.trace.starts(id, &raft);
             let (tree, writing) = (disk.tree.clone(), VecDeque::new());
             let (role, commit, holds) = (Role::Follower, 0, false);
             let replica = Replica { raft, disk, tree, writing, role, commit, holds };
@@ -306,6 +318,7 @@ impl Group {
         replica.raft = Raft::new(config, replica.disk.boot(id, id));
         replica.tree = replica.disk.tree.clone();
         (replica.role, replica.commit) = (Role::Follower, replica.tree.applied.index);
+        self.trace.starts(id, &self.replicas[&id].raft);
         self.network.retain(|(from, to, _)| *from != id && *to != id);
         say!(self, "{id} starts again");
     }
@@ -336,10 +349,14 @@ impl Group {
     }
 
     fn receive(&mut self, from: PeerId, to: PeerId, packet: Packet) {
-        let replica = self.replica(to);
         match packet {
-            Packet::Raft(message) => replica.raft.step(Message { peer: from, ..message }),
+            Packet::Raft(message) => {
+                let message = Message { peer: from, ..message };
+                self.trace.receives(to, &self.replicas[&to].raft, &message);
+                self.raft(to).step(message);
+            }
             Packet::Snapshot { term, tree } => {
+                let replica = self.replica(to);
                 let of_leader = term == replica.raft.term() && replica.raft.leader() == Some(from);
                 let at = tree.applied;
                 let wanted = of_leader && at.index > replica.tree.applied.index;
@@ -399,7 +416,13 @@ impl Group {
 
     fn effects(&mut self, id: PeerId) {
         let Some(replica) = self.replicas.get_mut(&id) else { return };
+        self.trace.looks(id, &replica.raft);
         let effects = replica.raft.effects(&replica.disk);
+        self.trace.looks(id, &replica.raft);
+        if effects.write.is_some() {
+            self.trace.ready(id, &replica.raft);
+        }
+        effects.send.iter().for_each(|message| self.trace.sends(id, &replica.raft, message));
         let status = replica.raft.status();
         let role = std::mem::replace(&mut replica.role, status.role);
         if role != status.role {

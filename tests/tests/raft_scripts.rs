@@ -1,8 +1,8 @@
 //! Transcripts of the Raft core in every situation that the protocol knows: see
 //! `scripts/raft/README.md`. `BEDSTONE_WRITE_GOLDEN=1` writes what is found; read it before you
-//! commit it.
+//! commit it. `BEDSTONE_RAFT_TRACE=DIR` writes there what the replicas of each script do, as JSON.
 
-use bedstone_tests::raft_script::transcript;
+use bedstone_tests::raft_script::{trace, transcript};
 use std::fs;
 
 #[test]
@@ -28,4 +28,53 @@ fn replicas_do_what_the_transcripts_say() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(paths.len() >= 20, "{} scripts", paths.len());
+}
+
+/// The events of etcd-io/raft's trace.
+const EVENTS: [&str; 17] = [
+    "InitState",
+    "BecomeCandidate",
+    "BecomeFollower",
+    "BecomeLeader",
+    "Commit",
+    "Replicate",
+    "ChangeConf",
+    "ApplyConfChange",
+    "Ready",
+    "SendAppendEntriesRequest",
+    "ReceiveAppendEntriesRequest",
+    "SendAppendEntriesResponse",
+    "ReceiveAppendEntriesResponse",
+    "SendRequestVoteRequest",
+    "ReceiveRequestVoteRequest",
+    "SendRequestVoteResponse",
+    "ReceiveRequestVoteResponse",
+];
+
+#[test]
+fn every_transcript_has_a_trace_for_a_model_checker() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/raft");
+    let mut seen = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "txt") {
+            continue;
+        }
+        let lines = trace(&fs::read_to_string(&path).unwrap());
+        for line in lines.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+            let event = &line["event"];
+            let name = EVENTS.iter().find(|name| event["name"] == **name);
+            seen.insert(*name.unwrap_or_else(|| panic!("{} is no event", event["name"])));
+            assert!(event["nid"].is_string() && event["role"].is_string());
+            assert!(event["state"]["term"].is_u64() && event["state"]["commit"].is_u64());
+            assert!(event["log"].is_u64() && event["conf"][0].is_array());
+        }
+        if let Some(to) = std::env::var_os("BEDSTONE_RAFT_TRACE") {
+            let name = path.with_extension("ndjson");
+            let name = name.file_name().expect("a script has a name");
+            fs::write(std::path::Path::new(&to).join(name), lines).unwrap();
+        }
+    }
+    assert_eq!(seen.len(), EVENTS.len(), "all kinds of events are there: {seen:?}");
 }

@@ -186,6 +186,8 @@ pub struct Status {
     pub leader: Option<PeerId>,
     /// The term.
     pub term: Term,
+    /// For whom it voted in it.
+    pub vote: Option<PeerId>,
     /// The commit index.
     pub commit: Index,
     /// The last entry.
@@ -456,6 +458,7 @@ impl Raft {
             role: self.role,
             leader: self.leader,
             term: self.hard.term,
+            vote: self.hard.vote,
             commit: self.hard.commit,
             last: self.log.last(),
             persisted: self.log.persisted(),

@@ -1,0 +1,219 @@
+//! A cluster of real processes, each in a network namespace of its own on one bridge, so that links
+//! between them can be cut and made to lose packets while clients still reach every node. Needs
+//! root, `ip` and `nft`.
+
+use crate::cluster::{binary, eventually, http_get};
+use bedstone_net::Authority;
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// The nodes, by number.
+pub const NODES: [usize; 3] = [1, 2, 3];
+const CLUSTER: &str = "namespaces";
+
+/// What a node's packets to another meet.
+#[derive(Clone, Copy)]
+pub enum Rule {
+    /// Nothing from the first arrives at the second.
+    Cut(usize, usize),
+    /// Of what the first sends to its peers, so many of 100 packets are lost.
+    Loss(usize, u32),
+}
+
+/// The cluster. Its processes and its network end with it.
+pub struct Namespaces {
+    dir: tempfile::TempDir,
+    /// Names the network, and is a part of its addresses.
+    net: u32,
+    children: Vec<Option<Child>>,
+}
+
+impl Namespaces {
+    /// Starts three nodes and waits until they are ready; why not, where the machine does not
+    /// allow it.
+    pub fn start() -> Result<Namespaces, String> {
+        let net = 1 + std::process::id() % 250;
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let mut cluster = Namespaces { dir, net, children: vec![None, None, None] };
+        run("nft", &["--version"], "")?;
+        cluster.make_network()?;
+        cluster.configure();
+        NODES.into_iter().for_each(|node| cluster.spawn(node));
+        NODES.into_iter().for_each(|node| cluster.wait_ready(node));
+        Ok(cluster)
+    }
+
+    fn make_network(&self) -> Result<(), String> {
+        let bridge = format!("bst{}", self.net);
+        let ip = |args: String| run("ip", &args.split(' ').collect::<Vec<_>>(), "");
+        ip(format!("link add {bridge} type bridge"))?;
+        ip(format!("addr add {}/24 dev {bridge}", self.address(254)))?;
+        ip(format!("link set {bridge} up"))?;
+        for node in NODES {
+            let (space, link) = (self.space(node), format!("{bridge}v{node}"));
+            ip(format!("netns add {space}"))?;
+            ip(format!("link add {link} type veth peer name eth0 netns {space}"))?;
+            ip(format!("link set {link} master {bridge}"))?;
+            ip(format!("link set {link} up"))?;
+            ip(format!("-n {space} addr add {}/24 dev eth0", self.address(node)))?;
+            ip(format!("-n {space} link set eth0 up"))?;
+            ip(format!("-n {space} link set lo up"))?;
+        }
+        Ok(())
+    }
+
+    fn space(&self, node: usize) -> String {
+        format!("bst{}n{node}", self.net)
+    }
+
+    fn address(&self, host: usize) -> String {
+        format!("10.219.{}.{host}", self.net)
+    }
+
+    fn node_dir(&self, node: usize) -> PathBuf {
+        self.dir.path().join(format!("node{node}"))
+    }
+
+    fn configure(&self) {
+        let authority = Authority::generate(CLUSTER).expect("an authority");
+        let members = NODES.map(|node| {
+            let at = self.address(node);
+            format!("\"{node}={at}:7412,{at}:7410,{at}:7411\"")
+        });
+        for node in NODES {
+            let (dir, at) = (self.node_dir(node), self.address(node));
+            std::fs::create_dir_all(&dir).expect("a directory");
+            let identity = authority.issue(node as u64, CLUSTER).expect("a certificate");
+            let write = |name: &str, text: &str| {
+                std::fs::write(dir.join(name), text).expect("a file can be written");
+            };
+            write("ca.pem", &authority.cert_pem);
+            write("cert.pem", &identity.cert_pem);
+            write("key.pem", &identity.key_pem);
+            let config = format!(
+                "node = {node}\ncluster = \"{CLUSTER}\"\ndisk = [\"data\"]\nresp = \"{at}:7410\"\n\
+                 http = \"{at}:7411\"\npeer = \"{at}:7412\"\nmembers = [{}]\nca = \"ca.pem\"\n\
+                 cert = \"cert.pem\"\nkey = \"key.pem\"\n",
+                members.join(", ")
+            );
+            write("bedstone.toml", &config);
+        }
+    }
+
+    /// Where clients reach a node.
+    pub fn resp(&self, node: usize) -> String {
+        format!("{}:7410", self.address(node))
+    }
+
+    /// A node's status.
+    pub fn status(&self, node: usize) -> Option<serde_json::Value> {
+        let (_, body) = http_get(&format!("{}:7411", self.address(node)), "/status")?;
+        serde_json::from_str(&body).ok()
+    }
+
+    /// Who leads and in which term, as a node sees it; `None` when it knows nobody.
+    pub fn leader_seen_by(&self, node: usize) -> Option<(usize, u64)> {
+        let shard = &self.status(node)?["shards"][0];
+        let (leader, term) = (shard["leader"].as_u64()?, shard["term"].as_u64()?);
+        (leader > 0).then_some((leader as usize, term))
+    }
+
+    /// Who leads, as all agree.
+    pub fn leader(&self) -> usize {
+        eventually("a leader", || {
+            let seen = NODES.map(|node| self.leader_seen_by(node));
+            let first = seen[0]?;
+            seen.iter().all(|seen| *seen == Some(first)).then_some(first.0)
+        })
+    }
+
+    /// Starts a node.
+    pub fn spawn(&mut self, node: usize) {
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.space(node)])
+            .arg(binary())
+            .args(["start", "--config"])
+            .arg(self.node_dir(node).join("bedstone.toml"))
+            .env("BEDSTONE_LOG", "warn")
+            .spawn()
+            .expect("a node starts");
+        self.children[node - 1] = Some(child);
+    }
+
+    /// Waits until a node is ready.
+    pub fn wait_ready(&self, node: usize) {
+        eventually("the node is ready", || {
+            let answer = http_get(&format!("{}:7411", self.address(node)), "/readyz");
+            matches!(answer, Some((200, _))).then_some(())
+        });
+    }
+
+    /// Sends a signal to a node.
+    pub fn signal(&self, node: usize, signal: Signal) {
+        let pid = self.children[node - 1].as_ref().and_then(|c| Pid::from_raw(c.id() as i32));
+        let _ = pid.map(|pid| kill_process(pid, signal));
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.children[node - 1].take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// From now on these rules hold, and no others.
+    pub fn set(&self, rules: &[Rule]) {
+        for node in NODES {
+            let lines: String = rules
+                .iter()
+                .map(|rule| match *rule {
+                    Rule::Cut(from, to) if from == node => {
+                        format!("    ip daddr {} drop\n", self.address(to))
+                    }
+                    Rule::Loss(from, percent) if from == node => {
+                        format!("    udp dport 7412 numgen random mod 100 < {percent} drop\n")
+                    }
+                    _ => String::new(),
+                })
+                .collect();
+            let hook = "type filter hook output priority 0; policy accept;";
+            let table = format!(
+                "flush ruleset\ntable inet bedstone {{\n  chain out {{\n    {hook}\n{lines}  }}\n}}\n"
+            );
+            let space = self.space(node);
+            run("ip", &["netns", "exec", &space, "nft", "-f", "-"], &table).expect("nft takes it");
+        }
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for node in NODES {
+            self.signal(node, Signal::CONT);
+            self.kill(node);
+            let _ = run("ip", &["netns", "del", &self.space(node)], "");
+        }
+        let _ = run("ip", &["link", "del", &format!("bst{}", self.net)], "");
+    }
+}
+
+/// Runs a command to its end.
+fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
+    let why = |error: std::io::Error| format!("{program}: {error}");
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(why)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).map_err(why)?;
+    }
+    let output = child.wait_with_output().map_err(why)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    output.status.success().then_some(()).ok_or(format!("{program} {}: {said}", args.join(" ")))
+}

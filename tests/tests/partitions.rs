@@ -1,0 +1,115 @@
+//! Faults 1 to 4 and 17 to 19 with real processes in network namespaces: links are cut, one way and
+//! both, and lose packets, nodes are killed and stopped meanwhile, and clients that reach every node
+//! write and read the whole time. Every key's history must be linearizable, and at the end no
+//! acknowledged write may be missing. Where the machine does not allow it, the test says so.
+
+use bedstone_tests::cluster::eventually;
+use bedstone_tests::load::{Load, verdict};
+use bedstone_tests::namespaces::Rule::{Cut, Loss};
+use bedstone_tests::namespaces::{NODES, Namespaces, Rule};
+use redis::Client;
+use rustix::process::Signal;
+use std::time::Instant;
+
+/// Both directions between two nodes.
+fn link(one: usize, other: usize) -> [Rule; 2] {
+    [Cut(one, other), Cut(other, one)]
+}
+
+/// A node from all others.
+fn alone(node: usize) -> Vec<Rule> {
+    NODES.into_iter().filter(|&other| other != node).flat_map(|other| link(node, other)).collect()
+}
+
+/// Waits until another than `node` leads, as the third sees it.
+fn wait_other_leader(cluster: &Namespaces, node: usize) {
+    eventually("another leader", || {
+        NODES.into_iter().filter(|&other| other != node).find_map(|other| {
+            cluster.leader_seen_by(other).filter(|&(leader, _)| leader != node).map(drop)
+        })
+    });
+}
+
+#[test]
+fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
+    let mut cluster = match Namespaces::start() {
+        Ok(cluster) => cluster,
+        Err(why) => return eprintln!("SKIPPED, this machine has no network namespaces: {why}"),
+    };
+    let nodes: Vec<String> = NODES.into_iter().map(|node| cluster.resp(node)).collect();
+    let began = Instant::now();
+    let load = Load::start(&nodes, 7);
+    load.wait_progress();
+
+    // Fault 17: the leader is alone. The others elect; it takes nothing, and says so.
+    let leader = cluster.leader();
+    cluster.set(&alone(leader));
+    wait_other_leader(&cluster, leader);
+    let client = Client::open(format!("redis://{}", cluster.resp(leader))).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    eventually("the minority says UNAVAILABLE", || {
+        let set = redis::cmd("SET").arg("minority").arg(1).exec(&mut connection);
+        let error = set.expect_err("a minority takes no write");
+        (error.code() == Some("UNAVAILABLE")).then_some(())
+    });
+    load.wait_progress();
+    cluster.set(&[]);
+    load.wait_progress();
+
+    // A follower is alone: nobody else notices, and when it is back it disturbs nobody.
+    let leader = cluster.leader();
+    let follower = leader % 3 + 1;
+    let (_, term) = cluster.leader_seen_by(leader).expect("it leads");
+    cluster.set(&alone(follower));
+    load.wait_progress();
+    cluster.set(&[]);
+    assert_eq!(cluster.leader(), leader, "a follower that comes back changes no leader");
+    assert_eq!(cluster.leader_seen_by(leader), Some((leader, term)));
+
+    // Fault 18: nothing of the leader arrives at a follower; then two followers do not hear each
+    // other. No storm of elections: a term or two go by.
+    cluster.set(&[Cut(leader, follower)]);
+    load.wait_progress();
+    load.wait_progress();
+    cluster.set(&[]);
+    let leader = cluster.leader();
+    let (_, before) = cluster.leader_seen_by(leader).expect("it leads");
+    let (one, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    cluster.set(&link(one, other));
+    for _ in 0..5 {
+        load.wait_progress();
+    }
+    cluster.set(&link(leader, one));
+    for _ in 0..5 {
+        load.wait_progress();
+    }
+    cluster.set(&[]);
+    let leader = cluster.leader();
+    let (_, after) = cluster.leader_seen_by(leader).expect("it leads");
+    assert!(after <= before + 2, "terms {before} to {after}: a storm of elections");
+
+    // Fault 19: three of ten packets between nodes are lost, while the leader is killed and another
+    // sleeps.
+    cluster.set(&NODES.map(|node| Loss(node, 30)));
+    load.wait_progress();
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    wait_other_leader(&cluster, leader);
+    load.wait_progress();
+    cluster.spawn(leader);
+    cluster.wait_ready(leader);
+    let leader = cluster.leader();
+    cluster.signal(leader, Signal::STOP);
+    wait_other_leader(&cluster, leader);
+    load.wait_progress();
+    cluster.signal(leader, Signal::CONT);
+    load.wait_progress();
+
+    // All are killed in the middle of it.
+    NODES.into_iter().for_each(|node| cluster.kill(node));
+    NODES.into_iter().for_each(|node| cluster.spawn(node));
+    NODES.into_iter().for_each(|node| cluster.wait_ready(node));
+    load.wait_progress();
+    cluster.set(&[]);
+    verdict(&nodes, load.finish(), began);
+}
