@@ -674,6 +674,8 @@ fn name(packet: &Packet) -> &'static str {
             Body::Heartbeat { .. } => "heartbeat",
             Body::HeartbeatReply { .. } => "heartbeat-reply",
             Body::TimeoutNow => "timeout-now",
+            Body::ReadIndex { .. } => "read-index",
+            Body::ReadIndexReply { .. } => "read-index-reply",
             Body::Recover { .. } => "recover",
             Body::RecoverReply { .. } => "recover-reply",
         },
@@ -709,6 +711,8 @@ fn text(packet: &Packet) -> String {
         Body::Heartbeat { commit, round } => format!("commit {commit} round {round}"),
         Body::HeartbeatReply { round } => format!("round {round}"),
         Body::TimeoutNow => String::new(),
+        Body::ReadIndex { .. } => String::new(),
+        Body::ReadIndexReply { at, .. } => format!("from {} on", place(*at)),
         Body::Recover { .. } => "what did I promise?".to_owned(),
         Body::RecoverReply { new, last, commit, conf, .. } => {
             let new = if *new { "new, " } else { "" };

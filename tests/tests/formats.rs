@@ -122,6 +122,8 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("raft heartbeat", message(Body::Heartbeat { commit: 3, round: 4 })),
         ("raft heartbeat reply", message(Body::HeartbeatReply { round: 4 })),
         ("raft time out now", message(Body::TimeoutNow)),
+        ("raft read index", message(Body::ReadIndex { question: 5 })),
+        ("raft read index reply", message(Body::ReadIndexReply { question: 5, at: ID })),
         ("raft recover", message(Body::Recover { question: 5 })),
         (
             "raft recover reply",

@@ -1,13 +1,13 @@
 //! Requests of clients that asked a node which does not lead: to the leader, and replies back.
 
 use super::group::{Context, Group};
-use super::pending::Answers;
+use super::pending::{Answers, Pending};
 use crate::raft::PeerId;
 use crate::wire::{self, Forwarded, Replied};
 use bedstone_engine::ShardId;
 use bedstone_net::{Frame, Lane, Outbox};
 use bytes::{Bytes, BytesMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes of requests or replies in one frame, unless a single one is longer.
 const FORWARD_BYTES: usize = 256 << 10;
@@ -18,13 +18,17 @@ impl Group {
         let Some(leader) = self.raft.leader().filter(|leader| context.up.contains(leader)) else {
             return;
         };
-        if self.ticks < self.hold_until || self.queued() == 0 {
+        let waits = |pending: &Pending| pending.of_leader;
+        if self.ticks < self.hold_until || self.writes.is_empty() && !self.reads.iter().any(waits) {
             return;
         }
         let mut body = BytesMut::new();
         let mut ids = Vec::new();
         loop {
-            let next = self.writes.pop_front().or_else(|| self.reads.pop_front());
+            let read = |reads: &mut VecDeque<Pending>| {
+                reads.iter().position(waits).and_then(|at| reads.remove(at))
+            };
+            let next = self.writes.pop_front().or_else(|| read(&mut self.reads));
             let full = body.len() >= FORWARD_BYTES || (next.is_none() && !body.is_empty());
             if full {
                 let body = body.split().freeze();

@@ -241,6 +241,7 @@ impl Group {
                 command: request.command,
                 asker: Asker::Client(batch.port.clone(), request.slot),
                 resp3: request.resp3,
+                of_leader: false,
                 deadline: batch.deadline,
             };
             self.queue(pending, answers, metrics);
@@ -279,6 +280,7 @@ impl Group {
                         command: request.command,
                         asker: Asker::Peer(peer, self.shard, request.id),
                         resp3: request.resp3,
+                        of_leader: true,
                         deadline: now + Duration::from_millis(u64::from(request.left)),
                     };
                     self.queue(pending, answers, metrics);
@@ -396,10 +398,10 @@ impl Group {
         self.watch_leader(context);
         if self.raft.is_leader() {
             self.propose(context);
-            self.begin_reads();
         } else {
             self.forward(context);
         }
+        self.begin_reads();
         let reader = ShardLog { engine: context.engine, shard: self.shard };
         let effects = self.raft.effects(&reader);
         self.execute(effects, context);
@@ -492,13 +494,17 @@ impl Group {
         }
     }
 
-    /// One round for all the reads that wait.
+    /// One round for all the reads that wait and may be answered here.
     fn begin_reads(&mut self) {
-        if self.reads.is_empty() {
+        let leads = self.raft.is_leader();
+        if !self.reads.iter().any(|pending| leads || !pending.of_leader) {
             return;
         }
         if let Ok(token) = self.raft.read() {
-            self.rounds.insert(token, self.reads.drain(..).collect());
+            let (taken, left): (VecDeque<Pending>, _) =
+                self.reads.drain(..).partition(|pending| leads || !pending.of_leader);
+            self.reads = left;
+            self.rounds.insert(token, taken.into());
         }
     }
 
@@ -647,6 +653,13 @@ impl Group {
             }
         }
         if late.is_empty() {
+            return Ok(());
+        }
+        if !self.raft.is_leader() {
+            // The leader's clock decides.
+            for pending in late {
+                self.requeue(Pending { of_leader: true, ..pending });
+            }
             return Ok(());
         }
         // A key's time is over: say so in the log, then read again.

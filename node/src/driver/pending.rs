@@ -31,6 +31,8 @@ pub struct Pending {
     pub asker: Asker,
     /// How to write the answer.
     pub resp3: bool,
+    /// Of a read: the leader must answer it, whose clock decides what has expired.
+    pub of_leader: bool,
     /// Until when.
     pub deadline: Instant,
 }

@@ -5,6 +5,7 @@ use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
 use super::progress::Progress;
 use super::recovery::{Answer, Asking, NOBODY, Recovery};
+use super::rounds::Reads;
 use super::{Index, PeerId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
@@ -19,6 +20,8 @@ pub struct Config {
     pub election: Range<Tick>,
     /// A leader's pause between heartbeats.
     pub heartbeat: Tick,
+    /// A disk that owes an answer for so long hangs: this replica cannot lead.
+    pub disk_hangs: Tick,
     /// Bytes of entries in one append.
     pub append_bytes_max: usize,
     /// Bytes of entries under way to one follower.
@@ -36,6 +39,7 @@ impl Config {
     pub const DEFAULT: Config = Config {
         election: 10..20,
         heartbeat: 2,
+        disk_hangs: 10,
         append_bytes_max: 512 << 10,
         inflight_bytes_max: 4 << 20,
         inflight_appends_max: 256,
@@ -225,7 +229,7 @@ pub struct Raft {
     pub(super) votes: BTreeMap<PeerId, bool>,
     pub(super) progress: BTreeMap<PeerId, Progress>,
     pub(super) uncommitted_bytes: usize,
-    pub(super) reads: super::rounds::Reads,
+    pub(super) reads: Reads,
     pub(super) snapshots: BTreeSet<PeerId>,
     pub(super) transfer: Option<super::transfer::Transfer>,
     pub(super) contradicted: Option<PeerId>,
@@ -277,7 +281,7 @@ impl Raft {
             votes: BTreeMap::new(),
             progress: BTreeMap::new(),
             uncommitted_bytes: 0,
-            reads: Default::default(),
+            reads: Reads::new(draw >> 2),
             snapshots: BTreeSet::new(),
             transfer: None,
             contradicted: None,
@@ -305,6 +309,7 @@ impl Raft {
     /// Time passed.
     pub fn tick(&mut self) {
         self.now += 1;
+        self.tick_reads();
         match self.role {
             Role::Leader => self.tick_leader(),
             _ if self.is_asking() => self.tick_recovery(),
@@ -361,6 +366,8 @@ impl Raft {
             Body::Heartbeat { commit, round } => self.on_heartbeat(peer, commit, round),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
             Body::TimeoutNow => self.on_timeout_now(peer),
+            Body::ReadIndex { question } => self.on_read_index(peer, question),
+            Body::ReadIndexReply { question, at } => self.on_read_index_reply(question, at),
             Body::Recover { .. } | Body::RecoverReply { .. } => {}
         }
     }
@@ -417,6 +424,7 @@ impl Raft {
     pub fn effects(&mut self, reader: &dyn LogReader) -> Effects {
         self.send_appends(reader);
         self.start_read_round();
+        self.answer_followers();
         let mut effects = Effects { send: std::mem::take(&mut self.send), ..Effects::default() };
         if self.log.has_unwritten() || self.hard_needs_write() {
             self.seq += 1;
@@ -585,9 +593,9 @@ impl Raft {
         self.disk_since.is_some_and(|since| self.now > since + DISK_LATE)
     }
 
-    /// The disk owes an answer for as long as a silent leader is waited for: it may hang.
+    /// The disk owes an answer for so long that it may hang.
     pub(super) fn disk_hangs(&self) -> bool {
-        self.disk_since.is_some_and(|since| self.now >= since + self.config.election.start)
+        self.disk_since.is_some_and(|since| self.now >= since + self.config.disk_hangs)
     }
 
     /// The term and the vote must be durable; the commit index goes along with the next write.

@@ -12,7 +12,8 @@
 //! | 8 heartbeat | commit u64, round u64 |
 //! | 9 heartbeat reply | round u64 |
 //! | 10 time out now | |
-//! | 12 recover | question u64 |
+//! | 12 recover, 14 read index | question u64 |
+//! | 15 read index reply | question u64, term u64, index u64 |
 //! | 13 recover reply | question u64, new u8, last term u64, last index u64, commit u64, members |
 //!
 //! Entry: term u64, kind u8, length u32, data.
@@ -98,6 +99,18 @@ pub enum Body {
     HeartbeatReply {
         /// The round it answers.
         round: u64,
+    },
+    /// From which index on is a read of mine linearizable (thesis §6.4)?
+    ReadIndex {
+        /// Of this life of the sender.
+        question: u64,
+    },
+    /// Answer to that, once a majority has confirmed that the sender leads.
+    ReadIndexReply {
+        /// The question it answers.
+        question: u64,
+        /// What the reader must have applied: it is committed.
+        at: LogId,
     },
     /// I have lost what I promised, or never promised anything. What do you know?
     Recover {
@@ -189,6 +202,15 @@ impl Message {
                 head(&mut out, 12);
                 out.put_u64_le(*question);
             }
+            Body::ReadIndex { question } => {
+                head(&mut out, 14);
+                out.put_u64_le(*question);
+            }
+            Body::ReadIndexReply { question, at } => {
+                head(&mut out, 15);
+                out.put_u64_le(*question);
+                put_id(&mut out, at);
+            }
             Body::RecoverReply { question, new, last, commit, conf } => {
                 head(&mut out, 13);
                 out.put_u64_le(*question);
@@ -226,6 +248,11 @@ impl Message {
             }
             9 => Body::HeartbeatReply { round: take_number(from)? },
             10 => Body::TimeoutNow,
+            14 => Body::ReadIndex { question: take_number(from)? },
+            15 => {
+                let question = take_number(from)?;
+                Body::ReadIndexReply { question, at: take_id(from)? }
+            }
             12 => Body::Recover { question: take_number(from)? },
             13 => {
                 let (question, new) = (take_number(from)?, take_bool(from)?);

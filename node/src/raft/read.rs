@@ -1,16 +1,26 @@
 //! Linearizable reads without log entries: ReadIndex (thesis §6.4). A read may be served at the
 //! commit index of when it came, once a majority has answered a heartbeat sent after that, and once
 //! this leader has committed an entry of its own term. One round serves all reads that wait.
+//!
+//! A follower asks its leader for such an index, once for all reads that wait, and serves them
+//! itself when it has applied so far. A question is numbered from a number drawn at the start of
+//! the follower's life, so no answer to an earlier life is taken for one to this.
 
 use super::PeerId;
 use super::core::{Raft, Refused, Role};
-use super::rounds::ROUNDS_MAX;
+use super::message::Body;
+use super::rounds::{Asked, ROUNDS_MAX};
+use bedstone_engine::LogId;
 
 impl Raft {
     /// Asks for a point from which a read is linearizable. The token comes back in
     /// [`super::Effects::reads`] or [`super::Effects::failed_reads`].
+    ///
+    /// # Errors
+    /// [`Refused::NotLeader`] where no leader is known.
     pub fn read(&mut self) -> Result<u64, Refused> {
-        if self.role != Role::Leader {
+        let follows = self.role == Role::Follower && self.leader.is_some() && !self.is_asking();
+        if self.role != Role::Leader && !follows {
             return Err(Refused::NotLeader(self.leader));
         }
         self.reads.next_token += 1;
@@ -18,10 +28,16 @@ impl Raft {
         Ok(self.reads.next_token)
     }
 
-    /// Begins a round for the reads that came since the last.
+    /// Begins a round for the reads that came since the last, or asks the leader for one.
     pub(super) fn start_read_round(&mut self) {
+        if self.reads.fresh.is_empty() {
+            return;
+        }
+        if self.role == Role::Follower {
+            return self.ask_leader();
+        }
         let reads = &mut self.reads;
-        let wanted = self.role == Role::Leader && !reads.fresh.is_empty() && reads.settled_term;
+        let wanted = self.role == Role::Leader && reads.settled_term;
         if !wanted || reads.rounds.len() >= ROUNDS_MAX {
             return;
         }
@@ -33,6 +49,50 @@ impl Raft {
             return reads.answered(round);
         }
         self.broadcast_heartbeat();
+    }
+
+    fn ask_leader(&mut self) {
+        let (Some(leader), now) = (self.leader, self.now) else { return };
+        if self.reads.asked.is_some() {
+            return;
+        }
+        self.reads.question += 1;
+        let question = self.reads.question;
+        let tokens = std::mem::take(&mut self.reads.fresh);
+        self.reads.asked = Some(Asked { question, since: now, tokens });
+        self.send_now(leader, Body::ReadIndex { question });
+    }
+
+    /// A question whose answer does not come may be lost: its reads are asked anew.
+    pub(super) fn tick_reads(&mut self) {
+        let late = self.now.saturating_sub(2 * self.config.heartbeat);
+        self.reads.fail_asked(late);
+    }
+
+    /// A follower asks for a point from which its reads are linearizable.
+    pub(super) fn on_read_index(&mut self, peer: PeerId, question: u64) {
+        if self.role == Role::Leader {
+            self.reads.next_token += 1;
+            let token = self.reads.next_token;
+            self.reads.fresh.push(token);
+            self.reads.of_followers.insert(token, (peer, question));
+        }
+    }
+
+    /// The reads need not wait for the next heartbeat to say that their entry is committed.
+    pub(super) fn on_read_index_reply(&mut self, question: u64, at: LogId) {
+        self.reads.told(question, at);
+        self.learn_committed(at);
+    }
+
+    /// Answers followers whose questions are settled.
+    pub(super) fn answer_followers(&mut self) {
+        for (peer, question, index) in self.reads.take_of_followers() {
+            if let Some(term) = self.log.term(index) {
+                let at = LogId { term, index };
+                self.send_now(peer, Body::ReadIndexReply { question, at });
+            }
+        }
     }
 
     pub(super) fn on_heartbeat_reply(&mut self, peer: PeerId, round: u64) {

@@ -194,6 +194,7 @@ impl Raft {
         }
         // Only what this append proved to agree can be taken as committed.
         self.commit_to(commit.min(matched));
+        self.learn_committed(self.reads.committed);
         self.acknowledge(peer, matched);
     }
 
