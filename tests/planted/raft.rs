@@ -206,13 +206,6 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["no progress"],
     },
     RaftBug {
-        name: "a voter waits for ever for one who demoted itself",
-        file: "election.rs",
-        sound: "if self.role != Role::Leader && self.log.term(committed.index)",
-        broken: "if false && self.log.term(committed.index)",
-        caught_by: &["no progress"],
-    },
-    RaftBug {
         name: "a witness is told of what only the leader's memory has",
         file: "membership.rs",
         sound: "let mut end = self.best(&conf.voters, conf);",
