@@ -180,9 +180,8 @@ impl Namespaces {
                 })
                 .collect();
             let hook = "type filter hook output priority 0; policy accept;";
-            let table = format!(
-                "flush ruleset\ntable inet bedstone {{\n  chain out {{\n    {hook}\n{lines}  }}\n}}\n"
-            );
+            let chain = format!("  chain out {{\n    {hook}\n{lines}  }}\n");
+            let table = format!("flush ruleset\ntable inet bedstone {{\n{chain}}}\n");
             let space = self.space(node);
             run("ip", &["netns", "exec", &space, "nft", "-f", "-"], &table).expect("nft takes it");
         }
