@@ -1,6 +1,6 @@
 //! Faults 1 to 4 and 17 to 19 with real processes in network namespaces: links are cut, one way and
-//! both, and lose packets, nodes are killed and stopped meanwhile, and clients that reach every node
-//! write and read the whole time. Every key's history must be linearizable, and at the end no
+//! both, and lose packets, nodes are killed and stopped meanwhile, and clients that reach every
+//! node write and read the whole time. Every key's history must be linearizable, and at the end no
 //! acknowledged write may be missing. Where the machine does not allow it, the test says so.
 
 use bedstone_tests::cluster::eventually;
