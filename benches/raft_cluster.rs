@@ -29,7 +29,7 @@ impl Cluster {
     pub fn new() -> Cluster {
         let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
         // Memory is kept small, as with a driver that applies.
-        let config = Config { recent_bytes_max: 1 << 20, ..Config::default() };
+        let config = Config { recent_bytes_max: 1 << 20, quiet_after: None, ..Config::default() };
         let replicas = (1..=3).map(|id| Raft::new(config.clone(), boot(id))).collect();
         let mut cluster = Cluster { replicas, leader: 0 };
         while !cluster.replicas.iter().any(Raft::is_leader) {

@@ -7,6 +7,11 @@ use std::time::Duration;
 
 /// The pace of the Raft cores.
 pub const TICK: Duration = Duration::from_millis(50);
+/// Ticks between two frames to a peer at most, so that it knows this node is there.
+pub const BEAT_TICKS: u64 = 2;
+/// A connected peer that is not heard for so many ticks is missed by the shards that it leads and
+/// that rest.
+pub const SILENT_TICKS: u64 = 10;
 /// Longest single command, encoded.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 /// Entries proposed and not yet committed, beyond which commands gather for the next entry: the

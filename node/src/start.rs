@@ -6,7 +6,7 @@ use crate::api::server;
 use crate::api::shared::Shared;
 use crate::config::Config;
 use crate::driver::group::Group;
-use crate::driver::{Driver, DriverInbox, Input, background, logger};
+use crate::driver::{Driver, DriverInbox, Input, State, background, logger};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::raft::Conf;
@@ -76,7 +76,7 @@ pub fn run(config: Config) -> Result<()> {
         nodes: nodes.collect(),
         path: config.disk.display().to_string(),
         started: crate::clock::now(),
-        state: Default::default(),
+        state: State::new([SHARD].into_iter()),
     };
     let submit = inputs.clone();
     let shared = Arc::new(Shared {

@@ -2,6 +2,7 @@
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// One node's view of itself and its cluster.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Status {
     /// Every node, by id.
     pub nodes: Vec<NodeStatus>,
     /// The shards here.
-    pub shards: Vec<ShardStatus>,
+    pub shards: Vec<Arc<ShardStatus>>,
     /// The disks here.
     pub disks: Vec<DiskStatus>,
     /// Whether this node can serve.

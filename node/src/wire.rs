@@ -10,9 +10,11 @@
 //! | 5 snapshot chunk | id u64, number u64, then: key length u32, value length u32, key, value |
 //! | 6 snapshot end | id u64, number of chunks u64 |
 //! | 7 snapshot ack | id u64, chunks taken u64, outcome u8 (0 more, 1 installed, 2 failed) |
+//! | 8 beats | for each: shard u64, length u8, a short Raft message; the frame's own shard is 0 |
 
+use crate::raft::{Message, PeerId};
 use crate::shard::command::Command;
-use bedstone_engine::LogId;
+use bedstone_engine::{LogId, ShardId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Frame kinds.
@@ -31,6 +33,32 @@ pub mod kind {
     pub const SNAPSHOT_END: u8 = 6;
     /// See [`super::Transfer`].
     pub const SNAPSHOT_ACK: u8 = 7;
+    /// Short Raft messages of all shards.
+    pub const BEATS: u8 = 8;
+}
+
+/// Bytes of one message among beats at most.
+pub const BEAT_BYTES_MAX: usize = 9 + 64;
+
+/// Adds a short message of a shard to a frame of beats.
+pub fn put_beat(out: &mut BytesMut, shard: ShardId, message: &Message) {
+    let bytes = message.encode();
+    assert!(9 + bytes.len() <= BEAT_BYTES_MAX, "only short messages travel so");
+    out.put_u64_le(shard);
+    out.put_u8(bytes.len() as u8);
+    out.put_slice(&bytes);
+}
+
+/// The messages of a frame of beats that came from `peer`; `None` when it is malformed.
+pub fn take_beats(peer: PeerId, mut body: Bytes) -> Option<Vec<(ShardId, Message)>> {
+    let mut beats = Vec::new();
+    while !body.is_empty() {
+        let shard = body.try_get_u64_le().ok()?;
+        let len = usize::from(body.try_get_u8().ok()?);
+        let bytes = (len <= body.len()).then(|| body.split_to(len))?;
+        beats.push((shard, Message::decode(peer, bytes)?));
+    }
+    Some(beats)
 }
 
 /// A request on its way to the leader.

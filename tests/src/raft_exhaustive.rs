@@ -380,8 +380,13 @@ impl Packet {
 
 impl Node {
     fn start(id: PeerId, mut disk: Disk, left: &Bounds) -> Node {
-        let config =
-            Config { election: 0..1, disk_hangs: 1 << 30, append_bytes_max: 1, ..Config::DEFAULT };
+        let config = Config {
+            election: 0..1,
+            disk_hangs: 1 << 30,
+            quiet_after: None,
+            append_bytes_max: 1,
+            ..Config::DEFAULT
+        };
         let raft = Raft::new(config, disk.boot(id, 1));
         let (writing, log, settled) = Default::default();
         let mut node = Node { raft, disk, writing, log, is_fresh: true, settled, digest: 0 };

@@ -33,7 +33,8 @@ pub fn trace(script: &str) -> String {
 }
 
 fn both(script: &str) -> (String, String) {
-    let mut group = Group::default();
+    let config = Config { quiet_after: None, ..Config::default() };
+    let mut group = Group { config, ..Group::default() };
     let mut out = String::new();
     for line in script.lines() {
         if let Some(command) = line.strip_prefix("> ") {
@@ -55,6 +56,7 @@ struct Replica {
     /// As it was last said.
     role: Role,
     commit: u64,
+    rests: bool,
     /// Nothing is applied for now.
     holds: bool,
 }
@@ -145,6 +147,14 @@ impl Group {
                 let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
                 self.raft(id()).unreachable(peer);
             }
+            "reachable" => {
+                let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
+                self.raft(id()).reachable(peer);
+            }
+            "silent" => {
+                let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
+                self.raft(id()).silent(peer);
+            }
             "deliver" => self.deliver(args, true),
             "drop" => self.deliver(args, false),
             "run" => self.run(args),
@@ -208,6 +218,7 @@ impl Group {
                 "append_bytes" => self.config.append_bytes_max = value,
                 "inflight_bytes" => self.config.inflight_bytes_max = value,
                 "inflight_appends" => self.config.inflight_appends_max = value,
+                "quiet" => self.config.quiet_after = Some(value as u64),
                 "uncommitted_bytes" => self.config.uncommitted_bytes_max = value,
                 _ => panic!("`{name}` is no setting"),
             }
@@ -246,8 +257,8 @@ impl Group {
             let raft = Raft::new(self.config.clone(), disk.boot(id, id));
             self.trace.starts(id, &raft);
             let (tree, writing) = (disk.tree.clone(), VecDeque::new());
-            let (role, commit, holds) = (Role::Follower, 0, false);
-            let replica = Replica { raft, disk, tree, writing, role, commit, holds };
+            let (role, commit, rests, holds) = (Role::Follower, 0, false, false);
+            let replica = Replica { raft, disk, tree, writing, role, commit, rests, holds };
             self.replicas.insert(id, replica);
         }
     }
@@ -427,6 +438,10 @@ impl Group {
         let role = std::mem::replace(&mut replica.role, status.role);
         if role != status.role {
             say!(self, "{id} is {} in term {}", role_name(status.role), status.term);
+        }
+        let rests = replica.raft.is_quiet();
+        if std::mem::replace(&mut replica.rests, rests) != rests {
+            say!(self, "{id} {}", if rests { "rests" } else { "is awake" });
         }
         if effects.anew {
             say!(self, "{id} begins its log anew");
@@ -674,6 +689,8 @@ fn name(packet: &Packet) -> &'static str {
             Body::Heartbeat { .. } => "heartbeat",
             Body::HeartbeatReply { .. } => "heartbeat-reply",
             Body::TimeoutNow => "timeout-now",
+            Body::Rest { .. } => "rest",
+            Body::Wake => "wake",
             Body::ReadIndex { .. } => "read-index",
             Body::ReadIndexReply { .. } => "read-index-reply",
             Body::Recover { .. } => "recover",
@@ -710,7 +727,8 @@ fn text(packet: &Packet) -> String {
         }
         Body::Heartbeat { commit, round } => format!("commit {commit} round {round}"),
         Body::HeartbeatReply { round } => format!("round {round}"),
-        Body::TimeoutNow => String::new(),
+        Body::TimeoutNow | Body::Wake => String::new(),
+        Body::Rest { at } => format!("at {}", place(*at)),
         Body::ReadIndex { .. } => String::new(),
         Body::ReadIndexReply { at, .. } => format!("from {} on", place(*at)),
         Body::Recover { .. } => "what did I promise?".to_owned(),

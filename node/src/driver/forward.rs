@@ -15,7 +15,7 @@ const FORWARD_BYTES: usize = 256 << 10;
 impl Group {
     /// Sends what waits to the leader.
     pub(super) fn forward(&mut self, context: &mut Context<'_>) {
-        let Some(leader) = self.raft.leader().filter(|leader| context.up.contains(leader)) else {
+        let Some(leader) = self.raft.leader().filter(|leader| context.peers.is_up(*leader)) else {
             return;
         };
         let waits = |pending: &Pending| pending.of_leader;

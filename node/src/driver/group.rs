@@ -1,6 +1,7 @@
 //! One shard's replica here: the Raft core, the tree, and the requests in between.
 
 use super::logger::LogJob;
+use super::peers::Peers;
 use super::pending::{Answers, Asker, Pending, age_seconds};
 use super::transfer::{Incoming, Outgoing};
 use crate::api::port::Batch;
@@ -23,7 +24,7 @@ use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, Outbox};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -37,8 +38,8 @@ pub struct Context<'a> {
     pub now: Instant,
     /// The same by the calendar, in milliseconds since 1970.
     pub unix_millis: u64,
-    /// Peers that are connected.
-    pub up: &'a BTreeSet<PeerId>,
+    /// The other nodes.
+    pub peers: &'a mut Peers,
     /// The disk.
     pub engine: &'a Engine,
     /// The way to the net.
@@ -227,9 +228,15 @@ impl Group {
         self.writes.len() + self.reads.len()
     }
 
-    /// Whether what is known to be committed is applied.
-    pub fn caught_up(&self) -> bool {
-        self.raft.commit() <= self.applied.index + 1
+    /// Whether nothing is to be done here before something comes, however much time passes.
+    pub fn is_at_rest(&self) -> bool {
+        let asked = self.queued() + self.proposals.len() + self.rounds.len() + self.waiting.len();
+        let transfers = self.outgoing.len() + self.acks.len();
+        self.raft.is_quiet()
+            && self.applied.index == self.commit
+            && asked + self.forwarded.len() + transfers == 0
+            && self.incoming.is_none()
+            && self.installed.is_none()
     }
 
     // Inputs.
@@ -269,7 +276,7 @@ impl Group {
         metrics: &Metrics,
     ) -> Option<()> {
         match frame.kind {
-            wire::kind::RAFT => self.raft.step(Message::decode(peer, frame.body)?),
+            wire::kind::RAFT => self.message(Message::decode(peer, frame.body)?),
             wire::kind::FORWARD => {
                 for request in Forwarded::decode_all(frame.body)? {
                     if !self.raft.is_leader() {
@@ -302,6 +309,16 @@ impl Group {
         } else {
             self.writes.push_front(pending);
         }
+    }
+
+    /// A Raft message of a peer.
+    pub fn message(&mut self, message: Message) {
+        self.raft.step(message);
+    }
+
+    /// A peer's node is not heard any more.
+    pub fn silent(&mut self, peer: PeerId) {
+        self.raft.silent(peer);
     }
 
     /// A write is durable.
@@ -511,8 +528,12 @@ impl Group {
     fn execute(&mut self, effects: Effects, context: &mut Context<'_>) {
         for message in effects.send {
             let peer = message.peer;
-            if !context.up.contains(&peer) {
+            if !context.peers.is_up(peer) {
                 self.raft.unreachable(peer);
+                continue;
+            }
+            if Peers::is_beat(&message.body) {
+                context.peers.beat(self.shard, &message);
                 continue;
             }
             let lane = match message.body {

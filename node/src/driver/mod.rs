@@ -10,6 +10,7 @@ pub mod background;
 mod forward;
 pub mod group;
 pub mod logger;
+pub mod peers;
 pub mod pending;
 mod snapshot;
 pub mod transfer;
@@ -19,12 +20,14 @@ use crate::clock::Time;
 use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK};
 use crate::metrics::{Metrics, raise};
 use crate::raft::{Change, PeerId, Refused};
-use crate::status::{DiskStatus, NodeStatus, Status, StatusCell};
+use crate::status::{DiskStatus, NodeStatus, ShardStatus, Status, StatusCell};
+use crate::wire;
 use bedstone_engine::{Engine, ShardId};
 use bedstone_net::{Event, Frame, Inbox, Outbox};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use group::{Context, Group};
 use logger::LogJob;
+use peers::Peers;
 use pending::Answers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,8 +35,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tracing::{error, warn};
 
-/// Ticks between publications of the status.
-const STATUS_TICKS: u64 = 2;
+/// Ticks between publications of the status, while something happens and while all shards rest.
+const STATUS_TICKS: (u64, u64) = (2, 20);
 
 /// What the loop takes in.
 pub enum Input {
@@ -131,10 +134,21 @@ pub struct Driver {
 /// What the loop keeps from turn to turn besides the shards.
 #[derive(Default)]
 pub struct State {
-    /// Peers that are connected.
-    up: BTreeSet<PeerId>,
+    peers: Peers,
     answers: Answers,
     ticks: u64,
+    /// The shards that do not rest: no other costs anything in a turn.
+    awake: BTreeSet<ShardId>,
+    /// What is published of each shard, and of which that is out of date.
+    shards: BTreeMap<ShardId, Arc<ShardStatus>>,
+    outdated: BTreeSet<ShardId>,
+}
+
+impl State {
+    /// Of a node that starts with these shards.
+    pub fn new(shards: impl Iterator<Item = ShardId>) -> State {
+        State { awake: shards.collect(), ..State::default() }
+    }
 }
 
 impl Driver {
@@ -180,44 +194,48 @@ impl Driver {
         self.step(ticked, time)?;
         if ticked {
             self.state.ticks += 1;
-            if self.state.ticks % STATUS_TICKS == 1 {
-                self.publish(time.now);
-            }
+            self.publish_if_due(time.now);
         }
         Ok(true)
     }
 
     fn take(&mut self, input: Input, now: Instant) {
-        let State { up, answers, .. } = &mut self.state;
+        let State { peers, answers, awake, .. } = &mut self.state;
         match input {
             Input::Net(Event::Up(peer)) => {
-                up.insert(peer);
+                peers.connected(peer);
+                awake.extend(self.groups.keys());
                 self.groups.values_mut().for_each(|group| group.peer_up(peer));
             }
             Input::Net(Event::Down(peer)) => {
-                up.remove(&peer);
+                peers.lost(peer);
+                awake.extend(self.groups.keys());
                 for group in self.groups.values_mut() {
                     group.peer_down(peer, answers, &self.metrics);
                 }
             }
             Input::Net(Event::Frames(peer, frames)) => {
                 self.frames.fetch_sub(frames.len(), Ordering::Relaxed);
+                peers.heard(peer);
                 frames.into_iter().for_each(|frame| self.frame(peer, frame, now));
             }
             Input::Client(batch) => {
                 // One shard so far; a router by key comes between when there are more.
-                if let Some(group) = self.groups.values_mut().next() {
+                if let Some((&shard, group)) = self.groups.iter_mut().next() {
+                    awake.insert(shard);
                     group.client(batch, answers, &self.metrics);
                 }
             }
             Input::Persisted(writes) => {
                 for (shard, seq) in writes {
+                    awake.insert(shard);
                     if let Some(group) = self.groups.get_mut(&shard) {
                         group.persisted(seq);
                     }
                 }
             }
             Input::Members(shard, members, answer) => {
+                awake.insert(shard);
                 let group = self.groups.get_mut(&shard);
                 let done = group.ok_or(Refused::NotLeader(None)).and_then(|group| match members {
                     Members::Change(change) => group.change(&change).map(drop),
@@ -226,6 +244,7 @@ impl Driver {
                 let _ = answer.send(done);
             }
             Input::Flushed(shard) => {
+                awake.insert(shard);
                 if let Some(group) = self.groups.get_mut(&shard) {
                     group.flushed(&self.engine, &self.log);
                 }
@@ -235,10 +254,23 @@ impl Driver {
     }
 
     fn frame(&mut self, peer: PeerId, frame: Frame, now: Instant) {
-        let kind = frame.kind;
-        let Some(group) = self.groups.get_mut(&frame.shard) else {
-            return warn!(peer, shard = frame.shard, "a frame for a shard that is not here");
+        let (kind, shard) = (frame.kind, frame.shard);
+        if kind == wire::kind::BEATS {
+            let Some(beats) = wire::take_beats(peer, frame.body) else {
+                return warn!(peer, kind, "a malformed frame is dropped");
+            };
+            for (shard, message) in beats {
+                if let Some(group) = self.groups.get_mut(&shard) {
+                    self.state.awake.insert(shard);
+                    group.message(message);
+                }
+            }
+            return;
+        }
+        let Some(group) = self.groups.get_mut(&shard) else {
+            return warn!(peer, shard, "a frame for a shard that is not here");
         };
+        self.state.awake.insert(shard);
         if group.frame(peer, frame, now, &mut self.state.answers, &self.metrics).is_none() {
             warn!(peer, kind, "a malformed frame is dropped");
         }
@@ -246,12 +278,20 @@ impl Driver {
 
     /// Lets the shards work and executes what they ask for.
     fn step(&mut self, ticked: bool, time: Time) -> Result<(), String> {
-        let State { up, answers, .. } = &mut self.state;
-        for group in self.groups.values_mut() {
+        let State { peers, answers, awake, outdated, .. } = &mut self.state;
+        if ticked {
+            for peer in peers.tick() {
+                awake.extend(self.groups.keys());
+                self.groups.values_mut().for_each(|group| group.silent(peer));
+            }
+        }
+        let mut rest = Vec::new();
+        for &shard in awake.iter() {
+            let Some(group) = self.groups.get_mut(&shard) else { continue };
             let mut context = Context {
                 now: time.now,
                 unix_millis: time.unix_millis,
-                up,
+                peers,
                 engine: &self.engine,
                 outbox: &mut self.outbox,
                 log: &self.log,
@@ -266,14 +306,37 @@ impl Driver {
                 error!(%error, "a shard cannot go on");
                 error.to_string()
             })?;
+            if group.is_at_rest() {
+                rest.push(shard);
+            }
         }
+        for shard in rest {
+            awake.remove(&shard);
+            outdated.insert(shard);
+        }
+        peers.send_beats(ticked, &mut self.outbox);
         forward::send_replies(&mut answers.peers, &mut self.outbox);
         self.outbox.flush();
         self.replies.flush(&mut answers.clients);
         Ok(())
     }
 
-    fn publish(&self, now: Instant) {
+    fn publish_if_due(&mut self, now: Instant) {
+        let State { ticks, awake, outdated, .. } = &self.state;
+        let (often, seldom) = STATUS_TICKS;
+        let pause = if awake.is_empty() && outdated.is_empty() { seldom } else { often };
+        if ticks % pause == 1 {
+            self.publish(now);
+        }
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let State { awake, outdated, shards, .. } = &mut self.state;
+        outdated.extend(awake.iter());
+        for shard in std::mem::take(outdated) {
+            let status = self.groups.get(&shard).map(|group| Arc::new(group.status()));
+            shards.extend(status.map(|status| (shard, status)));
+        }
         let mut status = Status {
             cluster: self.cluster.clone(),
             node: self.node,
@@ -284,33 +347,34 @@ impl Driver {
             ..Status::default()
         };
         for node in &mut status.nodes {
-            node.alive = node.id == self.node || self.state.up.contains(&node.id);
+            node.alive = node.id == self.node || self.state.peers.is_up(node.id);
         }
-        let (mut pending, mut lag, mut table_bytes, mut logical_bytes) = (0, 0, 0, 0);
-        for group in self.groups.values() {
-            let shard = group.status();
+        let (mut lag, mut table_bytes, mut logical_bytes, mut memtable_bytes) = (0, 0, 0, 0);
+        let mut all_led = true;
+        for shard in self.state.shards.values() {
             if shard.leader == 0 {
-                status.ready = false;
+                (all_led, status.ready) = (false, false);
                 status.reason = format!("shard {} has no leader", shard.id);
-            } else if !group.caught_up() {
+            } else if shard.commit > shard.applied + 1 {
                 status.ready = false;
                 status.reason = format!(
                     "shard {} applies entry {} of {}",
                     shard.id, shard.applied, shard.commit
                 );
             }
-            pending += group.queued();
             lag += shard.commit - shard.applied;
-            self.metrics.has_leader.set(i64::from(shard.leader != 0));
-            self.metrics.table_bytes.set(shard.table_bytes as i64);
-            table_bytes += shard.table_bytes + shard.file_value_bytes;
-            logical_bytes += shard.memtable_bytes as u64
-                + shard.table_bytes
-                + shard.log_value_bytes
-                + shard.file_value_bytes;
-            self.metrics.memtable_bytes.set(shard.memtable_bytes as i64);
-            status.shards.push(shard);
+            table_bytes += shard.table_bytes;
+            logical_bytes += shard.log_value_bytes + shard.file_value_bytes;
+            memtable_bytes += shard.memtable_bytes as u64;
         }
+        let file_value_bytes: u64 = self.state.shards.values().map(|s| s.file_value_bytes).sum();
+        logical_bytes += table_bytes + memtable_bytes;
+        self.metrics.has_leader.set(i64::from(all_led));
+        self.metrics.table_bytes.set(table_bytes as i64);
+        self.metrics.memtable_bytes.set(memtable_bytes as i64);
+        status.shards = self.state.shards.values().cloned().collect();
+        let awake = self.state.awake.iter().filter_map(|shard| self.groups.get(shard));
+        let pending: usize = awake.map(Group::queued).sum();
         self.metrics.pending.set(pending as i64);
         self.metrics.commit_lag.set(lag as i64);
         let segments = self.engine.log().segments().holds().len();
@@ -319,7 +383,7 @@ impl Driver {
         self.metrics.log_segments_for_entries.set(for_entries as i64);
         let log_bytes = segments as u64 * self.engine.segment_bytes();
         self.metrics.logical_bytes.set(logical_bytes as i64);
-        self.metrics.physical_bytes.set((table_bytes + log_bytes) as i64);
+        self.metrics.physical_bytes.set((table_bytes + file_value_bytes + log_bytes) as i64);
         let (hits, misses) = self.engine.cache().hits_and_misses();
         raise(&self.metrics.cache_hits, hits);
         raise(&self.metrics.cache_misses, misses);

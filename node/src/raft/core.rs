@@ -4,6 +4,7 @@ use super::conf::{Conf, Impossible};
 use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
 use super::progress::Progress;
+use super::quiet::Quiet;
 use super::recovery::{Answer, Asking, NOBODY, Recovery};
 use super::rounds::Reads;
 use super::{Index, PeerId, Seq, Term, Tick, kind};
@@ -22,6 +23,9 @@ pub struct Config {
     pub heartbeat: Tick,
     /// A disk that owes an answer for so long hangs: this replica cannot lead.
     pub disk_hangs: Tick,
+    /// A leader that nobody asks for anything for so long puts its group to rest, see
+    /// [`Raft::is_quiet`]; `None` for never.
+    pub quiet_after: Option<Tick>,
     /// Bytes of entries in one append.
     pub append_bytes_max: usize,
     /// Bytes of entries under way to one follower.
@@ -40,6 +44,7 @@ impl Config {
         election: 10..20,
         heartbeat: 2,
         disk_hangs: 10,
+        quiet_after: Some(40),
         append_bytes_max: 512 << 10,
         inflight_bytes_max: 4 << 20,
         inflight_appends_max: 256,
@@ -235,6 +240,7 @@ pub struct Raft {
     pub(super) contradicted: Option<PeerId>,
     pub(super) recovery: Recovery,
     pub(super) anew: bool,
+    pub(super) quiet: Quiet,
     applied: Index,
     hard_written: HardState,
     seq: Seq,
@@ -287,6 +293,7 @@ impl Raft {
             contradicted: None,
             recovery,
             anew: false,
+            quiet: Quiet::default(),
             applied: boot.applied.index,
             hard_written: boot.hard,
             seq: 0,
@@ -308,6 +315,9 @@ impl Raft {
 
     /// Time passed.
     pub fn tick(&mut self) {
+        if self.is_quiet() {
+            return;
+        }
         self.now += 1;
         self.tick_reads();
         match self.role {
@@ -326,6 +336,7 @@ impl Raft {
         if peer == self.id {
             return;
         }
+        self.wake_for(peer, &body);
         let body = match body {
             Body::Recover { question } => return self.on_recover(peer, question),
             Body::RecoverReply { question, new, last, commit, conf } => {
@@ -347,7 +358,10 @@ impl Raft {
                 self.on_pre_vote_reply(peer, term, granted);
             }
             _ if !answerable => {}
-            Body::Vote { .. } | Body::Append { .. } | Body::Heartbeat { .. }
+            Body::Vote { .. }
+            | Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Rest { .. }
                 if term < self.hard.term =>
             {
                 self.on_stale(peer);
@@ -365,10 +379,11 @@ impl Raft {
             Body::AppendRefused { hint, refused } => self.on_append_refused(peer, hint, refused),
             Body::Heartbeat { commit, round } => self.on_heartbeat(peer, commit, round),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
+            Body::Rest { at } => self.on_rest(peer, at),
             Body::TimeoutNow => self.on_timeout_now(peer),
             Body::ReadIndex { question } => self.on_read_index(peer, question),
             Body::ReadIndexReply { question, at } => self.on_read_index_reply(question, at),
-            Body::Recover { .. } | Body::RecoverReply { .. } => {}
+            Body::Recover { .. } | Body::RecoverReply { .. } | Body::Wake => {}
         }
     }
 
@@ -400,6 +415,7 @@ impl Raft {
         if self.uncommitted_bytes + data.len() > self.config.uncommitted_bytes_max {
             return Err(Refused::Full);
         }
+        self.stir();
         Ok(self.append(kind::NORMAL, data))
     }
 
@@ -586,6 +602,16 @@ impl Raft {
         } else {
             (self.seq > self.seq_durable).then_some(self.seq)
         }
+    }
+
+    /// All of the log up to `last`, its end, is durable, committed and applied, and nothing is on
+    /// its way to the disk.
+    pub(super) fn is_settled(&self, last: Index) -> bool {
+        let reached = [self.hard.commit, self.log.persisted(), self.applied];
+        reached.iter().all(|&index| index == last)
+            && self.durable_after().is_none()
+            && !self.anew
+            && self.contradicted.is_none()
     }
 
     /// The disk owes an answer for longer than a write usually takes.

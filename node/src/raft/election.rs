@@ -115,6 +115,7 @@ impl Raft {
         self.follow_conf();
         self.deadline = self.now + self.config.election.start;
         self.next_heartbeat = self.now + self.config.heartbeat;
+        self.quiet.idle_since = self.now;
         // What earlier leaders left uncommitted counts too, or it would grow with each of them.
         let first = self.hard.commit + 1;
         self.uncommitted_bytes = self.log.bytes(first, self.log.last().index);
@@ -145,7 +146,9 @@ impl Raft {
         if self.now >= self.next_heartbeat {
             self.next_heartbeat = self.now + self.config.heartbeat;
             self.retry_stalled();
-            self.broadcast_heartbeat();
+            if !self.rest() {
+                self.broadcast_heartbeat();
+            }
         }
     }
 

@@ -35,6 +35,7 @@ impl Raft {
         if self.conf.witnesses.iter().any(|peer| sent(peer) > self.best(&next.voters, &next)) {
             return Err(Refused::CatchingUp);
         }
+        self.stir();
         Ok(self.append(kind::CHANGE, change.encode()))
     }
 

@@ -11,7 +11,8 @@
 //! | 7 append refused | index u64, term u64: where the follower's log may agree; refused u64 |
 //! | 8 heartbeat | commit u64, round u64 |
 //! | 9 heartbeat reply | round u64 |
-//! | 10 time out now | |
+//! | 10 time out now, 17 wake | |
+//! | 16 rest | last term u64, last index u64 |
 //! | 12 recover, 14 read index | question u64 |
 //! | 15 read index reply | question u64, term u64, index u64 |
 //! | 13 recover reply | question u64, new u8, last term u64, last index u64, commit u64, members |
@@ -130,6 +131,14 @@ pub enum Body {
         /// The members as of then.
         conf: Conf,
     },
+    /// Nothing is to do: you have all that I have, and it is committed. I am silent from now on,
+    /// and you need not miss me.
+    Rest {
+        /// The last entry.
+        at: LogId,
+    },
+    /// To the leader: somebody does miss you. Tell all that you are there.
+    Wake,
     /// Campaign at once: I lead, and hand over to you (thesis §3.10).
     TimeoutNow,
 }
@@ -198,6 +207,11 @@ impl Message {
                 out.put_u64_le(*round);
             }
             Body::TimeoutNow => head(&mut out, 10),
+            Body::Wake => head(&mut out, 17),
+            Body::Rest { at } => {
+                head(&mut out, 16);
+                put_id(&mut out, at);
+            }
             Body::Recover { question } => {
                 head(&mut out, 12);
                 out.put_u64_le(*question);
@@ -248,6 +262,8 @@ impl Message {
             }
             9 => Body::HeartbeatReply { round: take_number(from)? },
             10 => Body::TimeoutNow,
+            16 => Body::Rest { at: take_id(from)? },
+            17 => Body::Wake,
             14 => Body::ReadIndex { question: take_number(from)? },
             15 => {
                 let question = take_number(from)?;

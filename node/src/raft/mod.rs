@@ -11,7 +11,7 @@
 //!    tree has reached their index.
 //!
 //! Read in this order: [`message`], [`log`], [`conf`], [`progress`], `core`, `election`,
-//! `replication`, `read`, `membership`, `transfer`, `recovery`.
+//! `replication`, `read`, `membership`, `transfer`, `recovery`, `quiet`.
 
 pub mod conf;
 mod core;
@@ -20,6 +20,7 @@ pub mod log;
 mod membership;
 pub mod message;
 pub mod progress;
+mod quiet;
 mod read;
 mod recovery;
 mod replication;

@@ -30,6 +30,8 @@ pub struct Progress {
     pub round: u64,
     /// When it last answered anything.
     pub heard: Tick,
+    /// It is not connected, as far as is known.
+    pub away: bool,
     /// When it last answered an append, or when the first of those under way left.
     waiting_since: Tick,
     /// Appends under way: last index and bytes of each.
@@ -46,6 +48,7 @@ impl Progress {
             mode: Mode::Probe { asked: false },
             round: 0,
             heard: now,
+            away: false,
             waiting_since: now,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
@@ -76,9 +79,15 @@ impl Progress {
         }
     }
 
+    /// The follower answered something.
+    pub fn hear(&mut self, now: Tick) {
+        self.heard = now;
+        self.away = false;
+    }
+
     /// The follower's log agrees up to `matched`. Returns whether that is news.
     pub fn accept(&mut self, matched: Index, now: Tick) -> bool {
-        self.heard = now;
+        self.hear(now);
         self.waiting_since = now;
         while self.inflight.front().is_some_and(|&(last, _)| last <= matched) {
             let (_, bytes) = self.inflight.pop_front().unwrap_or_default();

@@ -23,6 +23,7 @@ impl Raft {
         if self.role != Role::Leader && !follows {
             return Err(Refused::NotLeader(self.leader));
         }
+        self.stir();
         self.reads.next_token += 1;
         self.reads.fresh.push(self.reads.next_token);
         Ok(self.reads.next_token)
@@ -72,6 +73,7 @@ impl Raft {
     /// A follower asks for a point from which its reads are linearizable.
     pub(super) fn on_read_index(&mut self, peer: PeerId, question: u64) {
         if self.role == Role::Leader {
+            self.stir();
             self.reads.next_token += 1;
             let token = self.reads.next_token;
             self.reads.fresh.push(token);
@@ -99,7 +101,7 @@ impl Raft {
         let now = self.now;
         let latest = self.reads.round;
         let Some(progress) = self.progress.get_mut(&peer) else { return };
-        progress.heard = now;
+        progress.hear(now);
         // A round that was never begun proves nothing.
         if round <= latest {
             progress.round = progress.round.max(round);

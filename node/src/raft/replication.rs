@@ -90,6 +90,11 @@ impl Raft {
 
     /// The connection to a peer was lost or refused a message: find out anew where its log is.
     pub fn unreachable(&mut self, peer: PeerId) {
+        self.silent(peer);
+        if self.progress.get_mut(&peer).is_some_and(|peer| !std::mem::replace(&mut peer.away, true))
+        {
+            self.wake();
+        }
         if let Some(progress) = self.progress.get_mut(&peer)
             && progress.mode == Mode::Replicate
         {
@@ -110,6 +115,10 @@ impl Raft {
 
     /// A peer is connected again.
     pub fn reachable(&mut self, peer: PeerId) {
+        if let Some(progress) = self.progress.get_mut(&peer) {
+            progress.away = false;
+            self.wake();
+        }
         if let Some(progress) = self.progress.get_mut(&peer)
             && matches!(progress.mode, Mode::Probe { .. })
         {
@@ -199,7 +208,7 @@ impl Raft {
     }
 
     /// Takes `peer` as this term's leader.
-    fn follow(&mut self, peer: PeerId) -> bool {
+    pub(super) fn follow(&mut self, peer: PeerId) -> bool {
         if self.role == Role::Leader {
             // Two leaders in a term: the peer breaks the protocol. Nothing it says is taken.
             return false;
@@ -247,7 +256,7 @@ impl Raft {
     pub(super) fn on_append_refused(&mut self, peer: PeerId, hint: LogId, refused: Index) {
         let (now, agreement) = (self.now, self.log.agreement(hint));
         let Some(progress) = self.progress.get_mut(&peer) else { return };
-        progress.heard = now;
+        progress.hear(now);
         if refused == 0 && progress.mode != Mode::Snapshot {
             // Nothing comes before the first entry: the follower is new.
             progress.enter(Mode::Snapshot);

@@ -58,6 +58,12 @@ impl Reads {
         self.settled_term = true;
     }
 
+    /// Whether no read is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        let asked = self.fresh.is_empty() && self.rounds.is_empty() && self.asked.is_none();
+        asked && self.of_followers.is_empty() && self.ready.is_empty() && self.failed.is_empty()
+    }
+
     pub(super) fn fail_all(&mut self) {
         self.failed.append(&mut self.fresh);
         self.failed.extend(self.asked.take().into_iter().flat_map(|asked| asked.tokens));

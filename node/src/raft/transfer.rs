@@ -35,6 +35,7 @@ impl Raft {
         if to == self.id || self.transfer.as_ref().is_some_and(|transfer| transfer.to == to) {
             return Ok(());
         }
+        self.stir();
         self.begin_transfer(to);
         Ok(())
     }

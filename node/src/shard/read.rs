@@ -8,6 +8,7 @@
 use super::apply::{millis_of, parse_int};
 use super::command::{Command, Operation};
 use super::reply::Reply;
+use super::system::is_system;
 use super::value::Stored;
 use crate::limits::{ANSWER_BYTES_MAX, SCAN_KEYS_MAX};
 use bedstone_engine::{Result, Tree};
@@ -203,6 +204,9 @@ impl Reader<'_> {
         let limit = count.clamp(1, SCAN_KEYS_MAX as u64).min(SCAN_STEPS_MAX);
         for item in self.tree.scan((from, Bound::Unbounded)) {
             let (key, value) = item?;
+            if is_system(&key) {
+                continue; // No cursor stands there.
+            }
             steps += 1;
             if self.live(Some(value)).is_some() && glob(pattern, &key) {
                 keys.push(Reply::Bulk(key.clone()));

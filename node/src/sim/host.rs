@@ -8,7 +8,7 @@ use crate::clock::Time;
 use crate::driver::background::After;
 use crate::driver::group::Group;
 use crate::driver::logger::{self, LogJob};
-use crate::driver::{Driver, DriverInbox, Input, background};
+use crate::driver::{Driver, DriverInbox, Input, State, background};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::raft::{Conf, NOBODY, PeerId};
@@ -128,7 +128,7 @@ impl Host {
             nodes: Vec::new(),
             path: "memory".to_owned(),
             started: self.time(now).now,
-            state: Default::default(),
+            state: State::new([SHARD].into_iter()),
         };
         self.life += 1;
         self.begins_whole = self.id <= plan.nodes && plan.nodes > 1;

@@ -115,7 +115,7 @@ impl Network {
             delay += 20 * MILLI + self.rng.below(100 * MILLI);
         }
         let travelling = Travelling { from, to, epoch, life, frame, settled: false };
-        let is_raft = travelling.frame.kind == kind::RAFT;
+        let is_raft = matches!(travelling.frame.kind, kind::RAFT | kind::BEATS);
         if self.harsh && is_raft {
             let one_in = if lossy { self.loss.0 } else { 50 };
             let mut copies = Vec::new();

@@ -12,7 +12,7 @@ use crate::driver::{Input, Members};
 use crate::limits::{REQUEST_TIME, TICK};
 use crate::raft::{Change, Message, PeerId};
 use crate::start::SHARD;
-use crate::wire::{Transfer, kind};
+use crate::wire::{Transfer, kind, take_beats};
 use bedstone_engine::ShardId;
 use bedstone_net::Event as NetEvent;
 use std::cmp::Reverse;
@@ -351,11 +351,17 @@ impl<'a> World<'a> {
             {
                 self.ran.snapshots += 1;
             }
-            if frame.kind == kind::RAFT {
-                // The sender's view of the message names the receiver.
-                if let Some(message) = Message::decode(to, frame.body.clone()) {
-                    self.checks.sends(&self.hosts[id as usize - 1], &message)?;
+            // The sender's view of a message names the receiver.
+            let messages = match frame.kind {
+                kind::RAFT => Message::decode(to, frame.body.clone()).into_iter().collect(),
+                kind::BEATS => {
+                    let beats = take_beats(to, frame.body.clone()).unwrap_or_default();
+                    beats.into_iter().map(|(_, message)| message).collect()
                 }
+                _ => Vec::new(),
+            };
+            for message in messages {
+                self.checks.sends(&self.hosts[id as usize - 1], &message)?;
             }
             self.trace.update(&frame.body);
             for (at, travelling) in self.network.send(id, life, to, frame, now) {

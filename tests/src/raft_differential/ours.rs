@@ -25,7 +25,12 @@ impl Ours {
     /// With a disk as it is found.
     pub(super) fn start(id: Id, timing: Timing, seed: u64, mut disk: Disk) -> Ours {
         let Timing { election, heartbeat } = timing;
-        let config = Config { election: election..2 * election, heartbeat, ..Config::DEFAULT };
+        let config = Config {
+            election: election..2 * election,
+            heartbeat,
+            quiet_after: None,
+            ..Config::DEFAULT
+        };
         let boot = disk.boot(id, seed);
         let applied_index = boot.applied.index;
         Ours {

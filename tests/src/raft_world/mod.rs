@@ -40,6 +40,11 @@ struct Mix {
     loses: u64,
     /// A replica's effects are gathered: the more seldom, the more comes between.
     gather: u64,
+    /// Somebody proposes, while there are faults; somebody reads.
+    proposes: u64,
+    reads: u64,
+    /// See [`Config::quiet_after`].
+    quiet_after: Option<u64>,
     /// Whose disk is slow, and whose clock.
     slow_disk: PeerId,
     slow_clock: PeerId,
@@ -60,6 +65,9 @@ impl Mix {
             release: of(&[3, 8, 8, 60]),
             loses: of(&[1, 4, 1000]),
             gather: of(&[1, 1, 3, 8]),
+            proposes: of(&[1, 1, 1, 100]),
+            reads: of(&[1, 1, 1000]),
+            quiet_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
             // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
             slow_clock: rng.below(2 * nodes) + 1,
@@ -167,8 +175,9 @@ struct World {
     done: Done,
 }
 
-fn start(id: PeerId, disk: &mut Disk, seed: u64) -> Raft {
+fn start(id: PeerId, disk: &mut Disk, seed: u64, mix: &Mix) -> Raft {
     let config = Config {
+        quiet_after: mix.quiet_after,
         append_bytes_max: 64,
         inflight_bytes_max: 200,
         inflight_appends_max: 4,
@@ -183,14 +192,15 @@ impl World {
     fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
         let voters = if rng.one_in(3) { 5 } else { 3 };
-        let nodes = (1..=voters + 2).map(|id| {
+        let count = voters + 2;
+        let mix = Mix::new(&mut rng, count);
+        let nodes = (1..=count).map(|id| {
             let conf = if id <= voters { Conf::of(1..=voters) } else { Conf::default() };
             let mut disk = Disk::new(conf);
-            let (raft, tree) = (start(id, &mut disk, seed ^ id), disk.tree.clone());
+            let (raft, tree) = (start(id, &mut disk, seed ^ id, &mix), disk.tree.clone());
             Node { raft, disk, tree, writing: VecDeque::new() }
         });
         let nodes: Vec<Node> = nodes.collect();
-        let mix = Mix::new(&mut rng, nodes.len() as u64);
         World {
             rng,
             mix,
@@ -265,12 +275,13 @@ impl World {
         match self.rng.below(22) {
             0..5 if id == self.mix.slow_clock && self.rng.one_in(2) => {}
             0..5 => self.node_mut(id).raft.tick(),
-            5..8 => self.propose(id),
-            8..10 | 20 => self.read(id),
+            5..8 if !self.faults || self.rng.one_in(self.mix.proposes) => self.propose(id),
+            8..10 | 20 if self.rng.one_in(self.mix.reads) => self.read(id),
             10..16 if id == self.mix.slow_disk && !self.rng.one_in(5) => {}
             10..16 => self.write(id),
             16 if self.faults && self.rng.one_in(self.mix.fault) => self.fault(id),
             17 | 18 if self.faults && self.rng.one_in(self.mix.change) => self.change(id),
+            21 => self.miss(id),
             19 if self.rng.one_in(self.mix.release) => self.release(id),
             _ => {}
         }
@@ -283,6 +294,16 @@ impl World {
             if self.rng.one_in(self.mix.gather) {
                 self.effects(id);
             }
+        }
+    }
+
+    /// A node notices that another is not heard.
+    fn miss(&mut self, id: PeerId) {
+        let raft = &self.node(id).raft;
+        let Some(leader) = raft.leader().filter(|_| raft.is_quiet()) else { return };
+        let missed = self.cut.contains(&(leader, id)) || !self.node(leader).raft.is_leader();
+        if missed || self.rng.one_in(100) {
+            self.node_mut(id).raft.silent(leader);
         }
     }
 
@@ -406,13 +427,14 @@ impl World {
     fn crash(&mut self, id: PeerId) {
         let kept = self.rng.below(self.node(id).writing.len() as u64 + 1);
         let seed = self.rng.draw();
-        let node = self.node_mut(id);
+        let World { nodes, mix, .. } = self;
+        let node = &mut nodes[id as usize - 1];
         for _ in 0..kept {
             let job = node.writing.pop_front();
             job.into_iter().for_each(|job| node.disk.take(job));
         }
         node.writing.clear();
-        node.raft = start(id, &mut node.disk, seed);
+        node.raft = start(id, &mut node.disk, seed, mix);
         node.tree = node.disk.tree.clone();
         self.checks.restarts(id);
         self.network.retain(|(_, from, to, _)| *from != id && *to != id);
