@@ -124,8 +124,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a read without a round",
         file: "read.rs",
-        sound: "if self.conf.is_alone(self.id) {",
-        broken: "if true {",
+        sound: "        self.settle_reads();\n    }\n\n    fn ask_leader",
+        broken: "        self.reads.answered(u64::MAX);\n    }\n\n    fn ask_leader",
         caught_by: &["without a majority's word"],
     },
     RaftBug {
@@ -203,6 +203,27 @@ const RAFT_BUGS: &[RaftBug] = &[
         file: "progress.rs",
         sound: "self.next = self.matched.max(from) + 1;",
         broken: "self.next = self.matched + 1;",
+        caught_by: &["no progress"],
+    },
+    RaftBug {
+        name: "a voter waits for ever for one who demoted itself",
+        file: "election.rs",
+        sound: "if self.role != Role::Leader && self.log.term(committed.index)",
+        broken: "if false && self.log.term(committed.index)",
+        caught_by: &["no progress"],
+    },
+    RaftBug {
+        name: "a log that begins anew is not written where the vote comes out as it was",
+        file: "core.rs",
+        sound: "        self.anew\n            ||",
+        broken: "        false\n            ||",
+        caught_by: &["no progress", "still waits"],
+    },
+    RaftBug {
+        name: "who rests does not miss its leader's node",
+        file: "quiet.rs",
+        sound: "if self.leader == Some(peer) {",
+        broken: "if false {",
         caught_by: &["no progress"],
     },
     RaftBug {

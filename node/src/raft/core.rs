@@ -610,7 +610,6 @@ impl Raft {
         let reached = [self.hard.commit, self.log.persisted(), self.applied];
         reached.iter().all(|&index| index == last)
             && self.durable_after().is_none()
-            && !self.anew
             && self.contradicted.is_none()
     }
 
@@ -624,9 +623,11 @@ impl Raft {
         self.disk_since.is_some_and(|since| self.now >= since + self.config.disk_hangs)
     }
 
-    /// The term and the vote must be durable; the commit index goes along with the next write.
+    /// The term and the vote must be durable, and so must it be that the log begins anew; the
+    /// commit index goes along with the next write.
     fn hard_needs_write(&self) -> bool {
-        (self.hard.term, self.hard.vote) != (self.hard_written.term, self.hard_written.vote)
+        self.anew
+            || (self.hard.term, self.hard.vote) != (self.hard_written.term, self.hard_written.vote)
     }
 
     /// A number for the next election timeout (xorshift64).

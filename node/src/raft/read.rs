@@ -45,11 +45,9 @@ impl Raft {
         reads.round += 1;
         let tokens = std::mem::take(&mut reads.fresh);
         reads.rounds.push_back((reads.round, self.hard.commit, tokens));
-        if self.conf.is_alone(self.id) {
-            let round = reads.round;
-            return reads.answered(round);
-        }
         self.broadcast_heartbeat();
+        // Whoever decides alone has decided.
+        self.settle_reads();
     }
 
     fn ask_leader(&mut self) {

@@ -456,8 +456,11 @@ impl World {
             conf if *conf == Conf::default() => true,
             conf => {
                 let settled = !conf.is_joint() && node.raft.status().changes.is_empty();
+                // Who is a voter and has nothing yet is as good as lost.
+                let begun = |&voter| *self.node(voter).raft.conf() != Conf::default();
+                let all_begun = conf.voters.iter().all(begun);
                 // A witness may know of entries that only the lost disk had.
-                settled && conf.voters.len() > 2 && conf.witnesses.is_empty()
+                settled && all_begun && conf.voters.len() > 2 && conf.witnesses.is_empty()
             }
         };
         let members = self.node(id).raft.conf().members();
