@@ -222,7 +222,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "who rests does not miss its leader's node",
         file: "quiet.rs",
-        sound: "if self.leader == Some(peer) {",
+        sound: "if self.leader == Some(peer) && self.quiet.rests {",
         broken: "if false {",
         caught_by: &["no progress"],
     },

@@ -8,8 +8,8 @@
 //!
 //! Whatever is lost on the way, somebody stays awake: a follower that was not told to rest times
 //! out, and its question wakes the leader; a leader that wakes tells everyone. A follower that is
-//! woken by another than its leader asks the leader to do so, and trusts that it is there for one
-//! more election timeout.
+//! woken by another than its leader, or by its silence, asks the leader to do so, and trusts that
+//! it is there for one more election timeout.
 
 use super::conf::Outcome;
 use super::core::{Raft, Role};
@@ -36,8 +36,10 @@ impl Raft {
 
     /// The node of a peer is not heard any more.
     pub fn silent(&mut self, peer: PeerId) {
-        if self.leader == Some(peer) {
+        if self.leader == Some(peer) && self.quiet.rests {
             self.wake();
+            // Perhaps it is there after all.
+            self.send_now(peer, Body::Wake);
         }
     }
 

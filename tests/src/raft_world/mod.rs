@@ -167,6 +167,8 @@ struct World {
     /// When the latest heartbeat left that came: by receiver and sender.
     heard: HashMap<(PeerId, PeerId), u64>,
     proposed: u64,
+    /// In the good world.
+    ticks: u64,
     /// Who votes at first: up to this one.
     voters: PeerId,
     /// Who was a witness once: its log lacks commands for ever.
@@ -212,6 +214,7 @@ impl World {
             reads: HashMap::new(),
             heard: HashMap::new(),
             proposed: 0,
+            ticks: 0,
             voters,
             witnesses: BTreeSet::new(),
             faults: true,
@@ -274,7 +277,13 @@ impl World {
         let id = self.any();
         match self.rng.below(22) {
             0..5 if id == self.mix.slow_clock && self.rng.one_in(2) => {}
-            0..5 => self.node_mut(id).raft.tick(),
+            0..5 if self.faults => self.node_mut(id).raft.tick(),
+            0..5 => {
+                // Clocks that differ are a fault.
+                self.ticks += 1;
+                let id = self.ticks % self.nodes.len() as u64 + 1;
+                self.node_mut(id).raft.tick();
+            }
             5..8 if !self.faults || self.rng.one_in(self.mix.proposes) => self.propose(id),
             8..10 | 20 if self.rng.one_in(self.mix.reads) => self.read(id),
             10..16 if id == self.mix.slow_disk && !self.rng.one_in(5) => {}
