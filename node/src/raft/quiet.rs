@@ -7,9 +7,9 @@
 //! keeps its time standing still, so the times that it measures are those in which it is awake.
 //!
 //! Whatever is lost on the way, somebody stays awake: a follower that was not told to rest times
-//! out, and its question wakes the leader; a leader that wakes tells everyone. A follower that is
-//! woken by another than its leader, or by its silence, asks the leader to do so, and trusts that
-//! it is there for one more election timeout.
+//! out, and its question wakes the leader; one that still has something to do says so at once; a
+//! leader that wakes tells everyone. A follower that is woken by another than its leader, or by its
+//! silence, asks the leader to wake too, and trusts that it is there for one more election timeout.
 
 use super::conf::Outcome;
 use super::core::{Raft, Role};
@@ -129,12 +129,16 @@ impl Raft {
 
     /// The leader tells that everything up to `at` is committed, and nothing else there.
     pub(super) fn on_rest(&mut self, peer: PeerId, at: LogId) {
-        if !self.follow(peer) || self.log.last() != at {
-            return; // Not heard of any more, it will ask.
+        if !self.follow(peer) {
+            return;
         }
-        self.commit_to(at.index);
-        // Who still has something to do stays awake, and wakes the leader in the end.
+        if self.log.last() == at {
+            self.commit_to(at.index);
+        }
         let wanted = self.config.quiet_after.is_some() && !self.is_recovering();
         self.quiet.rests = wanted && self.is_settled(at.index) && self.reads.is_idle();
+        if !self.quiet.rests {
+            self.send_now(peer, Body::Wake);
+        }
     }
 }
