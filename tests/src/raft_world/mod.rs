@@ -96,6 +96,15 @@ struct Node {
     writing: VecDeque<Job>,
 }
 
+impl Node {
+    /// It kept its promises, and its disk says so.
+    fn is_whole(&self) -> bool {
+        let new = self.disk.hard.term == 0 && *self.raft.conf() != Conf::default();
+        let lost = self.disk.hard.vote == Some(NOBODY);
+        !self.raft.is_recovering() && !new && !lost
+    }
+}
+
 /// Runs a seed: many events in a bad world, then in a good one, where within a bound there must be
 /// one leader, and a new entry commits. Panics when a check fails.
 pub fn run(seed: u64) -> Done {
@@ -346,7 +355,7 @@ impl World {
             let _ = self.node_mut(id).raft.change(&Change::Leave);
             return;
         }
-        if self.nodes.iter().any(|node| node.raft.is_recovering()) {
+        if !self.nodes.iter().all(Node::is_whole) {
             return; // A group that shrinks while a disk is lost may lose more than it survives.
         }
         let steps = (0..=self.rng.below(3)).map(|_| self.step()).collect();
@@ -458,9 +467,6 @@ impl World {
     /// A node loses its disk, or what its log had and its tree has not: one at a time, where enough
     /// others are left.
     fn lose(&mut self, id: PeerId) {
-        let new = |node: &Node| node.disk.hard.term == 0 && *node.raft.conf() != Conf::default();
-        let lost = |node: &Node| node.disk.hard.vote == Some(NOBODY);
-        let whole = |node: &Node| !node.raft.is_recovering() && !new(node) && !lost(node);
         let enough = |node: &Node| match node.raft.conf() {
             conf if *conf == Conf::default() => true,
             conf => {
@@ -473,7 +479,8 @@ impl World {
             }
         };
         let members = self.node(id).raft.conf().members();
-        if !self.nodes.iter().all(|node| whole(node) && enough(node)) || !members.contains(&id) {
+        if !self.nodes.iter().all(|node| node.is_whole() && enough(node)) || !members.contains(&id)
+        {
             return;
         }
         // A member that came later and loses its disk comes back under another name.
