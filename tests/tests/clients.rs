@@ -53,8 +53,43 @@ fn the_redis_crate_in_resp2_and_resp3() {
             assert_eq!(said(&mut c, &line), expected, "{line}, node {node}, {protocol}");
         }
     }
+    sessions(&cluster);
     refusals(&cluster);
     malformed(&cluster);
+}
+
+/// A request that is sent again, also to another node, is done once and answered as before.
+fn sessions(cluster: &Cluster) {
+    let mut one = connect(cluster, 1, "resp2");
+    let mut other = connect(cluster, 2, "resp3");
+    let session = said(&mut one, "KV.SESSION OPEN");
+    let once = |number: u64, what: &str| format!("KV.ONCE {session} {number} {what}");
+    assert_eq!(said(&mut one, &once(1, "INCR once")), "1");
+    assert_eq!(said(&mut other, &once(1, "INCR once")), "1");
+    assert_eq!(said(&mut other, &once(2, "INCRBY once 5")), "6");
+    // What has its number is not looked at again.
+    assert_eq!(said(&mut one, &once(2, "DEL once")), "6");
+    assert_eq!(said(&mut one, &once(1, "INCR once")), "-ERR");
+    assert_eq!(said(&mut one, &once(7, "SET once text NX")), "nil");
+    assert_eq!(said(&mut one, &once(8, "INCR wrong:type extra")), "-ERR");
+    assert_eq!(said(&mut one, &once(8, "GETDEL once")), "6");
+    assert_eq!(said(&mut other, &once(8, "GETDEL once")), "6");
+    assert_eq!(said(&mut one, "GET once"), "nil");
+    let long = "x".repeat(5000);
+    assert_eq!(said(&mut one, &once(9, &format!("SET once {long}"))), "OK");
+    assert_eq!(said(&mut one, &once(10, "GETDEL once")), long);
+    assert_eq!(said(&mut other, &once(10, "GETDEL once")), "-ERR");
+    assert_eq!(said(&mut one, &format!("KV.SESSION CLOSE {session}")), "1");
+    assert_eq!(said(&mut other, &once(10, "GETDEL once")), "-UNKNOWN");
+    // Keys of the store's own are seen by nobody.
+    assert_eq!(said(&mut one, "KEYS *session*"), "[]");
+    let first = said(&mut one, "KV.SESSION OPEN");
+    for _ in 0..4200 {
+        said(&mut one, "KV.SESSION OPEN");
+    }
+    let last = said(&mut one, "KV.SESSION OPEN");
+    assert_eq!(said(&mut one, &format!("KV.ONCE {first} 1 INCR once")), "-UNKNOWN");
+    assert_eq!(said(&mut one, &format!("KV.ONCE {last} 1 INCR once")), "1");
 }
 
 /// A session and its answers, as they are with Redis.
@@ -94,6 +129,13 @@ const SESSION: &[(&str, &str)] = &[
     ("COPY @e @f", "1"),
     ("COPY @e @f", "0"),
     ("KV.SCAN @ @~ LIMIT 1", "[@e 2]"),
+    ("KV.ONCE 999999 1 SET @once x", "-UNKNOWN"),
+    ("KV.ONCE 0 1 SET @once x", "-ERR"),
+    ("KV.ONCE 1 1 GET @once", "-ERR"),
+    ("KV.ONCE 1 1 KV.SESSION OPEN", "-ERR"),
+    ("KV.ONCE 1 1 SET @once", "-ERR"),
+    ("KV.SESSION", "-ERR"),
+    ("KV.SESSION CLOSE 999999", "0"),
     ("OBJECT ENCODING @e", "int"),
     ("DEL @e @f @g", "2"),
     ("CLUSTER KEYSLOT foo", "12182"),

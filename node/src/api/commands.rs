@@ -49,7 +49,8 @@ const TABLE: &[Row] = &[
     ("hello", -1, "fast", 0, 0, 0), ("incr", 2, "write", 1, 1, 1),
     ("incrby", 3, "write", 1, 1, 1), ("incrbyfloat", 3, "write", 1, 1, 1),
     ("info", -1, "readonly", 0, 0, 0), ("keys", 2, "readonly", 0, 0, 0),
-    ("kv.get", -2, "readonly", 1, 1, 1), ("kv.scan", -3, "readonly", 1, 2, 1),
+    ("kv.get", -2, "readonly", 1, 1, 1), ("kv.once", -4, "write", 0, 0, 0),
+    ("kv.scan", -3, "readonly", 1, 2, 1), ("kv.session", -2, "write", 0, 0, 0),
     ("lastsave", 1, "fast", 0, 0, 0), ("latency", -2, "admin", 0, 0, 0),
     ("memory", -2, "readonly", 2, 2, 1), ("mget", -2, "readonly", 1, -1, 1),
     ("module", -2, "admin", 0, 0, 0), ("mset", -3, "write", 1, -1, 2),
@@ -113,7 +114,8 @@ pub fn decide(client: &mut Client, args: Vec<Bytes>) -> Action {
 }
 
 fn is_keyless_data(name: &str) -> bool {
-    matches!(name, "dbsize" | "keys" | "randomkey" | "scan" | "flushall" | "flushdb")
+    let keyless = ["dbsize", "keys", "randomkey", "scan", "flushall", "flushdb"];
+    keyless.contains(&name) || matches!(name, "kv.once" | "kv.session")
 }
 
 fn unknown(name: &str, args: &[Bytes]) -> Reply {
@@ -223,6 +225,8 @@ fn data(client: &mut Client, name: &str, args: &[Bytes]) -> Outcome {
         "get" => shard(Operation::Get, [key()]),
         "kv.get" => kv_get(args),
         "kv.scan" => kv_scan(args),
+        "kv.once" => kv_once(client, args),
+        "kv.session" => kv_session(args),
         "set" => set(args),
         "setnx" => set_with(key(), &args[2], flags::NX | flags::NUMBER, Expiry::None),
         "getset" => set_with(key(), &args[2], flags::GET, Expiry::None),
@@ -308,6 +312,39 @@ fn kv_get(args: &[Bytes]) -> Outcome {
 
 /// `KV.SCAN start end [LIMIT n] [WEAK|STRONG]`: keys from `start` on, below `end`; `-` and `+` are
 /// before the first and after the last, `(key` excludes and `[key` includes a bound.
+/// A number of a session or of a request in it.
+fn ordinal(arg: &Bytes, what: &str) -> Result<u64, Reply> {
+    let number = parse_int(arg).and_then(|number| u64::try_from(number).ok());
+    number.filter(|&number| number > 0).ok_or_else(|| Reply::err(format!("{what} is not valid")))
+}
+
+fn kv_session(args: &[Bytes]) -> Outcome {
+    match (word(&args[1]).as_str(), args.get(2), args.len()) {
+        ("OPEN", None, _) => shard(Operation::SessionOpen, []),
+        ("CLOSE", Some(id), 3) => {
+            shard(Operation::SessionClose, [number(ordinal(id, "the session")?)])
+        }
+        _ => Err(Reply::err("KV.SESSION OPEN, or KV.SESSION CLOSE session")),
+    }
+}
+
+/// A write as a request of a session.
+fn kv_once(client: &mut Client, args: &[Bytes]) -> Outcome {
+    let session = ordinal(&args[1], "the session")?;
+    let request = ordinal(&args[2], "the request's number")?;
+    let inner = args[3..].to_vec();
+    if word(&args[3]).starts_with("KV.") {
+        return Err(Reply::err("KV.ONCE takes a write other than those of sessions"));
+    }
+    match decide(client, inner) {
+        Action::Shard { command, .. } if !command.is_read() => {
+            Ok(Action::Shard { command: command.once(session, request), weak: false })
+        }
+        Action::Reply(refusal @ Reply::Error(_)) => Err(refusal),
+        _ => Err(Reply::err("KV.ONCE takes a write: a read does no harm when it is repeated")),
+    }
+}
+
 fn kv_scan(args: &[Bytes]) -> Outcome {
     let mut limit = 100;
     let mut weak = false;

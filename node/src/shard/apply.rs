@@ -3,7 +3,8 @@
 
 use super::command::{Command, Expiry, Operation, flags};
 use super::reply::Reply;
-use super::system::is_system;
+use super::sessions::{self, Answer, EVICTED, SESSIONS_MAX, Session, Table};
+use super::system::{SESSION, is_system};
 use super::value::Stored;
 use bedstone_engine::limits::VALUE_BYTES_MAX;
 use bedstone_engine::lsm::InLog;
@@ -35,7 +36,7 @@ pub fn apply_entry(
 ) -> Result<Vec<Reply>> {
     // Timestamps rise with the log even when a new leader's clock is behind.
     let ts = ts.max(tree.ts() + 1);
-    let mut change = Change { tree, now: millis_of(ts), changes: HashMap::new() };
+    let mut change = Change { tree, now: millis_of(ts), ts, changes: HashMap::new() };
     let replies = commands.iter().map(|command| change.apply(command)).collect::<Result<_>>()?;
     let ops = change.changes.into_iter().map(|(key, value)| match value {
         // The tree knows the deadline too, so that compaction drops what has expired.
@@ -54,6 +55,7 @@ pub fn apply_entry(
 struct Change<'a> {
     tree: &'a Tree,
     now: u64,
+    ts: u64,
     changes: HashMap<Bytes, Option<Bytes>>,
 }
 
@@ -70,11 +72,17 @@ impl Change<'_> {
             return Ok(match command.operation {
                 Operation::Flush => Some(self.flush()?),
                 Operation::Tick => Some(Reply::OK),
+                Operation::SessionOpen => Some(self.open_session()?),
                 _ => None,
             });
         };
         match command.operation {
             Operation::Set => self.set(command),
+            Operation::SessionClose => {
+                let Some(id) = command.u64(0) else { return Ok(None) };
+                self.close_session(id).map(Some)
+            }
+            Operation::Once => self.once(command),
             Operation::Delete => {
                 let mut count = 0;
                 for key in args {
@@ -276,10 +284,86 @@ impl Change<'_> {
         Ok(Some(if rename && !only_if_none { Reply::OK } else { Reply::Int(1) }))
     }
 
+    /// Does a command unless it was done before, and keeps the answer.
+    fn once(&mut self, command: &Command) -> Result<Option<Reply>> {
+        let (Some(id), Some(request), Some(inner)) =
+            (command.u64(0), command.u64(1), command.inner())
+        else {
+            return Ok(None);
+        };
+        let key = Session::key(id);
+        let stored = self.stored(&key)?;
+        let Some(session) = stored.as_deref().and_then(Session::decode) else {
+            return Ok(Some(sessions::not_open(id)));
+        };
+        if request == session.request {
+            return Ok(Some(session.answer.reply(request)));
+        }
+        if request < session.request {
+            return Ok(Some(sessions::out_of_order(request, session.request)));
+        }
+        let reply = self.apply(&inner)?;
+        let session = Session { request, used: self.ts, answer: Answer::of(&reply) };
+        self.changes.insert(key, Some(session.encode()));
+        Ok(Some(reply))
+    }
+
+    fn table(&self) -> Result<Table> {
+        let stored = self.stored(&Table::key())?;
+        Ok(stored.as_deref().and_then(Table::decode).unwrap_or_default())
+    }
+
+    fn open_session(&mut self) -> Result<Reply> {
+        let mut table = self.table()?;
+        if table.open >= SESSIONS_MAX {
+            table.open -= self.evict_sessions()?;
+        }
+        (table.open, table.last) = (table.open + 1, table.last + 1);
+        let session = Session { request: 0, used: self.ts, answer: Answer::Kept(Reply::OK) };
+        self.changes.insert(Session::key(table.last), Some(session.encode()));
+        self.changes.insert(Table::key(), Some(table.encode()));
+        Ok(Reply::Int(table.last as i64))
+    }
+
+    fn close_session(&mut self, id: u64) -> Result<Reply> {
+        let key = Session::key(id);
+        if self.stored(&key)?.is_none() {
+            return Ok(Reply::Int(0));
+        }
+        let mut table = self.table()?;
+        table.open = table.open.saturating_sub(1);
+        self.changes.insert(key, None);
+        self.changes.insert(Table::key(), Some(table.encode()));
+        Ok(Reply::Int(1))
+    }
+
+    /// Closes the sessions that were used least recently; how many.
+    fn evict_sessions(&mut self) -> Result<u64> {
+        let end = [SESSION, &[0xff; 9]].concat();
+        let mut all = HashMap::new();
+        for item in self.tree.scan(SESSION.to_vec()..end) {
+            let (key, stored) = item?;
+            all.insert(key, Some(stored));
+        }
+        let of_entry = self.changes.iter().filter(|(key, _)| key.starts_with(SESSION));
+        all.extend(of_entry.map(|(key, change)| (key.clone(), change.clone())));
+        let used = |stored: &Bytes| Session::decode(stored).map_or(0, |session| session.used);
+        let mut all: Vec<(u64, Bytes)> = all
+            .into_iter()
+            .filter_map(|(key, stored)| stored.map(|stored| (used(&stored), key)))
+            .collect();
+        all.sort_unstable();
+        all.truncate(EVICTED);
+        let count = all.len() as u64;
+        self.changes.extend(all.into_iter().map(|(_, key)| (key, None)));
+        Ok(count)
+    }
+
     fn flush(&mut self) -> Result<Reply> {
         let keys = self.tree.scan(..).map(|item| item.map(|(key, _)| key));
         let keys = keys.collect::<Result<Vec<_>>>()?;
-        self.changes.values_mut().for_each(|value| *value = None);
+        let changed = self.changes.iter_mut().filter(|(key, _)| !is_system(key));
+        changed.for_each(|(_, value)| *value = None);
         for key in keys.into_iter().filter(|key| !is_system(key)) {
             self.delete(&key);
         }
@@ -287,11 +371,15 @@ impl Change<'_> {
     }
 
     fn get(&self, key: &Bytes) -> Result<Option<Stored>> {
-        let stored = match self.changes.get(key) {
-            Some(change) => change.clone(),
-            None => self.tree.get(key)?,
-        };
+        let stored = self.stored(key)?;
         Ok(stored.and_then(Stored::decode).filter(|stored| !stored.expired(self.now)))
+    }
+
+    fn stored(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.changes.get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.tree.get(key),
+        }
     }
 
     fn put(&mut self, key: &Bytes, stored: Stored) {

@@ -58,6 +58,12 @@ operations! {
     Flush = 15,
     /// Nothing but the entry's timestamp: expiry becomes visible.
     Tick = 16,
+    /// Opens a session, see [`super::sessions`].
+    SessionOpen = 17,
+    /// session u64.
+    SessionClose = 18,
+    /// session u64, request u64, operation u8 of a write, its arguments.
+    Once = 19,
     /// key.
     Get = 128,
     /// keys.
@@ -161,6 +167,23 @@ impl Command {
         Self { operation, args: args.into_iter().collect() }
     }
 
+    /// The command, as request `request` of a session.
+    pub fn once(self, session: u64, request: u64) -> Command {
+        let head = [number(session), number(request), byte(self.operation as u8)];
+        Command::new(Operation::Once, head.into_iter().chain(self.args))
+    }
+
+    /// The command that is to be done once.
+    pub(super) fn inner(&self) -> Option<Command> {
+        if self.operation != Operation::Once {
+            return None;
+        }
+        let operation = Operation::from_byte(self.u8(2)?)?;
+        let inner = Command::new(operation, self.args.iter().skip(3).cloned());
+        let of_sessions = [Operation::Once, Operation::SessionOpen, Operation::SessionClose];
+        (!inner.is_read() && !of_sessions.contains(&operation)).then_some(inner)
+    }
+
     /// Whether it leaves everything as it is.
     pub fn is_read(&self) -> bool {
         self.operation as u8 >= 128
@@ -168,9 +191,10 @@ impl Command {
 
     /// Whether it is taken while the disk is nearly full: it makes room, or needs next to none.
     pub fn spares_room(&self) -> bool {
-        use Operation::{Delete, Expire, Flush, GetDelete, GetExpire, Persist, Tick};
-        let spares = [Delete, GetDelete, Flush, Expire, GetExpire, Persist, Tick];
-        self.is_read() || spares.contains(&self.operation)
+        use Operation::{Delete, Expire, Flush, GetDelete, GetExpire, Persist, SessionClose, Tick};
+        let spares = [Delete, GetDelete, Flush, Expire, GetExpire, Persist, Tick, SessionClose];
+        let once = || self.inner().is_some_and(|inner| inner.spares_room());
+        self.is_read() || spares.contains(&self.operation) || once()
     }
 
     /// Bytes when encoded.

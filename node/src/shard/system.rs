@@ -4,12 +4,16 @@
 
 use crate::raft::Conf;
 use bedstone_engine::{Op, Result, Tree};
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// Keys that begin so are the store's own.
 pub const PREFIX: &[u8] = b"\xff\xff\xff\xffbedstone/";
 /// Where the members are, as of the last entry applied.
 const MEMBERS: &[u8] = b"\xff\xff\xff\xffbedstone/members";
+/// Where the head of the table of sessions is, see [`super::sessions`].
+pub const SESSIONS: &[u8] = b"\xff\xff\xff\xffbedstone/sessions";
+/// What the keys of sessions begin with.
+pub const SESSION: &[u8] = b"\xff\xff\xff\xffbedstone/session/";
 /// The tag of the stored value, see [`super::value`].
 const TAG: u8 = 2;
 
@@ -18,12 +22,23 @@ pub fn is_system(key: &[u8]) -> bool {
     key.starts_with(PREFIX)
 }
 
+/// What a stored value begins with.
+pub fn wrap() -> BytesMut {
+    BytesMut::from(&[TAG][..])
+}
+
+/// What is in a stored value.
+pub fn unwrap(stored: &[u8]) -> Option<&[u8]> {
+    stored.strip_prefix(&[TAG])
+}
+
 /// The change that keeps the members.
 pub fn keep_members(conf: &Conf) -> Op {
-    let mut stored = Vec::new();
-    stored.put_u8(TAG);
-    conf.encode(&mut stored);
-    Op::Put(Bytes::from_static(MEMBERS), stored.into())
+    let mut bytes = Vec::new();
+    conf.encode(&mut bytes);
+    let mut stored = wrap();
+    stored.put_slice(&bytes);
+    Op::Put(Bytes::from_static(MEMBERS), stored.freeze())
 }
 
 /// The members as a tree keeps them; `None` in a tree that began without any.
@@ -40,5 +55,5 @@ pub fn members_in(key: &[u8], stored: &[u8]) -> Option<Conf> {
     if key != MEMBERS {
         return None;
     }
-    Conf::decode(stored.strip_prefix(&[TAG])?)
+    Conf::decode(unwrap(stored)?)
 }

@@ -23,6 +23,10 @@ enum Asked {
     Register { key: u64, action: Action },
     /// An addition to a counter.
     Add { key: u64 },
+    /// An addition to a counter, as a request of the client's session: asked until it is answered.
+    Once { key: u64 },
+    /// A session.
+    Open,
     /// Load that no history tells of.
     Noise,
 }
@@ -40,6 +44,10 @@ struct Client {
     node: PeerId,
     slot: u64,
     waiting: Option<Waiting>,
+    /// Its session and the last request in it.
+    session: Option<(u64, u64)>,
+    /// The last request has no answer yet: its counter, and when it was asked first.
+    again: Option<(u64, u64)>,
 }
 
 /// Additions to one counter.
@@ -57,6 +65,8 @@ pub(super) struct Clients {
     keys: u64,
     registers: BTreeMap<u64, Vec<Done>>,
     counters: BTreeMap<u64, Counter>,
+    /// To which every addition is done exactly once.
+    onces: BTreeMap<u64, Counter>,
     next_value: u64,
     /// Orders beginnings and ends.
     moment: u64,
@@ -71,7 +81,8 @@ impl Clients {
         let clients = (0..plan.clients).map(|number| {
             let mut rng = Rng::new(plan.seed ^ (number << 32) ^ 0x0063_6c69);
             let node = 1 + rng.below(*plan.all().end());
-            Client { rng, port: Arc::default(), node, slot: 0, waiting: None }
+            let (port, slot, waiting) = (Arc::default(), 0, None);
+            Client { rng, port, node, slot, waiting, session: None, again: None }
         });
         Clients {
             clients: clients.collect(),
@@ -79,6 +90,7 @@ impl Clients {
             keys: plan.keys,
             registers: BTreeMap::new(),
             counters: BTreeMap::new(),
+            onces: BTreeMap::new(),
             next_value: 0,
             moment: 0,
             answered: 0,
@@ -113,8 +125,16 @@ impl Clients {
         if of.waiting.is_some() || !runs(of.node) {
             return None;
         }
-        let key = of.rng.below(self.keys);
-        let (asked, command) = match of.rng.below(10) {
+        let key = of.again.map_or_else(|| of.rng.below(self.keys), |(key, _)| key);
+        let (asked, command) = match of.rng.below(12) {
+            _ if of.again.is_some() => of.once(key),
+            10 | 11 if of.session.is_none() => {
+                (Asked::Open, Command::new(Operation::SessionOpen, []))
+            }
+            10 | 11 => {
+                of.session = of.session.map(|(session, request)| (session, request + 1));
+                of.once(key)
+            }
             0..3 => {
                 self.next_value += 1;
                 let value = self.next_value;
@@ -159,7 +179,11 @@ impl Clients {
         self.moment += 1;
         let of = &mut self.clients[client];
         of.slot += 1;
-        let (slot, node, begun) = (of.slot, of.node, self.moment);
+        let (slot, node) = (of.slot, of.node);
+        let begun = match asked {
+            Asked::Once { key } => of.again.get_or_insert((key, self.moment)).1,
+            _ => self.moment,
+        };
         of.waiting = Some(Waiting { asked, begun, slot, node });
         (of.node, of.port.clone(), Request { command, resp3: false, slot })
     }
@@ -179,7 +203,14 @@ impl Clients {
             return Ok(None);
         };
         self.moment += 1;
-        if answer.starts_with(b"-UNKNOWN") {
+        if answer.starts_with(b"-UNKNOWN session") {
+            // It made room for others, or is as old as that.
+            let of = &mut self.clients[at];
+            of.session = None;
+            if let Some((key, _)) = of.again.take() {
+                self.onces.entry(key).or_default().unknown += 1;
+            }
+        } else if answer.starts_with(b"-UNKNOWN") {
             self.lost(&waiting);
         } else if answer.starts_with(b"-UNAVAILABLE") || answer.starts_with(b"-NOSPACE") {
             self.refused += 1;
@@ -189,7 +220,7 @@ impl Clients {
             return Err(Failure::new("answers", text));
         } else {
             self.answered += 1;
-            self.settle(&waiting, answer)?;
+            self.settle(at, &waiting, answer)?;
         }
         Ok(Some(at))
     }
@@ -223,7 +254,7 @@ impl Clients {
         }
     }
 
-    fn settle(&mut self, waiting: &Waiting, answer: &Bytes) -> Result<(), Failure> {
+    fn settle(&mut self, client: usize, waiting: &Waiting, answer: &Bytes) -> Result<(), Failure> {
         let (begun, ended) = (waiting.begun, self.moment);
         let odd = || Failure::new("answers", format!("{:?} got {answer:?}", waiting.asked));
         match waiting.asked {
@@ -237,9 +268,17 @@ impl Clients {
                 self.registers.entry(key).or_default().push(done);
             }
             Asked::Add { key } => {
-                let text = std::str::from_utf8(answer).ok().and_then(|text| text.strip_prefix(':'));
-                let sum = text.and_then(|text| text.trim_end().parse().ok()).ok_or_else(odd)?;
+                let sum = int_of(answer).ok_or_else(odd)?;
                 self.counters.entry(key).or_default().told.push((begun, ended, sum));
+            }
+            Asked::Once { key } => {
+                let sum = int_of(answer).ok_or_else(odd)?;
+                self.clients[client].again = None;
+                self.onces.entry(key).or_default().told.push((begun, ended, sum));
+            }
+            Asked::Open => {
+                let session = int_of(answer).ok_or_else(odd)? as u64;
+                self.clients[client].session = Some((session, 0));
             }
             Asked::Noise => {}
         }
@@ -257,13 +296,27 @@ impl Clients {
                 return Err(Failure::new("linearizability", text));
             }
         }
-        self.counters.iter().try_for_each(|(key, counter)| counter.check(*key))
+        self.counters.iter().try_for_each(|(key, counter)| counter.check(*key, 0))?;
+        self.onces.iter().try_for_each(|(key, counter)| {
+            let asked = self.clients.iter().filter_map(|client| client.again);
+            counter.check(*key, asked.filter(|(of, _)| of == key).count() as u64)
+        })
+    }
+}
+
+impl Client {
+    /// Its last request, for the first time or again.
+    fn once(&self, key: u64) -> (Asked, Command) {
+        let (session, request) = self.session.unwrap_or_default();
+        let add = Command::new(Operation::IncrBy, [key_of('o', key), number(1)]);
+        (Asked::Once { key }, add.once(session, request))
     }
 }
 
 impl Counter {
     /// Every addition was done once at most, and in an order that fits the times.
-    fn check(&self, key: u64) -> Result<(), Failure> {
+    /// So many more may have been done that nobody was told of yet.
+    fn check(&self, key: u64, asked: u64) -> Result<(), Failure> {
         let fail = |text: String| Err(Failure::new("exactly-once", text));
         let mut told = self.told.clone();
         told.sort_by_key(|&(.., sum)| sum);
@@ -272,7 +325,7 @@ impl Counter {
         }
         // Sums without an answer are of additions whose end nobody knows.
         let greatest = told.last().map_or(0, |&(.., sum)| sum as u64);
-        if greatest > told.len() as u64 + self.unknown {
+        if greatest > told.len() as u64 + self.unknown + asked {
             return fail(format!("counter {key} is {greatest}, {} were asked", told.len()));
         }
         let mut latest_begin = 0;
@@ -324,6 +377,11 @@ fn noise(rng: &mut Rng) -> Command {
             Command::new(Operation::Set, [key, stored, byte(0), expiry.encode()])
         }
     }
+}
+
+/// A number that was answered.
+fn int_of(answer: &Bytes) -> Option<i64> {
+    std::str::from_utf8(answer).ok()?.strip_prefix(':')?.trim_end().parse().ok()
 }
 
 /// The number of a register's value.

@@ -51,6 +51,11 @@ impl Disk {
         self.promises = Promises::Lost;
     }
 
+    /// It has all that its replica promised.
+    pub(crate) fn keeps_promises(&self) -> bool {
+        self.promises == Promises::Kept
+    }
+
     pub(crate) fn take(&mut self, job: Job) {
         match &job {
             Job::Reset(_) | Job::Anew(..) => self.promises = Promises::Kept,

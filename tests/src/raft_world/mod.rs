@@ -66,7 +66,7 @@ impl Mix {
             loses: of(&[1, 4, 1000]),
             gather: of(&[1, 1, 3, 8]),
             proposes: of(&[1, 1, 1, 100]),
-            reads: of(&[1, 1, 1000]),
+            reads: of(&[1, 1, 1, 1000]),
             quiet_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
             // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
@@ -101,7 +101,7 @@ impl Node {
     fn is_whole(&self) -> bool {
         let new = self.disk.hard.term == 0 && *self.raft.conf() != Conf::default();
         let lost = self.disk.hard.vote == Some(NOBODY);
-        !self.raft.is_recovering() && !new && !lost
+        !self.raft.is_recovering() && !new && !lost && self.disk.keeps_promises()
     }
 }
 
