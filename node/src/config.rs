@@ -80,10 +80,18 @@ pub struct Settings {
     #[arg(long, env = "BEDSTONE_ALLOW_FLUSH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_flush: Option<bool>,
+    /// Leaders answer reads alone, by a lease: by how many millionths the clocks of any two nodes
+    /// may differ in rate. Without it each read asks a majority. The same on all nodes.
+    #[arg(long, env = "BEDSTONE_LEASE_DRIFT_PPM")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_drift_ppm: Option<u32>,
 }
 
+/// A crystal is good to about 100; beyond the upper bound a lease would be too short to be of use.
+const LEASE_DRIFT: std::ops::RangeInclusive<u32> = 1..=200_000;
+
 /// Every key of the file, for naming the nearest one.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "node",
     "cluster",
     "disk",
@@ -100,6 +108,7 @@ const KEYS: [&str; 16] = [
     "segment_mib",
     "reserve_mib",
     "allow_flush",
+    "lease_drift_ppm",
 ];
 
 impl Settings {
@@ -152,6 +161,7 @@ impl Settings {
             segment_mib: self.segment_mib.or(other.segment_mib),
             reserve_mib: self.reserve_mib.or(other.reserve_mib),
             allow_flush: self.allow_flush.or(other.allow_flush),
+            lease_drift_ppm: self.lease_drift_ppm.or(other.lease_drift_ppm),
         }
     }
 }
@@ -235,6 +245,8 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// Whether FLUSHALL is taken.
     pub allow_flush: bool,
+    /// How much the clocks of two nodes may differ in rate, in millionths, where reads go by lease.
+    pub lease_drift_ppm: Option<u32>,
 }
 
 impl Settings {
@@ -288,6 +300,10 @@ impl Settings {
                 }
                 Ok(value << 20)
             };
+        if let Some(drift) = self.lease_drift_ppm.filter(|drift| !LEASE_DRIFT.contains(drift)) {
+            let (least, most) = (LEASE_DRIFT.start(), LEASE_DRIFT.end());
+            bail!("`lease_drift_ppm` is {drift}: give {least} to {most}, or leave it out");
+        }
         Ok(Config {
             node,
             cluster,
@@ -303,6 +319,7 @@ impl Settings {
             segment_bytes: mib("segment_mib", self.segment_mib, 32, 16..=1024)?,
             reserve_bytes: mib("reserve_mib", self.reserve_mib, 512, 0..=1 << 30)?,
             allow_flush: self.allow_flush.unwrap_or(false),
+            lease_drift_ppm: self.lease_drift_ppm,
         })
     }
 }
@@ -336,6 +353,7 @@ mod tests {
             segment_mib: Some(1),
             reserve_mib: Some(1),
             allow_flush: Some(true),
+            lease_drift_ppm: Some(500),
         });
         let mut names: Vec<_> = settings.unwrap().keys().cloned().collect();
         let mut keys = KEYS.map(str::to_owned).to_vec();

@@ -7,9 +7,9 @@ use crate::api::shared::Shared;
 use crate::config::Config;
 use crate::driver::group::Group;
 use crate::driver::{Driver, DriverInbox, Input, State, background, logger};
-use crate::limits::Limits;
+use crate::limits::{Limits, TICK};
 use crate::metrics::Metrics;
-use crate::raft::Conf;
+use crate::raft::{Conf, Lease};
 use crate::status::{NodeStatus, StatusCell};
 use anyhow::{Context, Result, anyhow};
 use bedstone_engine::disk::os::OsDisk;
@@ -42,7 +42,10 @@ pub fn run(config: Config) -> Result<()> {
     raise_open_files();
     let engine = Arc::new(open_engine(&config)?);
     let conf = Conf::of(config.members.iter().map(|member| member.node));
-    let group = Group::open(&engine, SHARD, config.node, conf, &Limits::DEFAULT, random()?)?;
+    let mut limits = Limits::DEFAULT;
+    limits.raft.lease =
+        config.lease_drift_ppm.map(|drift| Lease::new(limits.raft.election.start, TICK, drift));
+    let group = Group::open(&engine, SHARD, config.node, conf, &limits, random()?)?;
     let tree = group.tree().clone();
     let (inputs, input) = unbounded();
     let inbox = DriverInbox::new(inputs.clone());
@@ -76,6 +79,7 @@ pub fn run(config: Config) -> Result<()> {
         nodes: nodes.collect(),
         path: config.disk.display().to_string(),
         started: crate::clock::now(),
+        clock: Box::new(crate::clock::now),
         state: State::new([SHARD].into_iter()),
     };
     let submit = inputs.clone();

@@ -15,6 +15,7 @@ fn replicas_agree_whatever_the_network_does() {
         };
         sum.committed += done.committed;
         sum.reads += done.reads;
+        sum.leased += done.leased;
         sum.confs += done.confs;
         sum.joint += done.joint;
         sum.snapshots += done.snapshots;

@@ -3,6 +3,7 @@
 use super::logger::LogJob;
 use super::peers::Peers;
 use super::pending::{Answers, Asker, Pending, age_seconds};
+use super::reads::Waiting;
 use super::transfer::{Incoming, Outgoing};
 use crate::api::port::Batch;
 use crate::limits::{Limits, PROPOSALS_IN_FLIGHT, QUEUED_COMMANDS_MAX, REPLAY_BYTES};
@@ -12,8 +13,7 @@ use crate::raft::{
     kind,
 };
 use crate::shard::apply::{apply_entry, ts_of};
-use crate::shard::command::{Command, Operation, decode_batch, encode_batch};
-use crate::shard::read::{self, Answer};
+use crate::shard::command::{decode_batch, encode_batch};
 use crate::shard::reply::Reply;
 use crate::shard::system;
 use crate::status::ShardStatus;
@@ -36,6 +36,10 @@ const TRANSFER_TICKS: u64 = 200;
 pub struct Context<'a> {
     /// The time of this step.
     pub now: Instant,
+    /// The same, in nanoseconds since the node started.
+    pub elapsed: u64,
+    /// What that is at the moment of the call.
+    pub clock: &'a dyn Fn() -> u64,
     /// The same by the calendar, in milliseconds since 1970.
     pub unix_millis: u64,
     /// The other nodes.
@@ -55,9 +59,9 @@ pub struct Context<'a> {
 }
 
 /// Commands that were proposed as one entry; `None` for those whose asker was answered already.
-struct Proposal {
-    at: LogId,
-    commands: Vec<Option<Pending>>,
+pub(super) struct Proposal {
+    pub(super) at: LogId,
+    pub(super) commands: Vec<Option<Pending>>,
 }
 
 /// See the module.
@@ -74,16 +78,16 @@ pub struct Group {
     pub(super) ticks: u64,
     leader_seen: Option<PeerId>,
     /// The timestamp of the last entry proposed here.
-    ts: u64,
+    pub(super) ts: u64,
     /// Not proposed or forwarded yet, in order.
     pub(super) writes: VecDeque<Pending>,
     pub(super) reads: VecDeque<Pending>,
     /// Proposed, in log order.
-    proposals: VecDeque<Proposal>,
+    pub(super) proposals: VecDeque<Proposal>,
     /// Reads that wait for a quorum's word, by token.
-    rounds: BTreeMap<u64, Vec<Pending>>,
+    pub(super) rounds: BTreeMap<u64, Vec<Pending>>,
     /// Reads that wait for an index to be applied.
-    waiting: Vec<(Index, Vec<Pending>)>,
+    pub(super) waiting: Vec<Waiting>,
     /// Sent to the leader, by id.
     pub(super) forwarded: BTreeMap<u64, (PeerId, Pending)>,
     pub(super) next_id: u64,
@@ -400,7 +404,7 @@ impl Group {
         for (_, (_, pending)) in late {
             context.answers.unknown(pending, "the leader did not answer in time", metrics);
         }
-        for reads in self.rounds.values_mut().chain(self.waiting.iter_mut().map(|(_, r)| r)) {
+        for reads in self.rounds.values_mut().chain(self.waiting.iter_mut().map(|w| &mut w.reads)) {
             for pending in reads.extract_if(.., |pending| pending.deadline <= now) {
                 context.answers.unavailable(pending, "no quorum answered in time", metrics);
             }
@@ -418,7 +422,7 @@ impl Group {
         } else {
             self.forward(context);
         }
-        self.begin_reads();
+        self.begin_reads(context.elapsed);
         let reader = ShardLog { engine: context.engine, shard: self.shard };
         let effects = self.raft.effects(&reader);
         self.execute(effects, context);
@@ -511,20 +515,6 @@ impl Group {
         }
     }
 
-    /// One round for all the reads that wait and may be answered here.
-    fn begin_reads(&mut self) {
-        let leads = self.raft.is_leader();
-        if !self.reads.iter().any(|pending| leads || !pending.of_leader) {
-            return;
-        }
-        if let Ok(token) = self.raft.read() {
-            let (taken, left): (VecDeque<Pending>, _) =
-                self.reads.drain(..).partition(|pending| leads || !pending.of_leader);
-            self.reads = left;
-            self.rounds.insert(token, taken.into());
-        }
-    }
-
     fn execute(&mut self, effects: Effects, context: &mut Context<'_>) {
         for message in effects.send {
             let peer = message.peer;
@@ -562,9 +552,11 @@ impl Group {
                 peer, "a leader contradicts a committed entry: check both disks"
             );
         }
-        for (token, index) in effects.reads {
+        let by_round = effects.reads.into_iter().map(|read| (read, false));
+        let by_lease = effects.leased.into_iter().map(|read| (read, true));
+        for ((token, index), leased) in by_round.chain(by_lease) {
             if let Some(reads) = self.rounds.remove(&token) {
-                self.waiting.push((index, reads));
+                self.waiting.push(Waiting { index, leased, reads });
             }
         }
         for token in effects.failed_reads {
@@ -648,50 +640,6 @@ impl Group {
                 context.metrics.answered.inc();
                 context.answers.reply(pending.asker, pending.resp3, reply);
             }
-        }
-        Ok(())
-    }
-
-    /// Answers the reads whose index is applied.
-    fn answer_reads(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let clock = context.unix_millis;
-        let mut late = Vec::new();
-        let applied = self.applied.index;
-        for (_, reads) in self.waiting.extract_if(.., |(index, _)| *index <= applied) {
-            for pending in reads {
-                match read::answer(&self.tree, &pending.command, clock)? {
-                    Answer::Reply(reply) => {
-                        let age = age_seconds(pending.deadline, context.now);
-                        context.metrics.read_seconds.observe(age);
-                        context.metrics.answered.inc();
-                        context.answers.reply(pending.asker, pending.resp3, &reply);
-                    }
-                    Answer::Late => late.push(pending),
-                }
-            }
-        }
-        if late.is_empty() {
-            return Ok(());
-        }
-        if !self.raft.is_leader() {
-            // The leader's clock decides.
-            for pending in late {
-                self.requeue(Pending { of_leader: true, ..pending });
-            }
-            return Ok(());
-        }
-        // A key's time is over: say so in the log, then read again.
-        self.ts = ts_of(clock).max(self.ts + 1);
-        let data = encode_batch(self.ts, [&Command::new(Operation::Tick, [])]);
-        match self.raft.propose(data) {
-            Ok(at) => {
-                self.proposals.push_back(Proposal { at, commands: Vec::new() });
-                self.waiting.push((at.index, late));
-            }
-            Err(_) => late.into_iter().for_each(|pending| self.requeue(pending)),
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod group;
 pub mod logger;
 pub mod peers;
 pub mod pending;
+mod reads;
 mod snapshot;
 pub mod transfer;
 
@@ -127,6 +128,8 @@ pub struct Driver {
     pub path: String,
     /// When it started.
     pub started: Instant,
+    /// What the time is at the moment of the call.
+    pub clock: Box<dyn Fn() -> Instant + Send>,
     /// What it has come to since.
     pub state: State,
 }
@@ -286,10 +289,14 @@ impl Driver {
             }
         }
         let mut rest = Vec::new();
+        let since_start = |now: Instant| now.duration_since(self.started).as_nanos() as u64;
+        let clock = || since_start((self.clock)());
         for &shard in awake.iter() {
             let Some(group) = self.groups.get_mut(&shard) else { continue };
             let mut context = Context {
                 now: time.now,
+                elapsed: since_start(time.now),
+                clock: &clock,
                 unix_millis: time.unix_millis,
                 peers,
                 engine: &self.engine,

@@ -1,6 +1,7 @@
 //! The replica itself: its state, the inputs, and how effects are gathered.
 
 use super::conf::{Conf, Impossible};
+use super::lease::{Held, Lease};
 use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
 use super::progress::Progress;
@@ -26,6 +27,8 @@ pub struct Config {
     /// A leader that nobody asks for anything for so long puts its group to rest, see
     /// [`Raft::is_quiet`]; `None` for never.
     pub quiet_after: Option<Tick>,
+    /// Whether leaders may answer reads alone, and for how long; all members have the same.
+    pub lease: Option<Lease>,
     /// Bytes of entries in one append.
     pub append_bytes_max: usize,
     /// Bytes of entries under way to one follower.
@@ -45,6 +48,7 @@ impl Config {
         heartbeat: 2,
         disk_hangs: 10,
         quiet_after: Some(40),
+        lease: None,
         append_bytes_max: 512 << 10,
         inflight_bytes_max: 4 << 20,
         inflight_appends_max: 256,
@@ -153,6 +157,8 @@ pub struct Effects {
     pub commit: Index,
     /// Reads that may be served once the index is applied.
     pub reads: Vec<(u64, Index)>,
+    /// Reads that may be served once the index is applied, if [`Raft::lease_holds`] after that.
+    pub leased: Vec<(u64, Index)>,
     /// Reads that can no longer be served here.
     pub failed_reads: Vec<u64>,
     /// Followers that need a snapshot.
@@ -241,6 +247,7 @@ pub struct Raft {
     pub(super) recovery: Recovery,
     pub(super) anew: bool,
     pub(super) quiet: Quiet,
+    pub(super) lease: Held,
     applied: Index,
     hard_written: HardState,
     seq: Seq,
@@ -294,6 +301,7 @@ impl Raft {
             recovery,
             anew: false,
             quiet: Quiet::default(),
+            lease: Held::default(),
             applied: boot.applied.index,
             hard_written: boot.hard,
             seq: 0,
@@ -459,6 +467,7 @@ impl Raft {
             false => self.hard.commit.min(self.log.persisted()),
         };
         (effects.reads, effects.failed_reads) = self.reads.take_settled();
+        effects.leased = std::mem::take(&mut self.lease.reads);
         effects.anew = std::mem::take(&mut self.anew);
         effects.contradicted = self.contradicted.take();
         effects.snapshots = std::mem::take(&mut self.snapshots).into_iter().collect();

@@ -25,7 +25,10 @@ impl Raft {
         match self.role {
             Role::Leader => true,
             Role::Follower => {
-                self.leader.is_some() && self.now < self.heard_leader + self.config.election.start
+                // With leases even when a later term, or another life, made it forget whom: at its
+                // start `heard_leader` is now.
+                let counts = self.leader.is_some() || self.config.lease.is_some();
+                counts && self.now < self.heard_leader + self.config.election.start
             }
             _ => false,
         }
@@ -44,6 +47,7 @@ impl Raft {
         self.transfer = None;
         self.uncommitted_bytes = 0;
         self.reads.fail_all();
+        self.lease.clear();
         self.wait_for_leader();
     }
 
@@ -120,6 +124,7 @@ impl Raft {
         let first = self.hard.commit + 1;
         self.uncommitted_bytes = self.log.bytes(first, self.log.last().index);
         self.reads.begin_term();
+        self.lease.clear();
         // Entries of earlier terms commit with the first of this one (§5.4.2).
         self.append(kind::NOOP, Bytes::new());
     }

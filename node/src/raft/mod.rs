@@ -11,11 +11,12 @@
 //!    tree has reached their index.
 //!
 //! Read in this order: [`message`], [`log`], [`conf`], [`progress`], `core`, `election`,
-//! `replication`, `read`, `membership`, `transfer`, `recovery`, `quiet`.
+//! `replication`, `read`, `membership`, `transfer`, `recovery`, `quiet`, `lease`.
 
 pub mod conf;
 mod core;
 mod election;
+mod lease;
 pub mod log;
 mod membership;
 pub mod message;
@@ -29,6 +30,7 @@ mod transfer;
 
 pub use self::core::{Boot, Config, Effects, Promises, Raft, Refused, Role, Status, Write};
 pub use conf::{Change, Conf};
+pub use lease::Lease;
 pub use log::LogReader;
 pub use message::{Body, Message};
 pub use recovery::NOBODY;

@@ -14,7 +14,7 @@ use bedstone_engine::LogId;
 
 impl Raft {
     /// Asks for a point from which a read is linearizable. The token comes back in
-    /// [`super::Effects::reads`] or [`super::Effects::failed_reads`].
+    /// [`super::Effects::reads`], [`super::Effects::leased`] or [`super::Effects::failed_reads`].
     ///
     /// # Errors
     /// [`Refused::NotLeader`] where no leader is known.
@@ -25,8 +25,12 @@ impl Raft {
         }
         self.stir();
         self.reads.next_token += 1;
-        self.reads.fresh.push(self.reads.next_token);
-        Ok(self.reads.next_token)
+        let token = self.reads.next_token;
+        match self.lease_holds(self.lease.clock) {
+            true => self.lease.reads.push((token, self.hard.commit)),
+            false => self.reads.fresh.push(token),
+        }
+        Ok(token)
     }
 
     /// Begins a round for the reads that came since the last, or asks the leader for one.
@@ -117,6 +121,7 @@ impl Raft {
             None => 0,
         };
         let round = self.conf.reached(round_of);
+        self.lease.answered(round);
         self.reads.answered(round);
     }
 }

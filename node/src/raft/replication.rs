@@ -236,7 +236,12 @@ impl Raft {
     }
 
     pub(super) fn broadcast_heartbeat(&mut self) {
-        let round = self.reads.round();
+        if self.config.lease.is_some() {
+            // Which heartbeats were answered says when they left.
+            self.reads.round += 1;
+            self.lease.sent(self.reads.round);
+        }
+        let round = self.reads.round;
         for peer in self.followers() {
             let matched = self.progress.get(&peer).map_or(0, |progress| progress.matched);
             let commit = self.hard.commit.min(matched);

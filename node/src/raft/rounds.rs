@@ -46,10 +46,6 @@ impl Reads {
         Self { question, ..Self::default() }
     }
 
-    pub(super) fn round(&self) -> u64 {
-        self.round
-    }
-
     pub(super) fn begin_term(&mut self) {
         self.settled_term = false;
     }

@@ -53,6 +53,7 @@ impl Raft {
         let to = transfer.to;
         if !transfer.told && self.progress.get(&to).is_some_and(|p| has_all(p.matched)) {
             transfer.told = true;
+            self.lease.revoke();
             self.send_now(to, Body::TimeoutNow);
         }
     }

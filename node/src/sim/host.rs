@@ -9,9 +9,9 @@ use crate::driver::background::After;
 use crate::driver::group::Group;
 use crate::driver::logger::{self, LogJob};
 use crate::driver::{Driver, DriverInbox, Input, State, background};
-use crate::limits::Limits;
+use crate::limits::{Limits, TICK};
 use crate::metrics::Metrics;
-use crate::raft::{Conf, NOBODY, PeerId};
+use crate::raft::{Conf, Config, Lease, NOBODY, PeerId};
 use crate::start::SHARD;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::{Engine, Options, ShardId};
@@ -19,10 +19,14 @@ use bedstone_net::outbox::Pushed;
 use bedstone_net::{Event, Inbox, Outbox};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the calendars show when a simulation begins, in milliseconds since 1970.
 const BEGINNING: u64 = 1_700_000_000_000;
+
+/// Where reads go by lease, no two clocks differ in rate by more than the fifth that this allows.
+const LEASE: Lease = Lease::new(Config::DEFAULT.election.start, TICK, 200_000);
 
 /// A node's own idea of time.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +48,11 @@ pub(super) struct Host {
     pub(super) life: u64,
     clock: Clock,
     base: Instant,
+    /// What its clock shows in the turn under way.
+    shows: Arc<AtomicU64>,
     pub(super) paused_until: u64,
+    /// It was stopped right after it looked at its clock, then.
+    pub(super) stopped_at: Option<u64>,
     /// A sync takes so many times as long until then.
     pub(super) slow: (u64, u64),
     pub(super) hung_until: u64,
@@ -83,6 +91,8 @@ impl Host {
             life: 0,
             clock: Clock { since: 0, own: 0, percent: 100, off: 0 },
             base,
+            shows: Arc::default(),
+            stopped_at: None,
             paused_until: 0,
             slow: (1, 0),
             hung_until: 0,
@@ -104,7 +114,9 @@ impl Host {
             true => Conf::of(1..=plan.nodes),
             false => Conf::default(),
         };
-        let group = Group::open(&engine, SHARD, self.id, conf, &Limits::TINY, seed)
+        let mut limits = Limits::TINY;
+        limits.raft.lease = plan.leases.then_some(LEASE);
+        let group = Group::open(&engine, SHARD, self.id, conf, &limits, seed)
             .map_err(|error| error.to_string())?;
         let (inputs, input) = unbounded();
         let inbox = DriverInbox::new(inputs.clone());
@@ -112,6 +124,7 @@ impl Host {
         let (calls, called) = bounded(1);
         let (outbox, pushed) = Outbox::pair(plan.all().filter(|&peer| peer != self.id));
         let (replies, metrics) = (Arc::<Replies>::default(), Arc::<Metrics>::default());
+        let (base, shows) = (self.base, self.shows.clone());
         let driver = Driver {
             node: self.id,
             engine: engine.clone(),
@@ -128,6 +141,7 @@ impl Host {
             nodes: Vec::new(),
             path: "memory".to_owned(),
             started: self.time(now).now,
+            clock: Box::new(move || base + Duration::from_micros(shows.load(Ordering::Relaxed))),
             state: State::new([SHARD].into_iter()),
         };
         self.life += 1;
@@ -159,6 +173,7 @@ impl Host {
         self.disk.clear_faults();
         self.full_until = 0;
         self.paused_until = 0;
+        self.stopped_at = None;
     }
 
     /// The node is no more, and of what was not synced its disk has what the draw says.
@@ -196,6 +211,13 @@ impl Host {
             let new = hard.term == 0 && self.begins_whole;
             node.group().raft().is_recovering() || new || hard.vote == Some(NOBODY)
         })
+    }
+
+    /// Its time at the beginning of a turn, and while it goes on.
+    pub(super) fn begin_turn(&mut self, now: u64) -> Time {
+        self.shows.store(self.clock.own(now), Ordering::Relaxed);
+        let looked = self.stopped_at.take().unwrap_or(now);
+        self.time(looked)
     }
 
     /// Its time.

@@ -239,6 +239,8 @@ pub struct Plan {
     pub sync: u64,
     /// Single Raft frames may be lost, doubled and overtaken, as no stream does it.
     pub harsh: bool,
+    /// Leaders answer reads alone, by a lease; then clocks keep to the bound that it trusts in.
+    pub leases: bool,
     /// What comes when, in order.
     pub faults: Vec<Planned>,
 }
@@ -256,12 +258,15 @@ impl Plan {
         let count = of(rng, &[0, 2, 5, 10, 20]);
         let mut times: Vec<u64> = (0..count).map(|_| rng.below(horizon)).collect();
         times.sort_unstable();
-        let faults = times.into_iter().enumerate().map(|(number, at)| {
-            let kind = kinds[rng.below(kinds.len() as u64) as usize];
-            Planned { number, at, fault: draw(rng, kind, nodes, spares) }
-        });
-        let faults = faults.collect();
-        Plan {
+        let faults: Vec<Planned> = times
+            .into_iter()
+            .enumerate()
+            .map(|(number, at)| {
+                let kind = kinds[rng.below(kinds.len() as u64) as usize];
+                Planned { number, at, fault: draw(rng, kind, nodes, spares) }
+            })
+            .collect();
+        let mut plan = Plan {
             seed,
             nodes,
             spares,
@@ -272,12 +277,26 @@ impl Plan {
             delay: of(rng, &[1, 5, 50]) * MILLI,
             sync: of(rng, &[1, 3, 30]) * MILLI,
             harsh: rng.one_in(2),
-            faults,
+            leases: rng.one_in(2),
+            faults: Vec::new(),
+        };
+        plan.faults = faults;
+        if plan.leases {
+            plan.keep_clocks_close();
         }
+        plan
     }
 }
 
 impl Plan {
+    fn keep_clocks_close(&mut self) {
+        for planned in &mut self.faults {
+            if let Fault::ClockRate { percent, .. } = &mut planned.fault {
+                *percent = (*percent).clamp(90, 110);
+            }
+        }
+    }
+
     /// All nodes.
     pub fn all(&self) -> std::ops::RangeInclusive<PeerId> {
         1..=self.nodes + self.spares

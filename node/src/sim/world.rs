@@ -329,7 +329,7 @@ impl<'a> World<'a> {
     fn turn(&mut self, id: PeerId, ticked: bool) -> Result<(), Failure> {
         let now = self.now;
         let host = self.host(id);
-        let time = host.time(now);
+        let time = host.begin_turn(now);
         let Some(node) = &mut host.node else { return Ok(()) };
         let led = node.group().raft().is_leader();
         let turned = node.driver.turn(None, ticked, time);
@@ -591,7 +591,10 @@ impl<'a> World<'a> {
             }
             Fault::Pause { who, time } => {
                 let id = self.who(who);
-                self.host(id).paused_until = now + time;
+                let looked = self.rng.one_in(2);
+                let host = self.host(id);
+                host.paused_until = now + time;
+                host.stopped_at = looked.then_some(now);
             }
             Fault::SlowDisk { who, factor, time } => {
                 let id = self.who(who);

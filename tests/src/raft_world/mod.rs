@@ -8,7 +8,7 @@ pub(crate) mod disk;
 use crate::rng::Rng;
 use bedstone_engine::LogId;
 use bedstone_node::raft::conf::Step;
-use bedstone_node::raft::{Body, Change, Conf, Config, Message, NOBODY, PeerId, Raft, kind};
+use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, kind};
 use bytes::Bytes;
 use checks::{Checks, decided};
 use disk::{Disk, Job, Tree};
@@ -19,6 +19,10 @@ const QUIET_EVENTS: u64 = 5000;
 
 /// Ticks-or-so until a leader gives up a snapshot on its way.
 const SNAPSHOT_EVENTS: u64 = 400;
+
+/// With leases, events between two ticks of a node at least, and what a lease makes of that.
+const TICK_EVENTS: u64 = 10;
+const LEASE: Lease = Lease { length: 8 * TICK_EVENTS };
 
 /// How bad a seed's world is: each draws its own, for some bugs show only where something else is
 /// rare (Groce et al., "Swarm testing", ISSTA 2012). Once in so many times, unless it says
@@ -45,6 +49,8 @@ struct Mix {
     reads: u64,
     /// See [`Config::quiet_after`].
     quiet_after: Option<u64>,
+    /// Leaders answer reads by a lease; then no clock ticks faster than the lease expects.
+    leases: bool,
     /// Whose disk is slow, and whose clock.
     slow_disk: PeerId,
     slow_clock: PeerId,
@@ -67,6 +73,7 @@ impl Mix {
             gather: of(&[1, 1, 3, 8]),
             proposes: of(&[1, 1, 1, 100]),
             reads: of(&[1, 1, 1, 1000]),
+            leases: of(&[0, 1]) == 1,
             quiet_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
             // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
@@ -94,6 +101,8 @@ struct Node {
     tree: Tree,
     /// Handed to the disk, not yet durable.
     writing: VecDeque<Job>,
+    /// When its clock ticked last.
+    ticked: u64,
 }
 
 impl Node {
@@ -146,8 +155,10 @@ struct Read {
 pub struct Done {
     /// Entries committed.
     pub committed: u64,
-    /// Reads served.
+    /// Reads served, and those served by a lease.
     pub reads: u64,
+    /// See `reads`.
+    pub leased: u64,
     /// Configurations that were effective, and those of them that were joint.
     pub confs: u64,
     /// See `confs`.
@@ -189,6 +200,7 @@ struct World {
 fn start(id: PeerId, disk: &mut Disk, seed: u64, mix: &Mix) -> Raft {
     let config = Config {
         quiet_after: mix.quiet_after,
+        lease: mix.leases.then_some(LEASE),
         append_bytes_max: 64,
         inflight_bytes_max: 200,
         inflight_appends_max: 4,
@@ -209,7 +221,7 @@ impl World {
             let conf = if id <= voters { Conf::of(1..=voters) } else { Conf::default() };
             let mut disk = Disk::new(conf);
             let (raft, tree) = (start(id, &mut disk, seed ^ id, &mix), disk.tree.clone());
-            Node { raft, disk, tree, writing: VecDeque::new() }
+            Node { raft, disk, tree, writing: VecDeque::new(), ticked: 0 }
         });
         let nodes: Vec<Node> = nodes.collect();
         World {
@@ -286,12 +298,11 @@ impl World {
         let id = self.any();
         match self.rng.below(22) {
             0..5 if id == self.mix.slow_clock && self.rng.one_in(2) => {}
-            0..5 if self.faults => self.node_mut(id).raft.tick(),
+            0..5 if self.faults => self.tick(id),
             0..5 => {
                 // Clocks that differ are a fault.
                 self.ticks += 1;
-                let id = self.ticks % self.nodes.len() as u64 + 1;
-                self.node_mut(id).raft.tick();
+                self.tick(self.ticks % self.nodes.len() as u64 + 1);
             }
             5..8 if !self.faults || self.rng.one_in(self.mix.proposes) => self.propose(id),
             8..10 | 20 if self.rng.one_in(self.mix.reads) => self.read(id),
@@ -333,8 +344,24 @@ impl World {
         let _ = self.node_mut(id).raft.propose(Bytes::from(data));
     }
 
+    fn tick(&mut self, id: PeerId) {
+        let (now, leases) = (self.now, self.mix.leases);
+        let node = self.node_mut(id);
+        if leases && now < node.ticked + TICK_EVENTS {
+            return;
+        }
+        node.ticked = now;
+        node.raft.set_time(now);
+        node.raft.tick();
+    }
+
     fn read(&mut self, id: PeerId) {
         let must_see = self.checks.committed();
+        // Or it was stopped since it looked at its clock.
+        if !self.rng.one_in(3) {
+            let now = self.now;
+            self.node_mut(id).raft.set_time(now);
+        }
         if let Ok(token) = self.node_mut(id).raft.read() {
             let raft = &self.node(id).raft;
             let (conf, by_leader, since) = (raft.conf().clone(), raft.is_leader(), self.now);
@@ -576,6 +603,13 @@ impl World {
                 let decided = !by_leader || confs.iter().any(|conf| decided(conf, word));
                 assert!(decided, "a read of {id} without a majority's word since it was asked");
                 self.done.reads += 1;
+            }
+        }
+        for (token, index) in effects.leased {
+            let holds = self.node(id).raft.lease_holds(self.now);
+            if let Some(Read { must_see, .. }) = self.reads.remove(&(id, token)).filter(|_| holds) {
+                assert!(index >= must_see, "a read by lease at {index} misses {must_see}");
+                self.done.leased += 1;
             }
         }
         for token in effects.failed_reads {
