@@ -217,7 +217,7 @@ const RAFT_BUGS: &[RaftBug] = &[
         file: "core.rs",
         sound: "        self.anew\n            ||",
         broken: "        false\n            ||",
-        caught_by: &["no progress", "still waits"],
+        caught_by: &["begins anew"],
     },
     RaftBug {
         name: "a lease without an end",
@@ -252,7 +252,7 @@ const RAFT_BUGS: &[RaftBug] = &[
         file: "quiet.rs",
         sound: "if self.leader == Some(peer) && self.quiet.rests {",
         broken: "if false {",
-        caught_by: &["no progress"],
+        caught_by: &["its leader is missed"],
     },
     RaftBug {
         name: "a witness is told of what only the leader's memory has",

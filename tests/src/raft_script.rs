@@ -7,7 +7,7 @@ use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
 use bedstone_node::raft::conf::Step;
 use bedstone_node::raft::{
-    Body, Change, Conf, Config, Message, NOBODY, PeerId, Raft, Role, Write, kind,
+    Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, Role, Write, kind,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -129,6 +129,16 @@ impl Group {
                 let outcome = self.raft(id()).read();
                 self.refused(id(), outcome.err());
             }
+            "clock" => {
+                let time = number(1).unwrap_or_else(|| panic!("`{line}` names no time"));
+                self.raft(id()).set_time(time);
+            }
+            "lease" => {
+                let time = number(1).unwrap_or_else(|| panic!("`{line}` names no time"));
+                let holds = self.raft(id()).lease_holds(time);
+                let held = if holds { "holds" } else { "does not hold" };
+                say!(self, "{}'s lease {held} at {time}", id());
+            }
             "persist" => self.persist(id(), number(1).unwrap_or(u64::MAX)),
             "hold" => self.replica(id()).holds = true,
             "apply" => self.replica(id()).holds = false,
@@ -218,6 +228,7 @@ impl Group {
                 "append_bytes" => self.config.append_bytes_max = value,
                 "inflight_bytes" => self.config.inflight_bytes_max = value,
                 "inflight_appends" => self.config.inflight_appends_max = value,
+                "lease" => self.config.lease = Some(Lease { length: value as u64 }),
                 "quiet" => self.config.quiet_after = Some(value as u64),
                 "uncommitted_bytes" => self.config.uncommitted_bytes_max = value,
                 _ => panic!("`{name}` is no setting"),
@@ -465,6 +476,9 @@ impl Group {
         }
         for (token, index) in effects.reads {
             say!(self, "{id} may serve read {token} at {index}");
+        }
+        for (token, index) in effects.leased {
+            say!(self, "{id} may serve read {token} at {index} by its lease");
         }
         for token in effects.failed_reads {
             say!(self, "{id} cannot serve read {token}");

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// Keys that begin so are the store's own.
 pub const PREFIX: &[u8] = b"\xff\xff\xff\xffbedstone/";
 /// Where the members are, as of the last entry applied.
-const MEMBERS: &[u8] = b"\xff\xff\xff\xffbedstone/members";
+pub const MEMBERS: &[u8] = b"\xff\xff\xff\xffbedstone/members";
 /// Where the head of the table of sessions is, see [`super::sessions`].
 pub const SESSIONS: &[u8] = b"\xff\xff\xff\xffbedstone/sessions";
 /// What the keys of sessions begin with.

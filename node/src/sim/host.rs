@@ -3,6 +3,7 @@
 
 use super::plan::{MILLI, Plan, SECOND};
 use super::rng::Rng;
+use super::sabotage::Sabotage;
 use crate::api::port::Replies;
 use crate::clock::Time;
 use crate::driver::background::After;
@@ -14,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::raft::{Conf, Config, Lease, NOBODY, PeerId};
 use crate::start::SHARD;
 use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, Options, ShardId};
 use bedstone_net::outbox::Pushed;
 use bedstone_net::{Event, Inbox, Outbox};
@@ -80,6 +82,8 @@ pub(super) struct Node {
     pub(super) writing: bool,
     pub(super) writing_since: Option<u64>,
     pub(super) working: bool,
+    sabotage: Option<Sabotage>,
+    late: Vec<Record>,
 }
 
 impl Host {
@@ -160,6 +164,8 @@ impl Host {
             writing: false,
             writing_since: None,
             working: false,
+            sabotage: plan.sabotage,
+            late: Vec::new(),
         });
         Ok(())
     }
@@ -214,9 +220,10 @@ impl Host {
     }
 
     /// Its time at the beginning of a turn, and while it goes on.
-    pub(super) fn begin_turn(&mut self, now: u64) -> Time {
-        self.shows.store(self.clock.own(now), Ordering::Relaxed);
+    pub(super) fn begin_turn(&mut self, now: u64, sabotage: Option<Sabotage>) -> Time {
         let looked = self.stopped_at.take().unwrap_or(now);
+        let again = if sabotage == Some(Sabotage::TrustsOldClock) { looked } else { now };
+        self.shows.store(self.clock.own(again), Ordering::Relaxed);
         self.time(looked)
     }
 
@@ -287,8 +294,9 @@ impl Node {
     }
 
     /// Writes what the log is to have; whom to tell, or why it cannot.
-    pub(super) fn commit(&self) -> Result<Vec<(ShardId, u64)>, String> {
+    pub(super) fn commit(&mut self) -> Result<Vec<(ShardId, u64)>, String> {
         let (records, done) = logger::gather(self.jobs.try_iter());
+        let records = Sabotage::records(self.sabotage, records, &mut self.late);
         self.engine.log().commit(&records).map_err(|error| error.to_string())?;
         Ok(done)
     }

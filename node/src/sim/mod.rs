@@ -14,10 +14,12 @@ mod host;
 mod network;
 pub mod plan;
 pub mod rng;
+pub mod sabotage;
 pub mod shrink;
 mod world;
 
 pub use plan::Plan;
+pub use sabotage::Sabotage;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -2,6 +2,7 @@
 //! A plan is data, so that a failing one can be made smaller and run again.
 
 use super::rng::Rng;
+use super::sabotage::Sabotage;
 use crate::raft::PeerId;
 use crate::raft::conf::Step;
 
@@ -241,6 +242,8 @@ pub struct Plan {
     pub harsh: bool,
     /// Leaders answer reads alone, by a lease; then clocks keep to the bound that it trusts in.
     pub leases: bool,
+    /// What is wrong with the nodes, to see that it is found.
+    pub sabotage: Option<Sabotage>,
     /// What comes when, in order.
     pub faults: Vec<Planned>,
 }
@@ -278,6 +281,7 @@ impl Plan {
             sync: of(rng, &[1, 3, 30]) * MILLI,
             harsh: rng.one_in(2),
             leases: rng.one_in(2),
+            sabotage: None,
             faults: Vec::new(),
         };
         plan.faults = faults;

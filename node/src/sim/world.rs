@@ -6,6 +6,7 @@ use super::host::Host;
 use super::network::{Network, Told, Travelling};
 use super::plan::{Fault, MILLI, Plan, SECOND, Who};
 use super::rng::Rng;
+use super::sabotage::Sabotage;
 use super::{Failure, Ran};
 use crate::api::port::{Batch, Port, Request};
 use crate::driver::{Input, Members};
@@ -327,9 +328,9 @@ impl<'a> World<'a> {
 
     /// A turn of a node's loop, and what comes of it.
     fn turn(&mut self, id: PeerId, ticked: bool) -> Result<(), Failure> {
-        let now = self.now;
+        let (now, sabotage) = (self.now, self.plan.sabotage);
         let host = self.host(id);
-        let time = host.begin_turn(now);
+        let time = host.begin_turn(now, sabotage);
         let Some(node) = &mut host.node else { return Ok(()) };
         let led = node.group().raft().is_leader();
         let turned = node.driver.turn(None, ticked, time);
@@ -345,7 +346,8 @@ impl<'a> World<'a> {
         let (frames, replies) = (node.pushed.take(), node.replies.take());
         let called = node.is_called() && !node.working;
         self.leaders += u64::from(leads && !led);
-        for (to, frame) in frames {
+        let frames = frames.into_iter();
+        for (to, frame) in frames.flat_map(|(to, frame)| Sabotage::frames(sabotage, to, frame)) {
             if let Some(Transfer::Ack { outcome: 1, .. }) =
                 Transfer::decode(frame.kind, frame.body.clone())
             {

@@ -67,13 +67,13 @@ impl Mix {
             crash: of(&[2, 4, 8, 8, 40]),
             change: of(&[1, 1, 2, 8, 60]),
             explicit: of(&[1, 3, 20]),
-            shrink: of(&[1, 2, 4, 8]),
+            shrink: of(&[1, 1, 2, 4]),
             release: of(&[3, 8, 8, 60]),
             loses: of(&[1, 4, 1000]),
             gather: of(&[1, 1, 3, 8]),
             proposes: of(&[1, 1, 1, 100]),
             reads: of(&[1, 1, 1, 1000]),
-            leases: of(&[0, 1]) == 1,
+            leases: of(&[0, 0, 1]) == 1,
             quiet_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
             // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
@@ -332,7 +332,9 @@ impl World {
         let Some(leader) = raft.leader().filter(|_| raft.is_quiet()) else { return };
         let missed = self.cut.contains(&(leader, id)) || !self.node(leader).raft.is_leader();
         if missed || self.rng.one_in(100) {
-            self.node_mut(id).raft.silent(leader);
+            let raft = &mut self.node_mut(id).raft;
+            raft.silent(leader);
+            assert!(!raft.is_quiet(), "{id} rests, and its leader is missed");
         }
     }
 
@@ -573,6 +575,7 @@ impl World {
         let node = &mut self.nodes[id as usize - 1];
         let effects = node.raft.effects(&node.disk);
         assert_eq!(effects.contradicted, None, "a leader contradicts a committed entry");
+        assert!(!effects.anew || effects.write.is_some(), "a log begins anew without a word of it");
         let at = node.tree.applied;
         node.writing.extend(effects.write.map(|write| match effects.anew {
             true => Job::Anew(at, write),
@@ -614,6 +617,13 @@ impl World {
         }
         for token in effects.failed_reads {
             self.reads.remove(&(id, token));
+        }
+        let raft = &self.node(id).raft;
+        let settled = raft.term_at(raft.commit()) == Some(raft.term());
+        if raft.is_leader() && settled && raft.conf().is_alone(id) {
+            let waits =
+                self.reads.iter().any(|((reader, _), read)| *reader == id && read.by_leader);
+            assert!(!waits, "a read of {id} waits for ever: nobody else is there to answer");
         }
         for to in effects.snapshots {
             let (term, tree) = (self.node(id).raft.term(), self.node(id).tree.clone());

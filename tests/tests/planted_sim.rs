@@ -1,0 +1,65 @@
+//! Whole nodes that are wrong on purpose: the simulation must find each, by a check that is for it.
+
+use bedstone_node::sim::{Plan, Sabotage, run};
+use std::fmt::Write as _;
+
+/// Seeds until a bug has escaped.
+const SEEDS: u64 = 400;
+
+/// What is wrong, and the checks of which one must find it.
+const BUGS: [(Sabotage, &[&str]); 7] = [
+    (Sabotage::TellsTooSoon, &["durable-before-said"]),
+    (Sabotage::LosesVotes, &["durable-before-said"]),
+    (Sabotage::LosesResets, &["durable-before-said", "starts-again", "goes-on", "no-panic"]),
+    (Sabotage::ForgetsSessions, &["exactly-once", "state-machine-safety"]),
+    (Sabotage::ForgetsMembers, &["state-machine-safety"]),
+    (Sabotage::ForwardsTwice, &["exactly-once"]),
+    (Sabotage::TrustsOldClock, &["linearizability"]),
+];
+
+/// The first seed that shows it, and by which check.
+fn hunt(sabotage: Sabotage, checks: &[&str]) -> Result<(u64, String), Vec<String>> {
+    let mut others = Vec::new();
+    for seed in 0..SEEDS {
+        let plan = Plan { sabotage: Some(sabotage), ..Plan::of(seed) };
+        match run(&plan) {
+            Err(failure) if checks.contains(&failure.check) => {
+                return Ok((seed, failure.to_string()));
+            }
+            Err(failure) => others.push(failure.to_string()),
+            Ok(_) => {}
+        }
+    }
+    Err(others)
+}
+
+#[test]
+fn what_is_wrong_with_a_node_is_found_by_the_check_that_is_for_it() {
+    // A found bug is no news.
+    std::panic::set_hook(Box::new(|_| {}));
+    let (left, right) = BUGS.split_at(BUGS.len() / 2);
+    let hunter = |bugs: &'static [(Sabotage, &[&str])]| {
+        bugs.iter().map(|(bug, checks)| (*bug, hunt(*bug, checks))).collect::<Vec<_>>()
+    };
+    let found = std::thread::scope(|scope| {
+        let hunters = [left, right].map(|bugs| scope.spawn(move || hunter(bugs)));
+        hunters.map(|hunter| hunter.join().expect("hunters catch what they hunt")).concat()
+    });
+    let _ = std::panic::take_hook();
+    let mut report = format!("{} bugs planted in whole nodes\n", found.len());
+    let mut escaped = 0;
+    for (bug, found) in &found {
+        let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        let _ = match found {
+            Ok((seed, said)) => writeln!(report, "{bug:?}: seed {seed}: {}", line(said)),
+            Err(others) => {
+                escaped += 1;
+                let said: Vec<String> = others.iter().take(3).map(|text| line(text)).collect();
+                writeln!(report, "ESCAPED {bug:?}; other checks: {}, {said:?}", others.len())
+            }
+        };
+    }
+    eprint!("{report}");
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/planted-sim.txt"), report).unwrap();
+    assert_eq!(escaped, 0, "of {} bugs so many escaped", found.len());
+}
