@@ -43,8 +43,9 @@ pub fn run(config: Config) -> Result<()> {
     let engine = Arc::new(open_engine(&config)?);
     let conf = Conf::of(config.members.iter().map(|member| member.node));
     let mut limits = Limits::DEFAULT;
-    limits.raft.lease =
-        config.lease_drift_ppm.map(|drift| Lease::new(limits.raft.election.start, TICK, drift));
+    limits.raft.lease = config
+        .lease_drift_ppm
+        .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
     let group = Group::open(&engine, SHARD, config.node, conf, &limits, random()?)?;
     let tree = group.tree().clone();
     let (inputs, input) = unbounded();

@@ -7,10 +7,12 @@
 //! | 2 forward | requests: id u64, time left u32 (ms), RESP3 u8, command |
 //! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 ask another), length u32, bytes |
 //! | 4 snapshot begin | id u64, term u64, log id (term u64, index u64), timestamp u64 |
-//! | 5 snapshot chunk | id u64, number u64, then: key length u32, value length u32, key, value |
+//! | 5 snapshot chunk | id u64, number u64, crc32 u32 of the rest: pairs, each as below |
 //! | 6 snapshot end | id u64, number of chunks u64 |
 //! | 7 snapshot ack | id u64, chunks taken u64, outcome u8 (0 more, 1 installed, 2 failed) |
 //! | 8 beats | for each: shard u64, length u8, a short Raft message; the frame's own shard is 0 |
+//!
+//! A pair: key length u32, value length u32, key, value.
 
 use crate::raft::{Message, PeerId};
 use crate::shard::command::Command;
@@ -189,12 +191,17 @@ impl Transfer {
             Transfer::Chunk { id, number, pairs } => {
                 out.put_u64_le(*id);
                 out.put_u64_le(*number);
+                let sum_at = out.len();
+                out.put_u32_le(0);
                 for (key, value) in pairs {
                     out.put_u32_le(key.len() as u32);
                     out.put_u32_le(value.len() as u32);
                     out.put_slice(key);
                     out.put_slice(value);
                 }
+                // The connection's own checks cover the wire alone.
+                let sum = crc32fast::hash(&out[sum_at + 4..]);
+                out[sum_at..sum_at + 4].copy_from_slice(&sum.to_le_bytes());
                 kind::SNAPSHOT_CHUNK
             }
             Transfer::End { id, chunks } => {
@@ -224,6 +231,10 @@ impl Transfer {
             }
             kind::SNAPSHOT_CHUNK => {
                 let number = number()?;
+                let sum = body.try_get_u32_le().ok()?;
+                if crc32fast::hash(&body) != sum {
+                    return None;
+                }
                 let mut pairs = Vec::new();
                 while !body.is_empty() {
                     let key = body.try_get_u32_le().ok()? as usize;

@@ -20,8 +20,10 @@ use bedstone_net::{Frame, Lane};
 use bedstone_node::raft::conf::Step;
 use bedstone_node::raft::{Body, Change, Conf, Message};
 use bedstone_node::shard::command::{Command, Expiry, Operation, byte, encode_batch};
+use bedstone_node::shard::reply::Reply;
+use bedstone_node::shard::sessions::{Answer, Session, Table};
 use bedstone_node::shard::value::Stored;
-use bedstone_node::wire::{Forwarded, Replied, Transfer};
+use bedstone_node::wire::{Forwarded, Replied, Transfer, put_beat};
 use bytes::{Bytes, BytesMut};
 
 /// Hexadecimal, 32 bytes to a line, without the zeros at the end.
@@ -96,6 +98,10 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let conf = Conf::of([1, 2, 3]).changed(&change).unwrap();
     let mut members = Vec::new();
     conf.encode(&mut members);
+    let mut beats = BytesMut::new();
+    let body = Body::HeartbeatReply { round: 4 };
+    put_beat(&mut beats, 1, &Message { peer: 2, term: 2, body });
+    let session = Session { request: 4, used: 7, answer: Answer::of(&Reply::Int(6)) };
     let pairs = vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))];
     vec![
         ("log segment header", header),
@@ -124,6 +130,8 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("raft time out now", message(Body::TimeoutNow)),
         ("raft read index", message(Body::ReadIndex { question: 5 })),
         ("raft read index reply", message(Body::ReadIndexReply { question: 5, at: ID })),
+        ("raft rest", message(Body::Rest { at: ID })),
+        ("raft wake", message(Body::Wake)),
         ("raft recover", message(Body::Recover { question: 5 })),
         (
             "raft recover reply",
@@ -135,6 +143,10 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
                 conf: Conf::of([1, 2]),
             }),
         ),
+        ("beats", beats.to_vec()),
+        ("session", session.encode().to_vec()),
+        ("table of sessions", Table { open: 2, last: 5 }.encode().to_vec()),
+        ("request of a session", encode_batch(7 << 16, [&set.once(3, 4)]).to_vec()),
         ("change of members", change.encode().to_vec()),
         ("members", members),
         ("snapshot begin", Transfer::Begin { id: 1, term: 2, at: ID, ts: 3 }.encode().1.to_vec()),

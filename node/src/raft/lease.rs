@@ -10,13 +10,12 @@
 //! - A lease begins when the heartbeats *left* that a majority answered.
 //! - A replica votes for nobody for an election timeout after it heard a leader of any term, or
 //!   started: then it has forgotten whom it heard.
-//! - Who is handed leadership is voted for at once, so a leader that told another to campaign has no
-//!   lease any more in its term.
+//! - Who is handed leadership is voted for at once, so a leader that told another to campaign has
+//!   no lease any more in its term.
 
 use super::core::{Raft, Role};
 use super::{Index, Tick};
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// How long a majority's word holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +25,11 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// For followers that wait `election` ticks of `tick` each, when no two clocks differ in rate
-    /// by more than `drift` millionths. Two ticks are lost to where in a tick something happens.
-    pub const fn new(election: Tick, tick: Duration, drift: u32) -> Lease {
-        let window = (election - 2) * tick.as_nanos() as u64;
+    /// For followers that wait `election` ticks of `tick` nanoseconds each, when no two clocks
+    /// differ in rate by more than `drift` millionths. Two ticks are lost to where in a tick
+    /// something happens.
+    pub const fn new(election: Tick, tick: u64, drift: u32) -> Lease {
+        let window = (election - 2) * tick;
         Lease { length: window / 1_000_000 * (1_000_000 - drift as u64) }
     }
 }

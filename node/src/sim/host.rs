@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 const BEGINNING: u64 = 1_700_000_000_000;
 
 /// Where reads go by lease, no two clocks differ in rate by more than the fifth that this allows.
-const LEASE: Lease = Lease::new(Config::DEFAULT.election.start, TICK, 200_000);
+const LEASE: Lease = Lease::new(Config::DEFAULT.election.start, TICK.as_nanos() as u64, 200_000);
 
 /// A node's own idea of time.
 #[derive(Clone, Copy, Debug)]

@@ -14,8 +14,6 @@ pub enum Sabotage {
     TellsTooSoon,
     /// Terms and votes are not written.
     LosesVotes,
-    /// The log is not told that a snapshot was installed.
-    LosesResets,
     /// Snapshots lack the table of sessions.
     ForgetsSessions,
     /// Snapshots lack the members.
@@ -37,9 +35,6 @@ impl Sabotage {
             Some(Sabotage::TellsTooSoon) => std::mem::swap(&mut records, waiting),
             Some(Sabotage::LosesVotes) => {
                 records.retain(|record| !matches!(record, Record::HardState { .. }));
-            }
-            Some(Sabotage::LosesResets) => {
-                records.retain(|record| !matches!(record, Record::Reset { .. }));
             }
             _ => {}
         }
