@@ -14,6 +14,7 @@ use bedstone_engine::wal::{Entry, HardState};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How a replica behaves. Times are in ticks.
 #[derive(Clone, Debug)]
@@ -222,7 +223,7 @@ pub struct Status {
 /// One replica of one group.
 #[derive(Clone, Debug)]
 pub struct Raft {
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) id: PeerId,
     pub(super) conf: Conf,
     /// Index and data of the changes in the log that are not effective yet, ascending.
@@ -238,7 +239,7 @@ pub struct Raft {
     pub(super) heard_leader: Tick,
     pub(super) next_heartbeat: Tick,
     pub(super) votes: BTreeMap<PeerId, bool>,
-    pub(super) progress: BTreeMap<PeerId, Progress>,
+    pub(super) progress: BTreeMap<PeerId, Box<Progress>>,
     pub(super) uncommitted_bytes: usize,
     pub(super) reads: Reads,
     pub(super) snapshots: BTreeSet<PeerId>,
@@ -264,8 +265,9 @@ pub struct Raft {
 }
 
 impl Raft {
-    /// Starts a replica as a follower.
-    pub fn new(config: Config, boot: Boot) -> Raft {
+    /// Starts a replica as a follower. Those of many groups may share a configuration.
+    pub fn new(config: impl Into<Arc<Config>>, boot: Boot) -> Raft {
+        let config = config.into();
         let log = RaftLog::new(boot.base, boot.runs, boot.last);
         let mut hard = boot.hard;
         let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -504,7 +506,7 @@ impl Raft {
 
     /// What a leader knows of each other member.
     pub fn progress(&self) -> impl Iterator<Item = (PeerId, &Progress)> {
-        self.progress.iter().map(|(&peer, progress)| (peer, progress))
+        self.progress.iter().map(|(&peer, progress)| (peer, &**progress))
     }
 
     /// Up to where the log is known to be committed.
@@ -611,6 +613,14 @@ impl Raft {
         } else {
             (self.seq > self.seq_durable).then_some(self.seq)
         }
+    }
+
+    /// What a replica has room for while it works, it need not keep while it rests.
+    pub(super) fn give_memory_back(&mut self) {
+        self.held.shrink_to_fit();
+        self.votes.clear();
+        self.log.give_memory_back();
+        self.reads.give_memory_back();
     }
 
     /// All of the log up to `last`, its end, is durable, committed and applied, and nothing is on

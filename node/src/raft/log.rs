@@ -167,6 +167,14 @@ impl RaftLog {
         }
     }
 
+    /// Durable entries leave memory, and so does the room for more.
+    pub fn give_memory_back(&mut self) {
+        self.forget(self.last);
+        self.recent.shrink_to_fit();
+        self.writing.shrink_to_fit();
+        self.runs.shrink_to_fit();
+    }
+
     /// Bytes of entries in memory.
     pub fn recent_bytes(&self) -> usize {
         self.recent_bytes

@@ -100,7 +100,7 @@ impl Raft {
         members.remove(&self.id);
         self.progress.retain(|peer, _| members.contains(peer));
         for peer in members {
-            self.progress.entry(peer).or_insert_with(|| Progress::new(next, now));
+            self.progress.entry(peer).or_insert_with(|| Box::new(Progress::new(next, now)));
         }
     }
 }

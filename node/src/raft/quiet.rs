@@ -99,6 +99,7 @@ impl Raft {
             }
         }
         self.quiet.rests = true;
+        self.give_memory_back();
         true
     }
 
@@ -137,8 +138,9 @@ impl Raft {
         }
         let wanted = self.config.quiet_after.is_some() && !self.is_recovering();
         self.quiet.rests = wanted && self.is_settled(at.index) && self.reads.is_idle();
-        if !self.quiet.rests {
-            self.send_now(peer, Body::Wake);
+        match self.quiet.rests {
+            true => self.give_memory_back(),
+            false => self.send_now(peer, Body::Wake),
         }
     }
 }

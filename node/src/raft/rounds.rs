@@ -54,6 +54,14 @@ impl Reads {
         self.settled_term = true;
     }
 
+    /// Nothing is on its way: room for more need not be kept.
+    pub(super) fn give_memory_back(&mut self) {
+        self.rounds.shrink_to_fit();
+        self.fresh.shrink_to_fit();
+        self.ready.shrink_to_fit();
+        self.failed.shrink_to_fit();
+    }
+
     /// Whether no read is on its way.
     pub(super) fn is_idle(&self) -> bool {
         let asked = self.fresh.is_empty() && self.rounds.is_empty() && self.asked.is_none();

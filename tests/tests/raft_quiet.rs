@@ -1,0 +1,130 @@
+//! A thousand groups on three nodes come to rest, and wake when the node that leads them is gone
+//! (pitfall: a group that rests never wakes, or all wake at once).
+
+use bedstone_engine::wal::Entry;
+use bedstone_node::raft::{Boot, Conf, Config, LogReader, Message, PeerId, Raft};
+use bytes::Bytes;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const GROUPS: u64 = 1000;
+/// Two election timeouts, of at most so many ticks.
+const ELECTED_WITHIN: u64 = 2 * 20;
+/// Messages that a group takes to elect: it is woken, asked, asked again, and told.
+const MESSAGES_EACH: usize = 30;
+
+struct Nothing;
+
+impl LogReader for Nothing {
+    fn entries(&self, _: u64, _: u64, _: usize) -> Vec<Entry> {
+        Vec::new()
+    }
+}
+
+/// One group; replica 1 leads it until its node is gone.
+struct Group {
+    replicas: [Raft; 3],
+    gone: Option<PeerId>,
+    sent: usize,
+}
+
+impl Group {
+    fn new(number: u64, config: &Arc<Config>) -> Group {
+        let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), 31 * number + id);
+        let replicas = [1, 2, 3].map(|id| Raft::new(config.clone(), boot(id)));
+        let mut group = Group { replicas, gone: None, sent: 0 };
+        while !group.replicas[0].is_leader() {
+            group.replicas[0].tick();
+            group.settle();
+        }
+        group
+    }
+
+    fn tick(&mut self) {
+        for at in 0..3 {
+            if self.gone != Some(at + 1) {
+                self.replicas[at as usize].tick();
+                self.settle();
+            }
+        }
+    }
+
+    /// Carries messages and completes writes until nothing is left to do.
+    fn settle(&mut self) {
+        let mut busy = true;
+        while std::mem::take(&mut busy) {
+            for at in (0..3_u64).filter(|at| self.gone != Some(at + 1)) {
+                let raft = &mut self.replicas[at as usize];
+                let effects = raft.effects(&Nothing);
+                if let Some(write) = effects.write {
+                    raft.persisted(write.seq);
+                    busy = true;
+                }
+                raft.applied(effects.commit);
+                for Message { peer, term, body } in effects.send {
+                    self.sent += 1;
+                    busy = true;
+                    if self.gone != Some(peer) {
+                        let message = Message { peer: at + 1, term, body };
+                        self.replicas[peer as usize - 1].step(message);
+                    }
+                }
+            }
+        }
+    }
+
+    fn rests(&self) -> bool {
+        self.replicas.iter().all(Raft::is_quiet)
+    }
+}
+
+#[test]
+fn a_thousand_groups_rest_and_elect_when_their_leaders_node_is_gone() {
+    let config = Arc::new(Config::default());
+    let region = Region::new(ALLOCATOR);
+    let mut groups: Vec<Group> = (0..GROUPS).map(|group| Group::new(group, &config)).collect();
+    for group in &mut groups {
+        group.replicas[0].propose(Bytes::from_static(b"something")).expect("it leads");
+        (0..100).for_each(|_| group.tick());
+        assert!(group.rests(), "a group with nothing to do rests");
+    }
+    let stats = region.change();
+    let held = stats.bytes_allocated - stats.bytes_deallocated;
+    let each = held as u64 / (3 * GROUPS);
+
+    let sent: usize = groups.iter().map(|group| group.sent).sum();
+    groups.iter_mut().for_each(|group| (0..1000).for_each(|_| group.tick()));
+    let later: usize = groups.iter().map(|group| group.sent).sum();
+    assert_eq!(sent, later, "a group at rest sends nothing");
+
+    for group in &mut groups {
+        group.gone = Some(1);
+        group.replicas[1..].iter_mut().for_each(|raft| raft.silent(1));
+        group.settle();
+    }
+    let (mut ticks, mut most) = (0, 0);
+    let is_led = |group: &Group| group.replicas[1..].iter().any(Raft::is_leader);
+    while !groups.iter().all(is_led) {
+        let before: usize = groups.iter().map(|group| group.sent).sum();
+        groups.iter_mut().for_each(Group::tick);
+        let after: usize = groups.iter().map(|group| group.sent).sum();
+        (ticks, most) = (ticks + 1, most.max(after - before));
+        assert!(ticks <= ELECTED_WITHIN, "a group has no leader {ticks} ticks after");
+    }
+    let all: usize = groups.iter().map(|group| group.sent).sum();
+    assert!(all - later < MESSAGES_EACH * groups.len(), "{} messages is a storm", all - later);
+    let mut report = String::new();
+    let _ = writeln!(
+        report,
+        "{GROUPS} groups at rest: {each} bytes a replica in the core; led again after {ticks} \
+         ticks with {} messages, at most {most} in a tick",
+        all - later
+    );
+    eprint!("{report}");
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/raft-quiet.txt"), report).unwrap();
+}
