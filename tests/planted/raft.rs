@@ -227,24 +227,10 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["by lease"],
     },
     RaftBug {
-        name: "a lease begins when the answers come",
-        file: "lease.rs",
-        sound: "self.since = Some(left);",
-        broken: "self.since = Some(self.clock.max(left));",
-        caught_by: &["by lease"],
-    },
-    RaftBug {
         name: "a lease outlives that another was told to campaign",
         file: "transfer.rs",
         sound: "self.lease.revoke();",
         broken: "",
-        caught_by: &["by lease"],
-    },
-    RaftBug {
-        name: "who starts again votes while a lease trusts that it does not",
-        file: "election.rs",
-        sound: "let counts = self.leader.is_some() || self.config.lease.is_some();",
-        broken: "let counts = self.leader.is_some();",
         caught_by: &["by lease"],
     },
     RaftBug {

@@ -21,7 +21,7 @@ const QUIET_EVENTS: u64 = 5000;
 const SNAPSHOT_EVENTS: u64 = 400;
 
 /// With leases, events between two ticks of a node at least, and what a lease makes of that.
-const TICK_EVENTS: u64 = 10;
+const TICK_EVENTS: u64 = 20;
 const LEASE: Lease = Lease { length: 8 * TICK_EVENTS };
 
 /// How bad a seed's world is: each draws its own, for some bugs show only where something else is
@@ -247,6 +247,7 @@ impl World {
     fn heal(&mut self) {
         self.faults = false;
         self.cut.clear();
+        self.nodes.iter_mut().for_each(|node| node.ticked = 0);
         (self.mix.slow_disk, self.mix.slow_clock, self.mix.gather) = (0, 0, 1);
     }
 
@@ -456,7 +457,20 @@ impl World {
             }
             5 => self.split(),
             6 if self.rng.one_in(self.mix.loses) => self.lose(id),
+            7 if self.mix.leases => self.stop_leader(),
             _ => {}
+        }
+    }
+
+    /// A leader's clock does not tick for a while, as if it were stopped, and some do not hear it.
+    fn stop_leader(&mut self) {
+        let Some(leader) = self.ids().rfind(|&id| self.node(id).raft.is_leader()) else { return };
+        let until = self.now + self.rng.below(1000);
+        self.node_mut(leader).ticked = until;
+        for other in self.ids() {
+            if self.rng.one_in(2) {
+                self.cut.extend([(leader, other), (other, leader)]);
+            }
         }
     }
 
