@@ -1,6 +1,7 @@
 """Real input: every package of this machine's Debian index goes into the cluster, is read back from
 each node, and again after all nodes were restarted."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -51,7 +52,9 @@ def until(what, holds):
 def has_ended(pid):
     """Whether a process has let go of its ports; its parent may not have asked for its end yet."""
     try:
-        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
+        state = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]
+        # Its first thread may have ended before those that still hold the ports.
+        return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) <= 1
     except FileNotFoundError:
         return True
 
