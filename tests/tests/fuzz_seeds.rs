@@ -10,9 +10,7 @@ use bedstone_engine::lsm::manifest::{Edit, Standing};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::lsm::version::Bounds;
 use bedstone_engine::table::{TableMeta, TableWriter};
-use bedstone_engine::wal::Entry;
 use bedstone_net::hello::Hello;
-use bedstone_node::raft::{Body, Message};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 
@@ -50,21 +48,6 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         deleted: vec![(1, vec![range])],
     };
     let hello = Hello::new(1, 2, "seed").frame();
-    let entry =
-        Entry { id: LogId { term: 1, index: 1 }, kind: 1, data: Bytes::from_static(b"data") };
-    let append = Body::Append { previous: LogId::default(), entries: vec![entry], commit: 1 };
-    let bodies = [
-        Body::Vote { last: LogId::default(), handed_over: false },
-        append,
-        Body::Heartbeat { commit: 1, round: 1 },
-        Body::AppendReply { matched: 1 },
-    ];
-    let mut messages = Vec::new();
-    for body in bodies {
-        let bytes = Message { peer: 2, term: 1, body }.encode();
-        messages.extend([bytes.len() as u8, 2]);
-        messages.extend_from_slice(&bytes);
-    }
     let resp =
         b"\x03*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\nPING \"a b\"\r\n*1\r\n$4\r\nQUIT\r\n";
     let ops = (0..240u32).flat_map(|i| [(i * 7 % 16) as u8, (i * 5) as u8, (i * 37) as u8]);
@@ -74,9 +57,31 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("table", [&[0], &file[..]].concat()),
         ("manifest", edit.encode()),
         ("net_frame", [&[7], &hello.header()[..], &hello.body[..]].concat()),
-        ("raft_message", messages),
+        ("raft_message", raft_messages()),
         ("resp_request", resp.to_vec()),
     ]
+}
+
+/// Every message of Raft, from the pinned formats.
+fn raft_messages() -> Vec<u8> {
+    let golden = include_str!("../golden/formats.txt");
+    let byte = |hex: &[u8]| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap();
+    let mut seed = Vec::new();
+    let mut lines = golden.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some(size) = line.strip_prefix("raft ").and_then(|rest| rest.split(": ").nth(1)) else {
+            continue;
+        };
+        let len: u8 = size.trim_end_matches(" bytes").parse().unwrap();
+        let mut message = Vec::new();
+        while let Some(hex) = lines.next_if(|line| !line.contains(':')) {
+            message.extend(hex.as_bytes().chunks(2).map(byte));
+        }
+        message.resize(usize::from(len), 0);
+        seed.extend([len, 2]);
+        seed.extend(message);
+    }
+    seed
 }
 
 #[test]

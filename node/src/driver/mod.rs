@@ -356,7 +356,8 @@ impl Driver {
         for node in &mut status.nodes {
             node.alive = node.id == self.node || self.state.peers.is_up(node.id);
         }
-        let (mut lag, mut table_bytes, mut logical_bytes, mut memtable_bytes) = (0, 0, 0, 0);
+        let (mut lag, mut table_bytes, mut memtable_bytes) = (0, 0, 0);
+        let (mut log_value_bytes, mut file_value_bytes) = (0, 0);
         let mut all_led = true;
         for shard in self.state.shards.values() {
             if shard.leader == 0 {
@@ -371,11 +372,11 @@ impl Driver {
             }
             lag += shard.commit - shard.applied;
             table_bytes += shard.table_bytes;
-            logical_bytes += shard.log_value_bytes + shard.file_value_bytes;
             memtable_bytes += shard.memtable_bytes as u64;
+            log_value_bytes += shard.log_value_bytes;
+            file_value_bytes += shard.file_value_bytes;
         }
-        let file_value_bytes: u64 = self.state.shards.values().map(|s| s.file_value_bytes).sum();
-        logical_bytes += table_bytes + memtable_bytes;
+        let logical_bytes = table_bytes + memtable_bytes + log_value_bytes + file_value_bytes;
         self.metrics.has_leader.set(i64::from(all_led));
         self.metrics.table_bytes.set(table_bytes as i64);
         self.metrics.memtable_bytes.set(memtable_bytes as i64);

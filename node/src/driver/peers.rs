@@ -11,15 +11,13 @@ use bedstone_engine::ShardId;
 use bedstone_net::limits::CONTROL_BYTES_MAX;
 use bedstone_net::{Frame, Lane, Outbox};
 use bytes::BytesMut;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// See the module.
 #[derive(Default)]
 pub struct Peers {
     /// When each connected peer was heard last, in ticks.
     up: BTreeMap<PeerId, u64>,
-    /// Of them, those that are missed.
-    silent: BTreeSet<PeerId>,
     now: u64,
     /// Bodies of the next frames.
     beats: BTreeMap<PeerId, Vec<BytesMut>>,
@@ -28,20 +26,17 @@ pub struct Peers {
 impl Peers {
     /// A peer connected.
     pub fn connected(&mut self, peer: PeerId) {
-        self.heard(peer);
         self.up.insert(peer, self.now);
     }
 
     /// A peer's connection is gone.
     pub fn lost(&mut self, peer: PeerId) {
         self.up.remove(&peer);
-        self.silent.remove(&peer);
         self.beats.remove(&peer);
     }
 
     /// Something came from a peer.
     pub fn heard(&mut self, peer: PeerId) {
-        self.silent.remove(&peer);
         self.up.entry(peer).and_modify(|heard| *heard = self.now);
     }
 
@@ -50,15 +45,11 @@ impl Peers {
         self.up.contains_key(&peer)
     }
 
-    /// Time passed. Whom is missed from now on.
+    /// Time passed. Who is missed from now on: each is told once, until it is heard again.
     pub fn tick(&mut self) -> Vec<PeerId> {
         self.now += 1;
-        let late = |(peer, heard): (&PeerId, &u64)| {
-            (heard + SILENT_TICKS < self.now && !self.silent.contains(peer)).then_some(*peer)
-        };
-        let missed: Vec<PeerId> = self.up.iter().filter_map(late).collect();
-        self.silent.extend(&missed);
-        missed
+        let late = |heard: u64| heard + SILENT_TICKS + 1 == self.now;
+        self.up.iter().filter(|(_, heard)| late(**heard)).map(|(&peer, _)| peer).collect()
     }
 
     /// Whether a message is one of the short ones that travel together.

@@ -253,7 +253,8 @@ impl Conf {
         taken
     }
 
-    /// Appends its bytes: flags u8, then five sets, each a count u16 and ids u64, little-endian.
+    /// Appends its bytes: flags u8, then five sets, each a count u16 and ids u64,
+    /// ascending, little-endian.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u8(u8::from(self.leaves_by_itself));
         for set in self.sets() {
@@ -273,7 +274,12 @@ impl Conf {
         for set in &mut sets {
             let count = from.try_get_u16_le().ok()?;
             for _ in 0..count {
-                set.insert(from.try_get_u64_le().ok()?);
+                let peer = from.try_get_u64_le().ok()?;
+                // One configuration has one form: ascending, each once.
+                if set.last() >= Some(&peer) {
+                    return None;
+                }
+                set.insert(peer);
             }
         }
         let [voters, outgoing, learners, learners_next, witnesses] = sets;
@@ -406,6 +412,24 @@ mod tests {
                 prop_assert!(next.learners_next.is_subset(&next.outgoing));
                 prop_assert_eq!(next.is_joint(), !next.outgoing.is_empty());
                 conf = next;
+            }
+        }
+
+        /// What decodes has the one form it is encoded in.
+        #[test]
+        fn a_configuration_has_one_form(sets in vec(vec(1..4u64, 0..3), 5)) {
+            let mut bytes = vec![0];
+            for set in &sets {
+                bytes.put_u16_le(set.len() as u16);
+                set.iter().for_each(|&peer| bytes.put_u64_le(peer));
+            }
+            let ascending = sets.iter().all(|set| set.is_sorted_by(|a, b| a < b));
+            let conf = Conf::decode(&bytes);
+            prop_assert_eq!(conf.is_some(), ascending);
+            if let Some(conf) = conf {
+                let mut again = Vec::new();
+                conf.encode(&mut again);
+                prop_assert_eq!(again, bytes);
             }
         }
 

@@ -48,6 +48,8 @@ impl Raft {
         self.uncommitted_bytes = 0;
         self.reads.fail_all();
         self.lease.clear();
+        // Rest is agreed with a leader, and ends with it.
+        self.quiet.rests = false;
         self.wait_for_leader();
     }
 

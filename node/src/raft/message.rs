@@ -262,13 +262,6 @@ impl Message {
             }
             9 => Body::HeartbeatReply { round: take_number(from)? },
             10 => Body::TimeoutNow,
-            16 => Body::Rest { at: take_id(from)? },
-            17 => Body::Wake,
-            14 => Body::ReadIndex { question: take_number(from)? },
-            15 => {
-                let question = take_number(from)?;
-                Body::ReadIndexReply { question, at: take_id(from)? }
-            }
             12 => Body::Recover { question: take_number(from)? },
             13 => {
                 let (question, new) = (take_number(from)?, take_bool(from)?);
@@ -276,6 +269,13 @@ impl Message {
                 let conf = Conf::decode(&from.split_off(0))?;
                 Body::RecoverReply { question, new, last, commit, conf }
             }
+            14 => Body::ReadIndex { question: take_number(from)? },
+            15 => {
+                let question = take_number(from)?;
+                Body::ReadIndexReply { question, at: take_id(from)? }
+            }
+            16 => Body::Rest { at: take_id(from)? },
+            17 => Body::Wake,
             _ => return None,
         };
         from.is_empty().then_some(Message { peer, term, body })
