@@ -41,7 +41,7 @@ const RAFT_BUGS: &[RaftBug] = &[
         name: "a learner's vote counts",
         file: "conf.rs",
         sound: "match (of(&self.voters), self.is_joint()) {",
-        broken: "match (of(&(&self.voters | &self.learners)), self.is_joint()) {",
+        broken: "match (of(&self.voters.iter().chain(&self.learners).copied().collect()), self.is_joint()) {",
         caught_by: &["lacks the votes of a majority"],
     },
     RaftBug {
@@ -250,15 +250,15 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "witnesses may be the majority",
         file: "conf.rs",
-        sound: "if conf.voters.intersection(&conf.witnesses).count() > conf.voters.len() / 2 {",
+        sound: "if conf.witnesses_that_vote() > conf.voters.len() / 2 {",
         broken: "if conf.voters == conf.witnesses {",
         caught_by: &["witnesses are a majority"],
     },
     RaftBug {
         name: "a voter gets the entries of a witness",
         file: "replication.rs",
-        sound: "if self.conf.witnesses.contains(&peer) {\n            entries",
-        broken: "if !self.conf.witnesses.is_empty() {\n            entries",
+        sound: "if self.conf.witnesses.contains(&peer) {\n            let known",
+        broken: "if !self.conf.witnesses.is_empty() {\n            let known",
         caught_by: &["withholds commands from"],
     },
     RaftBug {

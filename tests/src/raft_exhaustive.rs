@@ -430,7 +430,7 @@ impl Node {
         while self.log.len() < self.raft.last().index as usize {
             let entries = self.raft.entries(self.log.len() as u64 + 1, usize::MAX, &self.disk);
             assert!(!entries.is_empty(), "the log has no gap");
-            self.log.extend(entries.into_iter().map(|entry| (entry.id.term, entry.data)));
+            self.log.extend(entries.iter().map(|entry| (entry.id.term, entry.data.clone())));
         }
         let mut hasher = DefaultHasher::new();
         let quiet = self.writing.is_empty();

@@ -7,7 +7,7 @@ use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
 use bedstone_node::raft::conf::Step;
 use bedstone_node::raft::{
-    Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, Role, Write, kind,
+    Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, Read, Role, Write, kind,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -246,7 +246,7 @@ impl Group {
         let term = entries.last().map_or(0, |entry| entry.id.term);
         let hard = HardState { term, ..HardState::default() };
         let disk = self.disks.get_mut(&id).expect("a replica of the group");
-        disk.take(Job::Write(Write { seq: 0, hard, entries }));
+        disk.take(Job::Write(Write { seq: 0, hard, entries: entries.into() }));
     }
 
     fn set_hard(&mut self, id: PeerId, args: &[&str]) {
@@ -474,14 +474,14 @@ impl Group {
         for message in effects.send {
             self.network.push_back((id, message.peer, Packet::Raft(message)));
         }
-        for (token, index) in effects.reads {
-            say!(self, "{id} may serve read {token} at {index}");
-        }
-        for (token, index) in effects.leased {
-            say!(self, "{id} may serve read {token} at {index} by its lease");
-        }
-        for token in effects.failed_reads {
-            say!(self, "{id} cannot serve read {token}");
+        for (token, read) in effects.reads {
+            match read {
+                Read::At(index) => say!(self, "{id} may serve read {token} at {index}"),
+                Read::ByLease(index) => {
+                    say!(self, "{id} may serve read {token} at {index} by its lease");
+                }
+                Read::Failed => say!(self, "{id} cannot serve read {token}"),
+            }
         }
         if let Some(peer) = effects.contradicted {
             say!(self, "{id} is contradicted by {peer}");
@@ -554,7 +554,7 @@ impl Group {
         let base = (0..).find(|&index| replica.raft.term_at(index).is_some()).unwrap_or(0);
         let (mut entries, mut at) = (Vec::new(), base);
         while at < status.last.index {
-            entries.extend(replica.raft.entries(at + 1, usize::MAX, &replica.disk));
+            entries.extend_from_slice(&replica.raft.entries(at + 1, usize::MAX, &replica.disk));
             at = entries.last().map_or(status.last.index, |entry: &Entry| entry.id.index);
         }
         let entries: Vec<String> = entries.iter().map(entry_text).collect();
@@ -563,8 +563,9 @@ impl Group {
 
     fn progress(&mut self, id: PeerId) {
         let mut lines = String::new();
-        for (peer, progress) in self.raft(id).progress() {
+        for progress in self.raft(id).progress() {
             let (mode, matched, next) = (progress.mode, progress.matched, progress.next);
+            let peer = progress.peer;
             let _ = writeln!(lines, "{id} of {peer}: {mode:?} matched {matched} next {next}");
         }
         self.out.push_str(&lines);
@@ -652,7 +653,7 @@ fn place(id: LogId) -> String {
 }
 
 fn conf_text(conf: &Conf) -> String {
-    let list = |name: &str, set: &std::collections::BTreeSet<PeerId>| {
+    let list = |name: &str, set: &[PeerId]| {
         let ids: Vec<String> = set.iter().map(ToString::to_string).collect();
         if ids.is_empty() { String::new() } else { format!("{name} {} ", ids.join(",")) }
     };

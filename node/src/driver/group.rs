@@ -9,8 +9,8 @@ use crate::api::port::Batch;
 use crate::limits::{Limits, PROPOSALS_IN_FLIGHT, QUEUED_COMMANDS_MAX, REPLAY_BYTES};
 use crate::metrics::Metrics;
 use crate::raft::{
-    Boot, Change, Conf, Effects, Index, LogReader, Message, PeerId, Promises, Raft, Refused, Role,
-    kind,
+    Boot, Change, Conf, Effects, Index, LogReader, Message, PeerId, Promises, Raft, Read, Refused,
+    Role, kind,
 };
 use crate::shard::apply::{apply_entry, ts_of};
 use crate::shard::command::{decode_batch, encode_batch};
@@ -537,7 +537,7 @@ impl Group {
             }
         }
         if let Some(write) = effects.write {
-            let mut records = log_records(self.shard, write.entries, write.hard);
+            let mut records = log_records(self.shard, &write.entries, write.hard);
             if effects.anew {
                 // In one commit with the vote for nobody: without that, the log would look whole.
                 records.insert(0, Record::Reset { shard: self.shard, at: self.applied });
@@ -552,17 +552,13 @@ impl Group {
                 peer, "a leader contradicts a committed entry: check both disks"
             );
         }
-        let by_round = effects.reads.into_iter().map(|read| (read, false));
-        let by_lease = effects.leased.into_iter().map(|read| (read, true));
-        for ((token, index), leased) in by_round.chain(by_lease) {
-            if let Some(reads) = self.rounds.remove(&token) {
-                self.waiting.push(Waiting { index, leased, reads });
-            }
-        }
-        for token in effects.failed_reads {
-            // This node stopped leading; a read is safe to ask again.
-            for pending in self.rounds.remove(&token).into_iter().flatten() {
-                self.requeue(pending);
+        for (token, read) in effects.reads {
+            let Some(reads) = self.rounds.remove(&token) else { continue };
+            match read {
+                Read::At(index) => self.waiting.push(Waiting { index, leased: false, reads }),
+                Read::ByLease(index) => self.waiting.push(Waiting { index, leased: true, reads }),
+                // This node stopped leading; a read is safe to ask again.
+                Read::Failed => reads.into_iter().for_each(|pending| self.requeue(pending)),
             }
         }
         for peer in effects.snapshots {
@@ -581,11 +577,11 @@ impl Group {
                 let expected = format!("entry {} of shard {}", self.applied.index + 1, self.shard);
                 return Err(Error::corrupt("log", 0, what, expected, "none"));
             }
-            for entry in entries {
+            for entry in entries.iter() {
                 if entry.id.index > self.commit {
                     break;
                 }
-                self.apply_entry(&entry, context)?;
+                self.apply_entry(entry, context)?;
             }
         }
         if self.applied.index > before {
@@ -700,11 +696,11 @@ fn changes_after(
 /// so that a commit index is never durable without the entries it speaks of.
 fn log_records(
     shard: ShardId,
-    entries: Vec<Entry>,
+    entries: &[Entry],
     state: bedstone_engine::wal::HardState,
 ) -> Vec<Record> {
     let mut records = Vec::with_capacity(2);
-    let mut rest = &entries[..];
+    let mut rest = entries;
     while let Some(first) = rest.first() {
         let mut bytes = 0;
         let run = rest

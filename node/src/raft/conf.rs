@@ -11,23 +11,23 @@
 //!    (`Raft::advance_conf` runs wherever the commit index moves).
 
 use super::PeerId;
+use super::peer_set::PeerSet;
 use bytes::{Buf, BufMut, Bytes};
-use std::collections::BTreeSet;
 
 /// The members of a group. While `outgoing` is not empty a change is half done: it takes a majority
 /// of `voters` and one of `outgoing` to elect and to commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conf {
     /// Who votes.
-    pub voters: BTreeSet<PeerId>,
+    pub voters: PeerSet,
     /// Who voted before the change that is under way.
-    pub outgoing: BTreeSet<PeerId>,
+    pub outgoing: PeerSet,
     /// Who gets the log and does not vote.
-    pub learners: BTreeSet<PeerId>,
+    pub learners: PeerSet,
     /// Who becomes a learner once it votes no more.
-    pub learners_next: BTreeSet<PeerId>,
+    pub learners_next: PeerSet,
     /// Voters that keep the log without its commands: they vote and acknowledge, but cannot lead.
-    pub witnesses: BTreeSet<PeerId>,
+    pub witnesses: PeerSet,
     /// The leader ends the change by itself once it is half done.
     pub leaves_by_itself: bool,
 }
@@ -110,20 +110,25 @@ impl Conf {
         self.is_voter(peer) && !self.witnesses.contains(&peer)
     }
 
+    /// How many voters are witnesses.
+    pub fn witnesses_that_vote(&self) -> usize {
+        self.witnesses.iter().filter(|peer| self.voters.contains(peer)).count()
+    }
+
     /// Whether a peer is alone to decide everything.
     pub fn is_alone(&self, peer: PeerId) -> bool {
         self.voters.len() == 1 && self.voters.contains(&peer) && !self.is_joint()
     }
 
     /// Every member.
-    pub fn members(&self) -> BTreeSet<PeerId> {
+    pub fn members(&self) -> PeerSet {
         let sets = [&self.voters, &self.outgoing, &self.learners, &self.learners_next];
         sets.into_iter().flatten().copied().collect()
     }
 
     /// What the voters say, as far as they have: yes, no, or nothing yet.
     pub fn outcome(&self, said: impl Fn(PeerId) -> Option<bool>) -> Outcome {
-        let of = |voters: &BTreeSet<PeerId>| {
+        let of = |voters: &PeerSet| {
             let count = |word| voters.iter().filter(|&&voter| said(voter) == Some(word)).count();
             let majority = voters.len() / 2 + 1;
             match (count(true), count(false)) {
@@ -144,7 +149,7 @@ impl Conf {
 
     /// The greatest value that a majority has reached, of each set of voters.
     pub fn reached(&self, value: impl Fn(PeerId) -> u64) -> u64 {
-        let of = |voters: &BTreeSet<PeerId>| {
+        let of = |voters: &PeerSet| {
             let mut small = [0; 8];
             let mut large = Vec::new();
             let values = match small.get_mut(..voters.len()) {
@@ -184,11 +189,11 @@ impl Conf {
         if conf.voters.is_empty() {
             return Err(Impossible::NoVoters);
         }
-        if conf.voters.intersection(&conf.witnesses).count() > conf.voters.len() / 2 {
+        if conf.witnesses_that_vote() > conf.voters.len() / 2 {
             return Err(Impossible::TooManyWitnesses);
         }
         // Any two majorities of sets that differ in one voter overlap: no need to be joint.
-        if explicit || conf.voters.symmetric_difference(&conf.outgoing).count() > 1 {
+        if explicit || conf.voters.differences(&conf.outgoing) > 1 {
             conf.leaves_by_itself = !explicit;
             return Ok(conf);
         }
@@ -207,12 +212,12 @@ impl Conf {
                 return Err(Impossible::Witness(peer));
             }
             Step::AddVoter(peer) => {
-                self.learners.remove(&peer);
-                self.learners_next.remove(&peer);
+                self.learners.remove(peer);
+                self.learners_next.remove(peer);
                 self.voters.insert(peer);
             }
             Step::AddLearner(peer) => {
-                self.voters.remove(&peer);
+                self.voters.remove(peer);
                 match self.outgoing.contains(&peer) {
                     true => self.learners_next.insert(peer),
                     false => self.learners.insert(peer),
@@ -223,9 +228,9 @@ impl Conf {
                 self.witnesses.insert(peer);
             }
             Step::Remove(peer) => {
-                self.voters.remove(&peer);
-                self.learners.remove(&peer);
-                self.learners_next.remove(&peer);
+                self.voters.remove(peer);
+                self.learners.remove(peer);
+                self.learners_next.remove(peer);
             }
         }
         Ok(())
@@ -234,11 +239,11 @@ impl Conf {
     /// Without the voters of before.
     fn left(&self) -> Conf {
         let mut conf = self.clone();
-        conf.outgoing.clear();
+        conf.outgoing = PeerSet::default();
         conf.leaves_by_itself = false;
         let next = std::mem::take(&mut conf.learners_next);
         conf.learners.extend(next);
-        conf.witnesses.retain(|peer| conf.voters.contains(peer));
+        conf.witnesses.retain(|peer| conf.voters.contains(&peer));
         conf
     }
 
@@ -263,24 +268,19 @@ impl Conf {
         }
     }
 
-    fn sets(&self) -> [&BTreeSet<PeerId>; 5] {
+    fn sets(&self) -> [&PeerSet; 5] {
         [&self.voters, &self.outgoing, &self.learners, &self.learners_next, &self.witnesses]
     }
 
     /// From its bytes; `None` when they are no configuration.
     pub fn decode(mut from: &[u8]) -> Option<Conf> {
         let leaves_by_itself = take_flag(&mut from)?;
-        let mut sets: [BTreeSet<PeerId>; 5] = Default::default();
+        let mut sets: [PeerSet; 5] = Default::default();
         for set in &mut sets {
             let count = from.try_get_u16_le().ok()?;
-            for _ in 0..count {
-                let peer = from.try_get_u64_le().ok()?;
-                // One configuration has one form: ascending, each once.
-                if set.last() >= Some(&peer) {
-                    return None;
-                }
-                set.insert(peer);
-            }
+            let peers = (0..count).map(|_| from.try_get_u64_le().ok());
+            // One configuration has one form: ascending, each once.
+            *set = PeerSet::from_ascending(peers.collect::<Option<_>>()?)?;
         }
         let [voters, outgoing, learners, learners_next, witnesses] = sets;
         let conf = Conf { voters, outgoing, learners, learners_next, witnesses, leaves_by_itself };
@@ -407,9 +407,8 @@ mod tests {
                 // Of each majority one has the commands, and nobody is two things.
                 let witnesses = |peer| next.witnesses.contains(&peer).then_some(true);
                 prop_assert!(next.outcome(witnesses) != Outcome::Won);
-                prop_assert!(next.learners.is_disjoint(&next.voters));
-                prop_assert!(next.learners.is_disjoint(&next.outgoing));
-                prop_assert!(next.learners_next.is_subset(&next.outgoing));
+                prop_assert!(!next.learners.iter().any(|peer| next.is_voter(*peer)));
+                prop_assert!(next.learners_next.iter().all(|p| next.outgoing.contains(p)));
                 prop_assert_eq!(next.is_joint(), !next.outgoing.is_empty());
                 conf = next;
             }
@@ -442,7 +441,11 @@ mod tests {
             said in 0..1u64 << PEERS,
             yes in 0..1u64 << PEERS,
         ) {
-            let conf = Conf { voters, outgoing, ..Conf::default() };
+            let conf = Conf {
+                voters: voters.into_iter().collect(),
+                outgoing: outgoing.into_iter().collect(),
+                ..Conf::default()
+            };
             let value = |peer: PeerId| values[peer as usize - 1];
             let reached = conf.reached(value);
             let at_least = |least: u64| {

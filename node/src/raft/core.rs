@@ -1,18 +1,20 @@
 //! The replica itself: its state, the inputs, and how effects are gathered.
 
 use super::conf::{Conf, Impossible};
+use super::entries::Entries;
 use super::lease::{Held, Lease};
 use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
-use super::progress::Progress;
+use super::peer_set::PeerSet;
+use super::progress::{Followers, Progress};
 use super::quiet::Quiet;
 use super::recovery::{Answer, Asking, NOBODY, Recovery};
-use super::rounds::Reads;
+use super::rounds::{Read, Reads};
 use super::{Index, PeerId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
-use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::wal::HardState;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -144,7 +146,7 @@ pub struct Write {
     /// The new hard state.
     pub hard: HardState,
     /// Entries to append; they replace what the log has from the first of them on.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
 }
 
 /// What is to be done. See the module for the order.
@@ -156,14 +158,10 @@ pub struct Effects {
     pub write: Option<Write>,
     /// Entries up to here may be applied.
     pub commit: Index,
-    /// Reads that may be served once the index is applied.
-    pub reads: Vec<(u64, Index)>,
-    /// Reads that may be served once the index is applied, if [`Raft::lease_holds`] after that.
-    pub leased: Vec<(u64, Index)>,
-    /// Reads that can no longer be served here.
-    pub failed_reads: Vec<u64>,
+    /// What became of reads, by their tokens.
+    pub reads: Vec<(u64, Read)>,
     /// Followers that need a snapshot.
-    pub snapshots: Vec<PeerId>,
+    pub snapshots: PeerSet,
     /// The log begins anew after `applied`, durable as one with the write of these effects, which
     /// comes after it: what the disk has besides is not needed any more.
     pub anew: bool,
@@ -239,10 +237,10 @@ pub struct Raft {
     pub(super) heard_leader: Tick,
     pub(super) next_heartbeat: Tick,
     pub(super) votes: BTreeMap<PeerId, bool>,
-    pub(super) progress: BTreeMap<PeerId, Box<Progress>>,
+    pub(super) progress: Followers,
     pub(super) uncommitted_bytes: usize,
     pub(super) reads: Reads,
-    pub(super) snapshots: BTreeSet<PeerId>,
+    pub(super) snapshots: PeerSet,
     pub(super) transfer: Option<super::transfer::Transfer>,
     pub(super) contradicted: Option<PeerId>,
     pub(super) recovery: Recovery,
@@ -258,7 +256,7 @@ pub struct Raft {
     /// Since when the disk owes an answer: the oldest write under way was handed out, or the one
     /// before it completed.
     disk_since: Option<Tick>,
-    send: Vec<Message>,
+    pub(super) send: Vec<Message>,
     /// Messages that wait for a write.
     held: VecDeque<(Seq, Message)>,
     draw: u64,
@@ -294,10 +292,10 @@ impl Raft {
             heard_leader: 0,
             next_heartbeat: 0,
             votes: BTreeMap::new(),
-            progress: BTreeMap::new(),
+            progress: Followers::default(),
             uncommitted_bytes: 0,
             reads: Reads::new(draw >> 2),
-            snapshots: BTreeSet::new(),
+            snapshots: PeerSet::default(),
             transfer: None,
             contradicted: None,
             recovery,
@@ -351,7 +349,7 @@ impl Raft {
             Body::Recover { question } => return self.on_recover(peer, question),
             Body::RecoverReply { question, new, last, commit, conf } => {
                 let answer = Answer { term, new, last, commit };
-                return self.on_recover_reply(peer, question, answer, conf);
+                return self.on_recover_reply(peer, question, answer, *conf);
             }
             _ if self.is_asking() => return,
             other => other,
@@ -451,33 +449,38 @@ impl Raft {
         self.send_appends(reader);
         self.start_read_round();
         self.answer_followers();
-        let mut effects = Effects { send: std::mem::take(&mut self.send), ..Effects::default() };
-        if self.log.has_unwritten() || self.hard_needs_write() {
-            self.seq += 1;
-            self.disk_since.get_or_insert(self.now);
-            let entries = self.log.write(self.seq);
-            if self.hard_needs_write() {
-                self.hard_seq = self.seq;
-            }
-            effects.write = Some(Write { seq: self.seq, hard: self.hard, entries });
-            self.hard_written = self.hard;
-        }
-        // What others have durably may be applied before this disk has it. While the disk keeps up
-        // it is waited for: an entry that has its place in the log need not be copied.
-        effects.commit = match self.disk_is_late() {
-            true => self.hard.commit,
-            false => self.hard.commit.min(self.log.persisted()),
+        let write = match self.log.has_unwritten() || self.hard_needs_write() {
+            true => Some(self.next_write()),
+            false => None,
         };
-        (effects.reads, effects.failed_reads) = self.reads.take_settled();
-        effects.leased = std::mem::take(&mut self.lease.reads);
-        effects.anew = std::mem::take(&mut self.anew);
-        effects.contradicted = self.contradicted.take();
-        effects.snapshots = std::mem::take(&mut self.snapshots).into_iter().collect();
-        effects
+        Effects {
+            send: std::mem::take(&mut self.send),
+            write,
+            // What others have durably may be applied before this disk has it. While the disk keeps
+            // up it is waited for: an entry that has its place in the log need not be copied.
+            commit: match self.disk_is_late() {
+                true => self.hard.commit,
+                false => self.hard.commit.min(self.log.persisted()),
+            },
+            reads: std::mem::take(&mut self.reads.settled),
+            snapshots: std::mem::take(&mut self.snapshots),
+            anew: std::mem::take(&mut self.anew),
+            contradicted: self.contradicted.take(),
+        }
+    }
+
+    fn next_write(&mut self) -> Write {
+        self.seq += 1;
+        self.disk_since.get_or_insert(self.now);
+        if self.hard_needs_write() {
+            self.hard_seq = self.seq;
+        }
+        self.hard_written = self.hard;
+        Write { seq: self.seq, hard: self.hard, entries: self.log.write(self.seq) }
     }
 
     /// Entries from `first` on, to be applied: at least one, then until `max_bytes`.
-    pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Vec<Entry> {
+    pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Entries {
         self.log.entries(first, max_bytes, reader)
     }
 
@@ -488,7 +491,7 @@ impl Raft {
 
     /// What the replica is now.
     pub fn status(&self) -> Status {
-        let matched = self.progress.iter().map(|(&peer, progress)| (peer, progress.matched));
+        let matched = self.progress.iter().map(|progress| (progress.peer, progress.matched));
         Status {
             role: self.role,
             leader: self.leader,
@@ -505,8 +508,8 @@ impl Raft {
     }
 
     /// What a leader knows of each other member.
-    pub fn progress(&self) -> impl Iterator<Item = (PeerId, &Progress)> {
-        self.progress.iter().map(|(&peer, progress)| (peer, &**progress))
+    pub fn progress(&self) -> impl Iterator<Item = &Progress> {
+        self.progress.iter()
     }
 
     /// Up to where the log is known to be committed.
@@ -552,11 +555,6 @@ impl Raft {
     /// The members.
     pub fn conf(&self) -> &Conf {
         &self.conf
-    }
-
-    /// Those whom a leader sends to.
-    pub(super) fn followers(&self) -> Vec<PeerId> {
-        self.progress.keys().copied().collect()
     }
 
     /// Sends a message that speaks for nothing that is not durable.

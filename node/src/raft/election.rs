@@ -4,6 +4,7 @@
 use super::conf::Outcome;
 use super::core::{Raft, Role};
 use super::message::Body;
+use super::peer_set::PeerSet;
 use super::{PeerId, Term, kind};
 use bedstone_engine::LogId;
 use bytes::Bytes;
@@ -43,7 +44,7 @@ impl Raft {
         self.leader = leader;
         self.progress.clear();
         self.votes.clear();
-        self.snapshots.clear();
+        self.snapshots = PeerSet::default();
         self.transfer = None;
         self.uncommitted_bytes = 0;
         self.reads.fail_all();
@@ -79,10 +80,10 @@ impl Raft {
     }
 
     /// The other voters.
-    pub(super) fn voters(&self) -> Vec<PeerId> {
+    pub(super) fn voters(&self) -> PeerSet {
         let mut voters = self.conf.members();
-        voters.retain(|&peer| peer != self.id && self.conf.is_voter(peer));
-        voters.into_iter().collect()
+        voters.retain(|peer| peer != self.id && self.conf.is_voter(peer));
+        voters
     }
 
     fn votes_say(&self) -> Outcome {
@@ -140,7 +141,7 @@ impl Raft {
             // A leader that does not hear a majority may have been replaced: it stops, so that its
             // clients learn it and its reads end.
             let since = self.now.saturating_sub(self.config.election.start);
-            let heard = |peer| match self.progress.get(&peer) {
+            let heard = |peer| match self.progress.of(peer) {
                 Some(progress) => Some(progress.heard > since),
                 None => Some(peer == self.id),
             };

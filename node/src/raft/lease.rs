@@ -13,8 +13,8 @@
 //! - Who is handed leadership is voted for at once, so a leader that told another to campaign has
 //!   no lease any more in its term.
 
+use super::Tick;
 use super::core::{Raft, Role};
-use super::{Index, Tick};
 use std::collections::VecDeque;
 
 /// How long a majority's word holds.
@@ -45,8 +45,6 @@ pub(super) struct Held {
     since: Option<u64>,
     /// Another was told to campaign in this term.
     revoked: bool,
-    /// Reads to be served by it.
-    pub(super) reads: Vec<(u64, Index)>,
 }
 
 impl Held {

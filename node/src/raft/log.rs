@@ -1,6 +1,7 @@
 //! The core's picture of its log: the terms of all entries, the newest entries themselves, and how
 //! much of it is durable. Older entries are read from the engine when a follower needs them.
 
+use super::entries::Entries;
 use super::{Index, Seq, Term};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
@@ -13,6 +14,33 @@ pub trait LogReader {
     fn entries(&self, first: Index, end: Index, max_bytes: usize) -> Vec<Entry>;
 }
 
+/// Entries that came together and are handed on together.
+#[derive(Clone, Debug)]
+struct Piece {
+    entries: Entries,
+    /// Of their data.
+    bytes: usize,
+}
+
+impl Piece {
+    fn first(&self) -> Index {
+        self.entries[0].id.index
+    }
+
+    fn last(&self) -> Index {
+        self.first() + self.entries.len() as Index - 1
+    }
+
+    /// Bytes of the data of those in a range.
+    fn bytes_within(&self, first: Index, last: Index) -> usize {
+        if first <= self.first() && self.last() <= last {
+            return self.bytes;
+        }
+        let within = self.entries.iter().filter(|e| (first..=last).contains(&e.id.index));
+        within.map(|entry| entry.data.len()).sum()
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct RaftLog {
@@ -21,8 +49,10 @@ pub struct RaftLog {
     /// First entry of each run of one term, ascending.
     runs: VecDeque<LogId>,
     last: Index,
-    /// The newest entries, without a gap up to `last`.
-    recent: VecDeque<Entry>,
+    /// The newest entries, in pieces, without a gap.
+    recent: VecDeque<Piece>,
+    /// Those after them up to `last`: a leader's proposals, not in a piece yet.
+    fresh: Vec<Entry>,
     recent_bytes: usize,
     /// Entries up to here are durable here.
     persisted: Index,
@@ -40,6 +70,7 @@ impl RaftLog {
             runs: runs.into(),
             last,
             recent: VecDeque::new(),
+            fresh: Vec::new(),
             recent_bytes: 0,
             persisted: last,
             writing: VecDeque::new(),
@@ -71,6 +102,9 @@ impl RaftLog {
         if index < self.base.index || index > self.last {
             return None;
         }
+        if let Some(run) = self.runs.back().filter(|run| run.index <= index) {
+            return Some(run.term);
+        }
         let at = self.runs.partition_point(|run| run.index <= index);
         Some(self.runs[at - 1].term)
     }
@@ -92,26 +126,60 @@ impl RaftLog {
         self.base
     }
 
-    /// Adds an entry at the end.
+    /// Adds an entry at the end. Call [`Self::close`] before anyone is to get it.
     pub fn push(&mut self, entry: Entry) {
-        assert_eq!(entry.id.index, self.last + 1, "entries follow each other");
-        assert!(entry.id.term >= self.last().term, "terms never fall");
-        if self.runs.back().is_none_or(|run| run.term != entry.id.term) {
-            self.runs.push_back(entry.id);
-        }
-        self.last = entry.id.index;
+        self.extend_to(entry.id, entry.id.index);
         self.recent_bytes += entry.data.len();
-        self.recent.push_back(entry);
+        self.fresh.push(entry);
+    }
+
+    /// Adds entries at the end.
+    pub fn append(&mut self, entries: Entries) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        self.close();
+        if first.id.term == last.id.term {
+            self.extend_to(first.id, last.id.index);
+        } else {
+            entries.iter().for_each(|entry| self.extend_to(entry.id, entry.id.index));
+        }
+        let bytes = entries.bytes();
+        self.recent_bytes += bytes;
+        self.recent.push_back(Piece { entries, bytes });
+    }
+
+    /// Entries of one term follow.
+    fn extend_to(&mut self, first: LogId, last: Index) {
+        assert_eq!(first.index, self.last + 1, "entries follow each other");
+        let term = self.last().term;
+        assert!(first.term >= term, "terms never fall");
+        if first.term > term || self.runs.is_empty() {
+            self.runs.push_back(first);
+        }
+        self.last = last;
+    }
+
+    /// What was pushed becomes a piece.
+    pub fn close(&mut self) {
+        if !self.fresh.is_empty() {
+            let entries = Entries::from(&mut self.fresh);
+            let bytes = entries.bytes();
+            self.recent.push_back(Piece { entries, bytes });
+        }
     }
 
     /// Drops the entries from `from` on.
     pub fn truncate(&mut self, from: Index) {
-        while self.last >= from {
-            if let Some(entry) = self.recent.pop_back() {
-                self.recent_bytes -= entry.data.len();
+        self.close();
+        while let Some(piece) = self.recent.pop_back_if(|piece| piece.last() >= from) {
+            self.recent_bytes -= piece.bytes;
+            if piece.first() < from {
+                let entries = piece.entries.slice(0..(from - piece.first()) as usize);
+                let bytes = entries.bytes();
+                self.recent_bytes += bytes;
+                self.recent.push_back(Piece { entries, bytes });
             }
-            self.last -= 1;
         }
+        self.last = self.last.min(from - 1);
         while self.runs.back().is_some_and(|run| run.index >= from) {
             self.runs.pop_back();
         }
@@ -156,14 +224,11 @@ impl RaftLog {
         self.forget(upto.index);
     }
 
-    /// Lets durable entries up to `upto` leave memory.
+    /// Lets durable entries up to `upto` leave memory, as far as whole pieces are.
     pub fn forget(&mut self, upto: Index) {
-        while let Some(first) = self.recent.front() {
-            if first.id.index > upto.min(self.persisted) {
-                return;
-            }
-            self.recent_bytes -= first.data.len();
-            self.recent.pop_front();
+        let upto = upto.min(self.persisted);
+        while let Some(piece) = self.recent.pop_front_if(|piece| piece.last() <= upto) {
+            self.recent_bytes -= piece.bytes;
         }
     }
 
@@ -171,6 +236,7 @@ impl RaftLog {
     pub fn give_memory_back(&mut self) {
         self.forget(self.last);
         self.recent.shrink_to_fit();
+        self.fresh.shrink_to_fit();
         self.writing.shrink_to_fit();
         self.runs.shrink_to_fit();
     }
@@ -180,38 +246,64 @@ impl RaftLog {
         self.recent_bytes
     }
 
-    /// Bytes of the entries from `first` to `last` that are in memory.
+    /// Bytes of the entries from `first` to `last` that are in pieces in memory.
     pub fn bytes(&self, first: Index, last: Index) -> usize {
-        let Some(front) = self.recent.front().map(|entry| entry.id.index) else { return 0 };
-        let (skip, end) = (first.max(front) - front, (last + 1).max(front) - front);
-        let count = end.saturating_sub(skip) as usize;
-        self.recent.iter().skip(skip as usize).take(count).map(|entry| entry.data.len()).sum()
+        if let Some(piece) = self.newest_from(first).filter(|piece| piece.last() == last) {
+            return piece.bytes;
+        }
+        let pieces = self.recent.range(self.piece_of(first)..);
+        let pieces = pieces.take_while(|piece| piece.first() <= last);
+        pieces.map(|piece| piece.bytes_within(first, last)).sum()
+    }
+
+    /// The first piece that ends at or after an index.
+    fn piece_of(&self, index: Index) -> usize {
+        self.recent.partition_point(|piece| piece.last() < index)
     }
 
     /// Entries from `first` on: at least one, then until `max_bytes`.
-    pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Vec<Entry> {
-        let Some(front) = self.recent.front().map(|entry| entry.id.index) else {
-            return reader.entries(first, self.last + 1, max_bytes);
-        };
-        if first < front {
-            return reader.entries(first, front, max_bytes);
+    pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Entries {
+        match self.recent.front().map(Piece::first) {
+            Some(front) if first >= front => self.recent(first, max_bytes),
+            front => reader.entries(first, front.unwrap_or(self.last + 1), max_bytes).into(),
         }
+    }
+
+    /// The newest piece, if it begins with an index: what is asked for most often.
+    fn newest_from(&self, first: Index) -> Option<&Piece> {
+        self.recent.back().filter(|piece| piece.first() == first)
+    }
+
+    /// The same of those in memory. They are copied only where they are of many pieces.
+    fn recent(&self, first: Index, max_bytes: usize) -> Entries {
+        if let Some(piece) = self.newest_from(first).filter(|piece| piece.bytes <= max_bytes) {
+            return piece.entries.clone();
+        }
+        let at = self.piece_of(first);
+        let Some(piece) = self.recent.get(at) else { return Entries::default() };
+        let is_last = at + 1 == self.recent.len();
+        let head = piece.entries.from_index(first);
         let mut bytes = 0;
-        let tail = self.recent.iter().skip((first - front) as usize);
-        tail.take_while(|entry| {
+        let mut fits = |entry: &&Entry| {
             let fits = bytes == 0 || bytes + entry.data.len() <= max_bytes;
             bytes += entry.data.len().max(1);
             fits
-        })
-        .cloned()
-        .collect()
+        };
+        let count = head.iter().take_while(&mut fits).count();
+        if is_last || count < head.len() {
+            return head.slice(0..count);
+        }
+        let later = self.recent.range(at + 1..).flat_map(|piece| piece.entries.iter());
+        head.iter().chain(later.take_while(fits)).cloned().collect()
     }
 
     /// Takes the entries that no write holds yet, as part of write `seq`.
-    pub fn write(&mut self, seq: Seq) -> Vec<Entry> {
-        let front = self.recent.front().map_or(self.last + 1, |entry| entry.id.index);
-        let skip = self.unwritten.max(front) - front;
-        let entries = self.recent.iter().skip(skip as usize).cloned().collect();
+    pub fn write(&mut self, seq: Seq) -> Entries {
+        self.close();
+        let entries = match self.has_unwritten() {
+            true => self.recent(self.unwritten, usize::MAX),
+            false => Entries::default(),
+        };
         self.unwritten = self.last + 1;
         self.writing.push_back((seq, self.last));
         entries

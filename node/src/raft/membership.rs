@@ -2,10 +2,10 @@
 
 use super::conf::{Change, Conf};
 use super::core::{Raft, Refused, Role};
+use super::peer_set::PeerSet;
 use super::progress::Progress;
-use super::{Index, PeerId, kind};
+use super::{Index, kind};
 use bedstone_engine::LogId;
-use std::collections::BTreeSet;
 
 impl Raft {
     /// Proposes a change of the members. It is effective once it is committed; one that goes
@@ -31,8 +31,8 @@ impl Raft {
             return Err(Refused::ChangePending);
         }
         let next = self.conf.changed(change).map_err(Refused::Impossible)?;
-        let sent = |peer| self.progress.get(peer).map_or(0, |progress| progress.next - 1);
-        if self.conf.witnesses.iter().any(|peer| sent(peer) > self.best(&next.voters, &next)) {
+        let sent = |peer| self.progress.of(peer).map_or(0, |progress| progress.next - 1);
+        if self.conf.witnesses.iter().any(|&peer| sent(peer) > self.best(&next.voters, &next)) {
             return Err(Refused::CatchingUp);
         }
         self.stir();
@@ -68,7 +68,7 @@ impl Raft {
     }
 
     /// How far the log is that some voter with commands has, of a set.
-    fn best(&self, voters: &BTreeSet<PeerId>, conf: &Conf) -> Index {
+    fn best(&self, voters: &PeerSet, conf: &Conf) -> Index {
         let able = voters.iter().filter(|peer| !conf.witnesses.contains(peer));
         able.map(|&peer| self.matched(peer)).max().unwrap_or(0)
     }
@@ -97,10 +97,7 @@ impl Raft {
     pub(super) fn follow_conf(&mut self) {
         let (next, now) = (self.log.last().index + 1, self.now);
         let mut members = self.conf.members();
-        members.remove(&self.id);
-        self.progress.retain(|peer, _| members.contains(peer));
-        for peer in members {
-            self.progress.entry(peer).or_insert_with(|| Box::new(Progress::new(next, now)));
-        }
+        members.remove(self.id);
+        self.progress.follow(&members, |peer| Progress::new(peer, next, now));
     }
 }

@@ -20,6 +20,7 @@
 //! Entry: term u64, kind u8, length u32, data.
 
 use super::conf::Conf;
+use super::entries::Entries;
 use super::{Index, PeerId, Term};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
@@ -73,7 +74,7 @@ pub enum Body {
         /// The entry before them.
         previous: LogId,
         /// The entries; none in a probe.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: Index,
     },
@@ -129,7 +130,7 @@ pub enum Body {
         /// How far it knows its log to be committed.
         commit: Index,
         /// The members as of then.
-        conf: Conf,
+        conf: Box<Conf>,
     },
     /// Nothing is to do: you have all that I have, and it is committed. I am silent from now on,
     /// and you need not miss me.
@@ -181,7 +182,7 @@ impl Message {
                 put_id(&mut out, previous);
                 out.put_u64_le(*commit);
                 out.put_u32_le(entries.len() as u32);
-                for entry in entries {
+                for entry in entries.iter() {
                     out.put_u64_le(entry.id.term);
                     out.put_u8(entry.kind);
                     out.put_u32_le(entry.data.len() as u32);
@@ -266,7 +267,7 @@ impl Message {
             13 => {
                 let (question, new) = (take_number(from)?, take_bool(from)?);
                 let (last, commit) = (take_id(from)?, take_number(from)?);
-                let conf = Conf::decode(&from.split_off(0))?;
+                let conf = Conf::decode(&from.split_off(0))?.into();
                 Body::RecoverReply { question, new, last, commit, conf }
             }
             14 => Body::ReadIndex { question: take_number(from)? },
@@ -320,5 +321,5 @@ fn take_append(from: &mut Bytes) -> Option<Body> {
         last = LogId { term, index: last.index.checked_add(1)? };
         entries.push(Entry { id: last, kind, data: from.split_to(len) });
     }
-    Some(Body::Append { previous, entries, commit })
+    Some(Body::Append { previous, entries: entries.into(), commit })
 }

@@ -10,16 +10,18 @@
 //! 3. `commit` says how far entries may be applied; `reads` which reads may be served once the
 //!    tree has reached their index.
 //!
-//! Read in this order: [`message`], [`log`], [`conf`], [`progress`], `core`, `election`,
+//! Read in this order: [`message`], [`entries`], [`log`], [`conf`], [`progress`], `core`, `election`,
 //! `replication`, `read`, `membership`, `transfer`, `recovery`, `quiet`, `lease`.
 
 pub mod conf;
 mod core;
 mod election;
+pub mod entries;
 mod lease;
 pub mod log;
 mod membership;
 pub mod message;
+pub mod peer_set;
 pub mod progress;
 mod quiet;
 mod read;
@@ -30,10 +32,13 @@ mod transfer;
 
 pub use self::core::{Boot, Config, Effects, Promises, Raft, Refused, Role, Status, Write};
 pub use conf::{Change, Conf};
+pub use entries::Entries;
 pub use lease::Lease;
 pub use log::LogReader;
 pub use message::{Body, Message};
+pub use peer_set::PeerSet;
 pub use recovery::NOBODY;
+pub use rounds::Read;
 
 /// Names a replica: the node's id.
 pub type PeerId = u64;

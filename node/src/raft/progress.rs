@@ -1,7 +1,8 @@
 //! What a leader knows of a follower, and what it may send it.
 
-use super::{Index, Tick};
+use super::{Index, PeerId, Tick};
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
 /// How a leader sends to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Mode {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Progress {
+    /// Who it is.
+    pub peer: PeerId,
     /// The last index known to agree and to be durable there.
     pub matched: Index,
     /// The next index to send.
@@ -41,8 +44,9 @@ pub struct Progress {
 
 impl Progress {
     /// A follower of a new leader, whose log ends before `next`.
-    pub fn new(next: Index, now: Tick) -> Self {
+    pub fn new(peer: PeerId, next: Index, now: Tick) -> Self {
         Self {
+            peer,
             matched: 0,
             next,
             mode: Mode::Probe { asked: false },
@@ -136,6 +140,48 @@ impl Progress {
         self.inflight_bytes = 0;
         if mode == Mode::Replicate {
             self.next = self.matched + 1;
+        }
+    }
+}
+
+/// All whom a leader sends to: few, so they are found by looking at each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Followers(Vec<Progress>);
+
+impl Deref for Followers {
+    type Target = [Progress];
+
+    fn deref(&self) -> &[Progress] {
+        &self.0
+    }
+}
+
+impl DerefMut for Followers {
+    fn deref_mut(&mut self) -> &mut [Progress] {
+        &mut self.0
+    }
+}
+
+impl Followers {
+    pub(super) fn of(&self, peer: PeerId) -> Option<&Progress> {
+        self.0.iter().find(|progress| progress.peer == peer)
+    }
+
+    pub(super) fn of_mut(&mut self, peer: PeerId) -> Option<&mut Progress> {
+        self.0.iter_mut().find(|progress| progress.peer == peer)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0 = Vec::new();
+    }
+
+    /// There is one for each of these peers, ascending, and for no other.
+    pub(super) fn follow(&mut self, peers: &[PeerId], new: impl Fn(PeerId) -> Progress) {
+        let mut kept = std::mem::take(&mut self.0);
+        self.0.reserve_exact(peers.len());
+        for &peer in peers {
+            let known = kept.extract_if(.., |progress| progress.peer == peer).next();
+            self.0.push(known.unwrap_or_else(|| new(peer)));
         }
     }
 }

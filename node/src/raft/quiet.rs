@@ -13,8 +13,8 @@
 
 use super::conf::Outcome;
 use super::core::{Raft, Role};
-use super::message::Body;
-use super::progress::Mode;
+use super::message::{Body, Message};
+use super::progress::{Mode, Progress};
 use super::{PeerId, Tick};
 use bedstone_engine::LogId;
 
@@ -57,7 +57,7 @@ impl Raft {
         self.quiet.idle_since = self.now;
         if self.role == Role::Leader {
             let now = self.now;
-            self.progress.values_mut().for_each(|progress| progress.heard = now);
+            self.progress.iter_mut().for_each(|progress| progress.heard = now);
             self.deadline = now + self.config.election.start;
             self.next_heartbeat = now + self.config.heartbeat;
             self.broadcast_heartbeat();
@@ -93,11 +93,10 @@ impl Raft {
             return false;
         }
         let at = self.log.last();
-        for peer in self.followers() {
-            if self.progress.get(&peer).is_some_and(|progress| !progress.away) {
-                self.send_now(peer, Body::Rest { at });
-            }
-        }
+        let term = self.hard.term;
+        let present = self.progress.iter().filter(|progress| !progress.away);
+        let rest = |peer: &Progress| Message { peer: peer.peer, term, body: Body::Rest { at } };
+        self.send.extend(present.map(rest));
         self.quiet.rests = true;
         self.give_memory_back();
         true
@@ -105,14 +104,13 @@ impl Raft {
 
     fn has_nothing_to_do(&self) -> bool {
         let last = self.log.last().index;
-        let at_rest = |peer| match self.progress.get(&peer) {
+        let at_rest = |peer| match self.progress.of(peer) {
             Some(progress) => {
                 let has_all = progress.mode == Mode::Replicate && progress.matched == last;
                 Some(has_all && progress.heard + self.config.election.start > self.now)
             }
             None => Some(peer == self.id),
         };
-        let present = |peer| self.progress.get(&peer).is_none_or(|progress| !progress.away);
         self.is_settled(last)
             && self.reads.settled_term
             && self.reads.is_idle()
@@ -121,10 +119,7 @@ impl Raft {
             && self.changes.is_empty()
             && !self.conf.is_joint()
             && self.conf.may_lead(self.id)
-            && self
-                .followers()
-                .into_iter()
-                .all(|peer| !present(peer) || at_rest(peer) == Some(true))
+            && self.progress.iter().all(|p| p.away || at_rest(p.peer) == Some(true))
             && self.conf.outcome(at_rest) == Outcome::Won
     }
 

@@ -9,12 +9,12 @@
 use super::PeerId;
 use super::core::{Raft, Refused, Role};
 use super::message::Body;
-use super::rounds::{Asked, ROUNDS_MAX};
+use super::rounds::{Asked, Read, Round};
 use bedstone_engine::LogId;
 
 impl Raft {
     /// Asks for a point from which a read is linearizable. The token comes back in
-    /// [`super::Effects::reads`], [`super::Effects::leased`] or [`super::Effects::failed_reads`].
+    /// [`super::Effects::reads`].
     ///
     /// # Errors
     /// [`Refused::NotLeader`] where no leader is known.
@@ -27,7 +27,7 @@ impl Raft {
         self.reads.next_token += 1;
         let token = self.reads.next_token;
         match self.lease_holds(self.lease.clock) {
-            true => self.lease.reads.push((token, self.hard.commit)),
+            true => self.reads.settled.push((token, Read::ByLease(self.hard.commit))),
             false => self.reads.fresh.push(token),
         }
         Ok(token)
@@ -43,12 +43,13 @@ impl Raft {
         }
         let reads = &mut self.reads;
         let wanted = self.role == Role::Leader && reads.settled_term;
-        if !wanted || reads.rounds.len() >= ROUNDS_MAX {
+        if !wanted || reads.under_way.is_some() {
             return;
         }
         reads.round += 1;
+        let (number, index) = (reads.round, self.hard.commit);
         let tokens = std::mem::take(&mut reads.fresh);
-        reads.rounds.push_back((reads.round, self.hard.commit, tokens));
+        reads.under_way = Some(Round { number, index, tokens }.into());
         self.broadcast_heartbeat();
         // Whoever decides alone has decided.
         self.settle_reads();
@@ -62,7 +63,7 @@ impl Raft {
         self.reads.question += 1;
         let question = self.reads.question;
         let tokens = std::mem::take(&mut self.reads.fresh);
-        self.reads.asked = Some(Asked { question, since: now, tokens });
+        self.reads.asked = Some(Asked { question, since: now, tokens }.into());
         self.send_now(leader, Body::ReadIndex { question });
     }
 
@@ -79,7 +80,7 @@ impl Raft {
             self.reads.next_token += 1;
             let token = self.reads.next_token;
             self.reads.fresh.push(token);
-            self.reads.of_followers.insert(token, (peer, question));
+            self.reads.of_followers.push((token, peer, question));
         }
     }
 
@@ -91,6 +92,9 @@ impl Raft {
 
     /// Answers followers whose questions are settled.
     pub(super) fn answer_followers(&mut self) {
+        if self.reads.of_followers.is_empty() {
+            return;
+        }
         for (peer, question, index) in self.reads.take_of_followers() {
             if let Some(term) = self.log.term(index) {
                 let at = LogId { term, index };
@@ -102,7 +106,7 @@ impl Raft {
     pub(super) fn on_heartbeat_reply(&mut self, peer: PeerId, round: u64) {
         let now = self.now;
         let latest = self.reads.round;
-        let Some(progress) = self.progress.get_mut(&peer) else { return };
+        let Some(progress) = self.progress.of_mut(peer) else { return };
         progress.hear(now);
         // A round that was never begun proves nothing.
         if round <= latest {
@@ -115,7 +119,7 @@ impl Raft {
     /// began: who is left may have answered already, or be this replica alone.
     pub(super) fn settle_reads(&mut self) {
         let latest = self.reads.round;
-        let round_of = |peer| match self.progress.get(&peer) {
+        let round_of = |peer| match self.progress.of(peer) {
             Some(progress) => progress.round,
             None if peer == self.id => latest,
             None => 0,

@@ -114,13 +114,13 @@ impl Raft {
         if matches!(&self.recovery, Recovery::Asking(asking) if asking.lost) {
             return; // What it would answer proves nothing.
         }
-        if let Some(progress) = self.progress.get_mut(&peer) {
+        if let Some(progress) = self.progress.of_mut(peer) {
             progress.forget();
             if progress.mode != Mode::Snapshot {
                 progress.probe(self.log.base().index);
             }
         }
-        let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone());
+        let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone().into());
         let new = last == LogId::default() && self.hard.term == 0;
         self.send_durable(peer, Body::RecoverReply { question, new, last, commit, conf });
     }

@@ -2,9 +2,10 @@
 
 use super::conf::Conf;
 use super::core::{Raft, Role};
+use super::entries::Entries;
 use super::log::LogReader;
-use super::message::Body;
-use super::progress::Mode;
+use super::message::{Body, Message};
+use super::progress::{Mode, Progress};
 use super::{Index, PeerId, Term, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
@@ -15,15 +16,11 @@ impl Raft {
     pub(super) fn append(&mut self, kind: u8, data: Bytes) -> LogId {
         let id = LogId { term: self.hard.term, index: self.log.last().index + 1 };
         self.uncommitted_bytes += data.len();
-        self.push(Entry { id, kind, data });
-        id
-    }
-
-    fn push(&mut self, entry: Entry) {
-        if entry.kind == kind::CHANGE {
-            self.changes.push_back((entry.id.index, entry.data.clone()));
+        if kind == kind::CHANGE {
+            self.changes.push_back((id.index, data.clone()));
         }
-        self.log.push(entry);
+        self.log.push(Entry { id, kind, data });
+        id
     }
 
     /// Sends each follower what it lacks, as far as its window allows.
@@ -31,19 +28,22 @@ impl Raft {
         if self.role != Role::Leader {
             return;
         }
-        let witnesses_end = self.witnesses_end();
-        for peer in self.followers() {
+        self.log.close();
+        let (last, witnesses_end) = (self.log.last().index, self.witnesses_end());
+        for at in 0..self.progress.len() {
+            let peer = self.progress[at].peer;
             let is_witness = self.conf.witnesses.contains(&peer);
-            let end = if is_witness { witnesses_end } else { self.log.last().index };
-            while let Some(body) = self.next_append(peer, end, reader) {
+            let end = if is_witness { witnesses_end } else { last };
+            while let Some(body) = self.next_append(at, end, reader) {
                 self.send_now(peer, body);
             }
         }
     }
 
-    fn next_append(&mut self, peer: PeerId, end: Index, reader: &dyn LogReader) -> Option<Body> {
+    fn next_append(&mut self, at: usize, end: Index, reader: &dyn LogReader) -> Option<Body> {
         let (log, config, commit) = (&self.log, &self.config, self.hard.commit);
-        let progress = self.progress.get_mut(&peer)?;
+        let progress = &mut self.progress[at];
+        let peer = progress.peer;
         let probing = matches!(progress.mode, Mode::Probe { .. });
         let lacks = progress.next <= end;
         let may_send = progress.may_send(config.inflight_bytes_max, config.inflight_appends_max);
@@ -53,7 +53,7 @@ impl Raft {
         let previous = progress.next - 1;
         let mut entries = match log.term(previous) {
             Some(_) if lacks => log.entries(progress.next, config.append_bytes_max, reader),
-            _ => Vec::new(),
+            _ => Entries::default(),
         };
         let Some(term) = log.term(previous).filter(|_| !lacks || !entries.is_empty()) else {
             // What it lacks was released from the log: only a snapshot helps.
@@ -62,16 +62,11 @@ impl Raft {
             return None;
         };
         if self.conf.witnesses.contains(&peer) {
-            entries.truncate((end + 1).saturating_sub(progress.next) as usize);
-            // It is told what there is, and who the members are: the commands stay here.
-            let commands = entries.iter_mut().filter(|entry| entry.kind == kind::NORMAL);
-            commands.for_each(|entry| {
-                (entry.kind, entry.data) = (kind::WITHHELD, Bytes::new());
-            });
+            let known = entries.iter().take_while(|entry| entry.id.index <= end);
+            entries = known.map(withheld).collect();
         }
         let last = entries.last().map_or(previous, |entry| entry.id.index);
-        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
-        progress.sent(last, bytes, self.now);
+        progress.sent(last, entries.bytes(), self.now);
         Some(Body::Append { previous: LogId { term, index: previous }, entries, commit })
     }
 
@@ -79,7 +74,7 @@ impl Raft {
     pub(super) fn retry_stalled(&mut self) {
         let since = self.now.saturating_sub(self.config.election.start);
         let base = self.log.base().index;
-        for progress in self.progress.values_mut() {
+        for progress in self.progress.iter_mut() {
             match progress.mode {
                 Mode::Probe { .. } => progress.probe(base),
                 Mode::Replicate if progress.is_stalled(since) => progress.probe(base),
@@ -91,11 +86,10 @@ impl Raft {
     /// The connection to a peer was lost or refused a message: find out anew where its log is.
     pub fn unreachable(&mut self, peer: PeerId) {
         self.silent(peer);
-        if self.progress.get_mut(&peer).is_some_and(|peer| !std::mem::replace(&mut peer.away, true))
-        {
+        if self.progress.of_mut(peer).is_some_and(|peer| !std::mem::replace(&mut peer.away, true)) {
             self.wake();
         }
-        if let Some(progress) = self.progress.get_mut(&peer)
+        if let Some(progress) = self.progress.of_mut(peer)
             && progress.mode == Mode::Replicate
         {
             progress.probe(self.log.base().index);
@@ -106,7 +100,7 @@ impl Raft {
 
     /// A follower installed a snapshot of `at`, or got none.
     pub fn snapshot_sent(&mut self, peer: PeerId, at: Option<Index>) {
-        if let Some(progress) = self.progress.get_mut(&peer)
+        if let Some(progress) = self.progress.of_mut(peer)
             && progress.mode == Mode::Snapshot
         {
             progress.probe(self.log.base().index.max(at.unwrap_or(0)));
@@ -115,11 +109,11 @@ impl Raft {
 
     /// A peer is connected again.
     pub fn reachable(&mut self, peer: PeerId) {
-        if let Some(progress) = self.progress.get_mut(&peer) {
+        if let Some(progress) = self.progress.of_mut(peer) {
             progress.away = false;
             self.wake();
         }
-        if let Some(progress) = self.progress.get_mut(&peer)
+        if let Some(progress) = self.progress.of_mut(peer)
             && matches!(progress.mode, Mode::Probe { .. })
         {
             progress.probe(self.log.base().index);
@@ -162,7 +156,7 @@ impl Raft {
         &mut self,
         peer: PeerId,
         previous: LogId,
-        entries: Vec<Entry>,
+        entries: Entries,
         commit: Index,
     ) {
         if !self.follow(peer) {
@@ -188,7 +182,10 @@ impl Raft {
             Some(term) => term == entry.id.term,
             None => entry.id.index <= self.log.base().index,
         };
-        let news = entries.iter().position(|entry| !known(entry)).unwrap_or(entries.len());
+        let news = match previous == self.log.last() {
+            true => 0,
+            false => entries.iter().position(|entry| !known(entry)).unwrap_or(entries.len()),
+        };
         if let Some(first) = entries.get(news).map(|entry| entry.id.index) {
             if first <= self.hard.commit {
                 // A committed entry never gives way. The sender or this replica is damaged: nothing
@@ -196,10 +193,15 @@ impl Raft {
                 self.contradicted = Some(peer);
                 return;
             }
-            // Entries of a leader that lost give way to this one's (§5.3).
-            self.log.truncate(first);
-            self.changes.retain(|(index, _)| *index < first);
-            entries.into_iter().skip(news).for_each(|entry| self.push(entry));
+            if first <= self.log.last().index {
+                // Entries of a leader that lost give way to this one's (§5.3).
+                self.log.truncate(first);
+                self.changes.retain(|(index, _)| *index < first);
+            }
+            let entries = entries.slice(news..entries.len());
+            let changes = entries.iter().filter(|entry| entry.kind == kind::CHANGE);
+            self.changes.extend(changes.map(|entry| (entry.id.index, entry.data.clone())));
+            self.log.append(entries);
         }
         // Only what this append proved to agree can be taken as committed.
         self.commit_to(commit.min(matched));
@@ -241,17 +243,16 @@ impl Raft {
             self.reads.round += 1;
             self.lease.sent(self.reads.round);
         }
-        let round = self.reads.round;
-        for peer in self.followers() {
-            let matched = self.progress.get(&peer).map_or(0, |progress| progress.matched);
+        let (term, round) = (self.hard.term, self.reads.round);
+        self.send.extend(self.progress.iter().map(|&Progress { peer, matched, .. }| {
             let commit = self.hard.commit.min(matched);
-            self.send_now(peer, Body::Heartbeat { commit, round });
-        }
+            Message { peer, term, body: Body::Heartbeat { commit, round } }
+        }));
     }
 
     pub(super) fn on_append_reply(&mut self, peer: PeerId, matched: Index) {
         let (now, last) = (self.now, self.log.last().index);
-        let Some(progress) = self.progress.get_mut(&peer) else { return };
+        let Some(progress) = self.progress.of_mut(peer) else { return };
         if matched <= last && progress.accept(matched, now) {
             self.advance_commit();
             self.hand_over_if_ready();
@@ -260,7 +261,7 @@ impl Raft {
 
     pub(super) fn on_append_refused(&mut self, peer: PeerId, hint: LogId, refused: Index) {
         let (now, agreement) = (self.now, self.log.agreement(hint));
-        let Some(progress) = self.progress.get_mut(&peer) else { return };
+        let Some(progress) = self.progress.of_mut(peer) else { return };
         progress.hear(now);
         if refused == 0 && progress.mode != Mode::Snapshot {
             // Nothing comes before the first entry: the follower is new.
@@ -288,7 +289,7 @@ impl Raft {
 
     /// How far the log is known to be durable at a peer, or here.
     pub(super) fn matched(&self, peer: PeerId) -> Index {
-        match self.progress.get(&peer) {
+        match self.progress.of(peer) {
             Some(progress) => progress.matched,
             None if peer == self.id => self.log.persisted(),
             None => 0,
@@ -305,5 +306,14 @@ impl Raft {
         self.reads.committed_in_term();
         self.commit_to(commit);
         true
+    }
+}
+
+/// What a witness is told of an entry: that it is there, and who the members are; the commands stay
+/// here.
+fn withheld(entry: &Entry) -> Entry {
+    match entry.kind {
+        kind::NORMAL => Entry { id: entry.id, kind: kind::WITHHELD, data: Bytes::new() },
+        _ => entry.clone(),
     }
 }

@@ -51,7 +51,7 @@ impl Raft {
         let Some(transfer) = &mut self.transfer else { return };
         let has_all = |matched| matched == self.log.last().index;
         let to = transfer.to;
-        if !transfer.told && self.progress.get(&to).is_some_and(|p| has_all(p.matched)) {
+        if !transfer.told && self.progress.of(to).is_some_and(|p| has_all(p.matched)) {
             transfer.told = true;
             self.lease.revoke();
             self.send_now(to, Body::TimeoutNow);
@@ -69,9 +69,9 @@ impl Raft {
         if self.conf.may_lead(self.id) || self.transfer.is_some() {
             return;
         }
-        let able = self.progress.iter().filter(|(peer, _)| self.conf.may_lead(**peer));
-        if let Some((&heir, _)) = able.max_by_key(|(_, progress)| progress.matched) {
-            self.begin_transfer(heir);
+        let able = self.progress.iter().filter(|progress| self.conf.may_lead(progress.peer));
+        if let Some(heir) = able.max_by_key(|progress| progress.matched) {
+            self.begin_transfer(heir.peer);
         }
     }
 

@@ -74,7 +74,7 @@ impl Disk {
                     assert!(first.id.index > self.base.index, "an entry before the log's base");
                     self.entries.truncate((first.id.index - self.base.index - 1) as usize);
                 }
-                self.entries.extend(write.entries);
+                self.entries.extend_from_slice(&write.entries);
                 self.hard = write.hard;
             }
             Job::Reset(at) => (self.base, self.entries) = (at, Vec::new()),

@@ -7,6 +7,7 @@ pub(crate) mod disk;
 
 use crate::rng::Rng;
 use bedstone_engine::LogId;
+use bedstone_node::raft::Read as Outcome;
 use bedstone_node::raft::conf::Step;
 use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, kind};
 use bytes::Bytes;
@@ -585,6 +586,18 @@ impl World {
         }
     }
 
+    /// A read that this replica may serve.
+    fn check_read(&self, id: PeerId, index: u64, read: &Read) {
+        let (must_see, since) = (read.must_see, read.since);
+        assert!(index >= must_see, "a read at {index} misses {must_see}");
+        let heard = |peer| self.heard.get(&(peer, id)).is_some_and(|left| *left >= since);
+        let word = |peer| peer == id || heard(peer);
+        // The members may have changed between the last word and now.
+        let confs = [&read.conf, self.node(id).raft.conf()];
+        let decided = !read.by_leader || confs.iter().any(|conf| decided(conf, word));
+        assert!(decided, "a read of {id} without a majority's word since it was asked");
+    }
+
     fn effects(&mut self, id: PeerId) {
         let node = &mut self.nodes[id as usize - 1];
         let effects = node.raft.effects(&node.disk);
@@ -609,28 +622,20 @@ impl World {
                 self.network.push((self.now + delay, id, to, packet));
             }
         }
-        for (token, index) in effects.reads {
-            if let Some(Read { must_see, since, conf, by_leader }) = self.reads.remove(&(id, token))
-            {
-                assert!(index >= must_see, "a read at {index} misses {must_see}");
-                let heard = |peer| self.heard.get(&(peer, id)).is_some_and(|left| *left >= since);
-                let word = |peer| peer == id || heard(peer);
-                // The members may have changed between the last word and now.
-                let confs = [&conf, self.node(id).raft.conf()];
-                let decided = !by_leader || confs.iter().any(|conf| decided(conf, word));
-                assert!(decided, "a read of {id} without a majority's word since it was asked");
-                self.done.reads += 1;
+        for (token, outcome) in effects.reads {
+            let Some(read) = self.reads.remove(&(id, token)) else { continue };
+            match outcome {
+                Outcome::At(index) => {
+                    self.check_read(id, index, &read);
+                    self.done.reads += 1;
+                }
+                Outcome::ByLease(index) if self.node(id).raft.lease_holds(self.now) => {
+                    let must_see = read.must_see;
+                    assert!(index >= must_see, "a read by lease at {index} misses {must_see}");
+                    self.done.leased += 1;
+                }
+                Outcome::ByLease(_) | Outcome::Failed => {}
             }
-        }
-        for (token, index) in effects.leased {
-            let holds = self.node(id).raft.lease_holds(self.now);
-            if let Some(Read { must_see, .. }) = self.reads.remove(&(id, token)).filter(|_| holds) {
-                assert!(index >= must_see, "a read by lease at {index} misses {must_see}");
-                self.done.leased += 1;
-            }
-        }
-        for token in effects.failed_reads {
-            self.reads.remove(&(id, token));
         }
         let raft = &self.node(id).raft;
         let settled = raft.term_at(raft.commit()) == Some(raft.term());
