@@ -204,10 +204,13 @@ impl Group {
             let (set, ids) = word.split_once('=').unwrap_or(("voter", word));
             for id in ids.split(',').map(|id| id.parse().expect("a replica's number")) {
                 match set {
-                    "voter" => drop(conf.voters.insert(id)),
-                    "outgoing" => drop(conf.outgoing.insert(id)),
-                    "learner" => drop(conf.learners.insert(id)),
-                    "witness" => drop((conf.voters.insert(id), conf.witnesses.insert(id))),
+                    "voter" => conf.voters.insert(id),
+                    "outgoing" => conf.outgoing.insert(id),
+                    "learner" => conf.learners.insert(id),
+                    "witness" => {
+                        conf.voters.insert(id);
+                        conf.witnesses.insert(id);
+                    }
                     "new" => fresh.push(id),
                     _ => panic!("`{word}` is no kind of replica"),
                 }
@@ -503,7 +506,7 @@ impl Group {
             let first = replica.tree.applied.index + 1;
             let entries = replica.raft.entries(first, usize::MAX, &replica.disk);
             assert!(!entries.is_empty(), "committed entry {first} is there");
-            for entry in entries.into_iter().take_while(|entry| entry.id.index <= commit) {
+            for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
                 replica.tree.applied = entry.id;
                 if entry.kind == kind::CHANGE {
                     replica.tree.conf.take_entry(&entry.data);

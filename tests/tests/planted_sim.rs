@@ -8,22 +8,39 @@ use std::fmt::Write as _;
 const SEEDS: u64 = 400;
 
 /// What is wrong, and the checks of which one must find it.
-const BUGS: [(Sabotage, &[&str]); 6] = [
+const BUGS: [(Sabotage, &[&str]); 7] = [
     (Sabotage::TellsTooSoon, &["durable-before-said"]),
     (Sabotage::LosesVotes, &["durable-before-said"]),
     (Sabotage::ForgetsSessions, &["exactly-once", "state-machine-safety"]),
     (Sabotage::ForgetsMembers, &["state-machine-safety"]),
     (Sabotage::ForwardsTwice, &["exactly-once"]),
+    (Sabotage::LivesAlike, &["exactly-once", "linearizability"]),
     (Sabotage::TrustsOldClock, &["linearizability"]),
 ];
 
 /// The world of a seed, or one that is apt to show what is wrong.
 fn world_for(sabotage: Sabotage, seed: u64) -> Plan {
     let plan = Plan::of(seed);
-    if sabotage != Sabotage::TrustsOldClock {
-        return plan;
+    match sabotage {
+        Sabotage::LivesAlike => short_lives(seed, plan),
+        Sabotage::TrustsOldClock => stopped_leaders(seed, plan),
+        _ => plan,
     }
-    // The leader is stopped, and who leads instead is cut off when it goes on.
+}
+
+/// Nodes that ask, and are killed before they are answered.
+fn short_lives(seed: u64, plan: Plan) -> Plan {
+    let faults = (0..60).map(|number| {
+        let at = SECOND + 300 * MILLI * number as u64;
+        let who = Who::Node(1 + (seed + number as u64) % 3);
+        Planned { number, at, fault: Fault::Kill { who, down: 50 * MILLI } }
+    });
+    let (nodes, spares, horizon) = (3, 0, 22 * SECOND);
+    Plan { nodes, spares, horizon, faults: faults.collect(), ..plan }
+}
+
+/// The leader is stopped, and who leads instead is cut off when it goes on.
+fn stopped_leaders(seed: u64, plan: Plan) -> Plan {
     let faults = (0..12).map(|number| {
         let at = (2 + 3 * (number as u64 / 2)) * SECOND;
         let side = 1 << (1 + (seed + number as u64 / 2) % 3);

@@ -187,7 +187,8 @@ impl Group {
             rounds: BTreeMap::new(),
             waiting: Vec::new(),
             forwarded: BTreeMap::new(),
-            next_id: 0,
+            // An answer to a life before this one is not taken for one to it.
+            next_id: seed >> 1,
             hold_until: 0,
             outgoing: BTreeMap::new(),
             incoming: None,

@@ -120,6 +120,10 @@ impl Host {
         };
         let mut limits = Limits::TINY;
         limits.raft.lease = plan.leases.then_some(LEASE);
+        let seed = match plan.sabotage {
+            Some(Sabotage::LivesAlike) => self.id,
+            _ => seed,
+        };
         let group = Group::open(&engine, SHARD, self.id, conf, &limits, seed)
             .map_err(|error| error.to_string())?;
         let (inputs, input) = unbounded();

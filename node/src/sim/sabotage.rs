@@ -20,6 +20,8 @@ pub enum Sabotage {
     ForgetsMembers,
     /// What is forwarded to a leader arrives twice.
     ForwardsTwice,
+    /// Each life numbers its questions like the one before.
+    LivesAlike,
     /// The clock is not looked at again after a read by lease.
     TrustsOldClock,
 }

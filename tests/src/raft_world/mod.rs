@@ -675,7 +675,7 @@ impl World {
             let first = node.tree.applied.index + 1;
             let entries = node.raft.entries(first, usize::MAX, &node.disk);
             assert!(!entries.is_empty(), "committed entry {first} is there");
-            for entry in entries.into_iter().take_while(|entry| entry.id.index <= commit) {
+            for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
                 let tree = &mut node.tree;
                 tree.applied = entry.id;
                 tree.digest = tree.digest.filter(|_| entry.kind != kind::WITHHELD).map(|digest| {
@@ -685,7 +685,7 @@ impl World {
                 if entry.kind == kind::CHANGE {
                     tree.conf.take_entry(&entry.data);
                 }
-                self.checks.applies(&entry, tree, was_witness);
+                self.checks.applies(entry, tree, was_witness);
             }
         }
         node.raft.applied(node.tree.applied.index);

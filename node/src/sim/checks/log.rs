@@ -62,7 +62,7 @@ impl Logs {
                 let text = format!("{id} has {:?} where {} was asked for", first.id, seen + 1);
                 return Err(Failure::new("log-is-whole", text));
             }
-            for entry in entries.into_iter().take_while(|entry| entry.id.index <= commit) {
+            for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
                 let found = (entry.id.term, crc32fast::hash(&entry.data));
                 let known = *self.committed.entry(entry.id.index).or_insert(found);
                 if known != found {
