@@ -1,18 +1,33 @@
-//! A leader whose disk hangs makes room for another within two election timeouts.
+//! A leader whose disk hangs makes room for another within two election timeouts. While its group
+//! rests it waits for nothing.
 
 use super::super::Failure;
 use super::super::host::Host;
 use crate::limits::{Limits, TICK};
+use crate::raft::PeerId;
+use std::collections::BTreeMap;
 
-pub(super) fn turn(host: &Host, now: u64) -> Result<(), Failure> {
-    let Some(node) = &host.node else { return Ok(()) };
-    let raft = node.group().raft();
-    let timeout = Limits::TINY.raft.election.end * TICK.as_micros() as u64;
-    let since = node.writing_since.unwrap_or(now);
-    if raft.is_leader() && !raft.conf().is_alone(host.id) && now - since > host.stretch(2 * timeout)
-    {
-        let text = format!("{} leads, and its disk hangs for {} us", host.id, now - since);
-        return Err(Failure::new("hung-leader", text));
+#[derive(Default)]
+pub(super) struct Disks {
+    /// When the group of each node was last seen at rest.
+    rested: BTreeMap<PeerId, u64>,
+}
+
+impl Disks {
+    pub(super) fn turn(&mut self, host: &Host, now: u64) -> Result<(), Failure> {
+        let Some(node) = &host.node else { return Ok(()) };
+        let raft = node.group().raft();
+        let rested = self.rested.entry(host.id).or_default();
+        if raft.is_quiet() {
+            *rested = now;
+        }
+        let timeout = Limits::TINY.raft.election.end * TICK.as_micros() as u64;
+        let since = node.writing_since.unwrap_or(now).max(*rested);
+        let waits = now - since > host.stretch(2 * timeout);
+        if waits && raft.is_leader() && !raft.conf().is_alone(host.id) {
+            let text = format!("{} leads, and its disk hangs for {} us", host.id, now - since);
+            return Err(Failure::new("hung-leader", text));
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -14,6 +14,7 @@ use crate::raft::Message;
 /// What the checks remember.
 #[derive(Default)]
 pub(super) struct Checks {
+    disks: disk::Disks,
     election: election::Election,
     log: log::Logs,
     state: state::States,
@@ -25,7 +26,7 @@ impl Checks {
         let Some(node) = &host.node else { return Ok(()) };
         self.election.turn(host.id, node)?;
         self.log.turn(host.id, node)?;
-        disk::turn(host, now)?;
+        self.disks.turn(host, now)?;
         bounds::turn(host.id, node)
     }
 
