@@ -3,7 +3,7 @@
 
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
-use bedstone_node::raft::{Boot, Conf, Config, LogReader, Message, Raft};
+use bedstone_node::raft::{Boot, Conf, Config, Effects, LogReader, Message, Raft};
 use bytes::Bytes;
 
 struct Nothing;
@@ -16,8 +16,11 @@ impl LogReader for Nothing {
 
 /// The replicas, with a leader.
 pub struct Cluster {
-    replicas: Vec<Raft>,
+    replicas: [Raft; 3],
     leader: usize,
+    /// To whom something came.
+    asked: [bool; 3],
+    effects: Effects,
 }
 
 impl Cluster {
@@ -30,10 +33,12 @@ impl Cluster {
         let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
         // Memory is kept small, as with a driver that applies.
         let config = Config { recent_bytes_max: 1 << 20, quiet_after: None, ..Config::default() };
-        let replicas = (1..=3).map(|id| Raft::new(config.clone(), boot(id))).collect();
-        let mut cluster = Cluster { replicas, leader: 0 };
+        let replicas = [1, 2, 3].map(|id| Raft::new(config.clone(), boot(id)));
+        let (asked, effects) = ([true; 3], Effects::default());
+        let mut cluster = Cluster { replicas, leader: 0, asked, effects };
         while !cluster.replicas.iter().any(Raft::is_leader) {
             cluster.replicas[0].tick();
+            cluster.asked[0] = true;
             cluster.settle();
         }
         cluster.leader = cluster.replicas.iter().position(Raft::is_leader).expect("elected");
@@ -50,28 +55,35 @@ impl Cluster {
         for _ in 0..entries {
             last = leader.propose(data.clone()).expect("it leads");
         }
+        self.asked[self.leader] = true;
         self.settle();
         assert!(self.replicas[self.leader].commit() >= last.index);
     }
 
-    /// Carries messages and completes writes until nothing is left to do.
+    /// Carries messages and completes writes until nothing is left to do: as a driver does, it asks
+    /// those for their effects to whom something came.
     fn settle(&mut self) {
-        let mut quiet = false;
-        while !quiet {
-            quiet = true;
+        while self.asked.contains(&true) {
             for at in 0..self.replicas.len() {
-                let effects = self.replicas[at].effects(&Nothing);
-                if let Some(write) = effects.write {
-                    self.replicas[at].persisted(write.seq);
-                    quiet = false;
-                }
-                self.replicas[at].applied(effects.commit);
-                for Message { peer, term, body } in effects.send {
-                    let message = Message { peer: at as u64 + 1, term, body };
-                    self.replicas[peer as usize - 1].step(message);
-                    quiet = false;
+                if std::mem::take(&mut self.asked[at]) {
+                    self.execute(at);
                 }
             }
+        }
+    }
+
+    fn execute(&mut self, at: usize) {
+        let (replica, effects) = (&mut self.replicas[at], &mut self.effects);
+        replica.effects_into(&Nothing, effects);
+        if let Some(write) = effects.write.take() {
+            replica.persisted(write.seq);
+            self.asked[at] = true;
+        }
+        replica.applied(effects.commit);
+        for Message { peer, term, body } in effects.send.drain(..) {
+            let to = peer as usize - 1;
+            self.replicas[to].step(Message { peer: at as u64 + 1, term, body });
+            self.asked[to] = true;
         }
     }
 }

@@ -16,7 +16,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAM = ROOT / "target" / "release" / "bedstone-raft-costs"
 # Entries in a batch, batches, limit.
-BATCHES = [(1, 2000, 13_500), (64, 200, 1_250), (1024, 20, 950)]
+BATCHES = [(1, 2000, 6_000), (64, 200, 350), (1024, 20, 250)]
 
 
 def instructions(batch, batches):

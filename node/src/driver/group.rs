@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub metrics: &'a Metrics,
     /// Answers of this step.
     pub answers: &'a mut Answers,
+    /// Room for what a core asks for.
+    pub effects: &'a mut Effects,
 }
 
 /// Commands that were proposed as one entry; `None` for those whose asker was answered already.
@@ -424,17 +426,13 @@ impl Group {
             self.forward(context);
         }
         self.begin_reads(context.elapsed);
-        let reader = ShardLog { engine: context.engine, shard: self.shard };
-        let effects = self.raft.effects(&reader);
-        self.execute(effects, context);
+        self.execute(context);
         self.apply(context)?;
         self.answer_reads(context)?;
         // Applying makes room in the core and may have freed the next proposal's turn.
         if self.raft.is_leader() && !self.writes.is_empty() && self.may_propose() {
             self.propose(context);
-            let reader = ShardLog { engine: context.engine, shard: self.shard };
-            let effects = self.raft.effects(&reader);
-            self.execute(effects, context);
+            self.execute(context);
         }
         self.continue_transfers(context)
     }
@@ -516,8 +514,11 @@ impl Group {
         }
     }
 
-    fn execute(&mut self, effects: Effects, context: &mut Context<'_>) {
-        for message in effects.send {
+    fn execute(&mut self, context: &mut Context<'_>) {
+        let mut effects = std::mem::take(context.effects);
+        let reader = ShardLog { engine: context.engine, shard: self.shard };
+        self.raft.effects_into(&reader, &mut effects);
+        for message in effects.send.drain(..) {
             let peer = message.peer;
             if !context.peers.is_up(peer) {
                 self.raft.unreachable(peer);
@@ -537,7 +538,7 @@ impl Group {
                 self.raft.unreachable(peer);
             }
         }
-        if let Some(write) = effects.write {
+        if let Some(write) = effects.write.take() {
             let mut records = log_records(self.shard, &write.entries, write.hard);
             if effects.anew {
                 // In one commit with the vote for nobody: without that, the log would look whole.
@@ -553,7 +554,7 @@ impl Group {
                 peer, "a leader contradicts a committed entry: check both disks"
             );
         }
-        for (token, read) in effects.reads {
+        for (token, read) in effects.reads.drain(..) {
             let Some(reads) = self.rounds.remove(&token) else { continue };
             match read {
                 Read::At(index) => self.waiting.push(Waiting { index, leased: false, reads }),
@@ -562,9 +563,10 @@ impl Group {
                 Read::Failed => reads.into_iter().for_each(|pending| self.requeue(pending)),
             }
         }
-        for peer in effects.snapshots {
+        for peer in std::mem::take(&mut effects.snapshots) {
             self.send_snapshot(peer, context);
         }
+        *context.effects = effects;
     }
 
     /// Takes committed entries into the tree and answers who waits for them.

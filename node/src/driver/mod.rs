@@ -20,7 +20,7 @@ use crate::api::port::{Batch, Replies};
 use crate::clock::Time;
 use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK};
 use crate::metrics::{Metrics, raise};
-use crate::raft::{Change, PeerId, Refused};
+use crate::raft::{Change, Effects, PeerId, Refused};
 use crate::status::{DiskStatus, NodeStatus, ShardStatus, Status, StatusCell};
 use crate::wire;
 use bedstone_engine::{Engine, ShardId};
@@ -139,6 +139,8 @@ pub struct Driver {
 pub struct State {
     peers: Peers,
     answers: Answers,
+    /// Room for what a core asks for.
+    effects: Effects,
     ticks: u64,
     /// The shards that do not rest: no other costs anything in a turn.
     awake: BTreeSet<ShardId>,
@@ -281,7 +283,7 @@ impl Driver {
 
     /// Lets the shards work and executes what they ask for.
     fn step(&mut self, ticked: bool, time: Time) -> Result<(), String> {
-        let State { peers, answers, awake, outdated, .. } = &mut self.state;
+        let State { peers, answers, effects, awake, outdated, .. } = &mut self.state;
         if ticked {
             for peer in peers.tick() {
                 awake.extend(self.groups.keys());
@@ -305,6 +307,7 @@ impl Driver {
                 background: &self.background,
                 metrics: &self.metrics,
                 answers,
+                effects,
             };
             if ticked {
                 group.tick(&mut context);

@@ -45,6 +45,18 @@ pub enum Step {
     Remove(PeerId),
 }
 
+impl Step {
+    /// Whose part it is.
+    pub fn peer(self) -> PeerId {
+        match self {
+            Step::AddVoter(peer)
+            | Step::AddLearner(peer)
+            | Step::AddWitness(peer)
+            | Step::Remove(peer) => peer,
+        }
+    }
+}
+
 /// What a change entry says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -401,8 +401,8 @@ impl Raft {
         self.seq_durable = seq;
         self.disk_since = (seq < self.seq).then_some(self.now);
         self.log.wrote(seq);
-        while self.held.front().is_some_and(|(after, _)| *after <= seq) {
-            self.send.extend(self.held.pop_front().map(|(_, message)| message));
+        while let Some((_, message)) = self.held.pop_front_if(|(after, _)| *after <= seq) {
+            self.send.push(message);
         }
         match self.role {
             Role::Leader => self.advance_commit(),
@@ -444,29 +444,34 @@ impl Raft {
         self.log.compact(upto);
     }
 
-    /// Gathers what is to be done after some inputs. Cheap when there is nothing.
+    /// What is to be done after some inputs.
     pub fn effects(&mut self, reader: &dyn LogReader) -> Effects {
+        let mut effects = Effects::default();
+        self.effects_into(reader, &mut effects);
+        effects
+    }
+
+    /// The same, in the place of effects that were executed: their room is used again. Cheap when
+    /// there is nothing.
+    pub fn effects_into(&mut self, reader: &dyn LogReader, into: &mut Effects) {
         self.send_appends(reader);
         self.start_read_round();
         self.answer_followers();
-        let write = match self.log.has_unwritten() || self.hard_needs_write() {
+        into.write = match self.log.has_unwritten() || self.hard_needs_write() {
             true => Some(self.next_write()),
             false => None,
         };
-        Effects {
-            send: std::mem::take(&mut self.send),
-            write,
-            // What others have durably may be applied before this disk has it. While the disk keeps
-            // up it is waited for: an entry that has its place in the log need not be copied.
-            commit: match self.disk_is_late() {
-                true => self.hard.commit,
-                false => self.hard.commit.min(self.log.persisted()),
-            },
-            reads: std::mem::take(&mut self.reads.settled),
-            snapshots: std::mem::take(&mut self.snapshots),
-            anew: std::mem::take(&mut self.anew),
-            contradicted: self.contradicted.take(),
-        }
+        hand_out(&mut self.send, &mut into.send);
+        hand_out(&mut self.reads.settled, &mut into.reads);
+        // What others have durably may be applied before this disk has it. While the disk keeps up
+        // it is waited for: an entry that has its place in the log need not be copied.
+        into.commit = match self.disk_is_late() {
+            true => self.hard.commit,
+            false => self.hard.commit.min(self.log.persisted()),
+        };
+        into.snapshots = std::mem::take(&mut self.snapshots);
+        into.anew = std::mem::take(&mut self.anew);
+        into.contradicted = self.contradicted.take();
     }
 
     fn next_write(&mut self) -> Write {
@@ -616,6 +621,7 @@ impl Raft {
     /// What a replica has room for while it works, it need not keep while it rests.
     pub(super) fn give_memory_back(&mut self) {
         self.held.shrink_to_fit();
+        self.send.shrink_to_fit();
         self.votes.clear();
         self.log.give_memory_back();
         self.reads.give_memory_back();
@@ -654,5 +660,13 @@ impl Raft {
         self.draw ^= self.draw << 17;
         let Range { start, end } = self.config.election;
         start + self.draw % (end - start)
+    }
+}
+
+/// Gives what is in `from`, in the place of what was given before, whose room `from` gets.
+fn hand_out<T>(from: &mut Vec<T>, into: &mut Vec<T>) {
+    into.clear();
+    if !from.is_empty() {
+        std::mem::swap(from, into);
     }
 }

@@ -170,7 +170,8 @@ impl Raft {
     /// changes up to it. Without this a voter could wait for ever for one who is none any more: who
     /// demoted itself as leader, crashed, and has entries that the voter lacks.
     pub(super) fn learn_committed(&mut self, committed: LogId) {
-        if self.role != Role::Leader && self.log.term(committed.index) == Some(committed.term) {
+        let news = committed.index > self.hard.commit && self.role != Role::Leader;
+        if news && self.log.term(committed.index) == Some(committed.term) {
             self.commit_to(committed.index);
         }
     }

@@ -274,11 +274,17 @@ impl RaftLog {
         self.recent.back().filter(|piece| piece.first() == first)
     }
 
-    /// The same of those in memory. They are copied only where they are of many pieces.
+    /// The same of those in memory.
     fn recent(&self, first: Index, max_bytes: usize) -> Entries {
-        if let Some(piece) = self.newest_from(first).filter(|piece| piece.bytes <= max_bytes) {
-            return piece.entries.clone();
+        match self.newest_from(first).filter(|piece| piece.bytes <= max_bytes) {
+            Some(piece) => piece.entries.clone(),
+            None => self.gather(first, max_bytes),
         }
+    }
+
+    /// They are copied only where they are of many pieces.
+    #[inline(never)]
+    fn gather(&self, first: Index, max_bytes: usize) -> Entries {
         let at = self.piece_of(first);
         let Some(piece) = self.recent.get(at) else { return Entries::default() };
         let is_last = at + 1 == self.recent.len();
@@ -316,12 +322,8 @@ impl RaftLog {
 
     /// Write `seq` is durable.
     pub fn wrote(&mut self, seq: Seq) {
-        while let Some(&(first, upto)) = self.writing.front() {
-            if first > seq {
-                return;
-            }
+        while let Some((_, upto)) = self.writing.pop_front_if(|(first, _)| *first <= seq) {
             self.persisted = self.persisted.max(upto);
-            self.writing.pop_front();
         }
     }
 }

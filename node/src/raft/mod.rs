@@ -10,8 +10,8 @@
 //! 3. `commit` says how far entries may be applied; `reads` which reads may be served once the
 //!    tree has reached their index.
 //!
-//! Read in this order: [`message`], [`entries`], [`log`], [`conf`], [`progress`], `core`, `election`,
-//! `replication`, `read`, `membership`, `transfer`, `recovery`, `quiet`, `lease`.
+//! Read in this order: [`message`], [`entries`], [`log`], [`conf`], [`progress`], `core`,
+//! `election`, `replication`, `read`, `membership`, `transfer`, `recovery`, `quiet`, `lease`.
 
 pub mod conf;
 mod core;

@@ -44,10 +44,9 @@ impl Raft {
         let (log, config, commit) = (&self.log, &self.config, self.hard.commit);
         let progress = &mut self.progress[at];
         let peer = progress.peer;
-        let probing = matches!(progress.mode, Mode::Probe { .. });
         let lacks = progress.next <= end;
-        let may_send = progress.may_send(config.inflight_bytes_max, config.inflight_appends_max);
-        if !may_send || !(lacks || probing) {
+        let asks = lacks || matches!(progress.mode, Mode::Probe { .. });
+        if !asks || !progress.may_send(config.inflight_bytes_max, config.inflight_appends_max) {
             return None;
         }
         let previous = progress.next - 1;
@@ -162,7 +161,7 @@ impl Raft {
         if !self.follow(peer) {
             return;
         }
-        if self.conf == Conf::default() {
+        if self.conf.voters.is_empty() {
             // Changes alone do not say who the members are: a new replica begins with a snapshot.
             let (hint, refused) = (LogId::default(), 0);
             return self.send_durable(peer, Body::AppendRefused { hint, refused });
@@ -232,9 +231,12 @@ impl Raft {
     }
 
     pub(super) fn commit_to(&mut self, commit: Index) {
+        let moves = commit > self.hard.commit;
         self.hard.commit = self.hard.commit.max(commit);
         self.end_recovery();
-        self.advance_conf();
+        if moves {
+            self.advance_conf();
+        }
     }
 
     pub(super) fn broadcast_heartbeat(&mut self) {
@@ -297,6 +299,9 @@ impl Raft {
     }
 
     fn commit_what_is_reached(&mut self) -> bool {
+        if self.hard.commit == self.log.last().index {
+            return false;
+        }
         let commit = self.conf.reached(|peer| self.matched(peer));
         if commit <= self.hard.commit || self.log.term(commit) != Some(self.hard.term) {
             return false;

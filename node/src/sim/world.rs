@@ -646,7 +646,9 @@ impl<'a> World<'a> {
             }
             // A group that shrinks while a disk is lost may lose more than it survives.
             Fault::Members { .. } if self.hosts.iter().any(Host::is_impaired) => {}
-            Fault::Members { steps } => {
+            Fault::Members { mut steps } => {
+                // A smaller plan may lack some of them.
+                steps.retain(|step| self.plan.all().contains(&step.peer()));
                 self.ask_members(Members::Change(Change::Steps { steps, explicit: false }));
             }
             Fault::HandOver { to } => self.ask_members(Members::Transfer(to)),
@@ -672,7 +674,8 @@ impl<'a> World<'a> {
                 !raft.conf().is_joint() && raft.status().changes.is_empty()
             })
         };
-        let takes_part = id <= self.plan.nodes;
+        // Who began alone has nobody to ask, and who came later begins with nobody's names.
+        let takes_part = id <= self.plan.nodes && self.plan.nodes > 1;
         whole && takes_part && self.hosts.iter().all(|host| enough(host) && settled(host))
     }
 
