@@ -18,6 +18,9 @@ const ELECTED_WITHIN: u64 = 2 * 20;
 /// Messages that a group takes to elect: it is woken, asked, asked again, and told.
 const MESSAGES_EACH: usize = 30;
 
+/// Of the core, of a replica at rest.
+const BYTES_EACH: u64 = 1 << 10;
+
 struct Nothing;
 
 impl LogReader for Nothing {
@@ -96,6 +99,7 @@ fn a_thousand_groups_rest_and_elect_when_their_leaders_node_is_gone() {
     let stats = region.change();
     let held = stats.bytes_allocated - stats.bytes_deallocated;
     let each = held as u64 / (3 * GROUPS);
+    assert!(each <= BYTES_EACH, "a replica at rest takes {each} bytes");
 
     let sent: usize = groups.iter().map(|group| group.sent).sum();
     groups.iter_mut().for_each(|group| (0..1000).for_each(|_| group.tick()));

@@ -624,6 +624,7 @@ impl Raft {
         self.send.shrink_to_fit();
         self.votes.clear();
         self.log.give_memory_back();
+        self.progress.iter_mut().for_each(Progress::give_memory_back);
         self.reads.give_memory_back();
     }
 

@@ -133,6 +133,11 @@ impl Progress {
         self.enter(Mode::Probe { asked: false });
     }
 
+    /// Room for appends under way need not be kept when there are none.
+    pub(super) fn give_memory_back(&mut self) {
+        self.inflight.shrink_to_fit();
+    }
+
     /// Changes how to send.
     pub fn enter(&mut self, mode: Mode) {
         self.mode = mode;

@@ -35,7 +35,7 @@ pub(super) enum Recovery {
     #[default]
     Done,
     /// It asks the other voters.
-    Asking(Asking),
+    Asking(Box<Asking>),
     /// It waits for this entry or a later one to be committed here.
     CatchingUp(LogId),
 }
@@ -70,7 +70,8 @@ impl Answer {
 
 impl Asking {
     pub(super) fn begin(question: u64, lost: bool) -> Recovery {
-        Recovery::Asking(Asking { lost, question, answers: BTreeMap::new(), conf: None, next: 0 })
+        let (answers, conf, next) = (BTreeMap::new(), None, 0);
+        Recovery::Asking(Box::new(Asking { lost, question, answers, conf, next }))
     }
 }
 
