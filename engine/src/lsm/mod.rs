@@ -184,8 +184,9 @@ impl Tree {
     }
 
     /// Takes the effect of log entry `at`, all of it at once for readers of later timestamps.
-    /// Entries come in index order; timestamps never fall. With `entry`, large values stay in the
-    /// log and only a pointer is kept. Costs no I/O.
+    /// Entries come in index order, and each has a later timestamp than the one before it: a
+    /// snapshot sees what its timestamp sees. With `entry`, large values stay in the log and only
+    /// a pointer is kept. Costs no I/O.
     pub fn apply(
         &self,
         at: LogId,
@@ -215,7 +216,7 @@ impl Tree {
         let full = active.is_full(&self.limits);
         let mut view = self.view.write();
         assert!(at.index > view.applied.index, "entries are applied once, in order");
-        assert!(ts >= view.ts, "timestamps do not fall");
+        assert!(ts > view.ts, "timestamps rise");
         view.applied = at;
         view.ts = ts;
         if full {

@@ -620,7 +620,8 @@ impl Group {
                 self.conf.take_entry(&entry.data);
             }
             // A new leader's first entry keeps them as well, so that every tree comes to have them.
-            self.tree.apply(entry.id, self.tree.ts(), None, [system::keep_members(&self.conf)]);
+            let members = system::keep_members(&self.conf);
+            self.tree.apply(entry.id, self.tree.ts() + 1, None, [members]);
             Vec::new()
         };
         self.applied = entry.id;
