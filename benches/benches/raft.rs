@@ -17,5 +17,22 @@ fn propose_to_commit(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(raft, propose_to_commit);
+/// One entry after the other: of one group alone, of a thousand groups in turn, and of one group
+/// that is called with 999 others at rest.
+fn groups(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("raft_groups");
+    let data = Bytes::from(vec![7; 128]);
+    group.throughput(Throughput::Elements(1));
+    for (name, groups, active) in [("1", 1, 1), ("1000_active", 1000, 1000), ("1000_idle", 1000, 1)]
+    {
+        let mut clusters: Vec<Cluster> = (0..groups).map(|_| Cluster::new()).collect();
+        let mut next = (0..active).cycle();
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| clusters[next.next().unwrap_or(0)].commit(&data, 1));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(raft, propose_to_commit, groups);
 criterion_main!(raft);

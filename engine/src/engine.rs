@@ -313,6 +313,13 @@ impl Engine {
         self.trees.read().iter().map(|(&id, tree)| (id, tree.clone())).collect()
     }
 
+    /// The open trees to which something happened since the last call that may have made a
+    /// [job](Tree::job). Time makes jobs as well: what expired, or finds room at last.
+    pub fn stirred_trees(&self) -> Vec<(ShardId, Arc<Tree>)> {
+        let stirred = std::mem::take(&mut *self.shared.stirred.lock());
+        stirred.into_iter().filter_map(|shard| Some((shard, self.tree(shard)?))).collect()
+    }
+
     /// The log.
     pub fn log(&self) -> &Log {
         &self.log

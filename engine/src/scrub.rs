@@ -80,6 +80,11 @@ impl Scrub {
         Ok(done)
     }
 
+    /// Whether the next step begins a round.
+    pub fn is_between_rounds(&self) -> bool {
+        self.waiting.is_empty() && self.current.is_none()
+    }
+
     /// Rounds whose last part was begun.
     pub fn rounds(&self) -> u64 {
         self.rounds

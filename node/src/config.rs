@@ -247,6 +247,8 @@ pub struct Config {
     pub allow_flush: bool,
     /// How much the clocks of two nodes may differ in rate, in millionths, where reads go by lease.
     pub lease_drift_ppm: Option<u32>,
+    /// How many shards: one, which has all keys, except where what a shard costs is measured.
+    pub shards: u64,
 }
 
 impl Settings {
@@ -320,6 +322,7 @@ impl Settings {
             reserve_bytes: mib("reserve_mib", self.reserve_mib, 512, 0..=1 << 30)?,
             allow_flush: self.allow_flush.unwrap_or(false),
             lease_drift_ppm: self.lease_drift_ppm,
+            shards: 1,
         })
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 /// The pace of the Raft cores.
 pub const TICK: Duration = Duration::from_millis(50);
 /// Ticks between two frames to a peer at most, so that it knows this node is there.
-pub const BEAT_TICKS: u64 = 2;
+pub const BEAT_TICKS: u64 = 4;
 /// A connected peer that is not heard for so many ticks is missed by the shards that it leads and
 /// that rest.
-pub const SILENT_TICKS: u64 = 10;
+pub const SILENT_TICKS: u64 = 12;
 /// Longest single command, encoded.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 /// Entries proposed and not yet committed, beyond which commands gather for the next entry: the
@@ -54,6 +54,8 @@ pub struct Limits {
     pub log_retain_entries: u64,
     /// Log segments beyond which memtables are flushed and the whole flushed log is released.
     pub log_segments: usize,
+    /// Looks of the background work between two at every tree.
+    pub looks_between_sweeps: u64,
     /// Bytes of one snapshot chunk, unless a single value is longer.
     pub snapshot_chunk_bytes: usize,
     /// The Raft core's.
@@ -66,6 +68,7 @@ impl Limits {
         entry_bytes: 512 << 10,
         log_retain_entries: 8192,
         log_segments: 8,
+        looks_between_sweeps: 600,
         snapshot_chunk_bytes: 128 << 10,
         raft: raft::Config::DEFAULT,
     };
@@ -74,6 +77,7 @@ impl Limits {
         entry_bytes: 256,
         log_retain_entries: 8,
         log_segments: 4,
+        looks_between_sweeps: 4,
         snapshot_chunk_bytes: 256,
         raft: raft::Config {
             append_bytes_max: 512,

@@ -58,6 +58,8 @@ pub struct Metrics {
     pub leader_changes: Counter,
     /// Whether a leader is known.
     pub has_leader: Gauge,
+    /// Shards here that do not rest.
+    pub awake: Gauge,
     /// Commands that wait.
     pub pending: Gauge,
     /// Entries committed and not applied here.
@@ -110,6 +112,7 @@ impl Default for Metrics {
             peer_rtt: Family::default(),
             leader_changes: Counter::default(),
             has_leader: Gauge::default(),
+            awake: Gauge::default(),
             pending: Gauge::default(),
             commit_lag: Gauge::default(),
             connections: Gauge::default(),
@@ -162,6 +165,7 @@ impl Metrics {
             registry.register(name, help, metric.clone());
         };
         gauge("raft_has_leader", "Whether a leader is known", &self.has_leader);
+        gauge("raft_shards_awake", "Shards here that do not rest", &self.awake);
         gauge("raft_proposals_pending", "Commands that wait", &self.pending);
         gauge("raft_commit_lag_entries", "Entries committed, not applied", &self.commit_lag);
         gauge("client_connections", "Client connections", &self.connections);

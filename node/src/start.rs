@@ -17,13 +17,14 @@ use bedstone_engine::limits::Limits as EngineLimits;
 use bedstone_engine::{Engine, Options, ShardId};
 use bedstone_net::{Endpoint, Identity, Peer};
 use crossbeam_channel::{Sender, bounded, unbounded};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-/// The one shard of this version.
+/// The shard that has all keys, in this version.
 pub const SHARD: ShardId = 1;
 
 /// Runs a node until it is told to stop or cannot go on.
@@ -46,8 +47,12 @@ pub fn run(config: Config) -> Result<()> {
     limits.raft.lease = config
         .lease_drift_ppm
         .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
-    let group = Group::open(&engine, SHARD, config.node, conf, &limits, random()?)?;
-    let tree = group.tree().clone();
+    let open = |shard| -> Result<(ShardId, Group)> {
+        let (conf, seed) = (conf.clone(), random()?);
+        Ok((shard, Group::open(&engine, shard, config.node, conf, &limits, seed)?))
+    };
+    let groups = (SHARD..SHARD + config.shards).map(open).collect::<Result<BTreeMap<_, _>>>()?;
+    let tree = groups[&SHARD].tree().clone();
     let (inputs, input) = unbounded();
     let inbox = DriverInbox::new(inputs.clone());
     let frames = inbox.counter();
@@ -67,7 +72,8 @@ pub fn run(config: Config) -> Result<()> {
     let driver = Driver {
         node: config.node,
         engine: engine.clone(),
-        groups: [(SHARD, group)].into(),
+        state: State::new(groups.keys().copied()),
+        groups,
         inputs: input,
         frames,
         outbox,
@@ -81,7 +87,6 @@ pub fn run(config: Config) -> Result<()> {
         path: config.disk.display().to_string(),
         started: crate::clock::now(),
         clock: Box::new(crate::clock::now),
-        state: State::new([SHARD].into_iter()),
     };
     let submit = inputs.clone();
     let shared = Arc::new(Shared {

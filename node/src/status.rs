@@ -3,6 +3,7 @@
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One node's view of itself and its cluster.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -96,17 +97,26 @@ pub struct DiskStatus {
 }
 
 /// Where the status is left for readers.
-#[derive(Default)]
-pub struct StatusCell(RwLock<Status>);
+pub struct StatusCell {
+    latest: RwLock<Status>,
+    started: Instant,
+}
+
+impl Default for StatusCell {
+    fn default() -> Self {
+        Self { latest: RwLock::default(), started: crate::clock::now() }
+    }
+}
 
 impl StatusCell {
     /// The latest.
     pub fn get(&self) -> Status {
-        self.0.read().clone()
+        let uptime_seconds = self.started.elapsed().as_secs();
+        Status { uptime_seconds, ..self.latest.read().clone() }
     }
 
     /// Leaves a new one.
     pub fn set(&self, status: Status) {
-        *self.0.write() = status;
+        *self.latest.write() = status;
     }
 }

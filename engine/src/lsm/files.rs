@@ -186,6 +186,7 @@ impl Tree {
         let mut view = self.view.write();
         let runs = view.tables.runs.clone();
         view.tables = Arc::new(TableSet { runs, bounds });
+        self.stir();
         Ok(())
     }
 

@@ -329,6 +329,7 @@ impl Tree {
             view.history_from = store.standing.history_from;
             (std::mem::replace(&mut view.tables, next.clone()), next)
         };
+        self.stir();
         let gone = old.tables().filter(|(_, table)| edit.removed.contains(&table.meta.number));
         gone.for_each(|(_, table)| table.retire());
         // Those of the old set alone: another job may just have made one that is in neither.

@@ -65,6 +65,7 @@ pub struct Tree {
     horizon: AtomicU64,
     /// Its directory is given up: no job may write there.
     closed: AtomicBool,
+    stirred: Arc<Mutex<BTreeSet<ShardId>>>,
 }
 
 /// The manifest, and what the next edit repeats.
@@ -86,6 +87,8 @@ pub struct Shared {
     pub segments: Arc<Segments>,
     /// What all memtables take.
     pub memory: Arc<Memory>,
+    /// Trees to which something happened that may have made a job.
+    pub stirred: Arc<Mutex<BTreeSet<ShardId>>>,
 }
 
 impl Shared {
@@ -99,7 +102,8 @@ impl Shared {
         // One shard alone may fill all of its memtables.
         let alone = 2 * limits.memtable_bytes * (limits.memtables_frozen_max + 1);
         let memory = Arc::new(Memory::new(limits.memtables_bytes.max(alone)));
-        Shared { disk, limits, cache, segments, memory }
+        let stirred = Arc::default();
+        Shared { disk, limits, cache, segments, memory, stirred }
     }
 }
 
@@ -131,7 +135,7 @@ impl Tree {
     /// # Errors
     /// [`Error::Corrupt`] when the manifest is damaged.
     pub fn open(shared: &Shared, shard: ShardId, dir: &str) -> Result<Tree> {
-        let Shared { disk, limits, cache, segments, memory } = shared.clone();
+        let Shared { disk, limits, cache, segments, memory, stirred } = shared.clone();
         let dir = dir.to_owned();
         disk.make_dir(&dir).map_err(Error::io("create", &dir))?;
         let sources = Sources::new(disk.clone(), shard, dir.clone(), segments);
@@ -163,6 +167,7 @@ impl Tree {
             flushed_now: standing.now,
             history_from: standing.history_from,
         };
+        stirred.lock().insert(shard);
         Ok(Tree {
             disk,
             shard,
@@ -180,7 +185,13 @@ impl Tree {
             doomed: RwLock::default(),
             horizon: AtomicU64::new(u64::MAX),
             closed: AtomicBool::new(false),
+            stirred,
         })
+    }
+
+    /// There may be a job that there was not before.
+    pub(crate) fn stir(&self) {
+        self.stirred.lock().insert(self.shard);
     }
 
     /// Takes the effect of log entry `at`, all of it at once for readers of later timestamps.
@@ -221,6 +232,7 @@ impl Tree {
         view.ts = ts;
         if full {
             view.freeze();
+            self.stir();
         }
     }
 
@@ -319,6 +331,7 @@ impl Tree {
         let mut view = self.view.write();
         if !view.active.is_empty() {
             view.freeze();
+            self.stir();
         }
     }
 

@@ -83,6 +83,9 @@ impl Tree {
             self.freeze();
         }
         *self.doomed.write() = Arc::new(sources);
+        if begins {
+            self.stir();
+        }
     }
 
     /// Sizes, for status and metrics.

@@ -14,6 +14,8 @@ use tracing::error;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that are read again and checked at each look without a call: 4 MiB a second at most.
 const SCRUB_BYTES: u64 = 400 << 10;
+/// From the beginning of a round of the scrub to that of the next, at least.
+const SCRUB_ROUND: Duration = Duration::from_secs(3600);
 /// Pause after a failure.
 const PAUSE_FAILED: Duration = Duration::from_secs(1);
 
@@ -39,15 +41,23 @@ pub fn after(error: &Error) -> After {
 pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metrics: &Metrics) {
     let mut pause = PAUSE;
     let mut scrub = Scrub::default();
+    let mut next_round = crate::clock::now();
+    let mut background = Background::default();
     loop {
         let idle = match calls.recv_timeout(pause) {
             Ok(()) => false,
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let worked = work(engine, &Limits::DEFAULT, driver, metrics);
+        let worked = background.work(engine, &Limits::DEFAULT, driver, metrics);
         if idle {
-            scrub_on(&mut scrub, engine, metrics);
+            let now = crate::clock::now();
+            if !scrub.is_between_rounds() || now >= next_round {
+                if scrub.is_between_rounds() {
+                    next_round = now + SCRUB_ROUND;
+                }
+                scrub_on(&mut scrub, engine, metrics);
+            }
             let filled = engine.log().vouch().and_then(|()| engine.log().fill_slot());
             if let Err(error) = filled {
                 error!(%error, "the log cannot be looked after");
@@ -78,41 +88,66 @@ fn scrub_on(scrub: &mut Scrub, engine: &Engine, metrics: &Metrics) {
     }
 }
 
-/// Does what there is to do.
-///
-/// # Errors
-/// The disk's; what was not done is done at the next call.
-pub fn work(
-    engine: &Engine,
-    limits: &Limits,
-    driver: &Sender<Input>,
-    metrics: &Metrics,
-) -> bedstone_engine::Result<()> {
-    engine.measure_space()?;
-    engine.relieve_memory();
-    while engine.log().wants_slot() {
-        engine.log().allocate_slot()?;
-    }
-    engine.plan_collection();
-    let crowded = engine.log().entry_segments() > limits.log_segments;
-    for (shard, tree) in engine.trees() {
-        let before = tree.flushed();
-        if crowded && engine.log().base(shard).index < tree.applied().index {
-            tree.freeze();
+/// The work, look by look. A look costs what there is to do, whatever the number of trees; a sweep
+/// now and then finds what only time brought about.
+#[derive(Default)]
+pub struct Background {
+    /// Looks until the next sweep.
+    until_sweep: u64,
+}
+
+impl Background {
+    /// Does what there is to do.
+    ///
+    /// # Errors
+    /// The disk's; what was not done is done at the next call.
+    pub fn work(
+        &mut self,
+        engine: &Engine,
+        limits: &Limits,
+        driver: &Sender<Input>,
+        metrics: &Metrics,
+    ) -> bedstone_engine::Result<()> {
+        // What a failure leaves behind, a sweep finds.
+        let until_sweep = std::mem::take(&mut self.until_sweep);
+        let sweeps = until_sweep == 0;
+        engine.measure_space()?;
+        engine.relieve_memory();
+        while engine.log().wants_slot() {
+            engine.log().allocate_slot()?;
         }
-        while let Some(job) = tree.job() {
-            let begun = crate::clock::now();
-            tree.run(job)?;
-            metrics.compaction_seconds.observe(begun.elapsed().as_secs_f64());
-            if tree.flushed() != before {
-                // Told at once: the log can be released while compaction goes on.
+        if sweeps {
+            engine.plan_collection();
+        }
+        let crowded = engine.log().entry_segments() > limits.log_segments;
+        let stirred = engine.stirred_trees();
+        let trees = if sweeps || crowded { engine.trees() } else { stirred };
+        let mut worked = false;
+        for (shard, tree) in trees {
+            let before = tree.flushed();
+            if crowded && engine.log().base(shard).index < tree.applied().index {
+                tree.freeze();
+            }
+            while let Some(job) = tree.job() {
+                let begun = crate::clock::now();
+                tree.run(job)?;
+                worked = true;
+                metrics.compaction_seconds.observe(begun.elapsed().as_secs_f64());
+                if tree.flushed() != before {
+                    // Told at once: the log can be released while compaction goes on.
+                    let _ = driver.send(Input::Flushed(shard));
+                }
+            }
+            if crowded {
                 let _ = driver.send(Input::Flushed(shard));
             }
         }
-        if crowded {
-            let _ = driver.send(Input::Flushed(shard));
-        }
+        engine.log().trim_slots()?;
+        // What tables point to changes with the tables, and with it what is to be collected.
+        self.until_sweep = match worked {
+            true => 0,
+            false => until_sweep.checked_sub(1).unwrap_or(limits.looks_between_sweeps),
+        };
+        Ok(())
     }
-    engine.log().trim_slots()?;
-    Ok(())
 }

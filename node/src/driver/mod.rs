@@ -37,7 +37,7 @@ use std::time::Instant;
 use tracing::{error, warn};
 
 /// Ticks between publications of the status, while something happens and while all shards rest.
-const STATUS_TICKS: (u64, u64) = (2, 20);
+const STATUS_TICKS: (u64, u64) = (2, 100);
 
 /// What the loop takes in.
 pub enum Input {
@@ -141,7 +141,8 @@ pub struct State {
     answers: Answers,
     /// Room for what a core asks for.
     effects: Effects,
-    ticks: u64,
+    /// Ticks since the status was published.
+    since_published: u64,
     /// The shards that do not rest: no other costs anything in a turn.
     awake: BTreeSet<ShardId>,
     /// What is published of each shard, and of which that is out of date.
@@ -162,32 +163,42 @@ impl Driver {
     /// # Errors
     /// Why this node cannot go on.
     pub fn run(mut self) -> Result<(), String> {
-        let mut next_tick = self.started + TICK;
+        let mut last_tick = self.started;
         loop {
-            let wait = next_tick.saturating_duration_since(crate::clock::now());
+            let sleep = self.ticks_to_sleep();
+            let due = last_tick + TICK * sleep;
+            let wait = due.saturating_duration_since(crate::clock::now());
             let first = match self.inputs.recv_timeout(wait) {
                 Ok(input) => Some(input),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
             let time = crate::clock::time();
-            let ticked = time.now >= next_tick;
-            if ticked {
-                // After a pause of the process, time goes on from here: one tick, not a burst.
-                next_tick = (next_tick + TICK).max(time.now);
-            }
-            if !self.turn(first, ticked, time)? {
+            let passed = time.now.saturating_duration_since(last_tick);
+            let passed = u32::try_from(passed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
+            last_tick = match passed <= sleep {
+                true => last_tick + TICK * passed,
+                // After a pause of the process time goes on from here, with no burst of ticks.
+                false => time.now,
+            };
+            if !self.turn(first, passed.min(sleep), time)? {
                 return Ok(());
             }
         }
     }
 
+    /// How many ticks the loop may sleep: while all shards rest, until peers expect a frame.
+    pub fn ticks_to_sleep(&self) -> u32 {
+        if self.state.awake.is_empty() { self.state.peers.ticks_to_beat() } else { 1 }
+    }
+
     /// One turn of the loop: takes `first` and what else waits, lets the shards work, and hands on
-    /// what they ask for. `ticked` when [`TICK`] has passed. False when told to stop.
+    /// what they ask for. `ticks` is how often [`TICK`] has passed since the last turn, no more than
+    /// [`Driver::ticks_to_sleep`] said. False when told to stop.
     ///
     /// # Errors
     /// Why this node cannot go on.
-    pub fn turn(&mut self, first: Option<Input>, ticked: bool, time: Time) -> Result<bool, String> {
+    pub fn turn(&mut self, first: Option<Input>, ticks: u32, time: Time) -> Result<bool, String> {
         let more = self.inputs.clone();
         for input in first.into_iter().chain(more.try_iter().take(INPUTS_PER_STEP)) {
             match input {
@@ -196,10 +207,9 @@ impl Driver {
                 other => self.take(other, time.now),
             }
         }
-        self.step(ticked, time)?;
-        if ticked {
-            self.state.ticks += 1;
-            self.publish_if_due(time.now);
+        self.step(ticks, time)?;
+        if ticks > 0 {
+            self.publish_if_due(ticks);
         }
         Ok(true)
     }
@@ -282,9 +292,9 @@ impl Driver {
     }
 
     /// Lets the shards work and executes what they ask for.
-    fn step(&mut self, ticked: bool, time: Time) -> Result<(), String> {
+    fn step(&mut self, ticks: u32, time: Time) -> Result<(), String> {
         let State { peers, answers, effects, awake, outdated, .. } = &mut self.state;
-        if ticked {
+        for _ in 0..ticks {
             for peer in peers.tick() {
                 awake.extend(self.groups.keys());
                 self.groups.values_mut().for_each(|group| group.silent(peer));
@@ -309,7 +319,7 @@ impl Driver {
                 answers,
                 effects,
             };
-            if ticked {
+            if ticks > 0 {
                 group.tick(&mut context);
             }
             group.step(&mut context).map_err(|error| {
@@ -324,23 +334,25 @@ impl Driver {
             awake.remove(&shard);
             outdated.insert(shard);
         }
-        peers.send_beats(ticked, &mut self.outbox);
+        peers.send_beats(ticks > 0, &mut self.outbox);
         forward::send_replies(&mut answers.peers, &mut self.outbox);
         self.outbox.flush();
         self.replies.flush(&mut answers.clients);
         Ok(())
     }
 
-    fn publish_if_due(&mut self, now: Instant) {
-        let State { ticks, awake, outdated, .. } = &self.state;
+    fn publish_if_due(&mut self, ticks: u32) {
+        let State { since_published, awake, outdated, .. } = &mut self.state;
+        *since_published += u64::from(ticks);
         let (often, seldom) = STATUS_TICKS;
         let pause = if awake.is_empty() && outdated.is_empty() { seldom } else { often };
-        if ticks % pause == 1 {
-            self.publish(now);
+        if *since_published >= pause {
+            *since_published = 0;
+            self.publish();
         }
     }
 
-    fn publish(&mut self, now: Instant) {
+    fn publish(&mut self) {
         let State { awake, outdated, shards, .. } = &mut self.state;
         outdated.extend(awake.iter());
         for shard in std::mem::take(outdated) {
@@ -351,7 +363,6 @@ impl Driver {
             cluster: self.cluster.clone(),
             node: self.node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: now.duration_since(self.started).as_secs(),
             nodes: self.nodes.clone(),
             ready: true,
             ..Status::default()
@@ -386,6 +397,7 @@ impl Driver {
         status.shards = self.state.shards.values().cloned().collect();
         let awake = self.state.awake.iter().filter_map(|shard| self.groups.get(shard));
         let pending: usize = awake.map(Group::queued).sum();
+        self.metrics.awake.set(self.state.awake.len() as i64);
         self.metrics.pending.set(pending as i64);
         self.metrics.commit_lag.set(lag as i64);
         let segments = self.engine.log().segments().holds().len();

@@ -52,6 +52,11 @@ impl Peers {
         self.up.iter().filter(|(_, heard)| late(**heard)).map(|(&peer, _)| peer).collect()
     }
 
+    /// Ticks until the next frame is due to peers.
+    pub fn ticks_to_beat(&self) -> u32 {
+        (BEAT_TICKS - self.now % BEAT_TICKS) as u32
+    }
+
     /// Whether a message is one of the short ones that travel together.
     pub fn is_beat(body: &Body) -> bool {
         use Body::{Heartbeat, HeartbeatReply, Rest, Wake};

@@ -6,7 +6,7 @@ use super::rng::Rng;
 use super::sabotage::Sabotage;
 use crate::api::port::Replies;
 use crate::clock::Time;
-use crate::driver::background::After;
+use crate::driver::background::{After, Background};
 use crate::driver::group::Group;
 use crate::driver::logger::{self, LogJob};
 use crate::driver::{Driver, DriverInbox, Input, State, background};
@@ -77,6 +77,9 @@ pub(super) struct Node {
     jobs: Receiver<LogJob>,
     called: Receiver<()>,
     metrics: Arc<Metrics>,
+    background: Background,
+    /// Ticks since the last turn.
+    pub(super) ticks: u32,
     /// Whether a turn, a write and background work are scheduled.
     pub(super) turning: bool,
     pub(super) writing: bool,
@@ -164,6 +167,8 @@ impl Host {
             jobs,
             called,
             metrics,
+            background: Background::default(),
+            ticks: 0,
             turning: false,
             writing: false,
             writing_since: None,
@@ -293,6 +298,12 @@ impl Node {
         !self.jobs.is_empty()
     }
 
+    /// A tick has passed; whether the loop wakes for it.
+    pub(super) fn tick(&mut self) -> bool {
+        self.ticks += 1;
+        self.ticks >= self.driver.ticks_to_sleep()
+    }
+
     pub(super) fn is_called(&self) -> bool {
         !self.called.is_empty()
     }
@@ -306,9 +317,10 @@ impl Node {
     }
 
     /// The background thread's work.
-    pub(super) fn work(&self) {
+    pub(super) fn work(&mut self) {
         while self.called.try_recv().is_ok() {}
-        let done = background::work(&self.engine, &Limits::TINY, &self.inputs, &self.metrics);
+        let limits = &Limits::TINY;
+        let done = self.background.work(&self.engine, limits, &self.inputs, &self.metrics);
         let after = done.and_then(|()| self.engine.log().vouch());
         if let Err(error) = after {
             tracing::warn!(%error, "background work failed");

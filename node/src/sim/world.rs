@@ -2,7 +2,7 @@
 
 use super::checks::Checks;
 use super::clients::{ANSWER_TIME, Clients};
-use super::host::Host;
+use super::host::{Host, Node};
 use super::network::{Network, Told, Travelling};
 use super::plan::{Fault, MILLI, Plan, SECOND, Who};
 use super::rng::Rng;
@@ -209,14 +209,15 @@ impl<'a> World<'a> {
                 }
                 let pace = self.host(id).stretch(TICK.as_micros() as u64);
                 self.after(pace, Event::Tick(id, life));
-                self.turn(id, true)
+                let due = self.host(id).node.as_mut().is_some_and(Node::tick);
+                if due { self.turn(id) } else { Ok(()) }
             }
             Event::Turn(id, life) => {
                 if !self.lives(id, life) {
                     return Ok(());
                 }
                 self.host(id).node.iter_mut().for_each(|node| node.turning = false);
-                self.turn(id, false)
+                self.turn(id)
             }
             Event::Commit(id, life) if self.lives(id, life) => self.commit(id),
             Event::Committed(id, life, done) if self.lives(id, life) => {
@@ -327,17 +328,18 @@ impl<'a> World<'a> {
     }
 
     /// A turn of a node's loop, and what comes of it.
-    fn turn(&mut self, id: PeerId, ticked: bool) -> Result<(), Failure> {
+    fn turn(&mut self, id: PeerId) -> Result<(), Failure> {
         let (now, sabotage) = (self.now, self.plan.sabotage);
         let host = self.host(id);
         let time = host.begin_turn(now, sabotage);
         let Some(node) = &mut host.node else { return Ok(()) };
         let led = node.group().raft().is_leader();
-        let turned = node.driver.turn(None, ticked, time);
+        let ticks = std::mem::take(&mut node.ticks);
+        let turned = node.driver.turn(None, ticks, time);
         if self.is_over(id, turned.map(drop))? {
             return Ok(());
         }
-        self.note(if ticked { 3 } else { 4 }, id);
+        self.note(if ticks > 0 { 3 } else { 4 }, id);
         self.checks.turn(&self.hosts[id as usize - 1], now)?;
         let host = self.host(id);
         let life = host.life;
@@ -461,7 +463,7 @@ impl<'a> World<'a> {
     }
 
     fn work(&mut self, id: PeerId) -> Result<(), Failure> {
-        let Some(node) = &self.host(id).node else { return Ok(()) };
+        let Some(node) = &mut self.host(id).node else { return Ok(()) };
         node.work();
         if self.is_over(id, Ok(()))? {
             return Ok(());
