@@ -193,7 +193,7 @@ impl Driver {
     }
 
     /// One turn of the loop: takes `first` and what else waits, lets the shards work, and hands on
-    /// what they ask for. `ticks` is how often [`TICK`] has passed since the last turn, no more than
+    /// what they ask for. `ticks` is how often [`TICK`] has passed since the last turn, at most what
     /// [`Driver::ticks_to_sleep`] said. False when told to stop.
     ///
     /// # Errors
