@@ -193,8 +193,8 @@ impl Driver {
     }
 
     /// One turn of the loop: takes `first` and what else waits, lets the shards work, and hands on
-    /// what they ask for. `ticks` is how often [`TICK`] has passed since the last turn, at most what
-    /// [`Driver::ticks_to_sleep`] said. False when told to stop.
+    /// what they ask for. `ticks` is how often [`TICK`] has passed since the last turn: at most
+    /// [`Driver::ticks_to_sleep`] of then. False when told to stop.
     ///
     /// # Errors
     /// Why this node cannot go on.
