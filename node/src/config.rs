@@ -1,5 +1,6 @@
 //! A node's configuration: flag beats environment beats file beats default.
 
+use crate::limits::Limits;
 use anyhow::{Context, Result, anyhow, bail};
 use bedstone_engine::WriteDoor;
 use clap::Args;
@@ -76,6 +77,10 @@ pub struct Settings {
     #[arg(long, env = "BEDSTONE_RESERVE_MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserve_mib: Option<u64>,
+    /// MiB of snapshots that this node sends to others in a second at most.
+    #[arg(long, env = "BEDSTONE_SNAPSHOT_MIB_PER_SECOND")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_mib_per_second: Option<u64>,
     /// Whether FLUSHALL and FLUSHDB are taken.
     #[arg(long, env = "BEDSTONE_ALLOW_FLUSH")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +96,7 @@ pub struct Settings {
 const LEASE_DRIFT: std::ops::RangeInclusive<u32> = 1..=200_000;
 
 /// Every key of the file, for naming the nearest one.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "node",
     "cluster",
     "disk",
@@ -107,6 +112,7 @@ const KEYS: [&str; 17] = [
     "memtable_mib",
     "segment_mib",
     "reserve_mib",
+    "snapshot_mib_per_second",
     "allow_flush",
     "lease_drift_ppm",
 ];
@@ -160,6 +166,7 @@ impl Settings {
             memtable_mib: self.memtable_mib.or(other.memtable_mib),
             segment_mib: self.segment_mib.or(other.segment_mib),
             reserve_mib: self.reserve_mib.or(other.reserve_mib),
+            snapshot_mib_per_second: self.snapshot_mib_per_second.or(other.snapshot_mib_per_second),
             allow_flush: self.allow_flush.or(other.allow_flush),
             lease_drift_ppm: self.lease_drift_ppm.or(other.lease_drift_ppm),
         }
@@ -243,6 +250,8 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Free bytes below which writes are refused.
     pub reserve_bytes: u64,
+    /// Bytes of snapshots sent in a second at most.
+    pub snapshot_bytes_per_second: u64,
     /// Whether FLUSHALL is taken.
     pub allow_flush: bool,
     /// How much the clocks of two nodes may differ in rate, in millionths, where reads go by lease.
@@ -320,6 +329,12 @@ impl Settings {
             memtable_bytes: mib("memtable_mib", self.memtable_mib, 32, 1..=4096)? as usize,
             segment_bytes: mib("segment_mib", self.segment_mib, 32, 16..=1024)?,
             reserve_bytes: mib("reserve_mib", self.reserve_mib, 512, 0..=1 << 30)?,
+            snapshot_bytes_per_second: mib(
+                "snapshot_mib_per_second",
+                self.snapshot_mib_per_second,
+                Limits::DEFAULT.snapshot_bytes_per_second >> 20,
+                1..=1 << 20,
+            )?,
             allow_flush: self.allow_flush.unwrap_or(false),
             lease_drift_ppm: self.lease_drift_ppm,
             shards: 1,
@@ -355,6 +370,7 @@ mod tests {
             memtable_mib: Some(1),
             segment_mib: Some(1),
             reserve_mib: Some(1),
+            snapshot_mib_per_second: Some(1),
             allow_flush: Some(true),
             lease_drift_ppm: Some(500),
         });

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// The pace of the Raft cores.
 pub const TICK: Duration = Duration::from_millis(50);
+/// Of them in a second.
+pub const TICKS_PER_SECOND: i64 = (1000 / TICK.as_millis()) as i64;
 /// Ticks between two frames to a peer at most, so that it knows this node is there.
 pub const BEAT_TICKS: u64 = 4;
 /// A connected peer that is not heard for so many ticks is missed by the shards that it leads and
@@ -26,7 +28,7 @@ pub const INBOX_FRAMES_MAX: usize = 1024;
 /// Bytes of entries read back from the log at a time, to apply them after a start.
 pub const REPLAY_BYTES: usize = 4 << 20;
 /// Snapshot chunks under way to one follower. Small, so that heartbeats find no queue before them.
-pub const SNAPSHOT_WINDOW: u64 = 2;
+pub const SNAPSHOT_WINDOW: usize = 2;
 /// A client request's deadline when it sets none.
 pub const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// Requests of one connection under way.
@@ -54,10 +56,14 @@ pub struct Limits {
     pub log_retain_entries: u64,
     /// Log segments beyond which memtables are flushed and the whole flushed log is released.
     pub log_segments: usize,
+    /// Log segments beyond which entries are released though a snapshot under way needs them.
+    pub log_segments_sending: usize,
     /// Looks of the background work between two at every tree.
     pub looks_between_sweeps: u64,
     /// Bytes of one snapshot chunk, unless a single value is longer.
     pub snapshot_chunk_bytes: usize,
+    /// Bytes of snapshots that a node sends in a second.
+    pub snapshot_bytes_per_second: u64,
     /// The Raft core's.
     pub raft: raft::Config,
 }
@@ -68,8 +74,10 @@ impl Limits {
         entry_bytes: 512 << 10,
         log_retain_entries: 8192,
         log_segments: 8,
+        log_segments_sending: 64,
         looks_between_sweeps: 600,
         snapshot_chunk_bytes: 128 << 10,
+        snapshot_bytes_per_second: 100 << 20,
         raft: raft::Config::DEFAULT,
     };
     /// For simulations.
@@ -77,8 +85,10 @@ impl Limits {
         entry_bytes: 256,
         log_retain_entries: 8,
         log_segments: 4,
+        log_segments_sending: 16,
         looks_between_sweeps: 4,
         snapshot_chunk_bytes: 256,
+        snapshot_bytes_per_second: 32 << 10,
         raft: raft::Config {
             append_bytes_max: 512,
             inflight_bytes_max: 2 << 10,

@@ -44,6 +44,10 @@ pub struct Metrics {
     pub apply_seconds: Histogram,
     /// Flushes and compactions, each with its time.
     pub compaction_seconds: Histogram,
+    /// Bytes of snapshots sent to others.
+    pub snapshot_bytes: Counter,
+    /// Snapshots from others that went on where they had been cut short.
+    pub snapshots_resumed: Counter,
     /// Bytes of tables and values that were read again and checked.
     pub scrubbed_bytes: Counter,
     /// Damage that this found.
@@ -106,6 +110,8 @@ impl Default for Metrics {
             proposals_failed: Counter::default(),
             apply_seconds: seconds(),
             compaction_seconds: seconds(),
+            snapshot_bytes: Counter::default(),
+            snapshots_resumed: Counter::default(),
             scrubbed_bytes: Counter::default(),
             damage_found: Counter::default(),
             physical_bytes: Gauge::default(),
@@ -156,6 +162,9 @@ impl Metrics {
             registry.register(name, help, metric.clone());
         };
         counter("raft_proposals_failed", "Writes not known to be done", &self.proposals_failed);
+        counter("snapshot_sent_bytes", "Bytes of snapshots sent", &self.snapshot_bytes);
+        let help = "Snapshots that went on where they had been cut short";
+        counter("snapshots_resumed", help, &self.snapshots_resumed);
         counter("storage_scrubbed_bytes", "Bytes read again and checked", &self.scrubbed_bytes);
         counter("storage_damage_found", "Damage found by the scrub", &self.damage_found);
         counter("raft_leader_changes", "Changes of leader seen", &self.leader_changes);

@@ -87,6 +87,7 @@ pub fn run(config: Config) -> Result<()> {
         path: config.disk.display().to_string(),
         started: crate::clock::now(),
         clock: Box::new(crate::clock::now),
+        snapshot_bytes_per_second: config.snapshot_bytes_per_second,
     };
     let submit = inputs.clone();
     let shared = Arc::new(Shared {

@@ -2,6 +2,7 @@
 //! whole time. Every key's history must be linearizable, and at the end no acknowledged write may
 //! be missing.
 
+use bedstone_node::limits::Limits;
 use bedstone_tests::cluster::{Cluster, eventually};
 use bedstone_tests::load::{Load, verdict};
 use redis::Client;
@@ -59,6 +60,17 @@ fn kills_and_stops_lose_nothing_and_show_nothing_stale() {
     verdict(&nodes, load.finish(), began);
 }
 
+/// Bytes of snapshots that the others sent.
+fn snapshot_bytes(cluster: &Cluster, receiver: usize) -> f64 {
+    let of = |node| {
+        let (_, text) = cluster.get(node, "/metrics").expect("answers");
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("bedstone_snapshot_sent_bytes_total "));
+        line.expect("is there").parse::<f64>().expect("a number")
+    };
+    (1..=3).filter(|&node| node != receiver).map(of).sum()
+}
+
 #[test]
 fn a_follower_behind_the_released_log_comes_back_by_snapshot() {
     let mut cluster = Cluster::start();
@@ -73,6 +85,7 @@ fn a_follower_behind_the_released_log_comes_back_by_snapshot() {
         redis::cmd("SET").arg(format!("big{i}")).arg(&value).exec(&mut connection).unwrap();
     }
     redis::cmd("SET").arg("small").arg("last").exec(&mut connection).unwrap();
+    let begun = Instant::now();
     cluster.restart(follower);
     let client = Client::open(format!("redis://{}", cluster.resp(follower))).unwrap();
     let mut connection = client.get_connection().unwrap();
@@ -81,6 +94,11 @@ fn a_follower_behind_the_released_log_comes_back_by_snapshot() {
         let read = redis::cmd("KV.GET").arg("small").arg("WEAK").query::<String>(&mut connection);
         (read.ok()? == "last").then_some(())
     });
+    let (seconds, sent) = (begun.elapsed().as_secs_f64(), snapshot_bytes(&cluster, follower));
+    let (mib, pace) = (sent / f64::from(1 << 20), Limits::DEFAULT.snapshot_bytes_per_second as f64);
+    eprintln!("a snapshot of {mib:.0} MiB took {seconds:.1} s, from the start of its receiver");
+    assert!(sent > 1400.0 * value.len() as f64);
+    assert!(sent < pace * (seconds + 0.1), "not faster than it may be");
     for i in 0..1400 {
         let found: String =
             redis::cmd("KV.GET").arg(format!("big{i}")).arg("WEAK").query(&mut connection).unwrap();

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 const SEEDS: u64 = 400;
 
 /// What is wrong, and the checks of which one must find it.
-const BUGS: [(Sabotage, &[&str]); 7] = [
+const BUGS: [(Sabotage, &[&str]); 8] = [
     (Sabotage::TellsTooSoon, &["durable-before-said"]),
     (Sabotage::LosesVotes, &["durable-before-said"]),
     (Sabotage::ForgetsSessions, &["exactly-once", "state-machine-safety"]),
@@ -16,6 +16,7 @@ const BUGS: [(Sabotage, &[&str]); 7] = [
     (Sabotage::ForwardsTwice, &["exactly-once"]),
     (Sabotage::LivesAlike, &["exactly-once", "linearizability"]),
     (Sabotage::TrustsOldClock, &["linearizability"]),
+    (Sabotage::SendsAtOnce, &["snapshot-pace"]),
 ];
 
 /// The world of a seed, or one that is apt to show what is wrong.

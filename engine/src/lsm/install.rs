@@ -20,12 +20,22 @@ impl Tree {
     }
 }
 
-/// A tree being replaced by a snapshot. Dropped unfinished, it leaves only stray files, which the
-/// next start removes.
+/// A tree being replaced by a snapshot. Dropped unfinished, it removes what it wrote;
+/// what a crash leaves of it, the next start removes.
 pub struct Install {
     pub(super) tree: Arc<Tree>,
     pub(super) writer: Option<TableWriter>,
     pub(super) done: Vec<TableMeta>,
+}
+
+impl Drop for Install {
+    fn drop(&mut self) {
+        let under_way = self.writer.take().map(|writer| writer.number());
+        let numbers = self.done.iter().map(|meta| meta.number).chain(under_way);
+        for number in numbers {
+            let _ = self.tree.disk.remove(&table_path(&self.tree.dir, number));
+        }
+    }
 }
 
 impl Install {

@@ -90,6 +90,11 @@ impl TableWriter {
         })
     }
 
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Adds a version; they come in [`Version::order`].
     pub fn add(&mut self, version: &Version) -> Result<()> {
         internal_key(&mut self.internal, &version.key, version.ts);

@@ -29,9 +29,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
-/// Ticks without a word from the receiver after which a snapshot transfer is given up.
-const TRANSFER_TICKS: u64 = 200;
-
 /// What a group needs from the driver for a step.
 pub struct Context<'a> {
     /// The time of this step.
@@ -58,6 +55,8 @@ pub struct Context<'a> {
     pub answers: &'a mut Answers,
     /// Room for what a core asks for.
     pub effects: &'a mut Effects,
+    /// Bytes of snapshots that may be sent now, by all shards together.
+    pub snapshot_room: &'a mut i64,
 }
 
 /// Commands that were proposed as one entry; `None` for those whose asker was answered already.
@@ -96,7 +95,7 @@ pub struct Group {
     /// No forwarding before this tick: the leader that was asked is none.
     pub(super) hold_until: u64,
     pub(super) outgoing: BTreeMap<PeerId, Outgoing>,
-    pub(super) incoming: Option<(PeerId, Incoming)>,
+    pub(super) incoming: Option<Incoming>,
     pub(super) acks: Vec<(PeerId, Transfer)>,
     /// What the log must be told of an installed snapshot.
     pub(super) installed: Option<Record>,
@@ -305,7 +304,7 @@ impl Group {
                     self.replied(replied, answers);
                 }
             }
-            other => self.transfer(peer, Transfer::decode(other, frame.body)?),
+            other => self.transfer(peer, Transfer::decode(other, frame.body)?, metrics),
         }
         Some(())
     }
@@ -341,9 +340,9 @@ impl Group {
     /// A peer's connection is gone, and with it what was on the way.
     pub fn peer_down(&mut self, peer: PeerId, answers: &mut Answers, metrics: &Metrics) {
         self.raft.unreachable(peer);
-        self.outgoing.remove(&peer);
+        // Its snapshot goes on when it is back.
+        self.outgoing.get_mut(&peer).into_iter().for_each(Outgoing::cut);
         self.raft.snapshot_sent(peer, None);
-        self.incoming.take_if(|(from, _)| *from == peer);
         let lost: Vec<u64> =
             self.forwarded.iter().filter(|(_, (to, _))| *to == peer).map(|(&id, _)| id).collect();
         for id in lost {
@@ -359,9 +358,12 @@ impl Group {
     /// A memtable went into tables: the log before it can go, but for what slow followers may want.
     pub fn flushed(&mut self, engine: &Engine, log: &Sender<LogJob>) {
         let flushed = self.tree.flushed();
-        let crowded = engine.log().entry_segments() > self.limits.log_segments;
-        let keep = if crowded { 0 } else { self.limits.log_retain_entries };
-        let index = flushed.index.saturating_sub(keep);
+        let (segments, limits) = (engine.log().entry_segments(), &self.limits);
+        let keep = if segments > limits.log_segments { 0 } else { limits.log_retain_entries };
+        // Who gets a snapshot needs what comes after it; but not at the price of the whole disk.
+        let ats = self.outgoing.values().map(|outgoing| outgoing.at.index);
+        let needed = ats.min().filter(|_| segments <= limits.log_segments_sending);
+        let index = flushed.index.saturating_sub(keep).min(needed.unwrap_or(Index::MAX));
         if index <= engine.log().base(self.shard).index {
             return;
         }
@@ -378,13 +380,7 @@ impl Group {
         self.ticks += 1;
         self.raft.tick();
         self.expire(context);
-        let stale = |outgoing: &Outgoing| outgoing.heard + TRANSFER_TICKS < self.ticks;
-        let given_up: Vec<PeerId> =
-            self.outgoing.iter().filter(|(_, o)| stale(o)).map(|(&peer, _)| peer).collect();
-        for peer in given_up {
-            self.outgoing.remove(&peer);
-            self.raft.snapshot_sent(peer, None);
-        }
+        self.expire_transfers();
     }
 
     /// Answers what nobody will wait for any longer.

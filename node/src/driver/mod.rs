@@ -18,7 +18,7 @@ pub mod transfer;
 
 use crate::api::port::{Batch, Replies};
 use crate::clock::Time;
-use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK};
+use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK, TICKS_PER_SECOND};
 use crate::metrics::{Metrics, raise};
 use crate::raft::{Change, Effects, PeerId, Refused};
 use crate::status::{DiskStatus, NodeStatus, ShardStatus, Status, StatusCell};
@@ -130,6 +130,8 @@ pub struct Driver {
     pub started: Instant,
     /// What the time is at the moment of the call.
     pub clock: Box<dyn Fn() -> Instant + Send>,
+    /// Bytes of snapshots that it sends in a second.
+    pub snapshot_bytes_per_second: u64,
     /// What it has come to since.
     pub state: State,
 }
@@ -141,6 +143,7 @@ pub struct State {
     answers: Answers,
     /// Room for what a core asks for.
     effects: Effects,
+    snapshot_room: i64,
     /// Ticks since the status was published.
     since_published: u64,
     /// The shards that do not rest: no other costs anything in a turn.
@@ -293,7 +296,12 @@ impl Driver {
 
     /// Lets the shards work and executes what they ask for.
     fn step(&mut self, ticks: u32, time: Time) -> Result<(), String> {
-        let State { peers, answers, effects, awake, outdated, .. } = &mut self.state;
+        let State { peers, answers, effects, awake, outdated, snapshot_room, .. } = &mut self.state;
+        if ticks > 0 {
+            // What was not used is gone, and what was used too much is paid back.
+            let room = self.snapshot_bytes_per_second as i64 / TICKS_PER_SECOND;
+            *snapshot_room = (*snapshot_room + room * i64::from(ticks)).min(room);
+        }
         for _ in 0..ticks {
             for peer in peers.tick() {
                 awake.extend(self.groups.keys());
@@ -318,6 +326,7 @@ impl Driver {
                 metrics: &self.metrics,
                 answers,
                 effects,
+                snapshot_room,
             };
             if ticks > 0 {
                 group.tick(&mut context);

@@ -3,69 +3,87 @@
 use super::group::{Context, Group};
 use super::logger::LogJob;
 use super::transfer::{Incoming, Outgoing};
+use crate::metrics::Metrics;
 use crate::raft::PeerId;
 use crate::wire::{self, Transfer};
 use bedstone_engine::wal::Record;
 use bedstone_net::{Frame, Lane};
 use tracing::{info, warn};
 
+/// Ticks without a word from the other side after which a transfer is given up.
+const TRANSFER_TICKS: u64 = 200;
+
 impl Group {
     pub(super) fn send_snapshot(&mut self, peer: PeerId, context: &mut Context<'_>) {
-        self.next_id += 1;
-        let id = self.next_id;
-        let (outgoing, begin) = Outgoing::begin(&self.tree, id, self.raft.term(), self.ticks);
-        info!(shard = self.shard, peer, "sends a snapshot");
+        // One that was cut short goes on, if the log still goes on from it.
+        let useful = |o: &Outgoing| self.raft.term_at(o.at.index) == Some(o.at.term);
+        let kept = self.outgoing.remove(&peer).filter(useful);
+        let mut outgoing = kept.unwrap_or_else(|| {
+            self.next_id += 1;
+            Outgoing::new(&self.tree, self.next_id, self.ticks)
+        });
+        let offer = outgoing.offer(self.raft.term(), self.ticks);
+        info!(shard = self.shard, peer, index = outgoing.at.index, "offers a snapshot");
         self.outgoing.insert(peer, outgoing);
-        self.push_transfer(peer, &begin, context);
+        self.push_transfer(peer, &offer, context);
     }
 
     fn push_transfer(&mut self, peer: PeerId, transfer: &Transfer, context: &mut Context<'_>) {
         let (kind, body) = transfer.encode();
         let lane = if kind == wire::kind::SNAPSHOT_ACK { Lane::Control } else { Lane::Bulk };
+        if lane == Lane::Bulk {
+            *context.snapshot_room -= body.len() as i64;
+            context.metrics.snapshot_bytes.inc_by(body.len() as u64);
+        }
         let frame = Frame { lane, kind, shard: self.shard, body };
         if context.outbox.push(peer, frame).is_err() {
-            self.outgoing.remove(&peer);
             self.raft.snapshot_sent(peer, None);
         }
     }
 
     /// A message of a snapshot transfer.
-    pub(super) fn transfer(&mut self, peer: PeerId, transfer: Transfer) {
+    pub(super) fn transfer(&mut self, peer: PeerId, transfer: Transfer, metrics: &Metrics) {
         match transfer {
             Transfer::Ack { id, chunks, outcome } => {
                 let Some(outgoing) = self.outgoing.get_mut(&peer).filter(|o| o.id == id) else {
                     return;
                 };
-                outgoing.acked(chunks, self.ticks);
+                let known = outgoing.acked(chunks, self.ticks);
                 let installed = (outcome == 1).then_some(outgoing.at.index);
-                if outcome != 0 {
+                if outcome != 0 || !known {
                     self.outgoing.remove(&peer);
                     self.raft.snapshot_sent(peer, installed);
                 }
             }
             Transfer::Begin { id, term, at, ts } => {
                 let of_leader = term == self.raft.term() && self.raft.leader() == Some(peer);
-                if of_leader && at.index > self.applied.index {
-                    info!(shard = self.shard, peer, index = at.index, "receives a snapshot");
-                    self.incoming = Some((peer, Incoming::begin(&self.tree, id, term, at, ts)));
-                } else {
+                if !of_leader || at.index <= self.applied.index {
                     self.acks.push((peer, Transfer::Ack { id, chunks: 0, outcome: 2 }));
+                    return;
                 }
+                let known = self.incoming.take().filter(|i| (i.from, i.id, i.at) == (peer, id, at));
+                let mut incoming =
+                    known.unwrap_or_else(|| Incoming::begin(&self.tree, peer, id, at, ts));
+                (incoming.term, incoming.heard) = (term, self.ticks);
+                let chunks = incoming.taken();
+                metrics.snapshots_resumed.inc_by(u64::from(chunks > 0));
+                info!(shard = self.shard, peer, index = at.index, chunks, "receives a snapshot");
+                self.acks.push((peer, Transfer::Ack { id, chunks, outcome: 0 }));
+                self.incoming = Some(incoming);
             }
             Transfer::Chunk { id, number, pairs } => {
-                let Some((_, incoming)) =
-                    self.incoming.as_mut().filter(|(from, i)| *from == peer && i.id == id)
-                else {
-                    return;
-                };
-                let (chunks, outcome) = match incoming.chunk(number, pairs) {
-                    Ok(Some(chunks)) => (chunks, 0),
-                    Ok(None) => (0, 2),
+                let of = |incoming: &&mut Incoming| (incoming.from, incoming.id) == (peer, id);
+                let Some(incoming) = self.incoming.as_mut().filter(of) else { return };
+                incoming.heard = self.ticks;
+                let outcome = match incoming.chunk(number, pairs) {
+                    Ok(true) => 0,
+                    Ok(false) => 2,
                     Err(error) => {
                         warn!(%error, "a snapshot cannot be taken in");
-                        (0, 2)
+                        2
                     }
                 };
+                let chunks = incoming.taken();
                 if outcome != 0 {
                     self.incoming = None;
                 }
@@ -76,11 +94,8 @@ impl Group {
     }
 
     fn install(&mut self, peer: PeerId, id: u64, chunks: u64) {
-        let Some((_, incoming)) =
-            self.incoming.take_if(|(from, incoming)| *from == peer && incoming.id == id)
-        else {
-            return;
-        };
+        let of = |incoming: &mut Incoming| (incoming.from, incoming.id) == (peer, id);
+        let Some(incoming) = self.incoming.take_if(of) else { return };
         let (term, at, conf) = (incoming.term, incoming.at, incoming.conf.clone());
         // Entries may have come while it was on its way: then it is of no use any more.
         let installed = match at.index > self.applied.index {
@@ -109,6 +124,19 @@ impl Group {
         self.acks.push((peer, Transfer::Ack { id, chunks, outcome }));
     }
 
+    /// Gives up transfers of which nothing was heard for long.
+    pub(super) fn expire_transfers(&mut self) {
+        let long_ago = self.ticks.saturating_sub(TRANSFER_TICKS);
+        let applied = self.applied.index;
+        self.incoming.take_if(|i| i.heard < long_ago || i.at.index <= applied);
+        let silent = |(_, outgoing): &(&PeerId, &Outgoing)| outgoing.heard < long_ago;
+        let given_up: Vec<PeerId> = self.outgoing.iter().filter(silent).map(|(&p, _)| p).collect();
+        for peer in given_up {
+            self.outgoing.remove(&peer);
+            self.raft.snapshot_sent(peer, None);
+        }
+    }
+
     /// Tells the log of an installed snapshot, before any entry that comes after it is written.
     pub(super) fn log_installed(&mut self, context: &mut Context<'_>) {
         if let Some(record) = self.installed.take() {
@@ -126,7 +154,8 @@ impl Group {
         let chunk_bytes = self.limits.snapshot_chunk_bytes;
         let peers: Vec<PeerId> = self.outgoing.keys().copied().collect();
         for peer in peers {
-            while let Some(outgoing) = self.outgoing.get_mut(&peer) {
+            while *context.snapshot_room > 0 {
+                let Some(outgoing) = self.outgoing.get_mut(&peer) else { break };
                 let Some(transfer) = outgoing.next_message(chunk_bytes)? else { break };
                 self.push_transfer(peer, &transfer, context);
             }

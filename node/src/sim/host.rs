@@ -64,6 +64,8 @@ pub(super) struct Host {
     begins_whole: bool,
     /// Its disk fails: that it stops is right.
     pub(super) excused: bool,
+    /// What its lives counted, all together.
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// A node that runs.
@@ -107,6 +109,7 @@ impl Host {
             full_until: 0,
             excused: false,
             begins_whole: false,
+            metrics: Arc::default(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Host {
         let (log, jobs) = unbounded();
         let (calls, called) = bounded(1);
         let (outbox, pushed) = Outbox::pair(plan.all().filter(|&peer| peer != self.id));
-        let (replies, metrics) = (Arc::<Replies>::default(), Arc::<Metrics>::default());
+        let (replies, metrics) = (Arc::<Replies>::default(), self.metrics.clone());
         let (base, shows) = (self.base, self.shows.clone());
         let driver = Driver {
             node: self.id,
@@ -153,6 +156,10 @@ impl Host {
             path: "memory".to_owned(),
             started: self.time(now).now,
             clock: Box::new(move || base + Duration::from_micros(shows.load(Ordering::Relaxed))),
+            snapshot_bytes_per_second: match plan.sabotage {
+                Some(Sabotage::SendsAtOnce) => 1 << 40,
+                _ => limits.snapshot_bytes_per_second,
+            },
             state: State::new([SHARD].into_iter()),
         };
         self.life += 1;

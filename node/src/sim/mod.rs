@@ -67,6 +67,8 @@ pub struct Ran {
     pub lost: u64,
     /// Snapshots taken in.
     pub snapshots: u64,
+    /// Of snapshots, how often one went on after a break.
+    pub resumed: u64,
     /// Elections won.
     pub elections: u64,
     /// Faults that came, by the row of the list.
@@ -79,11 +81,9 @@ impl std::fmt::Display for Ran {
         let Ran { events, committed, answered, unknown, refused, .. } = self;
         write!(f, "{hours:.1} simulated hours, {events} events, {committed} entries committed, ")?;
         write!(f, "{answered} requests answered, {unknown} unknown, {refused} refused, ")?;
-        let Ran { lost, snapshots, elections, .. } = self;
-        write!(
-            f,
-            "{lost} frames lost, {snapshots} snapshots, {elections} elections; faults by row:"
-        )?;
+        let Ran { lost, snapshots, resumed, elections, .. } = self;
+        write!(f, "{lost} frames lost, {snapshots} snapshots, {resumed} resumed, ")?;
+        write!(f, "{elections} elections; faults by row:")?;
         self.faults.iter().try_for_each(|(row, count)| write!(f, " {row}: {count}"))
     }
 }
@@ -99,6 +99,7 @@ impl Ran {
         self.refused += other.refused;
         self.lost += other.lost;
         self.snapshots += other.snapshots;
+        self.resumed += other.resumed;
         self.elections += other.elections;
         for (&row, count) in &other.faults {
             *self.faults.entry(row).or_default() += count;

@@ -24,6 +24,8 @@ pub enum Sabotage {
     LivesAlike,
     /// The clock is not looked at again after a read by lease.
     TrustsOldClock,
+    /// Snapshots are sent as fast as they are taken.
+    SendsAtOnce,
 }
 
 impl Sabotage {

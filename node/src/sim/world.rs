@@ -160,6 +160,8 @@ impl<'a> World<'a> {
             }
         }
         self.ran.elections = self.leaders;
+        let resumed = self.hosts.iter().map(|host| host.metrics.snapshots_resumed.get());
+        self.ran.resumed = resumed.sum();
         self.clients.check()
     }
 

@@ -1,5 +1,5 @@
-//! A leader whose disk hangs makes room for another within two election timeouts. While its group
-//! rests it waits for nothing.
+//! A leader whose disk hangs makes room for another within two election timeouts of an entry that
+//! waits for it.
 
 use super::super::Failure;
 use super::super::host::Host;
@@ -9,20 +9,20 @@ use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub(super) struct Disks {
-    /// When the group of each node was last seen at rest.
-    rested: BTreeMap<PeerId, u64>,
+    /// When each node was last seen with all of its log durable.
+    whole: BTreeMap<PeerId, u64>,
 }
 
 impl Disks {
     pub(super) fn turn(&mut self, host: &Host, now: u64) -> Result<(), Failure> {
         let Some(node) = &host.node else { return Ok(()) };
         let raft = node.group().raft();
-        let rested = self.rested.entry(host.id).or_default();
-        if raft.is_quiet() {
-            *rested = now;
+        let whole = self.whole.entry(host.id).or_default();
+        if raft.persisted_index() >= raft.last().index {
+            *whole = now;
         }
         let timeout = Limits::TINY.raft.election.end * TICK.as_micros() as u64;
-        let since = node.writing_since.unwrap_or(now).max(*rested);
+        let since = node.writing_since.unwrap_or(now).max(*whole);
         let waits = now - since > host.stretch(2 * timeout);
         if waits && raft.is_leader() && !raft.conf().is_alone(host.id) {
             let text = format!("{} leads, and its disk hangs for {} us", host.id, now - since);

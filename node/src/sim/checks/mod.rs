@@ -5,6 +5,7 @@ mod disk;
 mod durable;
 mod election;
 mod log;
+mod pace;
 mod state;
 
 use super::Failure;
@@ -17,6 +18,7 @@ pub(super) struct Checks {
     disks: disk::Disks,
     election: election::Election,
     log: log::Logs,
+    paces: pace::Paces,
     state: state::States,
 }
 
@@ -27,6 +29,7 @@ impl Checks {
         self.election.turn(host.id, node)?;
         self.log.turn(host.id, node)?;
         self.disks.turn(host, now)?;
+        self.paces.turn(host, now)?;
         bounds::turn(host.id, node)
     }
 
