@@ -308,10 +308,9 @@ mod tests {
             keys in 0..120u64,
             steps in prop::collection::vec(step(), 0..200),
         ) {
-            let (disks, ends) = ([MemoryDisk::new(), MemoryDisk::new()], [Step::Send, Step::Arrive]);
-            let ((_one, from), (_other, to)) = (open(&disks[0]), open(&disks[1]));
+            let disk = MemoryDisk::new();
+            let ((_one, from), (_other, to)) = (open(&MemoryDisk::new()), open(&disk));
             (0..keys).for_each(|key| put(&from, format!("key {key}")));
-            let [_, disk] = disks;
             let (outgoing, expected) = (Outgoing::new(&from, 1, 0), pairs(&from));
             let (incoming, way, taken) = (None, VecDeque::new(), 0);
             let mut pair = Pair { from, outgoing, incoming, to, disk, way, taken, expected };
