@@ -316,7 +316,8 @@ mod tests {
             let mut pair = Pair { from, outgoing, incoming, to, disk, way, taken, expected };
             pair.offer();
             let mut installed = false;
-            for step in steps.into_iter().chain(ends.into_iter().cycle().take(1000)) {
+            let ends = [Step::Send, Step::Arrive].into_iter().cycle().take(1000);
+            for step in steps.into_iter().chain(ends) {
                 match step {
                     Step::Send => pair.send(),
                     Step::Arrive => {
