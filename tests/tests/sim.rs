@@ -13,9 +13,8 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn seed(seed: u64) -> Ran {
-    let plan = Plan::of(seed);
-    run(&plan).unwrap_or_else(|failure| panic!("{failure}\nreplay: {}", plan.command()))
+fn go(plan: &Plan) -> Ran {
+    run(plan).unwrap_or_else(|failure| panic!("{failure}\nreplay: {}", plan.command()))
 }
 
 #[test]
@@ -23,9 +22,10 @@ fn whole_nodes_keep_their_promises_in_a_bad_world() {
     let (from, seeds) = (number("BEDSTONE_SIM_FROM", 0), number("BEDSTONE_SIM_SEEDS", 200));
     let mut all = Ran::default();
     for at in from..from + seeds {
-        let ran = seed(at);
+        let plan = Plan::of(at);
+        let ran = go(&plan);
         if at % TWICE == 0 {
-            assert_eq!(ran.trace, seed(at).trace, "seed {at} is not the same each time");
+            assert_eq!(ran.trace, go(&plan).trace, "seed {at} is not the same each time");
         }
         all.add(&ran);
     }
@@ -39,7 +39,8 @@ fn whole_nodes_keep_their_promises_in_a_bad_world() {
 fn what_failed_once_does_not_again() {
     let lines = FAILED_ONCE.lines().filter(|line| !line.starts_with('#'));
     for line in lines {
-        let number = line.split(' ').next().and_then(|word| word.parse().ok());
-        seed(number.expect("a line begins with a seed"));
+        let numbers: Vec<u64> = line.split(' ').map_while(|word| word.parse().ok()).collect();
+        let [seed, kinds] = numbers[..] else { panic!("no seed and number of kinds: {line}") };
+        go(&Plan::of_kinds(seed, kinds));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::say;
 use crate::clock;
+use crate::sim::plan::KINDS;
 use crate::sim::{Plan, Ran, run as run_plan, shrink::shrink};
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -19,6 +20,10 @@ pub(super) struct SimulateArgs {
     /// Run seeds for so long.
     #[arg(long)]
     minutes: Option<u64>,
+    /// Draw from the first N kinds of faults only, as when there were no others.
+    #[arg(long, value_name = "N", default_value_t = KINDS)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=KINDS))]
+    kinds: u64,
     /// Of the seed's faults only these.
     #[arg(long, value_delimiter = ',', value_name = "N,…", num_args = 0..)]
     faults: Option<Vec<usize>>,
@@ -47,7 +52,7 @@ pub(super) struct SimulateArgs {
 
 impl SimulateArgs {
     fn plan(&self, seed: u64) -> Result<Plan> {
-        let mut plan = Plan::of(seed);
+        let mut plan = Plan::of_kinds(seed, self.kinds);
         if let Some(faults) = &self.faults {
             if let Some(none) = faults.iter().find(|&&number| number >= plan.faults.len()) {
                 bail!("seed {seed} has no fault {none}: it has {}", plan.faults.len());

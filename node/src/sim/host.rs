@@ -20,12 +20,16 @@ use bedstone_engine::{Engine, Options, ShardId};
 use bedstone_net::outbox::Pushed;
 use bedstone_net::{Event, Inbox, Outbox};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the calendars show when a simulation begins, in milliseconds since 1970.
 const BEGINNING: u64 = 1_700_000_000_000;
+
+/// What a disk writes as a whole.
+const SECTOR: usize = 512;
 
 /// Where reads go by lease, no two clocks differ in rate by more than the fifth that this allows.
 const LEASE: Lease = Lease::new(Config::DEFAULT.election.start, TICK.as_nanos() as u64, 200_000);
@@ -48,6 +52,8 @@ pub(super) struct Host {
     pub(super) node: Option<Node>,
     /// Counts starts: what was meant for an earlier life is dropped.
     pub(super) life: u64,
+    /// The log's files as they were when it started.
+    log_at_start: BTreeMap<String, Vec<u8>>,
     clock: Clock,
     base: Instant,
     /// What its clock shows in the turn under way.
@@ -98,6 +104,7 @@ impl Host {
             disk: MemoryDisk::new(),
             node: None,
             life: 0,
+            log_at_start: BTreeMap::new(),
             clock: Clock { since: 0, own: 0, percent: 100, off: 0 },
             base,
             shows: Arc::default(),
@@ -118,6 +125,7 @@ impl Host {
         let mut options = Options::tiny();
         options.owner = format!("node {}", self.id);
         options.new_store_id = u128::from(self.id);
+        self.log_at_start = self.log_files();
         let engine = Engine::open(Arc::new(self.disk.clone()), options);
         let engine = Arc::new(engine.map_err(|error| error.to_string())?);
         let conf = match self.id <= plan.nodes {
@@ -212,18 +220,44 @@ impl Host {
 
     /// A bit of the log's files flips, in a part of them that is in use.
     pub(super) fn flip_log_bit(&mut self, draw: u64) {
-        let files = self.disk.files();
-        let log: Vec<&String> = files.iter().filter(|name| name.starts_with("wal/")).collect();
         let mut rng = Rng::new(draw);
-        if log.is_empty() {
-            return;
-        }
-        let path = log[rng.below(log.len() as u64) as usize];
-        let bytes = self.disk.bytes(path).unwrap_or_default();
-        let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1);
-        if used > 0 {
-            self.disk.flip(path, rng.below(used), 1 << rng.below(8));
-        }
+        let Some((path, sector, bytes)) = self.log_sector(&mut rng) else { return };
+        let used = bytes.len().min(SECTOR) as u64;
+        self.disk.flip(&path, sector as u64 + rng.below(used), 1 << rng.below(8));
+    }
+
+    /// A sector of the log's files has what it had when the node started, or what belongs into
+    /// another one.
+    pub(super) fn misplace_log_sector(&mut self, draw: u64) {
+        let mut rng = Rng::new(draw);
+        let stale = rng.one_in(2);
+        let Some((path, at, mut bytes)) = self.log_sector(&mut rng) else { return };
+        let (from, other) = match self.log_at_start.remove(&path).filter(|_| stale) {
+            Some(old) => (at, old),
+            None => match self.log_sector(&mut rng) {
+                Some((_, from, other)) => (from, other),
+                None => return,
+            },
+        };
+        let content = other.get(from..).unwrap_or_default();
+        let content = &content[..content.len().min(SECTOR)];
+        let place = bytes.len().min(at + content.len());
+        bytes[at..place].copy_from_slice(&content[..place - at]);
+        self.disk.place(&path, &bytes);
+    }
+
+    /// A sector of the log's files that is in use: its file, where it begins, and the whole file.
+    fn log_sector(&self, rng: &mut Rng) -> Option<(String, usize, Vec<u8>)> {
+        let log: Vec<(String, Vec<u8>)> = self.log_files().into_iter().collect();
+        let (path, bytes) = log.get(rng.below(log.len().max(1) as u64) as usize)?;
+        let used = bytes.iter().rposition(|&byte| byte != 0)? + 1;
+        let sector = rng.below(used.div_ceil(SECTOR) as u64) as usize;
+        Some((path.clone(), sector * SECTOR, bytes.clone()))
+    }
+
+    fn log_files(&self) -> BTreeMap<String, Vec<u8>> {
+        let files = self.disk.files().into_iter().filter(|path| path.starts_with("wal/"));
+        files.filter_map(|path| Some((path.clone(), self.disk.bytes(&path).ok()?))).collect()
     }
 
     /// Whether the node may lack what it promised, or does not run.

@@ -9,6 +9,7 @@
 
 mod checks;
 mod clients;
+mod faults;
 pub mod history;
 mod host;
 mod network;

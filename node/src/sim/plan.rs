@@ -159,6 +159,25 @@ pub enum Fault {
         /// Draws the bit.
         draw: u64,
     },
+    /// The node is killed, and a sector of its log is an old one or another's when it starts again.
+    WrongSector {
+        /// Whose.
+        who: Who,
+        /// Until the node starts again.
+        down: u64,
+        /// Draws the sector.
+        draw: u64,
+    },
+    /// One node after the other is clogged for a while: nothing passes to it or from it. Meanwhile
+    /// the next one is killed.
+    Clogs {
+        /// Who comes first.
+        first: PeerId,
+        /// For how long each.
+        time: u64,
+        /// Until who was killed starts again.
+        down: u64,
+    },
     /// The members change.
     Members {
         /// Each member's part.
@@ -193,12 +212,14 @@ impl Fault {
             Fault::PowerLossAtOperation { .. } => 26,
             Fault::SyncError { .. } => 8,
             Fault::LogBitFlip { .. } => 10,
+            Fault::WrongSector { .. } => 12,
             Fault::LostDisk { .. } => 16,
             Fault::DiskFull { .. } => 14,
             Fault::SlowDisk { .. } | Fault::HungDisk { .. } => 15,
             Fault::Partition { .. } => 17,
             Fault::OneWay { .. } | Fault::Link { .. } => 18,
             Fault::Loss { .. } => 19,
+            Fault::Clogs { .. } => 20,
             Fault::ClockJump { .. } | Fault::ClockRate { .. } => 21,
             Fault::Starve { .. } => 22,
             Fault::Members { .. } | Fault::HandOver { .. } => 25,
@@ -222,6 +243,8 @@ pub struct Planned {
 pub struct Plan {
     /// Where all its random streams begin.
     pub seed: u64,
+    /// From how many kinds of faults it drew.
+    pub kinds: u64,
     /// Nodes that vote at first.
     pub nodes: u64,
     /// Nodes that are there besides.
@@ -251,13 +274,18 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Plan {
+        Plan::of_kinds(seed, KINDS)
+    }
+
+    /// The plan of a seed when there were so many kinds of faults.
+    pub fn of_kinds(seed: u64, of_kinds: u64) -> Plan {
         let mut rng = Rng::new(seed);
         let rng = &mut rng;
         let nodes = of(rng, &[3, 3, 3, 5, 5, 1]);
         let spares = of(rng, &[0, 0, 1, 2]);
         let horizon = (4 + rng.below(20)) * SECOND;
         // Each seed has faults of a few kinds only: some bugs show where something else is rare.
-        let kinds: Vec<u64> = (0..=rng.below(5)).map(|_| rng.below(KINDS)).collect();
+        let kinds: Vec<u64> = (0..=rng.below(5)).map(|_| rng.below(of_kinds)).collect();
         let count = of(rng, &[0, 2, 5, 10, 20]);
         let mut times: Vec<u64> = (0..count).map(|_| rng.below(horizon)).collect();
         times.sort_unstable();
@@ -271,6 +299,7 @@ impl Plan {
             .collect();
         let mut plan = Plan {
             seed,
+            kinds: of_kinds,
             nodes,
             spares,
             clients: 1 + rng.below(6),
@@ -308,8 +337,11 @@ impl Plan {
 
     /// The command that runs it again.
     pub fn command(&self) -> String {
-        let seed = Plan::of(self.seed);
+        let seed = Plan::of_kinds(self.seed, self.kinds);
         let mut command = format!("bedstone simulate --seed {}", self.seed);
+        if self.kinds != KINDS {
+            command += &format!(" --kinds {}", self.kinds);
+        }
         if self.faults.len() < seed.faults.len() {
             let numbers = self.faults.iter().map(|planned| planned.number.to_string());
             let numbers: Vec<String> = numbers.collect();
@@ -329,7 +361,8 @@ impl Plan {
     }
 }
 
-const KINDS: u64 = 21;
+/// Kinds of faults; new ones come at the end, so that old seeds can be drawn again.
+pub const KINDS: u64 = 23;
 
 fn of(rng: &mut Rng, choices: &[u64]) -> u64 {
     choices[rng.below(choices.len() as u64) as usize]
@@ -376,6 +409,8 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
         18 => Fault::LostDisk { who, down },
         19 => Fault::LogBitFlip { who, down, draw: rng.draw() },
         17 => Fault::HandOver { to: 1 + rng.below(nodes) },
+        21 => Fault::WrongSector { who, down, draw: rng.draw() },
+        22 => Fault::Clogs { first: from, time: 2 * MILLI + time / 4, down },
         _ => Fault::Starve { who, factor: of(rng, &[20, 500]), time },
     }
 }

@@ -4,15 +4,14 @@ use super::checks::Checks;
 use super::clients::{ANSWER_TIME, Clients};
 use super::host::{Host, Node};
 use super::network::{Network, Told, Travelling};
-use super::plan::{Fault, MILLI, Plan, SECOND, Who};
+use super::plan::{MILLI, Plan, SECOND};
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 use super::{Failure, Ran};
 use crate::api::port::{Batch, Port, Request};
-use crate::driver::{Input, Members};
+use crate::driver::Input;
 use crate::limits::{REQUEST_TIME, TICK};
-use crate::raft::{Change, Message, PeerId};
-use crate::start::SHARD;
+use crate::raft::{Message, PeerId};
 use crate::wire::{Transfer, kind, take_beats};
 use bedstone_engine::ShardId;
 use bedstone_net::Event as NetEvent;
@@ -29,7 +28,7 @@ const REST: u64 = 15 * SECOND;
 /// More events than any run has: a loop that gets nowhere.
 const EVENTS_MAX: u64 = 20_000_000;
 
-enum Event {
+pub(super) enum Event {
     Tick(PeerId, u64),
     Turn(PeerId, u64),
     Commit(PeerId, u64),
@@ -41,6 +40,8 @@ enum Event {
     Ask(usize),
     GiveUp(usize, u64),
     Fault(usize),
+    /// Nothing passes to or from the first for so long, and the second is killed.
+    Clog(PeerId, u64, PeerId, u64),
     Start(PeerId, u64),
     Room(PeerId),
     Heal,
@@ -79,16 +80,16 @@ impl Ord for Due {
 }
 
 pub(super) struct World<'a> {
-    plan: &'a Plan,
-    rng: Rng,
-    now: u64,
+    pub(super) plan: &'a Plan,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
     heap: BinaryHeap<Reverse<Due>>,
     number: u64,
-    hosts: Vec<Host>,
-    network: Network,
+    pub(super) hosts: Vec<Host>,
+    pub(super) network: Network,
     clients: Clients,
     checks: Checks,
-    healed: bool,
+    pub(super) healed: bool,
     resting: bool,
     /// Of the requests after all faults: how many were asked.
     last: u64,
@@ -97,7 +98,7 @@ pub(super) struct World<'a> {
     members: Vec<PeerId>,
     ended: bool,
     trace: crc32fast::Hasher,
-    ran: Ran,
+    pub(super) ran: Ran,
     leaders: u64,
 }
 
@@ -165,7 +166,7 @@ impl<'a> World<'a> {
         self.clients.check()
     }
 
-    fn after(&mut self, wait: u64, event: Event) {
+    pub(super) fn after(&mut self, wait: u64, event: Event) {
         self.at(self.now + wait, event);
     }
 
@@ -174,13 +175,13 @@ impl<'a> World<'a> {
         self.heap.push(Reverse(Due { at, number: self.number, event }));
     }
 
-    fn note(&mut self, what: u8, of: u64) {
+    pub(super) fn note(&mut self, what: u8, of: u64) {
         self.trace.update(&self.now.to_le_bytes());
         self.trace.update(&[what]);
         self.trace.update(&of.to_le_bytes());
     }
 
-    fn host(&mut self, id: PeerId) -> &mut Host {
+    pub(super) fn host(&mut self, id: PeerId) -> &mut Host {
         &mut self.hosts[id as usize - 1]
     }
 
@@ -260,6 +261,10 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Event::Fault(at) => self.fault(at),
+            Event::Clog(id, time, other, down) => {
+                self.clog(id, time, other, down);
+                Ok(())
+            }
             Event::Start(id, life) => {
                 let host = self.host(id);
                 if host.life == life && host.node.is_none() { self.start(id) } else { Ok(()) }
@@ -309,7 +314,7 @@ impl<'a> World<'a> {
     }
 
     /// A node ends, and starts again after a while.
-    fn end_life(&mut self, id: PeerId, down: u64, power: bool) {
+    pub(super) fn end_life(&mut self, id: PeerId, down: u64, power: bool) {
         let seed = self.rng.draw();
         self.note(2, id);
         let host = self.host(id);
@@ -410,7 +415,7 @@ impl<'a> World<'a> {
     }
 
     /// A node has something to do: it does within the time that a turn takes.
-    fn wake(&mut self, id: PeerId) {
+    pub(super) fn wake(&mut self, id: PeerId) {
         let now = self.now;
         let host = self.host(id);
         let (life, wait) = (host.life, host.turn_time(now));
@@ -540,164 +545,7 @@ impl<'a> World<'a> {
         self.after(ANSWER_TIME, Event::GiveUp(client, slot));
     }
 
-    // Faults.
-
-    fn who(&self, who: Who) -> PeerId {
-        match who {
-            Who::Node(id) => id.min(*self.plan.all().end()),
-            Who::Leader => self.leader().unwrap_or(1),
-        }
-    }
-
-    /// Who leads in the latest term.
-    fn leader(&self) -> Option<PeerId> {
-        let leaders = self.hosts.iter().filter_map(|host| {
-            let raft = host.node.as_ref()?.group().raft();
-            raft.is_leader().then_some((raft.term(), host.id))
-        });
-        leaders.max().map(|(_, id)| id)
-    }
-
-    fn fault(&mut self, at: usize) -> Result<(), Failure> {
-        if self.healed {
-            return Ok(());
-        }
-        let fault = &self.plan.faults[at].fault;
-        *self.ran.faults.entry(fault.row()).or_default() += 1;
-        self.note(7, at as u64);
-        let now = self.now;
-        match fault.clone() {
-            Fault::Kill { who, down } => self.stop(self.who(who), down, false),
-            Fault::PowerLoss { who, down } => self.stop(self.who(who), down, true),
-            Fault::KillAll { down } => self.plan.all().for_each(|id| self.stop(id, down, false)),
-            Fault::PowerLossAll { down } => {
-                self.plan.all().for_each(|id| self.stop(id, down, true));
-            }
-            Fault::PowerLossAtOperation { who, operations, .. } => {
-                let id = self.who(who);
-                let host = self.host(id);
-                if host.node.is_some() {
-                    host.disk.crash_after(operations);
-                }
-            }
-            Fault::SyncError { who, .. } => {
-                let id = self.who(who);
-                let host = self.host(id);
-                if host.node.is_some() {
-                    host.excused = true;
-                    host.disk.fail_syncs_after(0);
-                }
-            }
-            Fault::DiskFull { who, room, time } => {
-                let id = self.who(who);
-                let host = self.host(id);
-                host.full_until = now + time;
-                host.disk.set_room(room);
-                self.after(time, Event::Room(id));
-            }
-            Fault::Pause { who, time } => {
-                let id = self.who(who);
-                let looked = self.rng.one_in(2);
-                let host = self.host(id);
-                host.paused_until = now + time;
-                host.stopped_at = looked.then_some(now);
-            }
-            Fault::SlowDisk { who, factor, time } => {
-                let id = self.who(who);
-                self.host(id).slow = (factor, now + time);
-            }
-            Fault::HungDisk { who, time } => {
-                let id = self.who(who);
-                self.host(id).hung_until = now + time;
-            }
-            Fault::Partition { side, time } => {
-                let of = |id: PeerId| (side >> id) & 1;
-                for from in self.plan.all() {
-                    for to in self.plan.all().filter(|&to| of(to) != of(from)) {
-                        self.network.cut(from, to, now + time);
-                    }
-                }
-            }
-            Fault::OneWay { from, to, time } => self.network.cut(from, to, now + time),
-            Fault::Link { one, other, time } => {
-                self.network.cut(one, other, now + time);
-                self.network.cut(other, one, now + time);
-            }
-            Fault::Loss { one_in, time } => self.network.loss = (one_in, now + time),
-            Fault::ClockJump { who, by } => {
-                let id = self.who(who);
-                self.host(id).jump(by);
-            }
-            Fault::ClockRate { who, percent, .. } => {
-                let id = self.who(who);
-                self.host(id).set_pace(percent, now);
-            }
-            Fault::LostDisk { who, down } => {
-                let id = self.who(who);
-                if self.may_lose(id) {
-                    self.stop(id, down, false);
-                    self.host(id).lose_disk();
-                    let life = self.host(id).life;
-                    self.after(down, Event::Start(id, life));
-                }
-            }
-            Fault::LogBitFlip { who, down, draw } => {
-                let id = self.who(who);
-                if self.may_lose(id) {
-                    self.stop(id, down, false);
-                    self.host(id).flip_log_bit(draw);
-                }
-            }
-            // A group that shrinks while a disk is lost may lose more than it survives.
-            Fault::Members { .. } if self.hosts.iter().any(Host::is_impaired) => {}
-            Fault::Members { mut steps } => {
-                // A smaller plan may lack some of them.
-                steps.retain(|step| self.plan.all().contains(&step.peer()));
-                self.ask_members(Members::Change(Change::Steps { steps, explicit: false }));
-            }
-            Fault::HandOver { to } => self.ask_members(Members::Transfer(to)),
-            Fault::Starve { who, factor, time } => {
-                let id = self.who(who);
-                self.host(id).starved = (factor, now + time);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the promise covers that a node loses something of its disk now: no other has lost
-    /// anything that it does not have back, and enough others vote.
-    fn may_lose(&self, id: PeerId) -> bool {
-        let whole = !self.hosts.iter().any(Host::is_impaired);
-        let enough = |host: &Host| {
-            let conf = host.node.as_ref().map(|node| node.group().raft().conf().clone());
-            conf.is_none_or(|conf| conf.voters.is_empty() || conf.voters.len() > 2)
-        };
-        let settled = |host: &Host| {
-            host.node.as_ref().is_none_or(|node| {
-                let raft = node.group().raft();
-                !raft.conf().is_joint() && raft.status().changes.is_empty()
-            })
-        };
-        // Who began alone has nobody to ask, and who came later begins with nobody's names.
-        let takes_part = id <= self.plan.nodes && self.plan.nodes > 1;
-        whole && takes_part && self.hosts.iter().all(|host| enough(host) && settled(host))
-    }
-
-    /// An operator asks the leader.
-    fn ask_members(&mut self, members: Members) {
-        let Some(leader) = self.leader() else { return };
-        if let Some(node) = &self.hosts[leader as usize - 1].node {
-            let (answer, _) = crossbeam_channel::bounded(1);
-            node.input(Input::Members(SHARD, members, answer));
-            self.wake(leader);
-        }
-    }
-
-    fn stop(&mut self, id: PeerId, down: u64, power: bool) {
-        if self.host(id).node.is_some() {
-            self.end_life(id, down, power);
-        }
-    }
+    // The end.
 
     /// All faults end.
     fn heal(&mut self) -> Result<(), Failure> {

@@ -23,9 +23,9 @@ pub(super) struct Paces {
 impl Paces {
     pub(super) fn turn(&mut self, host: &Host, now: u64) -> Result<(), Failure> {
         let pace = Limits::TINY.snapshot_bytes_per_second as f64;
-        // Of two ticks, and of the message that passed what was left.
-        let most =
-            2.0 * (pace / TICKS_PER_SECOND as f64 + Limits::TINY.snapshot_chunk_bytes as f64);
+        // Of two ticks, and of the messages that passed what was left.
+        let chunk = Limits::TINY.snapshot_chunk_bytes as f64;
+        let most = 2.0 * pace / TICKS_PER_SECOND as f64 + 4.0 * chunk;
         let (looked, sent) = (host.time(now).now, host.metrics.snapshot_bytes.get());
         let bucket = self.of.entry(host.id).or_insert(Bucket { looked, sent: 0, bytes: 0.0 });
         let leaked = pace * looked.saturating_duration_since(bucket.looked).as_secs_f64();

@@ -1,0 +1,193 @@
+//! What a planned fault does to the world.
+
+use super::Failure;
+use super::host::Host;
+use super::plan::{Fault, Who};
+use super::world::{Event, World};
+use crate::driver::{Input, Members};
+use crate::raft::{Change, PeerId};
+use crate::start::SHARD;
+
+impl World<'_> {
+    fn who(&self, who: Who) -> PeerId {
+        match who {
+            Who::Node(id) => id.min(*self.plan.all().end()),
+            Who::Leader => self.leader().unwrap_or(1),
+        }
+    }
+
+    /// Who leads in the latest term.
+    pub(super) fn leader(&self) -> Option<PeerId> {
+        let leaders = self.hosts.iter().filter_map(|host| {
+            let raft = host.node.as_ref()?.group().raft();
+            raft.is_leader().then_some((raft.term(), host.id))
+        });
+        leaders.max().map(|(_, id)| id)
+    }
+
+    pub(super) fn fault(&mut self, at: usize) -> Result<(), Failure> {
+        if self.healed {
+            return Ok(());
+        }
+        let fault = &self.plan.faults[at].fault;
+        *self.ran.faults.entry(fault.row()).or_default() += 1;
+        self.note(7, at as u64);
+        let now = self.now;
+        match fault.clone() {
+            Fault::Kill { who, down } => self.stop(self.who(who), down, false),
+            Fault::PowerLoss { who, down } => self.stop(self.who(who), down, true),
+            Fault::KillAll { down } => self.plan.all().for_each(|id| self.stop(id, down, false)),
+            Fault::PowerLossAll { down } => {
+                self.plan.all().for_each(|id| self.stop(id, down, true));
+            }
+            Fault::PowerLossAtOperation { who, operations, .. } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                if host.node.is_some() {
+                    host.disk.crash_after(operations);
+                }
+            }
+            Fault::SyncError { who, .. } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                if host.node.is_some() {
+                    host.excused = true;
+                    host.disk.fail_syncs_after(0);
+                }
+            }
+            Fault::DiskFull { who, room, time } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                host.full_until = now + time;
+                host.disk.set_room(room);
+                self.after(time, Event::Room(id));
+            }
+            Fault::Pause { who, time } => {
+                let id = self.who(who);
+                let looked = self.rng.one_in(2);
+                let host = self.host(id);
+                host.paused_until = now + time;
+                host.stopped_at = looked.then_some(now);
+            }
+            Fault::SlowDisk { who, factor, time } => {
+                let id = self.who(who);
+                self.host(id).slow = (factor, now + time);
+            }
+            Fault::HungDisk { who, time } => {
+                let id = self.who(who);
+                self.host(id).hung_until = now + time;
+            }
+            Fault::Partition { side, time } => {
+                let of = |id: PeerId| (side >> id) & 1;
+                for from in self.plan.all() {
+                    for to in self.plan.all().filter(|&to| of(to) != of(from)) {
+                        self.network.cut(from, to, now + time);
+                    }
+                }
+            }
+            Fault::OneWay { from, to, time } => self.network.cut(from, to, now + time),
+            Fault::Link { one, other, time } => {
+                self.network.cut(one, other, now + time);
+                self.network.cut(other, one, now + time);
+            }
+            Fault::Loss { one_in, time } => self.network.loss = (one_in, now + time),
+            Fault::ClockJump { who, by } => {
+                let id = self.who(who);
+                self.host(id).jump(by);
+            }
+            Fault::ClockRate { who, percent, .. } => {
+                let id = self.who(who);
+                self.host(id).set_pace(percent, now);
+            }
+            Fault::LostDisk { who, down } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    self.stop(id, down, false);
+                    self.host(id).lose_disk();
+                    let life = self.host(id).life;
+                    self.after(down, Event::Start(id, life));
+                }
+            }
+            Fault::LogBitFlip { who, down, draw } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    self.stop(id, down, false);
+                    self.host(id).flip_log_bit(draw);
+                }
+            }
+            Fault::WrongSector { who, down, draw } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    self.stop(id, down, false);
+                    self.host(id).misplace_log_sector(draw);
+                }
+            }
+            Fault::Clogs { first, time, down } => {
+                let nodes = *self.plan.all().end();
+                for step in 0..nodes {
+                    let next = |after: u64| 1 + (first + step + after) % nodes;
+                    self.after(1 + step * time, Event::Clog(next(0), time, next(1), down));
+                }
+            }
+            // A group that shrinks while a disk is lost may lose more than it survives.
+            Fault::Members { .. } if self.hosts.iter().any(Host::is_impaired) => {}
+            Fault::Members { mut steps } => {
+                // A smaller plan may lack some of them.
+                steps.retain(|step| self.plan.all().contains(&step.peer()));
+                self.ask_members(Members::Change(Change::Steps { steps, explicit: false }));
+            }
+            Fault::HandOver { to } => self.ask_members(Members::Transfer(to)),
+            Fault::Starve { who, factor, time } => {
+                let id = self.who(who);
+                self.host(id).starved = (factor, now + time);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn clog(&mut self, id: PeerId, time: u64, other: PeerId, down: u64) {
+        if self.healed {
+            return;
+        }
+        for peer in self.plan.all() {
+            self.network.cut(id, peer, self.now + time);
+            self.network.cut(peer, id, self.now + time);
+        }
+        self.stop(other, down, false);
+    }
+
+    /// Whether the promise covers that a node loses something of its disk now: no other has lost
+    /// anything that it does not have back, and enough others vote.
+    fn may_lose(&self, id: PeerId) -> bool {
+        let whole = !self.hosts.iter().any(Host::is_impaired);
+        let enough = |host: &Host| {
+            let conf = host.node.as_ref().map(|node| node.group().raft().conf().clone());
+            conf.is_none_or(|conf| conf.voters.is_empty() || conf.voters.len() > 2)
+        };
+        let settled = |host: &Host| {
+            host.node.as_ref().is_none_or(|node| {
+                let raft = node.group().raft();
+                !raft.conf().is_joint() && raft.status().changes.is_empty()
+            })
+        };
+        // Who began alone has nobody to ask, and who came later begins with nobody's names.
+        let takes_part = id <= self.plan.nodes && self.plan.nodes > 1;
+        whole && takes_part && self.hosts.iter().all(|host| enough(host) && settled(host))
+    }
+
+    /// An operator asks the leader.
+    fn ask_members(&mut self, members: Members) {
+        let Some(leader) = self.leader() else { return };
+        if let Some(node) = &self.hosts[leader as usize - 1].node {
+            let (answer, _) = crossbeam_channel::bounded(1);
+            node.input(Input::Members(SHARD, members, answer));
+            self.wake(leader);
+        }
+    }
+
+    pub(super) fn stop(&mut self, id: PeerId, down: u64, power: bool) {
+        if self.host(id).node.is_some() {
+            self.end_life(id, down, power);
+        }
+    }
+}
