@@ -69,7 +69,8 @@ impl Cluster {
         Self::start_in(tempfile::tempdir().expect("a directory for the data"))
     }
 
-    fn start_in(dir: tempfile::TempDir) -> Cluster {
+    /// Starts them in a directory, where something may be at their data's places already.
+    pub fn start_in(dir: tempfile::TempDir) -> Cluster {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let base = port_base();
         let mut dev = Command::new(binary())
@@ -197,6 +198,24 @@ fn has_ended(pid: u32) -> bool {
         let state = stat.ok().and_then(|text| text.rsplit(") ").next()?.chars().next());
         state.is_none_or(|state| state == 'Z')
     })
+}
+
+/// Runs a command to its end; what it said, if that was a bad one.
+pub fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
+    let why = |error: std::io::Error| format!("{program}: {error}");
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(why)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).map_err(why)?;
+    }
+    let output = child.wait_with_output().map_err(why)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    output.status.success().then_some(()).ok_or(format!("{program} {}: {said}", args.join(" ")))
 }
 
 /// One GET; `None` when nobody answers.

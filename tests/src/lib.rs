@@ -2,6 +2,7 @@
 //! replicas, other implementations of Raft beside ours, and a model of the store.
 
 pub mod cluster;
+pub mod disks;
 pub mod load;
 pub mod namespaces;
 pub mod raft_differential;

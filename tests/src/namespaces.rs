@@ -2,12 +2,11 @@
 //! between them can be cut and made to lose packets while clients still reach every node. Needs
 //! root, `ip` and `nft`.
 
-use crate::cluster::{binary, eventually, http_get};
+use crate::cluster::{binary, eventually, http_get, run};
 use bedstone_net::Authority;
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 /// The nodes, by number.
 pub const NODES: [usize; 3] = [1, 2, 3];
@@ -197,22 +196,4 @@ impl Drop for Namespaces {
         }
         let _ = run("ip", &["link", "del", &format!("bst{}", self.net)], "");
     }
-}
-
-/// Runs a command to its end.
-fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
-    let why = |error: std::io::Error| format!("{program}: {error}");
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(why)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).map_err(why)?;
-    }
-    let output = child.wait_with_output().map_err(why)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    output.status.success().then_some(()).ok_or(format!("{program} {}: {said}", args.join(" ")))
 }
