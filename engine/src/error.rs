@@ -215,8 +215,16 @@ impl Error {
             && !matches!(*action, "read" | "open" | "list" | "measure")
     }
 
+    /// Whose keys cannot be read.
+    pub fn damaged_shard(&self) -> Option<u64> {
+        match self {
+            Error::Damaged { shard, .. } => Some(*shard),
+            _ => None,
+        }
+    }
+
     /// Whether bytes on disk are damaged or the medium does not give them.
-    pub(crate) fn is_damage(&self) -> bool {
+    pub fn is_damage(&self) -> bool {
         let unreadable = |source: &io::Error| source.raw_os_error() == Some(EIO);
         self.is_corrupt() || matches!(self, Error::Io { source, .. } if unreadable(source))
     }

@@ -27,9 +27,17 @@ enum Part {
 }
 
 enum Reading {
-    Table(Arc<Table>, Box<TableCursor>),
+    Table(ShardId, Arc<Table>, Box<TableCursor>),
     /// A shard's entries from an index on.
     Entries(ShardId, u64),
+}
+
+impl Reading {
+    /// A table may have been replaced while it was read: its damage is nobody's any more.
+    fn is_in_use(&self, engine: &Engine) -> bool {
+        let Reading::Table(shard, table, _) = self else { return true };
+        engine.tree(*shard).is_some_and(|tree| tree.table(table.meta.number).is_some())
+    }
 }
 
 /// What a step did.
@@ -51,7 +59,9 @@ impl Scrub {
         let round = self.rounds;
         while done.bytes < bytes && (self.rounds == round || self.current.is_some()) {
             let outcome = match &mut self.current {
-                Some(Reading::Table(table, cursor)) => read_some(table, cursor, bytes, &mut done),
+                Some(Reading::Table(_, table, cursor)) => {
+                    read_some(table, cursor, bytes, &mut done)
+                }
                 Some(Reading::Entries(shard, next)) => {
                     read_entries(engine, *shard, next, bytes, &mut done)
                 }
@@ -68,8 +78,9 @@ impl Scrub {
                 Ok(false) => {}
                 Ok(true) => self.current = None,
                 Err(error) if error.is_damage() => {
-                    done.damage.push(error);
-                    self.current = None;
+                    if self.current.take().is_none_or(|part| part.is_in_use(engine)) {
+                        done.damage.push(error);
+                    }
                 }
                 Err(error) => {
                     self.current = None;
@@ -107,7 +118,7 @@ impl Scrub {
                     if let Some(table) = engine.tree(shard).and_then(|tree| tree.table(number)) {
                         let cursor = table.cursor(&[]);
                         let reading = |cursor: TableCursor| Box::new(cursor.past_cache());
-                        return Some(cursor.map(|c| Reading::Table(table, reading(c))));
+                        return Some(cursor.map(|c| Reading::Table(shard, table, reading(c))));
                     }
                 }
                 Part::Entries(shard) => return Some(Ok(Reading::Entries(shard, 0))),

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub scrubbed_bytes: Counter,
     /// Damage that this found.
     pub damage_found: Counter,
+    /// How often a shard was found damaged, to be replaced by a snapshot of the leader.
+    pub shards_damaged: Counter,
     /// Bytes of tables and of log segments in use.
     pub physical_bytes: Gauge,
     /// Bytes of memtables, tables and the values they point to.
@@ -114,6 +116,7 @@ impl Default for Metrics {
             snapshots_resumed: Counter::default(),
             scrubbed_bytes: Counter::default(),
             damage_found: Counter::default(),
+            shards_damaged: Counter::default(),
             physical_bytes: Gauge::default(),
             peer_rtt: Family::default(),
             leader_changes: Counter::default(),
@@ -167,6 +170,8 @@ impl Metrics {
         counter("snapshots_resumed", help, &self.snapshots_resumed);
         counter("storage_scrubbed_bytes", "Bytes read again and checked", &self.scrubbed_bytes);
         counter("storage_damage_found", "Damage found by the scrub", &self.damage_found);
+        let help = "Shards found damaged and given up for a snapshot of the leader";
+        counter("shards_damaged", help, &self.shards_damaged);
         counter("raft_leader_changes", "Changes of leader seen", &self.leader_changes);
         counter("cache_hits", "Blocks found in the cache", &self.cache_hits);
         counter("cache_misses", "Blocks read from files", &self.cache_misses);

@@ -62,6 +62,9 @@ pub struct ShardStatus {
     pub last: u64,
     /// The last durable entry here.
     pub persisted: u64,
+    /// What was applied here is damaged, and waits for a snapshot of the leader to take its place.
+    #[serde(default)]
+    pub damaged: bool,
     /// Entries of each follower still to come, as the leader knows it.
     pub lag: Vec<(u64, u64)>,
     /// Bytes in memtables.

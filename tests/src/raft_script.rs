@@ -153,6 +153,7 @@ impl Group {
                 self.replica(id()).disk.damage();
                 self.crash(id(), 0);
             }
+            "spoil" => self.raft(id()).damaged(),
             "unreachable" => {
                 let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
                 self.raft(id()).unreachable(peer);
@@ -384,7 +385,8 @@ impl Group {
                 let replica = self.replica(to);
                 let of_leader = term == replica.raft.term() && replica.raft.leader() == Some(from);
                 let at = tree.applied;
-                let wanted = of_leader && at.index > replica.tree.applied.index;
+                let (applied, damaged) = (replica.tree.applied.index, replica.raft.is_damaged());
+                let wanted = of_leader && (at.index > applied || damaged && at.index == applied);
                 if wanted {
                     replica.tree = tree.clone();
                     replica.disk.tree = tree.clone();
@@ -499,7 +501,7 @@ impl Group {
 
     fn apply(&mut self, id: PeerId, commit: u64) {
         let replica = self.replica(id);
-        if replica.holds {
+        if replica.holds || replica.raft.is_damaged() {
             return;
         }
         while replica.tree.applied.index < commit {

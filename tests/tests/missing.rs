@@ -425,3 +425,41 @@ fn an_embedded_store_with_lost_entries_is_refused_and_nothing_is_cut() {
     let db = Db::open_on(Arc::new(disk), Options::tiny()).unwrap();
     assert_eq!(db.scan(..).count(), 5);
 }
+
+/// Each file tells a version that was flipped from a version that it was written in.
+#[test]
+fn a_flipped_version_is_damage_and_no_other_format() {
+    let disk = MemoryDisk::new();
+    let db = Db::open_on(Arc::new(disk.clone()), Options::tiny()).unwrap();
+    let file = |part: &str| disk.files().into_iter().find(|path| path.contains(part));
+    let (mut rng, mut round) = (Rng::new(5), 0u64);
+    while [".sst", ".val"].iter().any(|part| file(part).is_none()) {
+        round += 1;
+        assert!(round < 3000, "values come to lie in value files");
+        let mut batch = bedstone_engine::Batch::new();
+        let len = if rng.one_in(2) { 2000 } else { 20 };
+        batch.put(&(rng.below(100) as u32).to_le_bytes(), &rng.bytes(len));
+        db.write(batch).unwrap();
+        if round.is_multiple_of(50) {
+            db.flush().unwrap();
+        }
+    }
+    drop(db);
+    // The last bytes of a table and of a value file are version and magic; a manifest begins with
+    // magic and version.
+    for part in [".sst", ".val", "MANIFEST"] {
+        let path = file(part).unwrap();
+        let sound = disk.bytes(&path).unwrap();
+        let at = if part == "MANIFEST" { 5 } else { sound.len() as u64 - 7 };
+        disk.flip(&path, at, 64);
+        let read = || {
+            Db::open_on(Arc::new(disk.clone()), Options::tiny())?
+                .scan(..)
+                .try_for_each(|item| item.map(drop))
+        };
+        let error = read().expect_err(part);
+        assert!(error.is_damage(), "{part}: {error}");
+        disk.place(&path, &sound);
+        read().unwrap();
+    }
+}

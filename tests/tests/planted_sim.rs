@@ -87,7 +87,8 @@ fn what_is_wrong_with_a_node_is_found_by_the_check_that_is_for_it() {
     let mut report = format!("{} bugs planted in whole nodes\n", found.len());
     let mut escaped = 0;
     for (bug, found) in &found {
-        let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        let line = |text: &str| text.lines().next().map(|line| line.chars().take(120).collect());
+        let line = |text: &str| -> String { line(text).unwrap_or_default() };
         let _ = match found {
             Ok((seed, said)) => writeln!(report, "{bug:?}: seed {seed}: {}", line(said)),
             Err(others) => {

@@ -255,19 +255,24 @@ impl Manifest {
             return Err(Error::corrupt(path, 0, "the manifest", "a file", "none"));
         };
         let found = bytes.get(4..8).map_or(0, |mut version| version.get_u32_le());
+        // A first record of this version tells another version from a damaged one of this.
+        let decoded = decode_manifest(number, &bytes).filter(|found| !found.edits.is_empty());
+        if decoded.is_some() && found != VERSION {
+            return Err(Error::corrupt(path, 4, "the manifest's version", VERSION, found));
+        }
         if bytes.starts_with(&MAGIC) && found > VERSION {
             return Err(Error::NewerFormat { file: path, found, supported: VERSION });
         }
         if bytes.starts_with(&MAGIC) && found < VERSION {
             return Err(Error::OlderFormat { file: path, found, supported: VERSION });
         }
-        match decode_manifest(number, &bytes) {
+        match decoded {
             Some(found) if found.damaged => {
                 let (what, expected) = ("a manifest record", "a sound record");
                 Err(Error::corrupt(path, found.end as u64, what, expected, "other bytes"))
             }
-            Some(found) if !found.edits.is_empty() => Ok(Some((found.edits, number))),
-            _ => Err(Error::corrupt(path, 0, "the manifest", "a first record", "none")),
+            Some(found) => Ok(Some((found.edits, number))),
+            None => Err(Error::corrupt(path, 0, "the manifest", "a first record", "none")),
         }
     }
 

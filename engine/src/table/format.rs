@@ -121,11 +121,13 @@ impl Footer {
         out
     }
 
-    /// The version in 64 footer bytes, if they are a footer.
+    /// The version in 64 footer bytes, if they are a footer: of another version, where the CRC does
+    /// not say that they are a damaged one of this.
     pub fn version(bytes: &[u8]) -> Option<u32> {
         let mut tail = bytes.get(56..FOOTER_BYTES)?;
         let version = tail.get_u32_le();
-        (tail == MAGIC).then_some(version)
+        let is_ours = || (&bytes[52..56]).get_u32_le() == crc(VERSION, &[&bytes[..52]]);
+        (tail == MAGIC && (version == VERSION || !is_ours())).then_some(version)
     }
 
     /// Reads 64 bytes of this version.

@@ -59,8 +59,10 @@ impl ValueFile {
         if bytes >= FOOTER_BYTES as u64 {
             file.read_at(at, &mut footer).map_err(Error::io("read", &path))?;
         }
-        let version = (&footer[24..]).get_u32_le();
-        if footer[28..] == MAGIC && version > VERSION {
+        let (claimed, version) = ((&footer[20..]).get_u32_le(), (&footer[24..]).get_u32_le());
+        // The CRC tells another version from a damaged one of this.
+        let is_ours = claimed == crc(VERSION, &[&footer[..20]]);
+        if footer[28..] == MAGIC && version > VERSION && !is_ours {
             return Err(Error::NewerFormat { file: path, found: version, supported: VERSION });
         }
         let mut fields = &footer[..];

@@ -56,7 +56,7 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
                 if scrub.is_between_rounds() {
                     next_round = now + SCRUB_ROUND;
                 }
-                scrub_on(&mut scrub, engine, metrics);
+                scrub_on(&mut scrub, engine, driver, metrics, SCRUB_BYTES);
             }
             let filled = engine.log().vouch().and_then(|()| engine.log().fill_slot());
             if let Err(error) = filled {
@@ -75,13 +75,23 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
     }
 }
 
-fn scrub_on(scrub: &mut Scrub, engine: &Engine, metrics: &Metrics) {
-    match scrub.step(engine, SCRUB_BYTES) {
+/// Reads on for so many bytes, and tells the driver of what cannot be read.
+pub fn scrub_on(
+    scrub: &mut Scrub,
+    engine: &Engine,
+    driver: &Sender<Input>,
+    metrics: &Metrics,
+    bytes: u64,
+) {
+    match scrub.step(engine, bytes) {
         Ok(done) => {
             metrics.scrubbed_bytes.inc_by(done.bytes);
             for damage in done.damage {
                 metrics.damage_found.inc();
                 error!(%damage, "the scrub found damage");
+                if let Some(shard) = damage.damaged_shard() {
+                    let _ = driver.send(Input::Damaged(shard, damage.to_string()));
+                }
             }
         }
         Err(error) => error!(%error, "the scrub cannot read; it goes on with the next table"),
@@ -130,7 +140,11 @@ impl Background {
             }
             while let Some(job) = tree.job() {
                 let begun = crate::clock::now();
-                tree.run(job)?;
+                tree.run(job).inspect_err(|error| {
+                    if error.is_damage() {
+                        let _ = driver.send(Input::Damaged(shard, error.to_string()));
+                    }
+                })?;
                 worked = true;
                 metrics.compaction_seconds.observe(begun.elapsed().as_secs_f64());
                 if tree.flushed() != before {

@@ -135,7 +135,12 @@ impl Group {
         let (_, last) = engine.log().bounds(shard);
         let applied = tree.applied();
         // The shard's own word on its members counts, once it has one.
-        let conf = system::members(&tree)?.unwrap_or(conf);
+        let (conf, unreadable) = match system::members(&tree) {
+            Ok(members) => (members.unwrap_or(conf), None),
+            // Who they are now, the others say.
+            Err(error) if error.is_damage() => (conf, Some(error)),
+            Err(error) => return Err(error),
+        };
         let mut boot = Boot {
             id: node,
             conf: conf.clone(),
@@ -149,7 +154,8 @@ impl Group {
             promises: Promises::Kept,
         };
         let mut installed = None;
-        if let Err(error) = engine.log().check_whole(shard) {
+        let damaged = unreadable.is_some();
+        if let Err(error) = unreadable.map_or_else(|| engine.log().check_whole(shard), Err) {
             // What it promised is not known any more. Alone it could not learn it from anybody.
             if conf.is_alone(node) || conf == Conf::default() {
                 return Err(error);
@@ -170,11 +176,15 @@ impl Group {
             boot.changes = changes_after(engine, shard, applied.index, last.index)?;
         }
         let ts = tree.ts();
+        let mut raft = Raft::new(limits.raft.clone(), boot);
+        if damaged {
+            raft.damaged();
+        }
         Ok(Group {
             shard,
             node,
             limits: limits.clone(),
-            raft: Raft::new(limits.raft.clone(), boot),
+            raft,
             tree,
             conf,
             applied,
@@ -423,14 +433,17 @@ impl Group {
         }
         self.begin_reads(context.elapsed);
         self.execute(context);
-        self.apply(context)?;
-        self.answer_reads(context)?;
+        let applied = self.apply(context);
+        self.mend(applied, context.metrics)?;
+        let answered = self.answer_reads(context);
+        self.mend(answered, context.metrics)?;
         // Applying makes room in the core and may have freed the next proposal's turn.
         if self.raft.is_leader() && !self.writes.is_empty() && self.may_propose() {
             self.propose(context);
             self.execute(context);
         }
-        self.continue_transfers(context)
+        let sent = self.continue_transfers(context);
+        self.mend(sent, context.metrics)
     }
 
     fn watch_leader(&mut self, context: &mut Context<'_>) {
@@ -567,6 +580,9 @@ impl Group {
 
     /// Takes committed entries into the tree and answers who waits for them.
     fn apply(&mut self, context: &mut Context<'_>) -> bedstone_engine::Result<()> {
+        if self.raft.is_damaged() {
+            return Ok(());
+        }
         let (begun, before) = (crate::clock::now(), self.applied.index);
         while self.applied.index < self.commit && !self.tree.is_behind() {
             let reader = ShardLog { engine: context.engine, shard: self.shard };
@@ -658,6 +674,7 @@ impl Group {
             commit: raft.commit.max(self.applied.index),
             applied: self.applied.index,
             last: raft.last.index,
+            damaged: self.raft.is_damaged(),
             persisted: raft.persisted,
             lag: lag.collect(),
             memtable_bytes: stats.memtable_bytes,

@@ -10,6 +10,7 @@ pub mod background;
 mod forward;
 pub mod group;
 pub mod logger;
+mod mend;
 pub mod peers;
 pub mod pending;
 mod reads;
@@ -51,6 +52,8 @@ pub enum Input {
     Members(ShardId, Members, Sender<Result<(), Refused>>),
     /// A shard's memtable went into tables.
     Flushed(ShardId),
+    /// Some of what a shard has here cannot be read.
+    Damaged(ShardId, String),
     /// The log failed: this node cannot promise anything any more.
     Failed(String),
     /// Stop.
@@ -267,6 +270,12 @@ impl Driver {
                     group.flushed(&self.engine, &self.log);
                 }
             }
+            Input::Damaged(shard, what) => {
+                awake.insert(shard);
+                if let Some(group) = self.groups.get_mut(&shard) {
+                    group.damaged(&what, &self.metrics);
+                }
+            }
             Input::Failed(_) | Input::Stop => {}
         }
     }
@@ -386,6 +395,9 @@ impl Driver {
             if shard.leader == 0 {
                 (all_led, status.ready) = (false, false);
                 status.reason = format!("shard {} has no leader", shard.id);
+            } else if shard.damaged {
+                status.ready = false;
+                status.reason = format!("shard {} is damaged and awaits a snapshot", shard.id);
             } else if shard.commit > shard.applied + 1 {
                 status.ready = false;
                 status.reason = format!(

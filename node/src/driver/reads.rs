@@ -21,6 +21,10 @@ impl Group {
     /// One round for all the reads that wait and may be answered here.
     pub(super) fn begin_reads(&mut self, elapsed: u64) {
         self.raft.set_time(elapsed);
+        if self.raft.is_damaged() {
+            // The leader answers them.
+            return self.reads.iter_mut().for_each(|pending| pending.of_leader = true);
+        }
         let leads = self.raft.is_leader();
         if !self.reads.iter().any(|pending| leads || !pending.of_leader) {
             return;
@@ -41,16 +45,25 @@ impl Group {
         if self.waiting.is_empty() {
             return Ok(());
         }
+        if self.raft.is_damaged() {
+            let waiting = std::mem::take(&mut self.waiting).into_iter();
+            waiting.flat_map(|w| w.reads).for_each(|pending| self.requeue(pending));
+            return Ok(());
+        }
         let clock = context.unix_millis;
-        let mut late = Vec::new();
+        let (mut late, mut damage) = (Vec::new(), None);
         let applied = self.applied.index;
         let (mut answered, mut by_lease) = (Vec::new(), Vec::new());
         for waiting in self.waiting.extract_if(.., |waiting| waiting.index <= applied) {
             for pending in waiting.reads {
-                match read::answer(&self.tree, &pending.command, clock)? {
-                    Answer::Reply(reply) if waiting.leased => by_lease.push((pending, reply)),
-                    Answer::Reply(reply) => answered.push((pending, reply)),
-                    Answer::Late => late.push(pending),
+                match read::answer(&self.tree, &pending.command, clock) {
+                    Ok(Answer::Reply(reply)) if waiting.leased => by_lease.push((pending, reply)),
+                    Ok(Answer::Reply(reply)) => answered.push((pending, reply)),
+                    Ok(Answer::Late) => late.push(pending),
+                    Err(error) => {
+                        damage = Some(error);
+                        self.reads.push_front(pending);
+                    }
                 }
             }
         }
@@ -66,14 +79,14 @@ impl Group {
             context.answers.reply(pending.asker, pending.resp3, &reply);
         }
         if late.is_empty() {
-            return Ok(());
+            return damage.map_or(Ok(()), Err);
         }
         if !self.raft.is_leader() {
             // The leader's clock decides.
             for pending in late {
                 self.requeue(Pending { of_leader: true, ..pending });
             }
-            return Ok(());
+            return damage.map_or(Ok(()), Err);
         }
         // A key's time is over: say so in the log, then read again.
         self.ts = ts_of(clock).max(self.ts + 1);
@@ -85,6 +98,6 @@ impl Group {
             }
             Err(_) => late.into_iter().for_each(|pending| self.requeue(pending)),
         }
-        Ok(())
+        damage.map_or(Ok(()), Err)
     }
 }

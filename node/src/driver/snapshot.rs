@@ -6,6 +6,7 @@ use super::transfer::{Incoming, Outgoing};
 use crate::metrics::Metrics;
 use crate::raft::PeerId;
 use crate::wire::{self, Transfer};
+use bedstone_engine::LogId;
 use bedstone_engine::wal::Record;
 use bedstone_net::{Frame, Lane};
 use tracing::{info, warn};
@@ -57,7 +58,7 @@ impl Group {
             }
             Transfer::Begin { id, term, at, ts } => {
                 let of_leader = term == self.raft.term() && self.raft.leader() == Some(peer);
-                if !of_leader || at.index <= self.applied.index {
+                if !of_leader || !self.lacks(at) {
                     self.acks.push((peer, Transfer::Ack { id, chunks: 0, outcome: 2 }));
                     return;
                 }
@@ -93,12 +94,18 @@ impl Group {
         }
     }
 
+    /// Whether a snapshot at `at` brings anything here.
+    fn lacks(&self, at: LogId) -> bool {
+        let applied = self.applied.index;
+        at.index > applied || self.raft.is_damaged() && at.index == applied
+    }
+
     fn install(&mut self, peer: PeerId, id: u64, chunks: u64) {
         let of = |incoming: &mut Incoming| (incoming.from, incoming.id) == (peer, id);
         let Some(incoming) = self.incoming.take_if(of) else { return };
         let (term, at, conf) = (incoming.term, incoming.at, incoming.conf.clone());
         // Entries may have come while it was on its way: then it is of no use any more.
-        let installed = match at.index > self.applied.index {
+        let installed = match self.lacks(at) {
             true => incoming.finish(chunks),
             false => Ok(false),
         };
@@ -127,8 +134,8 @@ impl Group {
     /// Gives up transfers of which nothing was heard for long.
     pub(super) fn expire_transfers(&mut self) {
         let long_ago = self.ticks.saturating_sub(TRANSFER_TICKS);
-        let applied = self.applied.index;
-        self.incoming.take_if(|i| i.heard < long_ago || i.at.index <= applied);
+        let of_use = self.incoming.as_ref().is_some_and(|incoming| self.lacks(incoming.at));
+        self.incoming.take_if(|incoming| incoming.heard < long_ago || !of_use);
         let silent = |(_, outgoing): &(&PeerId, &Outgoing)| outgoing.heard < long_ago;
         let given_up: Vec<PeerId> = self.outgoing.iter().filter(silent).map(|(&p, _)| p).collect();
         for peer in given_up {

@@ -245,6 +245,8 @@ pub struct Raft {
     pub(super) contradicted: Option<PeerId>,
     pub(super) recovery: Recovery,
     pub(super) anew: bool,
+    /// What was applied here is damaged.
+    pub(super) damaged: bool,
     pub(super) quiet: Quiet,
     pub(super) lease: Held,
     applied: Index,
@@ -300,6 +302,7 @@ impl Raft {
             contradicted: None,
             recovery,
             anew: false,
+            damaged: false,
             quiet: Quiet::default(),
             lease: Held::default(),
             applied: boot.applied.index,

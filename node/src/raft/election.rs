@@ -63,7 +63,7 @@ impl Raft {
     pub(super) fn campaign(&mut self) {
         self.leader = None;
         self.wait_for_leader();
-        if !self.conf.may_lead(self.id) || self.disk_hangs() || self.is_recovering() {
+        if !self.may_stand() || self.disk_hangs() {
             return;
         }
         self.role = Role::PreCandidate;
@@ -77,6 +77,11 @@ impl Raft {
         for peer in self.voters() {
             self.send_of_term(peer, term, Body::PreVote { last });
         }
+    }
+
+    /// Whether this replica could lead.
+    pub(super) fn may_stand(&self) -> bool {
+        self.conf.may_lead(self.id) && !self.is_recovering() && !self.damaged
     }
 
     /// The other voters.

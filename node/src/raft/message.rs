@@ -87,7 +87,8 @@ pub enum Body {
     AppendRefused {
         /// The greatest place at which it may agree.
         hint: LogId,
-        /// The index that was refused; 0 when the follower is new and needs a snapshot first.
+        /// The index that was refused; 0 when the follower is new, or what it applied is damaged:
+        /// it needs a snapshot first.
         refused: Index,
     },
     /// I lead; and, when the reply comes, I did when this left (§6.4 of the thesis).

@@ -131,7 +131,7 @@ impl Raft {
         if self.log.last() == at {
             self.commit_to(at.index);
         }
-        let wanted = self.config.quiet_after.is_some() && !self.is_recovering();
+        let wanted = self.config.quiet_after.is_some() && self.keeps_up();
         self.quiet.rests = wanted && self.is_settled(at.index) && self.reads.is_idle();
         match self.quiet.rests {
             true => self.give_memory_back(),

@@ -86,6 +86,28 @@ impl Raft {
         matches!(self.recovery, Recovery::Asking(_))
     }
 
+    /// Whether nothing has to be brought here but what is new.
+    pub(super) fn keeps_up(&self) -> bool {
+        !self.is_recovering() && !self.damaged
+    }
+
+    /// What was applied here is damaged: until a snapshot of the leader takes its place, this
+    /// replica does not lead. It goes on to vote and to acknowledge: its log is sound.
+    pub fn damaged(&mut self) {
+        self.damaged = true;
+        if self.role != Role::Follower {
+            self.become_follower(self.hard.term, None);
+        }
+        if let Some(leader) = self.leader {
+            self.silent(leader);
+        }
+    }
+
+    /// Whether a snapshot is to take the place of what was applied here.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
     pub(super) fn tick_recovery(&mut self) {
         let (now, pause) = (self.now, self.config.heartbeat);
         let Recovery::Asking(asking) = &mut self.recovery else { return };

@@ -145,6 +145,7 @@ impl Raft {
             self.commit_to(at.index);
         }
         self.applied(at.index);
+        self.damaged = false;
         if term == self.hard.term {
             self.acknowledge(leader, at.index);
         }
@@ -163,8 +164,7 @@ impl Raft {
         }
         if self.conf.voters.is_empty() {
             // Changes alone do not say who the members are: a new replica begins with a snapshot.
-            let (hint, refused) = (LogId::default(), 0);
-            return self.send_durable(peer, Body::AppendRefused { hint, refused });
+            return self.ask_for_snapshot(peer);
         }
         if self.log.term(previous.index) != Some(previous.term) {
             if previous.index <= self.hard.commit {
@@ -208,6 +208,12 @@ impl Raft {
         self.acknowledge(peer, matched);
     }
 
+    /// Nothing that is here can be built on.
+    fn ask_for_snapshot(&mut self, leader: PeerId) {
+        let (hint, refused) = (LogId::default(), 0);
+        self.send_durable(leader, Body::AppendRefused { hint, refused });
+    }
+
     /// Takes `peer` as this term's leader.
     pub(super) fn follow(&mut self, peer: PeerId) -> bool {
         if self.role == Role::Leader {
@@ -219,6 +225,9 @@ impl Raft {
         }
         self.heard_leader = self.now;
         self.wait_for_leader();
+        if self.damaged {
+            self.ask_for_snapshot(peer);
+        }
         true
     }
 
@@ -266,7 +275,8 @@ impl Raft {
         let Some(progress) = self.progress.of_mut(peer) else { return };
         progress.hear(now);
         if refused == 0 && progress.mode != Mode::Snapshot {
-            // Nothing comes before the first entry: the follower is new.
+            // Nothing comes before the first entry: the follower is new, or what it applied is
+            // damaged.
             progress.enter(Mode::Snapshot);
             self.snapshots.insert(peer);
         }

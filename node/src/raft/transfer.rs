@@ -76,8 +76,7 @@ impl Raft {
     }
 
     pub(super) fn on_timeout_now(&mut self, peer: PeerId) {
-        let able = self.conf.may_lead(self.id) && !self.is_recovering();
-        if self.role == Role::Follower && self.leader == Some(peer) && able {
+        if self.role == Role::Follower && self.leader == Some(peer) && self.may_stand() {
             self.leader = None;
             self.reads.fail_all();
             self.ask_for_votes(true);

@@ -108,18 +108,18 @@ impl World<'_> {
                     self.after(down, Event::Start(id, life));
                 }
             }
-            Fault::LogBitFlip { who, down, draw } => {
+            Fault::BitFlip { who, down, draw } => {
                 let id = self.who(who);
                 if self.may_lose(id) {
                     self.stop(id, down, false);
-                    self.host(id).flip_log_bit(draw);
+                    self.host(id).flip_bits(draw);
                 }
             }
             Fault::WrongSector { who, down, draw } => {
                 let id = self.who(who);
                 if self.may_lose(id) {
                     self.stop(id, down, false);
-                    self.host(id).misplace_log_sector(draw);
+                    self.host(id).misplace_sectors(draw);
                 }
             }
             Fault::Clogs { first, time, down } => {

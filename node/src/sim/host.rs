@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::raft::{Conf, Config, Lease, NOBODY, PeerId};
 use crate::start::SHARD;
 use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::scrub::Scrub;
 use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, Options, ShardId};
 use bedstone_net::outbox::Pushed;
@@ -30,6 +31,12 @@ const BEGINNING: u64 = 1_700_000_000_000;
 
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
+
+/// Bits or sectors that are damaged at once.
+const FLIPS_MAX: u64 = 8;
+
+/// What is read again in one go, where the disk was damaged.
+const SCRUB_BYTES: u64 = 16 << 10;
 
 /// Where reads go by lease, no two clocks differ in rate by more than the fifth that this allows.
 const LEASE: Lease = Lease::new(Config::DEFAULT.election.start, TICK.as_nanos() as u64, 200_000);
@@ -54,6 +61,10 @@ pub(super) struct Host {
     pub(super) life: u64,
     /// The log's files as they were when it started.
     log_at_start: BTreeMap<String, Vec<u8>>,
+    /// Its disk was damaged, and nobody may have noticed yet.
+    pub(super) latent: bool,
+    /// How often it started with a log that it knew to be damaged.
+    pub(super) known_lost: u64,
     clock: Clock,
     base: Instant,
     /// What its clock shows in the turn under way.
@@ -86,6 +97,7 @@ pub(super) struct Node {
     called: Receiver<()>,
     metrics: Arc<Metrics>,
     background: Background,
+    scrub: Scrub,
     /// Ticks since the last turn.
     pub(super) ticks: u32,
     /// Whether a turn, a write and background work are scheduled.
@@ -105,6 +117,8 @@ impl Host {
             node: None,
             life: 0,
             log_at_start: BTreeMap::new(),
+            latent: false,
+            known_lost: 0,
             clock: Clock { since: 0, own: 0, percent: 100, off: 0 },
             base,
             shows: Arc::default(),
@@ -125,9 +139,10 @@ impl Host {
         let mut options = Options::tiny();
         options.owner = format!("node {}", self.id);
         options.new_store_id = u128::from(self.id);
-        self.log_at_start = self.log_files();
+        self.log_at_start = self.files(&["log/"]);
         let engine = Engine::open(Arc::new(self.disk.clone()), options);
         let engine = Arc::new(engine.map_err(|error| error.to_string())?);
+        self.known_lost += u64::from(engine.log().check_whole(SHARD).is_err());
         let conf = match self.id <= plan.nodes {
             true => Conf::of(1..=plan.nodes),
             false => Conf::default(),
@@ -183,6 +198,7 @@ impl Host {
             called,
             metrics,
             background: Background::default(),
+            scrub: Scrub::default(),
             ticks: 0,
             turning: false,
             writing: false,
@@ -216,28 +232,37 @@ impl Host {
     pub(super) fn lose_disk(&mut self) {
         self.kill();
         self.disk = MemoryDisk::new();
+        self.latent = false;
     }
 
-    /// A bit of the log's files flips, in a part of them that is in use.
-    pub(super) fn flip_log_bit(&mut self, draw: u64) {
+    /// Some bits of the log or of tables flip, in parts of the files that are in use.
+    pub(super) fn flip_bits(&mut self, draw: u64) {
         let mut rng = Rng::new(draw);
-        let Some((path, sector, bytes)) = self.log_sector(&mut rng) else { return };
-        let used = bytes.len().min(SECTOR) as u64;
-        self.disk.flip(&path, sector as u64 + rng.below(used), 1 << rng.below(8));
+        for _ in 0..=rng.below(FLIPS_MAX) {
+            let (path, sector, bytes) = self.sector(&mut rng);
+            let used = (bytes.len() - sector).min(SECTOR) as u64;
+            self.disk.flip(&path, sector as u64 + rng.below(used), 1 << rng.below(8));
+        }
+        self.latent = true;
     }
 
-    /// A sector of the log's files has what it had when the node started, or what belongs into
-    /// another one.
-    pub(super) fn misplace_log_sector(&mut self, draw: u64) {
+    /// Sectors of the log or of tables have what they had when the node started, or what belongs
+    /// into other ones.
+    pub(super) fn misplace_sectors(&mut self, draw: u64) {
         let mut rng = Rng::new(draw);
+        (0..=rng.below(FLIPS_MAX)).for_each(|_| self.misplace_sector(&mut rng));
+        self.latent = true;
+    }
+
+    fn misplace_sector(&mut self, rng: &mut Rng) {
         let stale = rng.one_in(2);
-        let Some((path, at, mut bytes)) = self.log_sector(&mut rng) else { return };
+        let (path, at, mut bytes) = self.sector(rng);
         let (from, other) = match self.log_at_start.remove(&path).filter(|_| stale) {
             Some(old) => (at, old),
-            None => match self.log_sector(&mut rng) {
-                Some((_, from, other)) => (from, other),
-                None => return,
-            },
+            None => {
+                let (_, from, other) = self.sector(rng);
+                (from, other)
+            }
         };
         let content = other.get(from..).unwrap_or_default();
         let content = &content[..content.len().min(SECTOR)];
@@ -246,27 +271,40 @@ impl Host {
         self.disk.place(&path, &bytes);
     }
 
-    /// A sector of the log's files that is in use: its file, where it begins, and the whole file.
-    fn log_sector(&self, rng: &mut Rng) -> Option<(String, usize, Vec<u8>)> {
-        let log: Vec<(String, Vec<u8>)> = self.log_files().into_iter().collect();
-        let (path, bytes) = log.get(rng.below(log.len().max(1) as u64) as usize)?;
-        let used = bytes.iter().rposition(|&byte| byte != 0)? + 1;
+    /// A sector in use of a file of the log or of a table: the file, where it begins, and the whole
+    /// file.
+    fn sector(&self, rng: &mut Rng) -> (String, usize, Vec<u8>) {
+        let part = if rng.one_in(3) { &[".sst", ".val"][..] } else { &["log/"] };
+        let used = |(path, bytes): (String, Vec<u8>)| {
+            let used = bytes.iter().rposition(|&byte| byte != 0)? + 1;
+            Some((path, used, bytes))
+        };
+        let in_use = |part| self.files(part).into_iter().filter_map(used).collect::<Vec<_>>();
+        let mut files = in_use(part);
+        if files.is_empty() {
+            files = in_use(&["log/"]);
+        }
+        let (path, used, bytes) = files.swap_remove(rng.below(files.len() as u64) as usize);
         let sector = rng.below(used.div_ceil(SECTOR) as u64) as usize;
-        Some((path.clone(), sector * SECTOR, bytes.clone()))
+        (path, sector * SECTOR, bytes)
     }
 
-    fn log_files(&self) -> BTreeMap<String, Vec<u8>> {
-        let files = self.disk.files().into_iter().filter(|path| path.starts_with("wal/"));
+    /// Files whose names have one of these in them.
+    fn files(&self, parts: &[&str]) -> BTreeMap<String, Vec<u8>> {
+        let named = |path: &String| parts.iter().any(|part| path.contains(part));
+        let files = self.disk.files().into_iter().filter(named);
         files.filter_map(|path| Some((path.clone(), self.disk.bytes(&path).ok()?))).collect()
     }
 
     /// Whether the node may lack what it promised, or does not run.
     pub(super) fn is_impaired(&self) -> bool {
-        self.node.as_ref().is_none_or(|node| {
-            let hard = node.engine.log().hard_state(SHARD);
-            let new = hard.term == 0 && self.begins_whole;
-            node.group().raft().is_recovering() || new || hard.vote == Some(NOBODY)
-        })
+        self.latent
+            || self.node.as_ref().is_none_or(|node| {
+                let hard = node.engine.log().hard_state(SHARD);
+                let new = hard.term == 0 && self.begins_whole;
+                let raft = node.group().raft();
+                raft.is_recovering() || raft.is_damaged() || new || hard.vote == Some(NOBODY)
+            })
     }
 
     /// Its time at the beginning of a turn, and while it goes on.
@@ -357,8 +395,8 @@ impl Node {
         Ok(done)
     }
 
-    /// The background thread's work.
-    pub(super) fn work(&mut self) {
+    /// The background thread's work. Returns how often all was read again and checked.
+    pub(super) fn work(&mut self, scrubs: bool) -> u64 {
         while self.called.try_recv().is_ok() {}
         let limits = &Limits::TINY;
         let done = self.background.work(&self.engine, limits, &self.inputs, &self.metrics);
@@ -369,6 +407,11 @@ impl Node {
                 self.input(Input::Failed(why));
             }
         }
+        if scrubs {
+            let (engine, inputs) = (&self.engine, &self.inputs);
+            background::scrub_on(&mut self.scrub, engine, inputs, &self.metrics, SCRUB_BYTES);
+        }
+        self.scrub.rounds()
     }
 
     pub(super) fn group(&self) -> &Group {

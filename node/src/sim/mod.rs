@@ -70,6 +70,8 @@ pub struct Ran {
     pub snapshots: u64,
     /// Of snapshots, how often one went on after a break.
     pub resumed: u64,
+    /// How often a node found its log or a table damaged.
+    pub damaged: u64,
     /// Elections won.
     pub elections: u64,
     /// Faults that came, by the row of the list.
@@ -82,8 +84,11 @@ impl std::fmt::Display for Ran {
         let Ran { events, committed, answered, unknown, refused, .. } = self;
         write!(f, "{hours:.1} simulated hours, {events} events, {committed} entries committed, ")?;
         write!(f, "{answered} requests answered, {unknown} unknown, {refused} refused, ")?;
-        let Ran { lost, snapshots, resumed, elections, .. } = self;
-        write!(f, "{lost} frames lost, {snapshots} snapshots, {resumed} resumed, ")?;
+        let Ran { lost, snapshots, resumed, damaged, elections, .. } = self;
+        write!(
+            f,
+            "{lost} frames lost, {snapshots} snapshots, {resumed} resumed, {damaged} damaged, "
+        )?;
         write!(f, "{elections} elections; faults by row:")?;
         self.faults.iter().try_for_each(|(row, count)| write!(f, " {row}: {count}"))
     }
@@ -101,6 +106,7 @@ impl Ran {
         self.lost += other.lost;
         self.snapshots += other.snapshots;
         self.resumed += other.resumed;
+        self.damaged += other.damaged;
         self.elections += other.elections;
         for (&row, count) in &other.faults {
             *self.faults.entry(row).or_default() += count;

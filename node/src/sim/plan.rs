@@ -150,8 +150,9 @@ pub enum Fault {
         /// Until the node starts again.
         down: u64,
     },
-    /// The node is killed, and a bit of its log is not what was written when it starts again.
-    LogBitFlip {
+    /// The node is killed, and some bits of its log and its tables are not what was written when
+    /// it starts again.
+    BitFlip {
         /// Whose.
         who: Who,
         /// Until the node starts again.
@@ -159,7 +160,8 @@ pub enum Fault {
         /// Draws the bit.
         draw: u64,
     },
-    /// The node is killed, and a sector of its log is an old one or another's when it starts again.
+    /// The node is killed, and some sectors of its log and its tables are old ones or others' when
+    /// it starts again.
     WrongSector {
         /// Whose.
         who: Who,
@@ -211,7 +213,7 @@ impl Fault {
             Fault::PowerLossAll { .. } => 6,
             Fault::PowerLossAtOperation { .. } => 26,
             Fault::SyncError { .. } => 8,
-            Fault::LogBitFlip { .. } => 10,
+            Fault::BitFlip { .. } => 10,
             Fault::WrongSector { .. } => 12,
             Fault::LostDisk { .. } => 16,
             Fault::DiskFull { .. } => 14,
@@ -407,7 +409,7 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
                 .collect(),
         },
         18 => Fault::LostDisk { who, down },
-        19 => Fault::LogBitFlip { who, down, draw: rng.draw() },
+        19 => Fault::BitFlip { who, down, draw: rng.draw() },
         17 => Fault::HandOver { to: 1 + rng.below(nodes) },
         21 => Fault::WrongSector { who, down, draw: rng.draw() },
         22 => Fault::Clogs { first: from, time: 2 * MILLI + time / 4, down },

@@ -25,6 +25,8 @@ const LINKS: u64 = 100 * MILLI;
 const LOOK: u64 = 200 * MILLI;
 /// All faults have ended for so long when the cluster must be at rest and serve.
 const REST: u64 = 15 * SECOND;
+/// How long all faults have ended when damage must be mended.
+const PATIENCE: u64 = 120 * SECOND;
 /// More events than any run has: a loop that gets nowhere.
 const EVENTS_MAX: u64 = 20_000_000;
 
@@ -163,6 +165,8 @@ impl<'a> World<'a> {
         self.ran.elections = self.leaders;
         let resumed = self.hosts.iter().map(|host| host.metrics.snapshots_resumed.get());
         self.ran.resumed = resumed.sum();
+        let damaged = self.hosts.iter().map(|h| h.metrics.shards_damaged.get() + h.known_lost);
+        self.ran.damaged = damaged.sum();
         self.clients.check()
     }
 
@@ -361,6 +365,7 @@ impl<'a> World<'a> {
                 Transfer::decode(frame.kind, frame.body.clone())
             {
                 self.ran.snapshots += 1;
+                self.host(id).latent = false;
             }
             // The sender's view of a message names the receiver.
             let messages = match frame.kind {
@@ -470,8 +475,11 @@ impl<'a> World<'a> {
     }
 
     fn work(&mut self, id: PeerId) -> Result<(), Failure> {
-        let Some(node) = &mut self.host(id).node else { return Ok(()) };
-        node.work();
+        let host = self.host(id);
+        let Some(node) = &mut host.node else { return Ok(()) };
+        let rounds = node.work(host.latent);
+        // A round that began in this life is over, and nothing is there to be mended.
+        host.latent &= rounds < 2 || node.group().raft().is_damaged();
         if self.is_over(id, Ok(()))? {
             return Ok(());
         }
@@ -604,7 +612,17 @@ impl<'a> World<'a> {
 
     /// Everything came to rest: every node holds the same.
     fn end(&mut self) -> Result<(), Failure> {
+        // Who is no member is brought nothing.
+        let members = self.members.clone();
+        let mends = |host: &Host| host.latent && members.contains(&host.id);
+        if self.hosts.iter().any(mends) && self.now < self.plan.horizon + PATIENCE {
+            self.after(SECOND, Event::End);
+            return Ok(());
+        }
         self.ended = true;
+        if let Some(host) = self.hosts.iter().find(|host| mends(host)) {
+            return Err(self.stuck(&format!("the disk of node {} is damaged", host.id)));
+        }
         let asked = self.members.len() as u64 * (self.plan.keys + 1);
         let refused = self.clients.refused + self.clients.unknown - self.refused_before;
         if self.last <= asked || refused > 0 {
