@@ -90,13 +90,18 @@ pub struct Settings {
     #[arg(long, env = "BEDSTONE_LEASE_DRIFT_PPM")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_drift_ppm: Option<u32>,
+    /// The disk may lose what it said it had synced when the power goes: after each boot of the
+    /// machine, a node asks all others what it promised before it takes part.
+    #[arg(long, env = "BEDSTONE_DISK_MAY_LIE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_may_lie: Option<bool>,
 }
 
 /// A crystal is good to about 100; beyond the upper bound a lease would be too short to be of use.
 const LEASE_DRIFT: std::ops::RangeInclusive<u32> = 1..=200_000;
 
 /// Every key of the file, for naming the nearest one.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "node",
     "cluster",
     "disk",
@@ -115,6 +120,7 @@ const KEYS: [&str; 18] = [
     "snapshot_mib_per_second",
     "allow_flush",
     "lease_drift_ppm",
+    "disk_may_lie",
 ];
 
 impl Settings {
@@ -169,6 +175,7 @@ impl Settings {
             snapshot_mib_per_second: self.snapshot_mib_per_second.or(other.snapshot_mib_per_second),
             allow_flush: self.allow_flush.or(other.allow_flush),
             lease_drift_ppm: self.lease_drift_ppm.or(other.lease_drift_ppm),
+            disk_may_lie: self.disk_may_lie.or(other.disk_may_lie),
         }
     }
 }
@@ -256,6 +263,8 @@ pub struct Config {
     pub allow_flush: bool,
     /// How much the clocks of two nodes may differ in rate, in millionths, where reads go by lease.
     pub lease_drift_ppm: Option<u32>,
+    /// Whether the disk may lose what it said it had synced.
+    pub disk_may_lie: bool,
     /// How many shards: one, which has all keys, except where what a shard costs is measured.
     pub shards: u64,
 }
@@ -337,6 +346,7 @@ impl Settings {
             )?,
             allow_flush: self.allow_flush.unwrap_or(false),
             lease_drift_ppm: self.lease_drift_ppm,
+            disk_may_lie: self.disk_may_lie.unwrap_or(false),
             shards: 1,
         })
     }
@@ -373,6 +383,7 @@ mod tests {
             snapshot_mib_per_second: Some(1),
             allow_flush: Some(true),
             lease_drift_ppm: Some(500),
+            disk_may_lie: Some(true),
         });
         let mut names: Vec<_> = settings.unwrap().keys().cloned().collect();
         let mut keys = KEYS.map(str::to_owned).to_vec();

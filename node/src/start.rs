@@ -5,6 +5,7 @@ use crate::api::port::Replies;
 use crate::api::server;
 use crate::api::shared::Shared;
 use crate::config::Config;
+use crate::doubt::Doubt;
 use crate::driver::group::Group;
 use crate::driver::{Driver, DriverInbox, Input, State, background, logger};
 use crate::limits::{Limits, TICK};
@@ -23,6 +24,9 @@ use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
+
+/// Where Linux names each boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The shard that has all keys, in this version.
 pub const SHARD: ShardId = 1;
@@ -47,9 +51,16 @@ pub fn run(config: Config) -> Result<()> {
     limits.raft.lease = config
         .lease_drift_ppm
         .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
+    let doubt = config.disk_may_lie.then(|| open_doubt(&config)).transpose()?;
+    let doubted = doubt.as_ref().is_some_and(Doubt::is_open);
+    if doubted {
+        info!(
+            "the machine was started since this node was last sure of its disk: it asks the others"
+        );
+    }
     let open = |shard| -> Result<(ShardId, Group)> {
         let (conf, seed) = (conf.clone(), random()?);
-        Ok((shard, Group::open(&engine, shard, config.node, conf, &limits, seed)?))
+        Ok((shard, Group::open(&engine, shard, config.node, conf, &limits, seed, doubted)?))
     };
     let groups = (SHARD..SHARD + config.shards).map(open).collect::<Result<BTreeMap<_, _>>>()?;
     let tree = groups[&SHARD].tree().clone();
@@ -88,6 +99,7 @@ pub fn run(config: Config) -> Result<()> {
         started: crate::clock::now(),
         clock: Box::new(crate::clock::now),
         snapshot_bytes_per_second: config.snapshot_bytes_per_second,
+        doubt,
     };
     let submit = inputs.clone();
     let shared = Arc::new(Shared {
@@ -161,6 +173,12 @@ fn open_engine(config: &Config) -> Result<Engine> {
         engine.log().allocate_slot()?;
     }
     Ok(engine)
+}
+
+fn open_doubt(config: &Config) -> Result<Doubt> {
+    let boot = std::fs::read_to_string(BOOT_ID)
+        .with_context(|| format!("cannot read {BOOT_ID}, which `disk_may_lie` needs"))?;
+    Ok(Doubt::new(Arc::new(OsDisk::open(&config.disk)?), boot.trim())?)
 }
 
 fn start_net(

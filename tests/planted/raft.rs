@@ -278,9 +278,30 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "who lost its promises is back as soon as it follows",
         file: "recovery.rs",
-        sound: "if caught_up && self.role",
-        broken: "if (caught_up || true) && self.role",
+        sound: "Recovery::CatchingUp(target) if committed >= *target =>",
+        broken: "Recovery::CatchingUp(_) =>",
         caught_by: &["lacks committed entry", "contradicts"],
+    },
+    RaftBug {
+        name: "who doubts its disk votes for a log that lacks what others have",
+        file: "election.rs",
+        sound: "(own.term, own.index) && self.reaches_bound(last)",
+        broken: "(own.term, own.index)",
+        caught_by: &["lacks committed entry", "contradicts"],
+    },
+    RaftBug {
+        name: "who doubts its disk campaigns without what others have",
+        file: "election.rs",
+        sound: "self.has_a_vote() && self.reaches_bound(self.log.last())",
+        broken: "self.has_a_vote()",
+        caught_by: &["lacks committed entry", "contradicts", "no progress"],
+    },
+    RaftBug {
+        name: "who doubts its disk votes again in the term of its answers",
+        file: "recovery.rs",
+        sound: "(self.hard.term, self.hard.vote) = (term, Some(self.id));\n            }",
+        broken: "(self.hard.term, self.hard.vote) = (term, None);\n            }",
+        caught_by: &["one leader in term", "lacks committed entry", "grants a vote", "votes twice"],
     },
     RaftBug {
         name: "one answer is taken for all",

@@ -7,6 +7,7 @@ pub mod load;
 pub mod namespaces;
 pub mod raft_differential;
 pub mod raft_exhaustive;
+pub mod raft_log;
 pub mod raft_script;
 pub mod raft_trace;
 pub mod raft_world;

@@ -149,6 +149,11 @@ impl Group {
                 self.replica(id()).disk.lose(conf);
                 self.crash(id(), 0);
             }
+            "doubt" => {
+                self.replica(id()).disk.forget(number(1).unwrap_or(u64::MAX));
+                self.replica(id()).disk.doubt();
+                self.crash(id(), 0);
+            }
             "damage" => {
                 self.replica(id()).disk.damage();
                 self.crash(id(), 0);

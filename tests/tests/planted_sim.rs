@@ -7,8 +7,11 @@ use std::fmt::Write as _;
 /// Seeds until a bug has escaped.
 const SEEDS: u64 = 400;
 
+/// Of each world, seeds that sound nodes must survive.
+const SOUND_SEEDS: u64 = 30;
+
 /// What is wrong, and the checks of which one must find it.
-const BUGS: [(Sabotage, &[&str]); 8] = [
+const BUGS: [(Sabotage, &[&str]); 9] = [
     (Sabotage::TellsTooSoon, &["durable-before-said"]),
     (Sabotage::LosesVotes, &["durable-before-said"]),
     (Sabotage::ForgetsSessions, &["exactly-once", "state-machine-safety"]),
@@ -17,6 +20,7 @@ const BUGS: [(Sabotage, &[&str]); 8] = [
     (Sabotage::LivesAlike, &["exactly-once", "linearizability"]),
     (Sabotage::TrustsOldClock, &["linearizability"]),
     (Sabotage::SendsAtOnce, &["snapshot-pace"]),
+    (Sabotage::TrustsDisks, &["leader-completeness", "state-machine-safety", "linearizability"]),
 ];
 
 /// The world of a seed, or one that is apt to show what is wrong.
@@ -25,6 +29,7 @@ fn world_for(sabotage: Sabotage, seed: u64) -> Plan {
     match sabotage {
         Sabotage::LivesAlike => short_lives(seed, plan),
         Sabotage::TrustsOldClock => stopped_leaders(seed, plan),
+        Sabotage::TrustsDisks => lying_disks(seed, plan),
         _ => plan,
     }
 }
@@ -55,6 +60,23 @@ fn stopped_leaders(seed: u64, plan: Plan) -> Plan {
     Plan { nodes, spares, horizon, leases: true, faults: faults.collect(), ..plan }
 }
 
+/// A disk lies while one of the others is cut off; then its power goes, and the leader is killed.
+fn lying_disks(seed: u64, plan: Plan) -> Plan {
+    let faults = (0..15).map(|number| {
+        let round = number as u64 / 3;
+        let (begun, liar) = ((2 + 4 * round) * SECOND, 1 + (seed + round) % 3);
+        let other = 1 + (liar + seed / 3 % 2) % 3;
+        let (after, fault) = match number % 3 {
+            0 => (0, Fault::LyingDisk { who: Who::Node(liar), time: 1500 * MILLI, down: MILLI }),
+            1 => (200 * MILLI, Fault::Partition { side: 1 << other, time: 1350 * MILLI }),
+            _ => (1520 * MILLI, Fault::Kill { who: Who::Leader, down: 2 * SECOND }),
+        };
+        Planned { number, at: begun + after, fault }
+    });
+    let (nodes, spares, horizon, disks_may_lie) = (3, 0, 22 * SECOND, true);
+    Plan { nodes, spares, horizon, disks_may_lie, faults: faults.collect(), ..plan }
+}
+
 /// The first seed that shows it, and by which check.
 fn hunt(sabotage: Sabotage, checks: &[&str]) -> Result<(u64, String), Vec<String>> {
     let mut others = Vec::new();
@@ -69,6 +91,17 @@ fn hunt(sabotage: Sabotage, checks: &[&str]) -> Result<(u64, String), Vec<String
         }
     }
     Err(others)
+}
+
+#[test]
+fn sound_nodes_survive_the_worlds_that_are_apt_to_show_what_is_wrong() {
+    for (sabotage, _) in BUGS {
+        for seed in 0..SOUND_SEEDS {
+            let plan = world_for(sabotage, seed);
+            let survived = run(&plan);
+            assert!(survived.is_ok(), "{sabotage:?}, seed {seed}: {}", survived.unwrap_err());
+        }
+    }
 }
 
 #[test]

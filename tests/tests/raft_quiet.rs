@@ -1,8 +1,8 @@
 //! A thousand groups on three nodes come to rest, and wake when the node that leads them is gone
 //! (pitfall: a group that rests never wakes, or all wake at once).
 
-use bedstone_engine::wal::Entry;
-use bedstone_node::raft::{Boot, Conf, Config, LogReader, Message, PeerId, Raft};
+use bedstone_node::raft::{Boot, Conf, Config, Message, PeerId, Raft};
+use bedstone_tests::raft_log::Nothing;
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -20,14 +20,6 @@ const MESSAGES_EACH: usize = 30;
 
 /// Of the core, of a replica at rest.
 const BYTES_EACH: u64 = 1 << 10;
-
-struct Nothing;
-
-impl LogReader for Nothing {
-    fn entries(&self, _: u64, _: u64, _: usize) -> Vec<Entry> {
-        Vec::new()
-    }
-}
 
 /// One group; replica 1 leads it until its node is gone.
 struct Group {

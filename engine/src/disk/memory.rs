@@ -49,6 +49,8 @@ struct Faults {
     operations: u64,
     /// From this operation on everything fails: the power went.
     crash_at: Option<u64>,
+    /// A sync succeeds and makes nothing durable.
+    lies: bool,
     /// From this operation on every sync fails with EIO.
     sync_fails_at: Option<u64>,
     /// Bytes that may still be written, when the disk has an end.
@@ -117,7 +119,18 @@ impl MemoryDisk {
     /// Nothing fails any more, and the disk has no end.
     pub fn clear_faults(&self) {
         let faults = &mut self.state.lock().faults;
-        *faults = Faults { operations: faults.operations, ..Faults::default() };
+        let Faults { operations, lies, .. } = *faults;
+        *faults = Faults { operations, lies, ..Faults::default() };
+    }
+
+    /// From now on, until the power goes, syncs succeed and make nothing durable.
+    pub fn lie(&self) {
+        self.state.lock().faults.lies = true;
+    }
+
+    /// Whether it does.
+    pub fn lies(&self) -> bool {
+        self.state.lock().faults.lies
     }
 
     /// Every sync fails with EIO once `operations` more have passed.
@@ -291,9 +304,11 @@ impl State {
         Ok(())
     }
 
-    fn enter_sync(&mut self) -> io::Result<()> {
+    /// Begins a sync; whether it does anything.
+    fn enter_sync(&mut self) -> io::Result<bool> {
         self.enter()?;
-        self.faults.check_sync()
+        self.faults.check_sync()?;
+        Ok(!self.faults.lies)
     }
 
     fn power_loss(&self, seed: u64) -> MemoryDisk {
@@ -398,8 +413,9 @@ impl Disk for MemoryDisk {
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.enter_sync()?;
-        state.sync_dir(dir);
+        if state.enter_sync()? {
+            state.sync_dir(dir);
+        }
         Ok(())
     }
 
@@ -451,8 +467,9 @@ impl File for MemoryFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.disk.state.lock().enter_sync()?;
-        self.inode.lock().sync(0..usize::MAX);
+        if self.disk.state.lock().enter_sync()? {
+            self.inode.lock().sync(0..usize::MAX);
+        }
         Ok(())
     }
 
@@ -484,15 +501,17 @@ impl Region for MemoryRegion {
     }
 
     fn sync(&self, offset: u64, len: usize) -> io::Result<()> {
-        self.disk.state.lock().enter_sync()?;
-        let first = offset as usize / SECTOR_BYTES;
-        self.inode.lock().sync(first..first + len.div_ceil(SECTOR_BYTES));
+        if self.disk.state.lock().enter_sync()? {
+            let first = offset as usize / SECTOR_BYTES;
+            self.inode.lock().sync(first..first + len.div_ceil(SECTOR_BYTES));
+        }
         Ok(())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.disk.state.lock().enter_sync()?;
-        self.inode.lock().sync(0..usize::MAX);
+        if self.disk.state.lock().enter_sync()? {
+            self.inode.lock().sync(0..usize::MAX);
+        }
         Ok(())
     }
 

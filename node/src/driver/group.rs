@@ -130,6 +130,7 @@ impl Group {
         conf: Conf,
         limits: &Limits,
         seed: u64,
+        doubted: bool,
     ) -> bedstone_engine::Result<Group> {
         let tree = engine.open_shard(shard)?;
         let (_, last) = engine.log().bounds(shard);
@@ -174,6 +175,9 @@ impl Group {
             installed = Some(Record::Reset { shard, at: applied });
         } else {
             boot.changes = changes_after(engine, shard, applied.index, last.index)?;
+        }
+        if doubted && boot.promises == Promises::Kept && !boot.conf.voters.is_empty() {
+            boot.promises = Promises::Doubted;
         }
         let ts = tree.ts();
         let mut raft = Raft::new(limits.raft.clone(), boot);

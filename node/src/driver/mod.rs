@@ -19,6 +19,7 @@ pub mod transfer;
 
 use crate::api::port::{Batch, Replies};
 use crate::clock::Time;
+use crate::doubt::Doubt;
 use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK, TICKS_PER_SECOND};
 use crate::metrics::{Metrics, raise};
 use crate::raft::{Change, Effects, PeerId, Refused};
@@ -135,6 +136,8 @@ pub struct Driver {
     pub clock: Box<dyn Fn() -> Instant + Send>,
     /// Bytes of snapshots that it sends in a second.
     pub snapshot_bytes_per_second: u64,
+    /// Whether the disk may lack what it said it had; `None` where it is trusted.
+    pub doubt: Option<Doubt>,
     /// What it has come to since.
     pub state: State,
 }
@@ -215,9 +218,20 @@ impl Driver {
         }
         self.step(ticks, time)?;
         if ticks > 0 {
+            self.settle_doubt()?;
             self.publish_if_due(ticks);
         }
         Ok(true)
+    }
+
+    fn settle_doubt(&mut self) -> Result<(), String> {
+        let Some(doubt) = self.doubt.as_mut().filter(|doubt| doubt.is_open()) else {
+            return Ok(());
+        };
+        if self.groups.values().any(|group| group.raft().is_recovering()) {
+            return Ok(());
+        }
+        doubt.settle().map_err(|error| error.to_string())
     }
 
     fn take(&mut self, input: Input, now: Instant) {

@@ -102,6 +102,9 @@ pub enum Promises {
     Kept,
     /// It is empty: there were none yet, or the disk was lost.
     New,
+    /// All that it says it has, but perhaps not all that it said it had: the machine went down, and
+    /// its disk is not trusted to keep what it was told to sync.
+    Doubted,
     /// Not all: records were lost. What [`Boot`] says of the log is then what is to be kept of it,
     /// no more than what was applied.
     Lost,
@@ -271,12 +274,15 @@ impl Raft {
         let log = RaftLog::new(boot.base, boot.runs, boot.last);
         let mut hard = boot.hard;
         let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let recovery = match hard.vote {
+        let promises = match boot.promises {
+            // It was on its way back when it stopped.
+            Promises::Kept | Promises::Doubted if hard.vote == Some(NOBODY) => Promises::New,
+            promises => promises,
+        };
+        let recovery = match promises {
             _ if boot.conf.is_alone(boot.id) => Recovery::Done,
-            vote if vote == Some(NOBODY) || boot.promises != Promises::Kept => {
-                Asking::begin(draw >> 1, boot.promises == Promises::Lost)
-            }
-            _ => Recovery::Done,
+            Promises::Kept => Recovery::Done,
+            promises => Asking::begin(draw >> 1, promises),
         };
         hard.commit = hard.commit.max(boot.applied.index).min(log.last().index);
         hard.term = hard.term.max(log.last().term);

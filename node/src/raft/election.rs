@@ -63,6 +63,7 @@ impl Raft {
     pub(super) fn campaign(&mut self) {
         self.leader = None;
         self.wait_for_leader();
+        self.ask_again();
         if !self.may_stand() || self.disk_hangs() {
             return;
         }
@@ -81,7 +82,8 @@ impl Raft {
 
     /// Whether this replica could lead.
     pub(super) fn may_stand(&self) -> bool {
-        self.conf.may_lead(self.id) && !self.is_recovering() && !self.damaged
+        let bound = self.has_a_vote() && self.reaches_bound(self.log.last());
+        self.conf.may_lead(self.id) && bound && !self.damaged
     }
 
     /// The other voters.
@@ -183,14 +185,14 @@ impl Raft {
 
     fn is_up_to_date(&self, last: LogId) -> bool {
         let own = self.log.last();
-        (last.term, last.index) >= (own.term, own.index)
+        (last.term, last.index) >= (own.term, own.index) && self.reaches_bound(last)
     }
 
     pub(super) fn on_pre_vote(&mut self, peer: PeerId, term: Term, last: LogId) {
         let granted = term > self.hard.term
             && self.is_up_to_date(last)
             && !self.hears_leader()
-            && !self.is_recovering();
+            && self.has_a_vote();
         let answer_term = if granted { term } else { self.hard.term };
         let committed = self.committed();
         self.send_of_term(peer, answer_term, Body::PreVoteReply { granted, committed });

@@ -13,12 +13,16 @@
 //!    What its forgotten acknowledgements helped to commit was in the log of one of them; so it is
 //!    before that entry, by the term (leader completeness) or by the index.
 //!
+//! A replica whose disk has all that it says, but perhaps not all that it said it had, does the
+//! same, and keeps what is there. It need not wait for others who wait for it: once all have
+//! answered, the last of their entries bounds whom it votes for, and whether it campaigns. Who has that entry has all that any of them had, and so what is committed.
+//!
 //! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is
 //! durable as a vote for [`NOBODY`], with which it asks again after a restart. When nobody has an
 //! entry, the group begins, and there is nothing to catch up with.
 
 use super::conf::Conf;
-use super::core::{Raft, Role};
+use super::core::{Promises, Raft, Role};
 use super::message::Body;
 use super::progress::Mode;
 use super::{Index, PeerId, Term, Tick};
@@ -38,13 +42,16 @@ pub(super) enum Recovery {
     Asking(Box<Asking>),
     /// It waits for this entry or a later one to be committed here.
     CatchingUp(LogId),
+    /// The same for the last entry of those who answered, and its disk has all that it says: it
+    /// takes part in the election of who has that entry, or a later one.
+    Bound(Box<Asking>),
 }
 
 /// See [`Recovery`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asking {
-    /// Its disk lost records, rather than being new.
-    lost: bool,
+    /// What is the matter with its disk.
+    promises: Promises,
     /// Tells answers to this life's question from answers to an earlier one.
     question: u64,
     answers: BTreeMap<PeerId, Answer>,
@@ -69,9 +76,9 @@ impl Answer {
 }
 
 impl Asking {
-    pub(super) fn begin(question: u64, lost: bool) -> Recovery {
+    pub(super) fn begin(question: u64, promises: Promises) -> Recovery {
         let (answers, conf, next) = (BTreeMap::new(), None, 0);
-        Recovery::Asking(Box::new(Asking { lost, question, answers, conf, next }))
+        Recovery::Asking(Box::new(Asking { promises, question, answers, conf, next }))
     }
 }
 
@@ -125,6 +132,16 @@ impl Raft {
         self.count_answers();
     }
 
+    /// No leader is heard: those who answered may have lost since what was not durable there, and
+    /// then nobody has it.
+    pub(super) fn ask_again(&mut self) {
+        let Recovery::Bound(asking) = &self.recovery else { return };
+        let (asking, question) = (asking.clone(), asking.question);
+        for peer in self.whom_to_ask(&asking) {
+            self.send_now(peer, Body::Recover { question });
+        }
+    }
+
     /// The other voters, by the newest configuration that is known.
     fn whom_to_ask(&self, asking: &Asking) -> Vec<PeerId> {
         let conf = asking.conf.as_ref().map_or(&self.conf, |(_, conf)| conf);
@@ -132,9 +149,17 @@ impl Raft {
         voters.filter(|&peer| peer != self.id).collect()
     }
 
+    /// The last entry of those who are to be asked and answered.
+    fn last_of_others(&self, asking: &Asking) -> LogId {
+        let answers = self.whom_to_ask(asking);
+        let lasts = answers.iter().filter_map(|peer| asking.answers.get(peer)).map(|a| a.last);
+        lasts.max().unwrap_or_default()
+    }
+
     /// A peer has lost what it promised.
     pub(super) fn on_recover(&mut self, peer: PeerId, question: u64) {
-        if matches!(&self.recovery, Recovery::Asking(asking) if asking.lost) {
+        let lost = |asking: &Asking| asking.promises == Promises::Lost;
+        if matches!(&self.recovery, Recovery::Asking(asking) if lost(asking)) {
             return; // What it would answer proves nothing.
         }
         if let Some(progress) = self.progress.of_mut(peer) {
@@ -155,7 +180,9 @@ impl Raft {
         answer: Answer,
         conf: Conf,
     ) {
-        let Recovery::Asking(asking) = &mut self.recovery else { return };
+        let (Recovery::Asking(asking) | Recovery::Bound(asking)) = &mut self.recovery else {
+            return;
+        };
         if question != asking.question {
             return;
         }
@@ -170,14 +197,16 @@ impl Raft {
     fn count_answers(&mut self) {
         let Recovery::Asking(asking) = &self.recovery else { return };
         let known = self.whom_to_ask(asking);
-        if known.is_empty() {
-            return; // Nobody can tell.
+        let doubted = asking.promises == Promises::Doubted;
+        if known.is_empty() && !doubted {
+            return; // Nobody can tell. Who only doubts its disk has to believe it then.
         }
         let of = |peer| asking.answers.get(peer).copied();
         let Some(answers) = known.iter().map(of).collect::<Option<Vec<Answer>>>() else { return };
         let terms = answers.iter().map(|answer| answer.term);
         let term = terms.max().unwrap_or(0).max(self.hard.term);
-        let empty = self.log.last() == LogId::default() && !asking.lost;
+        let lost = asking.promises == Promises::Lost;
+        let empty = self.log.last() == LogId::default() && !lost;
         if empty && answers.iter().all(Answer::is_empty) {
             self.recovery = Recovery::Done;
             // What it voted in this term, if it did, it does not know. And from now on its disk is
@@ -188,27 +217,49 @@ impl Raft {
         // With more new disks than the group survives, what was committed may be on none of the
         // others.
         let olds = answers.iter().filter(|answer| !answer.new).count();
-        if olds < known.len() && 2 * olds <= known.len() + 1 {
+        if olds < known.len() && 2 * (olds + usize::from(doubted)) <= known.len() + 1 {
             return;
         }
-        let last = answers.iter().map(|answer| (answer.last.term, answer.last.index)).max();
-        let (of, index) = last.unwrap_or_default();
-        self.anew = asking.lost;
-        self.recovery = Recovery::CatchingUp(LogId { term: of, index });
-        (self.hard.term, self.hard.vote) = (term, Some(NOBODY));
+        if doubted {
+            self.recovery = Recovery::Bound(asking.clone());
+            if self.hard.term < term || self.hard.vote.is_none() {
+                // Whom it voted for in this term, if it did, it does not know: for nobody else.
+                (self.hard.term, self.hard.vote) = (term, Some(self.id));
+            }
+        } else {
+            self.recovery = Recovery::CatchingUp(self.last_of_others(asking));
+            self.anew = lost;
+            (self.hard.term, self.hard.vote) = (term, Some(NOBODY));
+        }
         self.wait_for_leader();
         self.end_recovery();
     }
 
     /// The commit index moved: perhaps all is there.
     pub(super) fn end_recovery(&mut self) {
-        let Recovery::CatchingUp(target) = self.recovery else { return };
         let committed = self.committed();
-        let caught_up = (committed.term, committed.index) >= (target.term, target.index);
-        if caught_up && self.role == Role::Follower && self.leader.is_some() {
-            self.recovery = Recovery::Done;
-            self.hard.vote = self.leader;
+        match &self.recovery {
+            Recovery::CatchingUp(target) if committed >= *target => {
+                if self.role == Role::Follower && self.leader.is_some() {
+                    self.recovery = Recovery::Done;
+                    self.hard.vote = self.leader;
+                }
+            }
+            Recovery::Bound(asking) if committed >= self.last_of_others(asking) => {
+                self.recovery = Recovery::Done;
+            }
+            _ => {}
         }
+    }
+
+    /// Whether a log that ends so has what this replica may have forgotten.
+    pub(super) fn reaches_bound(&self, last: LogId) -> bool {
+        !matches!(&self.recovery, Recovery::Bound(asking) if last < self.last_of_others(asking))
+    }
+
+    /// Whether this replica has a vote to give.
+    pub(super) fn has_a_vote(&self) -> bool {
+        matches!(self.recovery, Recovery::Done | Recovery::Bound(_))
     }
 
     /// The vote of a term that begins.

@@ -122,6 +122,13 @@ impl World<'_> {
                     self.host(id).misplace_sectors(draw);
                 }
             }
+            Fault::LyingDisk { who, time, down } => {
+                let id = self.who(who);
+                if self.plan.disks_may_lie && self.may_lose(id) {
+                    self.host(id).disk.lie();
+                    self.after(time, Event::PowerCut(id, down));
+                }
+            }
             Fault::Clogs { first, time, down } => {
                 let nodes = *self.plan.all().end();
                 for step in 0..nodes {

@@ -6,6 +6,7 @@ use super::rng::Rng;
 use super::sabotage::Sabotage;
 use crate::api::port::Replies;
 use crate::clock::Time;
+use crate::doubt::Doubt;
 use crate::driver::background::{After, Background};
 use crate::driver::group::Group;
 use crate::driver::logger::{self, LogJob};
@@ -63,6 +64,10 @@ pub(super) struct Host {
     log_at_start: BTreeMap<String, Vec<u8>>,
     /// Its disk was damaged, and nobody may have noticed yet.
     pub(super) latent: bool,
+    /// Its disk lied when the power went.
+    pub(super) lied: bool,
+    /// How often the power went.
+    boots: u64,
     /// How often it started with a log that it knew to be damaged.
     pub(super) known_lost: u64,
     clock: Clock,
@@ -118,6 +123,8 @@ impl Host {
             life: 0,
             log_at_start: BTreeMap::new(),
             latent: false,
+            lied: false,
+            boots: 0,
             known_lost: 0,
             clock: Clock { since: 0, own: 0, percent: 100, off: 0 },
             base,
@@ -153,7 +160,11 @@ impl Host {
             Some(Sabotage::LivesAlike) => self.id,
             _ => seed,
         };
-        let group = Group::open(&engine, SHARD, self.id, conf, &limits, seed)
+        let doubt = || Doubt::new(Arc::new(self.disk.clone()), &self.boots.to_string());
+        let doubt = plan.disks_may_lie.then(doubt).transpose().map_err(|e| e.to_string())?;
+        let doubted = doubt.as_ref().is_some_and(Doubt::is_open)
+            && plan.sabotage != Some(Sabotage::TrustsDisks);
+        let group = Group::open(&engine, SHARD, self.id, conf, &limits, seed, doubted)
             .map_err(|error| error.to_string())?;
         let (inputs, input) = unbounded();
         let inbox = DriverInbox::new(inputs.clone());
@@ -183,6 +194,7 @@ impl Host {
                 Some(Sabotage::SendsAtOnce) => 1 << 40,
                 _ => limits.snapshot_bytes_per_second,
             },
+            doubt,
             state: State::new([SHARD].into_iter()),
         };
         self.life += 1;
@@ -225,14 +237,18 @@ impl Host {
     /// The node is no more, and of what was not synced its disk has what the draw says.
     pub(super) fn lose_power(&mut self, seed: u64) {
         self.kill();
+        if self.disk.lies() {
+            (self.lied, self.latent) = (true, true);
+        }
         self.disk = self.disk.power_loss(seed);
+        self.boots += 1;
     }
 
     /// The node is no more, and its disk neither: an empty one takes its place.
     pub(super) fn lose_disk(&mut self) {
         self.kill();
         self.disk = MemoryDisk::new();
-        self.latent = false;
+        (self.latent, self.lied) = (false, false);
     }
 
     /// Some bits of the log or of tables flip, in parts of the files that are in use.
@@ -299,6 +315,7 @@ impl Host {
     /// Whether the node may lack what it promised, or does not run.
     pub(super) fn is_impaired(&self) -> bool {
         self.latent
+            || self.disk.lies()
             || self.node.as_ref().is_none_or(|node| {
                 let hard = node.engine.log().hard_state(SHARD);
                 let new = hard.term == 0 && self.begins_whole;

@@ -170,6 +170,15 @@ pub enum Fault {
         /// Draws the sector.
         draw: u64,
     },
+    /// The disk says that it synced, and did not; after a while the power goes.
+    LyingDisk {
+        /// Whose.
+        who: Who,
+        /// Until the power goes.
+        time: u64,
+        /// Until the node starts again.
+        down: u64,
+    },
     /// One node after the other is clogged for a while: nothing passes to it or from it. Meanwhile
     /// the next one is killed.
     Clogs {
@@ -215,6 +224,7 @@ impl Fault {
             Fault::SyncError { .. } => 8,
             Fault::BitFlip { .. } => 10,
             Fault::WrongSector { .. } => 12,
+            Fault::LyingDisk { .. } => 13,
             Fault::LostDisk { .. } => 16,
             Fault::DiskFull { .. } => 14,
             Fault::SlowDisk { .. } | Fault::HungDisk { .. } => 15,
@@ -267,6 +277,8 @@ pub struct Plan {
     pub harsh: bool,
     /// Leaders answer reads alone, by a lease; then clocks keep to the bound that it trusts in.
     pub leases: bool,
+    /// Disks may lie, and the nodes know it.
+    pub disks_may_lie: bool,
     /// What is wrong with the nodes, to see that it is found.
     pub sabotage: Option<Sabotage>,
     /// What comes when, in order.
@@ -312,9 +324,12 @@ impl Plan {
             sync: of(rng, &[1, 3, 30]) * MILLI,
             harsh: rng.one_in(2),
             leases: rng.one_in(2),
+            disks_may_lie: false,
             sabotage: None,
             faults: Vec::new(),
         };
+        let lies = |planned: &Planned| matches!(planned.fault, Fault::LyingDisk { .. });
+        plan.disks_may_lie = faults.iter().any(lies);
         plan.faults = faults;
         if plan.leases {
             plan.keep_clocks_close();
@@ -364,7 +379,7 @@ impl Plan {
 }
 
 /// Kinds of faults; new ones come at the end, so that old seeds can be drawn again.
-pub const KINDS: u64 = 23;
+pub const KINDS: u64 = 24;
 
 fn of(rng: &mut Rng, choices: &[u64]) -> u64 {
     choices[rng.below(choices.len() as u64) as usize]
@@ -413,6 +428,7 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
         17 => Fault::HandOver { to: 1 + rng.below(nodes) },
         21 => Fault::WrongSector { who, down, draw: rng.draw() },
         22 => Fault::Clogs { first: from, time: 2 * MILLI + time / 4, down },
+        23 => Fault::LyingDisk { who, time, down },
         _ => Fault::Starve { who, factor: of(rng, &[20, 500]), time },
     }
 }

@@ -44,6 +44,8 @@ pub(super) enum Event {
     Fault(usize),
     /// Nothing passes to or from the first for so long, and the second is killed.
     Clog(PeerId, u64, PeerId, u64),
+    /// The power of a node with a lying disk goes, and comes back after so long.
+    PowerCut(PeerId, u64),
     Start(PeerId, u64),
     Room(PeerId),
     Heal,
@@ -265,6 +267,12 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Event::Fault(at) => self.fault(at),
+            Event::PowerCut(id, down) => {
+                if self.host(id).disk.lies() {
+                    self.end_life(id, down, true);
+                }
+                Ok(())
+            }
             Event::Clog(id, time, other, down) => {
                 self.clog(id, time, other, down);
                 Ok(())
@@ -301,6 +309,13 @@ impl<'a> World<'a> {
         let (now, plan, seed) = (self.now, self.plan, self.rng.draw());
         self.note(1, id);
         if let Err(error) = self.host(id).start(plan, seed, now) {
+            if self.host(id).lied {
+                // It names what is damaged; its disk is replaced.
+                self.host(id).lose_disk();
+                let life = self.host(id).life;
+                self.after(SECOND, Event::Start(id, life));
+                return Ok(());
+            }
             if self.host(id).full_until > now {
                 // No room to start: it is tried again, as a supervisor does.
                 let life = self.host(id).life;
@@ -479,7 +494,9 @@ impl<'a> World<'a> {
         let Some(node) = &mut host.node else { return Ok(()) };
         let rounds = node.work(host.latent);
         // A round that began in this life is over, and nothing is there to be mended.
-        host.latent &= rounds < 2 || node.group().raft().is_damaged();
+        let raft = node.group().raft();
+        host.latent &= rounds < 2 || raft.is_damaged() || raft.is_recovering();
+        host.lied &= host.latent;
         if self.is_over(id, Ok(()))? {
             return Ok(());
         }
@@ -570,8 +587,8 @@ impl<'a> World<'a> {
             }
         }
         for id in self.plan.all() {
-            if std::mem::take(&mut self.host(id).excused) {
-                // Its disk was replaced.
+            if std::mem::take(&mut self.host(id).excused) || self.host(id).disk.lies() {
+                // Its disk was replaced, or says the truth from now on.
                 self.stop(id, 100 * MILLI, true);
             }
         }

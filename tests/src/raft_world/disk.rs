@@ -51,9 +51,21 @@ impl Disk {
         self.promises = Promises::Lost;
     }
 
+    /// It never kept what it said to have synced, from this index on.
+    pub(crate) fn forget(&mut self, first: u64) {
+        self.entries.retain(|entry| entry.id.index < first);
+    }
+
+    /// It is not to be trusted, if it has anything.
+    pub(crate) fn doubt(&mut self) {
+        if self.promises == Promises::Kept && self.tree.conf != Conf::default() {
+            self.promises = Promises::Doubted;
+        }
+    }
+
     /// It has all that its replica promised.
     pub(crate) fn keeps_promises(&self) -> bool {
-        self.promises == Promises::Kept
+        matches!(self.promises, Promises::Kept | Promises::Doubted)
     }
 
     pub(crate) fn take(&mut self, job: Job) {

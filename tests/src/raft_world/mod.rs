@@ -50,6 +50,8 @@ struct Mix {
     reads: u64,
     /// See [`Config::quiet_after`].
     quiet_after: Option<u64>,
+    /// Disks may lie, and who crashed doubts its own.
+    lies: bool,
     /// Leaders answer reads by a lease; then no clock ticks faster than the lease expects.
     leases: bool,
     /// Whose disk is slow, and whose clock.
@@ -75,6 +77,7 @@ impl Mix {
             proposes: of(&[1, 1, 1, 100]),
             reads: of(&[1, 1, 1, 1000]),
             leases: of(&[0, 0, 1]) == 1,
+            lies: false,
             quiet_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
             // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
@@ -99,6 +102,8 @@ enum Packet {
 struct Node {
     raft: Raft,
     disk: Disk,
+    /// What the disk has in truth, if it lies: it kept nothing since.
+    lied_since: Option<Disk>,
     tree: Tree,
     /// Handed to the disk, not yet durable.
     writing: VecDeque<Job>,
@@ -111,7 +116,8 @@ impl Node {
     fn is_whole(&self) -> bool {
         let new = self.disk.hard.term == 0 && *self.raft.conf() != Conf::default();
         let lost = self.disk.hard.vote == Some(NOBODY);
-        !self.raft.is_recovering() && !new && !lost && self.disk.keeps_promises()
+        let told = self.lied_since.is_none();
+        told && !self.raft.is_recovering() && !new && !lost && self.disk.keeps_promises()
     }
 }
 
@@ -217,12 +223,12 @@ impl World {
         let mut rng = Rng::new(seed);
         let voters = if rng.one_in(3) { 5 } else { 3 };
         let count = voters + 2;
-        let mix = Mix::new(&mut rng, count);
+        let mix = Mix { lies: seed % 4 == 3, ..Mix::new(&mut rng, count) };
         let nodes = (1..=count).map(|id| {
             let conf = if id <= voters { Conf::of(1..=voters) } else { Conf::default() };
             let mut disk = Disk::new(conf);
             let (raft, tree) = (start(id, &mut disk, seed ^ id, &mix), disk.tree.clone());
-            Node { raft, disk, tree, writing: VecDeque::new(), ticked: 0 }
+            Node { raft, disk, lied_since: None, tree, writing: VecDeque::new(), ticked: 0 }
         });
         let nodes: Vec<Node> = nodes.collect();
         World {
@@ -248,7 +254,7 @@ impl World {
     fn heal(&mut self) {
         self.faults = false;
         self.cut.clear();
-        self.nodes.iter_mut().for_each(|node| node.ticked = 0);
+        self.nodes.iter_mut().for_each(|node| (node.ticked, node.lied_since) = (0, None));
         (self.mix.slow_disk, self.mix.slow_clock, self.mix.gather) = (0, 0, 1);
     }
 
@@ -496,6 +502,12 @@ impl World {
             job.into_iter().for_each(|job| node.disk.take(job));
         }
         node.writing.clear();
+        if let Some(disk) = node.lied_since.take() {
+            node.disk = disk;
+        }
+        if mix.lies {
+            node.disk.doubt();
+        }
         node.raft = start(id, &mut node.disk, seed, mix);
         node.tree = node.disk.tree.clone();
         self.checks.restarts(id);
@@ -525,6 +537,14 @@ impl World {
         let members = self.node(id).raft.conf().members();
         if !self.nodes.iter().all(|node| node.is_whole() && enough(node)) || !members.contains(&id)
         {
+            return;
+        }
+        if self.mix.lies && self.rng.one_in(2) {
+            if id <= self.voters {
+                let node = self.node_mut(id);
+                node.lied_since = Some(node.disk.clone());
+                self.done.losses += 1;
+            }
             return;
         }
         // A member that came later and loses its disk comes back under another name.

@@ -1,0 +1,101 @@
+//! Election timeouts are drawn anew each time, from the whole range and nothing else, so that
+//! replicas rarely campaign in the same tick (Raft, §5.2).
+
+use bedstone_node::raft::{Body, Boot, Conf, Config, Message, Raft, Role};
+use bedstone_tests::raft_log::Nothing;
+use bedstone_tests::rng::Rng;
+use std::collections::BTreeSet;
+
+const REPLICAS: u64 = 5;
+const ROUNDS: u64 = 1000;
+
+fn replica(id: u64, seed: u64) -> Raft {
+    // Nodes draw theirs from the system.
+    let seed = Rng::new(seed).draw();
+    Raft::new(Config::DEFAULT, Boot::new(id, Conf::of(1..=REPLICAS), seed))
+}
+
+/// Ticks until it asks for votes, or whether it would get some; what it is then.
+fn ticks_to_campaign(raft: &mut Raft) -> u64 {
+    let mut ticks = 0;
+    loop {
+        raft.tick();
+        ticks += 1;
+        let effects = raft.effects(&Nothing);
+        effects.write.into_iter().for_each(|write| raft.persisted(write.seq));
+        if effects.send.iter().any(|message| matches!(message.body, Body::PreVote { .. })) {
+            return ticks;
+        }
+    }
+}
+
+/// It is told that it would win, and asks for votes that never come.
+fn make_candidate(raft: &mut Raft) {
+    for peer in 2..=REPLICAS {
+        let (granted, committed) = (true, Default::default());
+        let body = Body::PreVoteReply { granted, committed };
+        raft.step(Message { peer, term: raft.term() + 1, body });
+        if raft.status().role == Role::Candidate {
+            break;
+        }
+    }
+    let effects = raft.effects(&Nothing);
+    effects.write.into_iter().for_each(|write| raft.persisted(write.seq));
+    assert_eq!(raft.status().role, Role::Candidate);
+}
+
+/// Every value of the range was drawn, and no other.
+fn assert_covers_the_range(drawn: &BTreeSet<u64>) {
+    let range = Config::DEFAULT.election;
+    assert_eq!(*drawn, range.collect(), "the timeouts that were drawn");
+}
+
+#[test]
+fn a_follower_draws_its_timeout_from_the_whole_range() {
+    let drawn = (0..ROUNDS).map(|seed| ticks_to_campaign(&mut replica(1, seed))).collect();
+    assert_covers_the_range(&drawn);
+    // And another one each time, in the same life.
+    let mut raft = replica(1, 7);
+    assert_covers_the_range(&(0..ROUNDS).map(|_| ticks_to_campaign(&mut raft)).collect());
+}
+
+#[test]
+fn a_candidate_draws_its_timeout_from_the_whole_range() {
+    let mut raft = replica(1, 7);
+    ticks_to_campaign(&mut raft);
+    let drawn = (0..ROUNDS).map(|_| {
+        make_candidate(&mut raft);
+        ticks_to_campaign(&mut raft)
+    });
+    assert_covers_the_range(&drawn.collect());
+}
+
+/// Rounds in which more than one replica was the first.
+fn conflicts(mut ticks: impl FnMut(u64, u64) -> u64) -> u64 {
+    let is_shared = |round: &u64| {
+        let ticks: Vec<u64> = (1..=REPLICAS).map(|id| ticks(id, *round)).collect();
+        let first = ticks.iter().min();
+        ticks.iter().filter(|&ticks| Some(ticks) == first).count() > 1
+    };
+    let mut is_shared = is_shared;
+    (0..ROUNDS).filter(|round| is_shared(round)).count() as u64
+}
+
+#[test]
+fn few_followers_time_out_together() {
+    let shared = conflicts(|id, round| ticks_to_campaign(&mut replica(id, REPLICAS * round + id)));
+    eprintln!("{shared} of {ROUNDS} rounds have two followers first");
+    assert!(shared < ROUNDS * 3 / 10);
+}
+
+#[test]
+fn few_candidates_time_out_together() {
+    let shared = conflicts(|id, round| {
+        let mut raft = replica(1, REPLICAS * round + id);
+        ticks_to_campaign(&mut raft);
+        make_candidate(&mut raft);
+        ticks_to_campaign(&mut raft)
+    });
+    eprintln!("{shared} of {ROUNDS} rounds have two candidates first");
+    assert!(shared < ROUNDS * 3 / 10);
+}
