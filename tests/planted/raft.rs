@@ -278,8 +278,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "who lost its promises is back as soon as it follows",
         file: "recovery.rs",
-        sound: "Recovery::CatchingUp(target) if committed >= *target =>",
-        broken: "Recovery::CatchingUp(_) =>",
+        sound: "if follows && committed >= *target",
+        broken: "if follows && committed >= LogId::default().min(*target)",
         caught_by: &["lacks committed entry", "contradicts"],
     },
     RaftBug {
@@ -295,13 +295,6 @@ const RAFT_BUGS: &[RaftBug] = &[
         sound: "self.has_a_vote() && self.reaches_bound(self.log.last())",
         broken: "self.has_a_vote()",
         caught_by: &["lacks committed entry", "contradicts", "no progress"],
-    },
-    RaftBug {
-        name: "who doubts its disk votes again in the term of its answers",
-        file: "recovery.rs",
-        sound: "(self.hard.term, self.hard.vote) = (term, Some(self.id));\n            }",
-        broken: "(self.hard.term, self.hard.vote) = (term, None);\n            }",
-        caught_by: &["one leader in term", "lacks committed entry", "grants a vote", "votes twice"],
     },
     RaftBug {
         name: "one answer is taken for all",

@@ -15,7 +15,8 @@
 //!
 //! A replica whose disk has all that it says, but perhaps not all that it said it had, does the
 //! same, and keeps what is there. It need not wait for others who wait for it: once all have
-//! answered, the last of their entries bounds whom it votes for, and whether it campaigns. Who has that entry has all that any of them had, and so what is committed.
+//! answered, the last of their entries bounds whom it votes for, and whether it campaigns. Who has
+//! that entry has all that any of them had, and so what is committed.
 //!
 //! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is
 //! durable as a vote for [`NOBODY`], with which it asks again after a restart. When nobody has an
@@ -238,12 +239,11 @@ impl Raft {
     /// The commit index moved: perhaps all is there.
     pub(super) fn end_recovery(&mut self) {
         let committed = self.committed();
+        let follows = self.role == Role::Follower && self.leader.is_some();
         match &self.recovery {
-            Recovery::CatchingUp(target) if committed >= *target => {
-                if self.role == Role::Follower && self.leader.is_some() {
-                    self.recovery = Recovery::Done;
-                    self.hard.vote = self.leader;
-                }
+            Recovery::CatchingUp(target) if follows && committed >= *target => {
+                self.recovery = Recovery::Done;
+                self.hard.vote = self.leader;
             }
             Recovery::Bound(asking) if committed >= self.last_of_others(asking) => {
                 self.recovery = Recovery::Done;
