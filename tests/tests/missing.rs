@@ -381,6 +381,30 @@ fn a_damaged_block_leaves_no_shard_sure_that_says_nothing_later() {
     }
 }
 
+/// Entries after a loss are refused; with the reset before them in the same commit they are taken.
+#[test]
+fn a_log_begins_anew_in_one_commit_with_its_first_entries() {
+    let disk = MemoryDisk::new();
+    let store = engine(&disk, 1..=3);
+    two_shards(&store, 5);
+    drop(store);
+    disk.flip("log/slot-00000.seg", 4096 * 6 + 8, 1);
+    let store = engine(&disk, 1..=3);
+    let (shard, at) = (3, LogId::default());
+    let id = LogId { term: 2, index: 1 };
+    let entries = || Record::entries(shard, id, [(1, vec![9].into())]).unwrap();
+    let state = HardState { term: 2, vote: Some(1), commit: 0 };
+    let error = store.log().commit(&[entries()]).unwrap_err();
+    assert!(matches!(error, Error::Missing { shard: 3, .. }), "{error}");
+    let anew = [Record::Reset { shard, at }, entries(), Record::HardState { shard, state }];
+    store.log().commit(&anew).unwrap();
+    drop(store);
+    let store = engine(&disk, 1..=3);
+    store.log().check_whole(shard).unwrap();
+    assert_eq!(store.log().hard_state(shard), state);
+    assert_eq!(store.log().entries(shard, 1, 2, usize::MAX).unwrap()[0].id, id);
+}
+
 /// A reset takes the place of entries. What a vote was it does not tell.
 #[test]
 fn a_reset_does_not_bring_back_a_lost_vote() {

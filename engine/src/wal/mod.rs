@@ -26,6 +26,7 @@ use parking_lot::{Mutex, RwLock};
 use segment::Slot;
 pub use segment::{Hold, Segment, Segments};
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 /// A byte position in the log. Grows for ever; the segment is `lsn / segment_bytes`.
@@ -337,11 +338,18 @@ impl Log {
         if self.whole {
             return Ok(());
         }
-        let entries = records.iter().filter(|record| matches!(record, Record::Entries { .. }));
-        for shard in entries.map(Record::shard) {
-            let missing = self.missing(shard);
-            if missing.entries.last().is_some_and(|range| range.end == u64::MAX) {
-                return Err(self.missing_error(shard, missing));
+        let mut anew = BTreeSet::new();
+        for record in records {
+            let shard = record.shard();
+            match record {
+                Record::Reset { .. } => drop(anew.insert(shard)),
+                Record::Entries { .. } if !anew.contains(&shard) => {
+                    let missing = self.missing(shard);
+                    if missing.entries.last().is_some_and(|range| range.end == u64::MAX) {
+                        return Err(self.missing_error(shard, missing));
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())
