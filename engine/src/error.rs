@@ -226,6 +226,7 @@ impl Error {
     /// Whether bytes on disk are damaged or the medium does not give them.
     pub fn is_damage(&self) -> bool {
         let unreadable = |source: &io::Error| source.raw_os_error() == Some(EIO);
-        self.is_corrupt() || matches!(self, Error::Io { source, .. } if unreadable(source))
+        let unreadable = matches!(self, Error::Io { source, .. } if unreadable(source));
+        self.is_corrupt() || unreadable && !self.is_failed_write()
     }
 }

@@ -178,7 +178,7 @@ fn open_engine(config: &Config) -> Result<Engine> {
 fn open_doubt(config: &Config) -> Result<Doubt> {
     let boot = std::fs::read_to_string(BOOT_ID)
         .with_context(|| format!("cannot read {BOOT_ID}, which `disk_may_lie` needs"))?;
-    Ok(Doubt::new(Arc::new(OsDisk::open(&config.disk)?), boot.trim())?)
+    Ok(Doubt::new(Arc::new(OsDisk::open(&config.disk)?), boot.trim()))
 }
 
 fn start_net(

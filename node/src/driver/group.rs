@@ -136,12 +136,7 @@ impl Group {
         let (_, last) = engine.log().bounds(shard);
         let applied = tree.applied();
         // The shard's own word on its members counts, once it has one.
-        let (conf, unreadable) = match system::members(&tree) {
-            Ok(members) => (members.unwrap_or(conf), None),
-            // Who they are now, the others say.
-            Err(error) if error.is_damage() => (conf, Some(error)),
-            Err(error) => return Err(error),
-        };
+        let conf = system::members(&tree)?.unwrap_or(conf);
         let mut boot = Boot {
             id: node,
             conf: conf.clone(),
@@ -155,8 +150,7 @@ impl Group {
             promises: Promises::Kept,
         };
         let mut installed = None;
-        let damaged = unreadable.is_some();
-        if let Err(error) = unreadable.map_or_else(|| engine.log().check_whole(shard), Err) {
+        if let Err(error) = engine.log().check_whole(shard) {
             // What it promised is not known any more. Alone it could not learn it from anybody.
             if conf.is_alone(node) || conf == Conf::default() {
                 return Err(error);
@@ -180,15 +174,11 @@ impl Group {
             boot.promises = Promises::Doubted;
         }
         let ts = tree.ts();
-        let mut raft = Raft::new(limits.raft.clone(), boot);
-        if damaged {
-            raft.damaged();
-        }
         Ok(Group {
             shard,
             node,
             limits: limits.clone(),
-            raft,
+            raft: Raft::new(limits.raft.clone(), boot),
             tree,
             conf,
             applied,

@@ -22,9 +22,9 @@ impl Group {
     /// Some of what the shard has here cannot be read. Returns whether others can bring it.
     pub fn damaged(&mut self, what: &impl Display, metrics: &Metrics) -> bool {
         let conf = self.raft.conf();
-        let has_all = |peer| peer != self.node() && !conf.witnesses.contains(&peer);
-        if !conf.members().into_iter().any(has_all) {
-            error!(shard = self.shard, %what, "damage, and nobody else has the shard");
+        let may_bring = |peer| peer != self.node() && conf.may_lead(peer);
+        if !conf.members().into_iter().any(may_bring) {
+            error!(shard = self.shard, %what, "damage, and nobody else can lead the shard");
             return false;
         }
         if !self.raft.is_damaged() {

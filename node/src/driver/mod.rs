@@ -231,7 +231,15 @@ impl Driver {
         if self.groups.values().any(|group| group.raft().is_recovering()) {
             return Ok(());
         }
-        doubt.settle().map_err(|error| error.to_string())
+        match doubt.settle() {
+            Err(error) if error.is_failed_write() => return Err(error.to_string()),
+            Err(error) => {
+                warn!(%error, "the others will be asked again at the next start");
+                self.doubt = None;
+            }
+            Ok(()) => {}
+        }
+        Ok(())
     }
 
     fn take(&mut self, input: Input, now: Instant) {

@@ -16,6 +16,9 @@ const TRANSFER_TICKS: u64 = 200;
 
 impl Group {
     pub(super) fn send_snapshot(&mut self, peer: PeerId, context: &mut Context<'_>) {
+        if self.outgoing.get(&peer).is_some_and(Outgoing::is_under_way) {
+            return;
+        }
         // One that was cut short goes on, if the log still goes on from it.
         let useful = |o: &Outgoing| self.raft.term_at(o.at.index) == Some(o.at.term);
         let kept = self.outgoing.remove(&peer).filter(useful);

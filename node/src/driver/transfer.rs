@@ -69,6 +69,11 @@ impl Outgoing {
         self.taken = false;
     }
 
+    /// The follower takes it.
+    pub fn is_under_way(&self) -> bool {
+        self.taken
+    }
+
     /// The follower has so many chunks; false when that cannot be.
     pub fn acked(&mut self, chunks: u64, now: u64) -> bool {
         let made = self.acked + self.under_way.len() as u64;

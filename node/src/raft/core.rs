@@ -429,6 +429,10 @@ impl Raft {
         if let Some(transfer) = &self.transfer {
             return Err(Refused::Transferring(transfer.to));
         }
+        if self.damaged {
+            // It could not answer.
+            return Err(Refused::NotLeader(None));
+        }
         if self.uncommitted_bytes + data.len() > self.config.uncommitted_bytes_max {
             return Err(Refused::Full);
         }

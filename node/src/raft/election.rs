@@ -83,7 +83,7 @@ impl Raft {
     /// Whether this replica could lead.
     pub(super) fn may_stand(&self) -> bool {
         let bound = self.has_a_vote() && self.reaches_bound(self.log.last());
-        self.conf.may_lead(self.id) && bound && !self.damaged
+        self.conf.may_lead(self.id) && bound
     }
 
     /// The other voters.

@@ -119,6 +119,7 @@ impl Raft {
             && self.changes.is_empty()
             && !self.conf.is_joint()
             && self.conf.may_lead(self.id)
+            && !self.damaged
             && self.progress.iter().all(|p| p.away || at_rest(p.peer) == Some(true))
             && self.conf.outcome(at_rest) == Outcome::Won
     }

@@ -13,14 +13,14 @@
 //!    What its forgotten acknowledgements helped to commit was in the log of one of them; so it is
 //!    before that entry, by the term (leader completeness) or by the index.
 //!
+//! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is
+//! durable as a vote for [`NOBODY`], with which it asks again after a restart. When nobody has an
+//! entry, the group begins, and there is nothing to catch up with.
+//!
 //! A replica whose disk has all that it says, but perhaps not all that it said it had, does the
 //! same, and keeps what is there. It need not wait for others who wait for it: once all have
 //! answered, the last of their entries bounds whom it votes for, and whether it campaigns. Who has
 //! that entry has all that any of them had, and so what is committed.
-//!
-//! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is
-//! durable as a vote for [`NOBODY`], with which it asks again after a restart. When nobody has an
-//! entry, the group begins, and there is nothing to catch up with.
 
 use super::conf::Conf;
 use super::core::{Promises, Raft, Role};
@@ -84,7 +84,7 @@ impl Asking {
 }
 
 impl Raft {
-    /// Whether this replica still has to prove itself: it does not vote.
+    /// Whether this replica may still lack what it promised.
     pub fn is_recovering(&self) -> bool {
         self.recovery != Recovery::Done
     }
@@ -99,15 +99,14 @@ impl Raft {
         !self.is_recovering() && !self.damaged
     }
 
-    /// What was applied here is damaged: until a snapshot of the leader takes its place, this
-    /// replica does not lead. It goes on to vote and to acknowledge: its log is sound.
+    /// What was applied here is damaged, until a snapshot of the leader takes its place. The log is
+    /// sound: this replica goes on to vote and to acknowledge, and as a leader, which it may be or
+    /// become where others lack entries, it only brings them what it has and hands over.
     pub fn damaged(&mut self) {
         self.damaged = true;
-        if self.role != Role::Follower {
-            self.become_follower(self.hard.term, None);
-        }
-        if let Some(leader) = self.leader {
-            self.silent(leader);
+        match self.leader {
+            Some(leader) if leader != self.id => self.silent(leader),
+            _ => self.wake(),
         }
     }
 
@@ -238,6 +237,9 @@ impl Raft {
 
     /// The commit index moved: perhaps all is there.
     pub(super) fn end_recovery(&mut self) {
+        if !self.is_recovering() {
+            return;
+        }
         let committed = self.committed();
         let follows = self.role == Role::Follower && self.leader.is_some();
         match &self.recovery {

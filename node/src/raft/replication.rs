@@ -225,9 +225,6 @@ impl Raft {
         }
         self.heard_leader = self.now;
         self.wait_for_leader();
-        if self.damaged {
-            self.ask_for_snapshot(peer);
-        }
         true
     }
 
@@ -236,6 +233,9 @@ impl Raft {
             // The leader says no more than it knows to agree here.
             self.commit_to(commit.min(self.log.last().index));
             self.send_in_term(peer, Body::HeartbeatReply { round });
+            if self.damaged {
+                self.ask_for_snapshot(peer);
+            }
         }
     }
 
@@ -275,9 +275,11 @@ impl Raft {
         let Some(progress) = self.progress.of_mut(peer) else { return };
         progress.hear(now);
         if refused == 0 && progress.mode != Mode::Snapshot {
-            // Nothing comes before the first entry: the follower is new, or what it applied is
-            // damaged.
-            progress.enter(Mode::Snapshot);
+            // Nothing comes before the first entry: the follower is new. Or it has entries, what it
+            // applied is damaged, and it goes on to acknowledge.
+            if progress.matched == 0 {
+                progress.enter(Mode::Snapshot);
+            }
             self.snapshots.insert(peer);
         }
         let current = match progress.mode {

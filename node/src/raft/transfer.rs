@@ -64,9 +64,10 @@ impl Raft {
         self.retire_if_removed();
     }
 
-    /// A leader without a vote hands over.
+    /// A leader without a vote, or one whose tree is damaged, hands over.
     pub(super) fn retire_if_removed(&mut self) {
-        if self.conf.may_lead(self.id) || self.transfer.is_some() {
+        let stays = self.conf.may_lead(self.id) && !self.damaged;
+        if stays || self.transfer.is_some() {
             return;
         }
         let able = self.progress.iter().filter(|progress| self.conf.may_lead(progress.peer));
@@ -76,7 +77,11 @@ impl Raft {
     }
 
     pub(super) fn on_timeout_now(&mut self, peer: PeerId) {
-        if self.role == Role::Follower && self.leader == Some(peer) && self.may_stand() {
+        if self.role == Role::Follower
+            && self.leader == Some(peer)
+            && self.may_stand()
+            && !self.damaged
+        {
             self.leader = None;
             self.reads.fail_all();
             self.ask_for_votes(true);

@@ -64,8 +64,6 @@ pub(super) struct Host {
     log_at_start: BTreeMap<String, Vec<u8>>,
     /// Its disk was damaged, and nobody may have noticed yet.
     pub(super) latent: bool,
-    /// Its disk lied when the power went.
-    pub(super) lied: bool,
     /// How often the power went.
     boots: u64,
     /// How often it started with a log that it knew to be damaged.
@@ -123,7 +121,6 @@ impl Host {
             life: 0,
             log_at_start: BTreeMap::new(),
             latent: false,
-            lied: false,
             boots: 0,
             known_lost: 0,
             clock: Clock { since: 0, own: 0, percent: 100, off: 0 },
@@ -161,7 +158,7 @@ impl Host {
             _ => seed,
         };
         let doubt = || Doubt::new(Arc::new(self.disk.clone()), &self.boots.to_string());
-        let doubt = plan.disks_may_lie.then(doubt).transpose().map_err(|e| e.to_string())?;
+        let doubt = plan.disks_may_lie.then(doubt);
         let doubted = doubt.as_ref().is_some_and(Doubt::is_open)
             && plan.sabotage != Some(Sabotage::TrustsDisks);
         let group = Group::open(&engine, SHARD, self.id, conf, &limits, seed, doubted)
@@ -237,9 +234,7 @@ impl Host {
     /// The node is no more, and of what was not synced its disk has what the draw says.
     pub(super) fn lose_power(&mut self, seed: u64) {
         self.kill();
-        if self.disk.lies() {
-            (self.lied, self.latent) = (true, true);
-        }
+        self.latent |= self.disk.lies();
         self.disk = self.disk.power_loss(seed);
         self.boots += 1;
     }
@@ -248,7 +243,7 @@ impl Host {
     pub(super) fn lose_disk(&mut self) {
         self.kill();
         self.disk = MemoryDisk::new();
-        (self.latent, self.lied) = (false, false);
+        self.latent = false;
     }
 
     /// Some bits of the log or of tables flip, in parts of the files that are in use.

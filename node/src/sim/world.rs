@@ -309,7 +309,7 @@ impl<'a> World<'a> {
         let (now, plan, seed) = (self.now, self.plan, self.rng.draw());
         self.note(1, id);
         if let Err(error) = self.host(id).start(plan, seed, now) {
-            if self.host(id).lied {
+            if self.host(id).latent {
                 // It names what is damaged; its disk is replaced.
                 self.host(id).lose_disk();
                 let life = self.host(id).life;
@@ -496,7 +496,6 @@ impl<'a> World<'a> {
         // A round that began in this life is over, and nothing is there to be mended.
         let raft = node.group().raft();
         host.latent &= rounds < 2 || raft.is_damaged() || raft.is_recovering();
-        host.lied &= host.latent;
         if self.is_over(id, Ok(()))? {
             return Ok(());
         }
