@@ -45,13 +45,14 @@ pub fn run(config: Config) -> Result<()> {
         .block_on(TcpListener::bind(config.http))
         .with_context(|| format!("cannot listen for operators on {} (`http`)", config.http))?;
     raise_open_files();
-    let engine = Arc::new(open_engine(&config)?);
+    let disk = Arc::new(OsDisk::open(&config.disk)?);
+    let engine = Arc::new(open_engine(&config, disk.clone())?);
     let conf = Conf::of(config.members.iter().map(|member| member.node));
     let mut limits = Limits::DEFAULT;
     limits.raft.lease = config
         .lease_drift_ppm
         .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
-    let doubt = config.disk_may_lie.then(|| open_doubt(&config)).transpose()?;
+    let doubt = config.disk_may_lie.then(|| open_doubt(disk)).transpose()?;
     let doubted = doubt.as_ref().is_some_and(Doubt::is_open);
     if doubted {
         info!(
@@ -152,8 +153,7 @@ fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-fn open_engine(config: &Config) -> Result<Engine> {
-    let disk = Arc::new(OsDisk::open(&config.disk)?);
+fn open_engine(config: &Config, disk: Arc<OsDisk>) -> Result<Engine> {
     let limits = EngineLimits {
         memtable_bytes: config.memtable_bytes,
         segment_bytes: config.segment_bytes,
@@ -175,10 +175,10 @@ fn open_engine(config: &Config) -> Result<Engine> {
     Ok(engine)
 }
 
-fn open_doubt(config: &Config) -> Result<Doubt> {
+fn open_doubt(disk: Arc<OsDisk>) -> Result<Doubt> {
     let boot = std::fs::read_to_string(BOOT_ID)
         .with_context(|| format!("cannot read {BOOT_ID}, which `disk_may_lie` needs"))?;
-    Ok(Doubt::new(Arc::new(OsDisk::open(&config.disk)?), boot.trim()))
+    Ok(Doubt::new(disk, boot.trim()))
 }
 
 fn start_net(

@@ -1,4 +1,4 @@
-//! Faults 1 to 4 and 10 with real processes: nodes are killed and stopped while clients write and
+//! Faults 1 to 4, 10 and 13 with real processes: nodes are killed and stopped while clients write and
 //! read the whole time, and tables are damaged. Every key's history must be linearizable, and at
 //! the end no acknowledged write may be missing.
 
@@ -183,4 +183,55 @@ fn damaged_tables_are_replaced_by_the_leaders_snapshot() {
     assert!(metrics.contains("bedstone_shards_damaged_total 1\n"), "it was noticed, once");
     cluster.kill(follower);
     assert!(is_sound(&data), "after a snapshot took the place of what was damaged");
+}
+
+/// Fault 13, as far as real processes can show it: nodes whose machines went down, and whose disks
+/// may lie, ask each other before they take part, and have all that they had.
+#[test]
+fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
+    let mut cluster = Cluster::start();
+    let client = |cluster: &Cluster| {
+        let client = Client::open(format!("redis://{}", cluster.resp(1))).unwrap();
+        client.get_connection().unwrap()
+    };
+    redis::cmd("SET").arg("key").arg("before").exec(&mut client(&cluster)).unwrap();
+    let home = |cluster: &Cluster, node| cluster.dir().join(format!("node{node}"));
+    let boot_file = |cluster: &Cluster, node| home(cluster, node).join("data/BOOT");
+    let is_noted = |cluster: &Cluster, node, but: &str| {
+        let text = std::fs::read_to_string(boot_file(cluster, node)).ok()?;
+        (text != but).then_some(())
+    };
+    for node in 1..=3 {
+        cluster.kill(node);
+        let config = home(&cluster, node).join("bedstone.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, format!("disk_may_lie = true\n{text}")).unwrap();
+    }
+    // The second time, it is as if the machine had been started again.
+    for (other_boot, value) in [("", "before"), ("another 00000000\n", "after")] {
+        for node in 1..=3 {
+            if !other_boot.is_empty() {
+                eventually("the node notes this boot", || is_noted(&cluster, node, ""));
+                cluster.kill(node);
+                std::fs::write(boot_file(&cluster, node), other_boot).unwrap();
+            }
+        }
+        // One alone takes part in nothing; with all there, all do.
+        cluster.spawn(1);
+        eventually("the first node answers", || cluster.status(1));
+        assert!(!matches!(cluster.get(1, "/readyz"), Some((200, _))));
+        (2..=3).for_each(|node| cluster.spawn(node));
+        (1..=3).for_each(|node| cluster.wait_ready(node));
+        let mut connection = client(&cluster);
+        let read: String = redis::cmd("GET").arg("key").query(&mut connection).unwrap();
+        assert_eq!(read, value);
+        redis::cmd("SET").arg("key").arg("after").exec(&mut connection).unwrap();
+        for node in 1..=3 {
+            eventually("the node is sure again", || is_noted(&cluster, node, other_boot));
+        }
+    }
+    // Once sure, a killed process asks nobody: two of three are enough.
+    (1..=3).for_each(|node| cluster.kill(node));
+    (1..=2).for_each(|node| cluster.spawn(node));
+    (1..=2).for_each(|node| cluster.wait_ready(node));
 }
