@@ -1,6 +1,6 @@
-//! Faults 1 to 4, 10 and 13 with real processes: nodes are killed and stopped while clients write and
-//! read the whole time, and tables are damaged. Every key's history must be linearizable, and at
-//! the end no acknowledged write may be missing.
+//! Faults 1 to 4, 10 and 13 with real processes: nodes are killed and stopped while clients write
+//! and read the whole time, tables are damaged, and nodes doubt their disks. Every key's history
+//! must be linearizable, and at the end no acknowledged write may be missing.
 
 use bedstone_node::limits::Limits;
 use bedstone_tests::cluster::{Cluster, binary, eventually};

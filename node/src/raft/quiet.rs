@@ -132,8 +132,9 @@ impl Raft {
         if self.log.last() == at {
             self.commit_to(at.index);
         }
-        let wanted = self.config.quiet_after.is_some() && self.keeps_up();
-        self.quiet.rests = wanted && self.is_settled(at.index) && self.reads.is_idle();
+        let wanted = self.config.quiet_after.is_some();
+        let keeps_up = !self.is_recovering() && !self.damaged;
+        self.quiet.rests = wanted && keeps_up && self.is_settled(at.index) && self.reads.is_idle();
         match self.quiet.rests {
             true => self.give_memory_back(),
             false => self.send_now(peer, Body::Wake),

@@ -94,11 +94,6 @@ impl Raft {
         matches!(self.recovery, Recovery::Asking(_))
     }
 
-    /// Whether nothing has to be brought here but what is new.
-    pub(super) fn keeps_up(&self) -> bool {
-        !self.is_recovering() && !self.damaged
-    }
-
     /// What was applied here is damaged, until a snapshot of the leader takes its place. The log is
     /// sound: this replica goes on to vote and to acknowledge, and as a leader, which it may be or
     /// become where others lack entries, it only brings them what it has and hands over.
