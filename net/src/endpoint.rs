@@ -8,6 +8,7 @@ use crate::hello::Hello;
 use crate::limits::*;
 use crate::outbox::{Handover, Outbox};
 use crate::tls::{self, Identity};
+use crate::window::FlooredCubic;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use quinn::{Connection, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
@@ -205,6 +206,7 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(u64::from(CONNECTION_WINDOW_BYTES))
         .send_fairness(false)
+        .congestion_controller_factory(Arc::new(FlooredCubic::default()))
         .initial_rtt(Duration::from_millis(5))
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks))

@@ -16,6 +16,7 @@ pub mod hello;
 pub mod limits;
 pub mod outbox;
 pub mod tls;
+mod window;
 
 pub use endpoint::{Config, Endpoint, Event, Inbox, Peer};
 pub use error::{Error, Violation};

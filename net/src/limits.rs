@@ -34,6 +34,8 @@ pub const SOCKET_BYTES: usize = 4 << 20;
 pub const STREAM_WINDOW_BYTES: u32 = 6 << 20;
 /// See [`STREAM_WINDOW_BYTES`].
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Bytes that a connection may have in flight however many packets are lost.
+pub const WINDOW_FLOOR_BYTES: u64 = 64 << 10;
 
 const _: () = assert!(CONTROL_BYTES_MAX < APPEND_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX < STREAM_WINDOW_BYTES as usize);

@@ -45,14 +45,9 @@ impl Load {
 
     /// Waits until the clients have had some more answers.
     pub fn wait_progress(&self) {
-        self.wait_answers(200);
-    }
-
-    /// Waits until the clients have had so many more answers.
-    pub fn wait_answers(&self, more: u64) {
         let before = self.progress.load(Ordering::Relaxed);
         eventually("clients make progress", || {
-            (self.progress.load(Ordering::Relaxed) > before + more).then_some(())
+            (self.progress.load(Ordering::Relaxed) > before + 200).then_some(())
         });
     }
 

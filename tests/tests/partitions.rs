@@ -11,9 +11,6 @@ use redis::Client;
 use rustix::process::Signal;
 use std::time::Instant;
 
-/// Answers that show progress where most packets have to be sent again.
-const SLOW_ANSWERS: u64 = 40;
-
 /// Both directions between two nodes.
 fn link(one: usize, other: usize) -> [Rule; 2] {
     [Cut(one, other), Cut(other, one)]
@@ -94,25 +91,25 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
     // Fault 19: three of ten packets between nodes are lost, while the leader is killed and another
     // sleeps.
     cluster.set(&NODES.map(|node| Loss(node, 30)));
-    load.wait_answers(SLOW_ANSWERS);
+    load.wait_progress();
     let leader = cluster.leader();
     cluster.kill(leader);
     wait_other_leader(&cluster, leader);
-    load.wait_answers(SLOW_ANSWERS);
+    load.wait_progress();
     cluster.spawn(leader);
     cluster.wait_ready(leader);
     let leader = cluster.leader();
     cluster.signal(leader, Signal::STOP);
     wait_other_leader(&cluster, leader);
-    load.wait_answers(SLOW_ANSWERS);
+    load.wait_progress();
     cluster.signal(leader, Signal::CONT);
-    load.wait_answers(SLOW_ANSWERS);
+    load.wait_progress();
 
     // All are killed in the middle of it.
     NODES.into_iter().for_each(|node| cluster.kill(node));
     NODES.into_iter().for_each(|node| cluster.spawn(node));
     NODES.into_iter().for_each(|node| cluster.wait_ready(node));
-    load.wait_answers(SLOW_ANSWERS);
+    load.wait_progress();
     cluster.set(&[]);
     verdict(&nodes, load.finish(), began);
 }
