@@ -124,7 +124,7 @@ pub fn run(config: Config) -> Result<()> {
         tokio::spawn(server::listen(resp, shared.clone()));
         tokio::spawn(http::serve(
             http,
-            http::State { shared, metrics, endpoint: endpoint.clone() },
+            http::State { shared, metrics, endpoint: endpoint.clone(), inputs: inputs.clone() },
         ));
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

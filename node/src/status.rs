@@ -65,6 +65,18 @@ pub struct ShardStatus {
     /// What was applied here is damaged, and waits for a snapshot of the leader to take its place.
     #[serde(default)]
     pub damaged: bool,
+    /// The nodes that vote, witnesses included, as far as this replica knows what is committed.
+    #[serde(default)]
+    pub voters: Vec<u64>,
+    /// The nodes that get the log and do not vote.
+    #[serde(default)]
+    pub learners: Vec<u64>,
+    /// Of the voters, those that do not keep the commands.
+    #[serde(default)]
+    pub witnesses: Vec<u64>,
+    /// A change of the members is under way.
+    #[serde(default)]
+    pub changing: bool,
     /// Entries of each follower still to come, as the leader knows it.
     pub lag: Vec<(u64, u64)>,
     /// Bytes in memtables.
@@ -77,6 +89,29 @@ pub struct ShardStatus {
     pub file_value_bytes: u64,
     /// Tables.
     pub tables: usize,
+}
+
+impl ShardStatus {
+    /// Whether a node is a member, or the members are not known here.
+    pub fn may_have_member(&self, node: u64) -> bool {
+        self.voters.is_empty() || self.voters.contains(&node) || self.learners.contains(&node)
+    }
+
+    /// The members in words: `1 2 3, learners 4`.
+    pub fn members(&self) -> String {
+        let list = |nodes: &[u64]| nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+        let of_kind = |kind: &str, nodes: &[u64]| match nodes {
+            [] => String::new(),
+            nodes => format!(", {kind} {}", list(nodes)),
+        };
+        let changing = if self.changing { ", changing" } else { "" };
+        let witnesses = of_kind("of them witnesses", &self.witnesses);
+        format!(
+            "{}{witnesses}{}{changing}",
+            list(&self.voters),
+            of_kind("learners", &self.learners)
+        )
+    }
 }
 
 /// One disk.

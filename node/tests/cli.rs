@@ -89,7 +89,7 @@ fn path(path: &Path) -> &str {
 #[test]
 fn help_and_version_and_wrong_usage() {
     assert_eq!(bedstone(&["--version"]).status.code(), Some(0));
-    for command in ["start", "dev", "status", "bench", "check"] {
+    for command in ["start", "dev", "status", "bench", "check", "simulate"] {
         let help = bedstone(&["help", command]);
         assert_eq!(help.status.code(), Some(0));
         assert!(String::from_utf8_lossy(&help.stdout).contains("Example:"), "{command}");
@@ -97,6 +97,34 @@ fn help_and_version_and_wrong_usage() {
     assert_eq!(bedstone(&["strat"]).status.code(), Some(2));
     assert_eq!(bedstone(&["bench", "--duration", "soon"]).status.code(), Some(2));
     assert_eq!(bedstone(&["status", "--http", "127.0.0.1:1"]).status.code(), Some(1));
+}
+
+#[test]
+fn members_that_make_no_sense_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = ports();
+    let _node = Running::start(&node_args(path(dir.path()), &ports), &ports[1]);
+    let shard = |args: &[&str]| {
+        let output = bedstone(&[&["shard"], args, &["--http", &ports[1], "--timeout", "5"]].concat());
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), text.concat())
+    };
+    let said = |code, text: &str| (Some(code), format!("{text}\n"));
+    let alone = "shard 1: voters 1; node 1 leads";
+    assert_eq!(shard(&["members"]), said(0, alone));
+    assert_eq!(shard(&["members", "--voter", "1"]), said(0, alone), "what is so already stays so");
+    assert_eq!(shard(&["lead", "--to", "1"]), said(0, alone));
+    let none = "bedstone: no voter would be left";
+    assert_eq!(shard(&["members", "--remove", "1"]), said(1, none));
+    let unknown = "bedstone: node 9 is none of this cluster: its configuration names [1]";
+    assert_eq!(shard(&["members", "--learner", "9"]), said(1, unknown));
+    let cannot = "bedstone: node 7 cannot lead: it is no voter, or a witness";
+    assert_eq!(shard(&["lead", "--to", "7"]), said(1, cannot));
+    let missing = format!("bedstone: http://{} has no shard 2", ports[1]);
+    assert_eq!(shard(&["members", "--shard", "2"]), said(1, &missing));
+    assert_eq!(shard(&["members", "--voter", "x"]).0, Some(2));
+    assert_eq!(shard(&["lead"]).0, Some(2));
+    assert_eq!(shard(&["members"]), said(0, alone), "nothing of it was done");
 }
 
 #[test]

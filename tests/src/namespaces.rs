@@ -21,6 +21,13 @@ pub enum Rule {
     Loss(usize, u32),
 }
 
+impl Rule {
+    /// Both directions between two nodes.
+    pub fn link(one: usize, other: usize) -> [Rule; 2] {
+        [Rule::Cut(one, other), Rule::Cut(other, one)]
+    }
+}
+
 /// The cluster. Its processes and its network end with it.
 pub struct Namespaces {
     dir: tempfile::TempDir,
@@ -106,9 +113,20 @@ impl Namespaces {
         format!("{}:7410", self.address(node))
     }
 
+    /// Where operators reach a node.
+    pub fn http(&self, node: usize) -> String {
+        format!("{}:7411", self.address(node))
+    }
+
+    /// A node from all others.
+    pub fn alone(node: usize) -> Vec<Rule> {
+        let others = NODES.into_iter().filter(|&other| other != node);
+        others.flat_map(|other| Rule::link(node, other)).collect()
+    }
+
     /// A node's status.
     pub fn status(&self, node: usize) -> Option<serde_json::Value> {
-        let (_, body) = http_get(&format!("{}:7411", self.address(node)), "/status")?;
+        let (_, body) = http_get(&self.http(node), "/status")?;
         serde_json::from_str(&body).ok()
     }
 
@@ -144,7 +162,7 @@ impl Namespaces {
     /// Waits until a node is ready.
     pub fn wait_ready(&self, node: usize) {
         eventually("the node is ready", || {
-            let answer = http_get(&format!("{}:7411", self.address(node)), "/readyz");
+            let answer = http_get(&self.http(node), "/readyz");
             matches!(answer, Some((200, _))).then_some(())
         });
     }

@@ -11,16 +11,6 @@ use redis::Client;
 use rustix::process::Signal;
 use std::time::Instant;
 
-/// Both directions between two nodes.
-fn link(one: usize, other: usize) -> [Rule; 2] {
-    [Cut(one, other), Cut(other, one)]
-}
-
-/// A node from all others.
-fn alone(node: usize) -> Vec<Rule> {
-    NODES.into_iter().filter(|&other| other != node).flat_map(|other| link(node, other)).collect()
-}
-
 /// Waits until another than `node` leads, as the third sees it.
 fn wait_other_leader(cluster: &Namespaces, node: usize) {
     eventually("another leader", || {
@@ -43,7 +33,7 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
 
     // Fault 17: the leader is alone. The others elect; it takes nothing, and says so.
     let leader = cluster.leader();
-    cluster.set(&alone(leader));
+    cluster.set(&Namespaces::alone(leader));
     wait_other_leader(&cluster, leader);
     let client = Client::open(format!("redis://{}", cluster.resp(leader))).unwrap();
     let mut connection = client.get_connection().unwrap();
@@ -60,7 +50,7 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
     let leader = cluster.leader();
     let follower = leader % 3 + 1;
     let (_, term) = cluster.leader_seen_by(leader).expect("it leads");
-    cluster.set(&alone(follower));
+    cluster.set(&Namespaces::alone(follower));
     load.wait_progress();
     cluster.set(&[]);
     assert_eq!(cluster.leader(), leader, "a follower that comes back changes no leader");
@@ -75,11 +65,11 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
     let leader = cluster.leader();
     let (_, before) = cluster.leader_seen_by(leader).expect("it leads");
     let (one, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
-    cluster.set(&link(one, other));
+    cluster.set(&Rule::link(one, other));
     for _ in 0..5 {
         load.wait_progress();
     }
-    cluster.set(&link(leader, one));
+    cluster.set(&Rule::link(leader, one));
     for _ in 0..5 {
         load.wait_progress();
     }

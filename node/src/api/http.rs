@@ -1,13 +1,16 @@
 //! The operator's side: health, metrics, status.
 
+use super::members;
 use super::shared::Shared;
+use crate::driver::Input;
 use crate::metrics::{Metrics, raise};
 use axum::Router;
 use axum::extract::{Query, State as AxumState};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bedstone_net::Endpoint;
+use crossbeam_channel::Sender;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -23,6 +26,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// The net.
     pub endpoint: Arc<Endpoint>,
+    /// The way to the driver.
+    pub inputs: Sender<Input>,
 }
 
 /// Serves, for ever.
@@ -33,9 +38,12 @@ pub async fn serve(listener: TcpListener, state: State) {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/version", get(version))
+        .route("/shards/{shard}/members", post(members::members))
+        .route("/shards/{shard}/leader", post(members::leader))
         .route("/", get(page))
         .fallback(|| async {
-            let paths = "/ /livez /readyz /metrics /status /version";
+            let paths = "/ /livez /readyz /metrics /status /version, and to post to /shards/{shard}/members \
+                         and /shards/{shard}/leader";
             (StatusCode::NOT_FOUND, format!("no such page; there are {paths}\n"))
         })
         .with_state(state);
@@ -44,7 +52,7 @@ pub async fn serve(listener: TcpListener, state: State) {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Response {
+pub(super) fn json(value: &impl serde::Serialize) -> Response {
     match serde_json::to_string(value) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

@@ -1,6 +1,6 @@
 //! `bedstone dev`: a cluster of child processes on loopback, with its own authority.
 
-use super::{http_get, say};
+use super::{http, say};
 use crate::config::{Member, Settings};
 use anyhow::{Context, Result, bail};
 use bedstone_net::Authority;
@@ -164,7 +164,7 @@ async fn wait_ready(members: &[Member], children: &mut Children) -> Result<()> {
                     bail!("node {node} ended before it was ready ({status}); its message is above");
                 }
             }
-            let answer = http_get::get(&member.http, "/readyz", POLL * 10);
+            let answer = http::get(&member.http, "/readyz", POLL * 10);
             if matches!(answer, Ok((200, _))) {
                 break;
             }

@@ -3,8 +3,9 @@
 mod bench;
 mod check;
 mod dev;
-mod http_get;
+mod http;
 mod log_dump;
+mod shard;
 mod simulate;
 mod status;
 
@@ -47,6 +48,11 @@ enum Command {
     Log {
         #[command(subcommand)]
         command: LogCommand,
+    },
+    /// Show and change who takes part in a shard, and who leads it.
+    Shard {
+        #[command(subcommand)]
+        command: shard::ShardCommand,
     },
     /// Run whole clusters in a simulated world of faults, each from a seed.
     #[command(
@@ -105,6 +111,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => return bench::run(args),
         Command::Check(args) => return check::run(&args),
         Command::Log { command: LogCommand::Dump(args) } => return log_dump::run(&args),
+        Command::Shard { command } => shard::run(&command)?,
         Command::Simulate(args) => return simulate::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "bedstone", &mut std::io::stdout());

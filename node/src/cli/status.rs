@@ -1,6 +1,6 @@
 //! `bedstone status`.
 
-use super::{http_get, say};
+use super::{http, say};
 use crate::status::Status;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(args: &StatusArgs) -> Result<()> {
-    let (code, body) = http_get::get(&args.http, "/status", TIMEOUT)?;
+    let (code, body) = http::get(&args.http, "/status", TIMEOUT)?;
     if code != 200 {
         bail!("http://{}/status answers {code}: {}", args.http, body.trim());
     }

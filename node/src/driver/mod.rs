@@ -50,7 +50,7 @@ pub enum Input {
     /// Writes that are durable, by shard.
     Persisted(Vec<(ShardId, u64)>),
     /// From an operator: what is to become of a shard's members.
-    Members(ShardId, Members, Sender<Result<(), Refused>>),
+    Members(ShardId, Members, Box<dyn FnOnce(Result<(), Refused>) + Send>),
     /// A shard's memtable went into tables.
     Flushed(ShardId),
     /// Some of what a shard has here cannot be read.
@@ -284,7 +284,7 @@ impl Driver {
                     Members::Change(change) => group.change(&change).map(drop),
                     Members::Transfer(to) => group.hand_over(to),
                 });
-                let _ = answer.send(done);
+                answer(done);
             }
             Input::Flushed(shard) => {
                 awake.insert(shard);
@@ -414,7 +414,10 @@ impl Driver {
         let (mut log_value_bytes, mut file_value_bytes) = (0, 0);
         let mut all_led = true;
         for shard in self.state.shards.values() {
-            if shard.leader == 0 {
+            if !shard.may_have_member(self.node) {
+                status.ready = false;
+                status.reason = format!("this node is no member of shard {}", shard.id);
+            } else if shard.leader == 0 {
                 (all_led, status.ready) = (false, false);
                 status.reason = format!("shard {} has no leader", shard.id);
             } else if shard.damaged {

@@ -72,21 +72,30 @@ pub enum Change {
 }
 
 /// Why a configuration cannot change so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Impossible {
     /// A change is half done: it must be left first.
+    #[error("the change before is half done")]
     IsJoint,
     /// No change is half done.
+    #[error("no change is half done")]
     IsNotJoint,
     /// Nobody would be left who votes.
+    #[error("no voter would be left")]
     NoVoters,
     /// Witnesses alone would be a majority: an entry could be committed whose commands no disk has.
+    #[error("witnesses alone would be a majority, and no disk might have what is committed")]
     TooManyWitnesses,
     /// A witness lacks the commands, so it can only be removed; a member cannot become one.
+    #[error(
+        "node {0}: a witness lacks the commands and can only be removed, and no member can become one"
+    )]
     Witness(PeerId),
     /// 0 names nobody.
+    #[error("0 names no node")]
     Zero,
     /// The change has no steps.
+    #[error("nothing to change")]
     Nothing,
 }
 

@@ -174,23 +174,31 @@ pub struct Effects {
 }
 
 /// Why an input was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Another node leads, if it is known which.
+    #[error("another node leads")]
     NotLeader(Option<PeerId>),
     /// Too much waits to be committed.
+    #[error("too much waits to be committed")]
     Full,
     /// A change of the members is in the log and not effective yet.
+    #[error("the change before is not done yet")]
     ChangePending,
     /// This leader has not committed an entry of its term yet.
+    #[error("the leader is new and has committed nothing yet")]
     NoCommitInTerm,
     /// The members cannot change so.
+    #[error("{0}")]
     Impossible(Impossible),
     /// A witness was told of entries that no voter of the new members has yet.
+    #[error("a witness knows of entries that no voter afterwards has yet")]
     CatchingUp,
     /// Leadership is being handed to a peer.
+    #[error("leadership is being handed to node {0}")]
     Transferring(PeerId),
     /// The peer cannot lead: it is no voter, or a witness.
+    #[error("node {0} cannot lead: it is no voter, or a witness")]
     CannotLead(PeerId),
 }
 

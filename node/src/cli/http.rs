@@ -1,12 +1,30 @@
-//! One GET of a node's HTTP side: enough for `status` and `dev`, which talk to nothing else.
+//! One request to a node's HTTP side: enough for commands that talk to nothing else.
 
 use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// The status code and body of a page.
 pub(super) fn get(addr: &str, path: &str, timeout: Duration) -> Result<(u16, String)> {
+    ask(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n"), timeout)
+}
+
+/// The status code and body of the answer to a JSON document.
+pub(super) fn post(
+    addr: &str,
+    path: &str,
+    document: &impl Serialize,
+    timeout: Duration,
+) -> Result<(u16, String)> {
+    let body = serde_json::to_string(document)?;
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+    let kind = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    ask(addr, &format!("{head}{kind}\r\n{body}"), timeout)
+}
+
+fn ask(addr: &str, request: &str, timeout: Duration) -> Result<(u16, String)> {
     let resolved = addr
         .to_socket_addrs()
         .with_context(|| format!("`{addr}` is no address; give host:port"))?
@@ -15,7 +33,6 @@ pub(super) fn get(addr: &str, path: &str, timeout: Duration) -> Result<(u16, Str
     let mut stream = TcpStream::connect_timeout(&resolved, timeout)
         .with_context(|| format!("no node answers at http://{addr}: is it running?"))?;
     stream.set_read_timeout(Some(timeout))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).with_context(|| format!("no answer from http://{addr}"))?;

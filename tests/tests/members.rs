@@ -1,0 +1,175 @@
+//! Fault 25 with real processes in network namespaces: the members of a shard change, by the
+//! command for it, while nodes are killed, stopped and cut off, packets are lost, and clients write
+//! and read the whole time. Who does not vote never counts, and nothing acknowledged is lost.
+//! Where the machine does not allow it, the test says so.
+
+use bedstone_tests::cluster::{binary, eventually};
+use bedstone_tests::load::{Load, verdict};
+use bedstone_tests::namespaces::Rule::Loss;
+use bedstone_tests::namespaces::{NODES, Namespaces};
+use redis::Client;
+use rustix::process::Signal;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+/// `bedstone shard`, asked of a node.
+fn ask(cluster: &Namespaces, node: usize, args: &[String]) -> Child {
+    Command::new(binary())
+        .arg("shard")
+        .args(args)
+        .args(["--http", &cluster.http(node)])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a command starts")
+}
+
+/// Changes members, and asks again where a node that is down stood in the way.
+fn change(cluster: &Namespaces, node: usize, args: &[String]) {
+    eventually("the members change", || {
+        let output = ask(cluster, node, args).wait_with_output().expect("a command ends");
+        if !output.status.success() {
+            eprintln!("{args:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        output.status.success().then_some(())
+    });
+}
+
+fn words(line: String) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+/// Waits until a node has had no leader for as long as a request may wait.
+fn wait_unavailable(cluster: &Namespaces, node: usize) {
+    let client = Client::open(format!("redis://{}", cluster.resp(node))).expect("an address");
+    let mut connection = client.get_connection().expect("a node answers");
+    eventually("it says UNAVAILABLE", || {
+        let set = redis::cmd("SET").arg("alone").arg(1).exec(&mut connection);
+        (set.err()?.code() == Some("UNAVAILABLE")).then_some(())
+    });
+}
+
+/// Voters and learners, as the leader sees them.
+fn members(cluster: &Namespaces) -> (Vec<usize>, Vec<usize>) {
+    eventually("the leader says who takes part", || {
+        NODES.into_iter().find_map(|node| {
+            let status = cluster.status(node)?;
+            let shard = &status["shards"][0];
+            let list = |name: &str| -> Option<Vec<usize>> {
+                let nodes = shard[name].as_array()?.iter();
+                nodes.map(|node| node.as_u64().map(|node| node as usize)).collect()
+            };
+            let settled = shard["role"] == "leader" && shard["changing"] == false;
+            settled.then_some((list("voters")?, list("learners")?))
+        })
+    })
+}
+
+fn sorted(mut nodes: Vec<usize>) -> Vec<usize> {
+    nodes.sort_unstable();
+    nodes
+}
+
+/// Waits until another than `node` leads, as `other` sees it.
+fn wait_leader(cluster: &Namespaces, sees: usize, leads: impl Fn(usize) -> bool) -> usize {
+    eventually("the right one leads", || {
+        let (leader, _) = cluster.leader_seen_by(sees)?;
+        leads(leader).then_some(leader)
+    })
+}
+
+#[test]
+fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
+    let mut cluster = match Namespaces::start() {
+        Ok(cluster) => cluster,
+        Err(why) => return eprintln!("SKIPPED, this machine has no network namespaces: {why}"),
+    };
+    let nodes: Vec<String> = NODES.into_iter().map(|node| cluster.resp(node)).collect();
+    let began = Instant::now();
+    let load = Load::start(&nodes, 25);
+    load.wait_progress();
+
+    // A follower is removed while the leader is killed (rows 2 and 25).
+    let leader = cluster.leader();
+    let (out, stays) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let remove = words(format!("members --remove {out}"));
+    let mut asked = ask(&cluster, stays, &remove);
+    cluster.kill(leader);
+    cluster.spawn(leader);
+    cluster.wait_ready(leader);
+    let _ = asked.wait();
+    change(&cluster, stays, &remove);
+    assert_eq!(members(&cluster), (sorted(vec![leader, stays]), vec![]));
+    load.wait_progress();
+
+    // One of the two voters is cut off (row 17). The other and the removed node reach each other,
+    // and together are nobody.
+    let leader = wait_leader(&cluster, stays, |_| true);
+    let follower = if leader == stays { 6 - stays - out } else { stays };
+    cluster.set(&Namespaces::alone(leader));
+    wait_unavailable(&cluster, leader);
+    wait_unavailable(&cluster, follower);
+    assert_eq!(cluster.leader_seen_by(follower), None, "a removed node gave it a majority");
+    assert!(cluster.status(out).is_some_and(|status| status["shards"][0]["role"] != "leader"));
+    cluster.set(&[]);
+    load.wait_progress();
+
+    // It comes back as a learner while packets are lost, is killed meanwhile, and votes again
+    // (rows 1, 19 and 25).
+    cluster.set(&NODES.map(|node| Loss(node, 30)));
+    let mut asked = ask(&cluster, stays, &words(format!("members --learner {out}")));
+    cluster.kill(out);
+    cluster.spawn(out);
+    cluster.wait_ready(out);
+    assert!(asked.wait().expect("a command ends").success(), "a learner needs nobody's leave");
+    change(&cluster, stays, &words(format!("members --voter {out}")));
+    cluster.set(&[]);
+    assert_eq!(members(&cluster), (NODES.to_vec(), vec![]));
+
+    // With it there is a majority while another sleeps (row 4).
+    let leader = cluster.leader();
+    let sleeper = if leader == stays { 6 - stays - out } else { stays };
+    cluster.signal(sleeper, Signal::STOP);
+    load.wait_progress();
+    cluster.signal(sleeper, Signal::CONT);
+    load.wait_progress();
+
+    // A voter and a learner change places, in one joint change, while the leader is killed.
+    let leader = cluster.leader();
+    let (one, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    change(&cluster, leader, &words(format!("members --learner {one}")));
+    assert_eq!(members(&cluster), (sorted(vec![leader, other]), vec![one]));
+    let swap = words(format!("members --voter {one} --learner {other}"));
+    let mut asked = ask(&cluster, one, &swap);
+    cluster.kill(leader);
+    cluster.spawn(leader);
+    cluster.wait_ready(leader);
+    let _ = asked.wait();
+    change(&cluster, one, &swap);
+    assert_eq!(members(&cluster), (sorted(vec![leader, one]), vec![other]));
+    load.wait_progress();
+
+    // The learner is no part of any majority: without it all goes on, with it alone nothing.
+    cluster.set(&Namespaces::alone(other));
+    load.wait_progress();
+    cluster.set(&Namespaces::alone(one));
+    wait_unavailable(&cluster, leader);
+    wait_unavailable(&cluster, one);
+    assert_eq!(cluster.leader_seen_by(leader), None, "a learner gave it a majority");
+    cluster.set(&[]);
+    load.wait_progress();
+
+    // Leadership is handed over, to a node that is killed as it comes.
+    change(&cluster, other, &words(format!("lead --to {one}")));
+    wait_leader(&cluster, leader, |leads| leads == one);
+    change(&cluster, other, &words(format!("members --voter {other}")));
+    let mut asked = ask(&cluster, one, &words(format!("lead --to {leader}")));
+    cluster.kill(leader);
+    load.wait_progress();
+    cluster.spawn(leader);
+    cluster.wait_ready(leader);
+    let _ = asked.wait();
+    assert_eq!(members(&cluster), (NODES.to_vec(), vec![]));
+    load.wait_progress();
+    verdict(&nodes, load.finish(), began);
+}
