@@ -1,6 +1,6 @@
 //! Congestion control: Cubic (RFC 9438) with a floor under its window.
 //!
-//! Between the nodes of a cluster most lost packets are lost to a bad link, not to a full queue, and
+//! Between the nodes of a cluster most packets are lost to a bad link, not to a full queue, and
 //! Cubic answers each with a smaller window, down to two packets: where three of ten are lost, a
 //! connection then sends one and waits for its timer. [`crate::limits::WINDOW_FLOOR_BYTES`] in
 //! flight are no congestion for any link that a cluster can run on.

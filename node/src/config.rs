@@ -95,13 +95,18 @@ pub struct Settings {
     #[arg(long, env = "BEDSTONE_DISK_MAY_LIE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_may_lie: Option<bool>,
+    /// At its first start this node is no member of anything, and waits until `bedstone shard
+    /// members` adds it. Only for a node id that the cluster has never had.
+    #[arg(long, env = "BEDSTONE_JOIN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<bool>,
 }
 
 /// A crystal is good to about 100; beyond the upper bound a lease would be too short to be of use.
 const LEASE_DRIFT: std::ops::RangeInclusive<u32> = 1..=200_000;
 
 /// Every key of the file, for naming the nearest one.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "node",
     "cluster",
     "disk",
@@ -121,6 +126,7 @@ const KEYS: [&str; 19] = [
     "allow_flush",
     "lease_drift_ppm",
     "disk_may_lie",
+    "join",
 ];
 
 impl Settings {
@@ -176,6 +182,7 @@ impl Settings {
             allow_flush: self.allow_flush.or(other.allow_flush),
             lease_drift_ppm: self.lease_drift_ppm.or(other.lease_drift_ppm),
             disk_may_lie: self.disk_may_lie.or(other.disk_may_lie),
+            join: self.join.or(other.join),
         }
     }
 }
@@ -265,6 +272,8 @@ pub struct Config {
     pub lease_drift_ppm: Option<u32>,
     /// Whether the disk may lose what it said it had synced.
     pub disk_may_lie: bool,
+    /// Whether the node is no member of anything at its first start.
+    pub join: bool,
     /// How many shards: one, which has all keys, except where what a shard costs is measured.
     pub shards: u64,
 }
@@ -347,6 +356,7 @@ impl Settings {
             allow_flush: self.allow_flush.unwrap_or(false),
             lease_drift_ppm: self.lease_drift_ppm,
             disk_may_lie: self.disk_may_lie.unwrap_or(false),
+            join: self.join.unwrap_or(false),
             shards: 1,
         })
     }
@@ -384,6 +394,7 @@ mod tests {
             allow_flush: Some(true),
             lease_drift_ppm: Some(500),
             disk_may_lie: Some(true),
+            join: Some(true),
         });
         let mut names: Vec<_> = settings.unwrap().keys().cloned().collect();
         let mut keys = KEYS.map(str::to_owned).to_vec();

@@ -2,28 +2,27 @@
 //! trusted to keep what it was told to sync.
 //!
 //! The file `BOOT` names the boot of the machine in which all shards were last known to have kept
-//! their promises, and the CRC of that name in hex. It is replaced by rename. An unreadable or a
-//! missing one is a reason to doubt.
+//! their promises. An unreadable or a missing one is a reason to doubt.
 
-use bedstone_engine::{Disk, Error, Result};
+use crate::line_file;
+use bedstone_engine::{Disk, Result};
 use std::sync::Arc;
 
 const FILE: &str = "BOOT";
-const NEXT: &str = "BOOT.new";
 
 /// See the module.
 pub struct Doubt {
     disk: Arc<dyn Disk>,
-    text: String,
+    boot: String,
     is_open: bool,
 }
 
 impl Doubt {
     /// What is to be thought of a disk in this boot of the machine.
     pub fn new(disk: Arc<dyn Disk>, boot: &str) -> Doubt {
-        let text = format!("{boot} {:08x}\n", crc32fast::hash(boot.as_bytes()));
-        let is_open = !is_found(&*disk, text.as_bytes()).unwrap_or(false);
-        Doubt { disk, text, is_open }
+        let last = line_file::read(&*disk, FILE).ok().flatten();
+        let is_open = last.as_deref() != Some(boot);
+        Doubt { disk, boot: boot.to_owned(), is_open }
     }
 
     /// Whether there is a doubt.
@@ -36,25 +35,8 @@ impl Doubt {
     /// # Errors
     /// The disk's; the doubt is open still.
     pub fn settle(&mut self) -> Result<()> {
-        let write = || {
-            let mut file = self.disk.create(NEXT)?;
-            file.append(self.text.as_bytes())?;
-            file.sync()?;
-            self.disk.rename(NEXT, FILE)?;
-            self.disk.sync_dir("")
-        };
-        write().map_err(Error::io("write", FILE))?;
+        line_file::write(&*self.disk, FILE, &self.boot)?;
         self.is_open = false;
         Ok(())
     }
-}
-
-fn is_found(disk: &dyn Disk, text: &[u8]) -> std::io::Result<bool> {
-    let file = disk.open(FILE)?;
-    let mut found = vec![0; text.len()];
-    if file.len()? != text.len() as u64 {
-        return Ok(false);
-    }
-    file.read_at(0, &mut found)?;
-    Ok(found == text)
 }

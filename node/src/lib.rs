@@ -12,12 +12,14 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod bootstrap;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod doubt;
 pub mod driver;
 pub mod limits;
+pub mod line_file;
 pub mod metrics;
 pub mod raft;
 pub mod shard;

@@ -1,9 +1,11 @@
 //! Putting a node together: files, sockets, threads, in an order in which each failure has a name.
 
 use crate::api::http;
+use crate::api::members::Operate;
 use crate::api::port::Replies;
 use crate::api::server;
 use crate::api::shared::Shared;
+use crate::bootstrap;
 use crate::config::Config;
 use crate::doubt::Doubt;
 use crate::driver::group::Group;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 /// Where Linux names each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -47,7 +49,9 @@ pub fn run(config: Config) -> Result<()> {
     raise_open_files();
     let disk = Arc::new(OsDisk::open(&config.disk)?);
     let engine = Arc::new(open_engine(&config, disk.clone())?);
-    let conf = Conf::of(config.members.iter().map(|member| member.node));
+    let configured = Conf::of(config.members.iter().map(|member| member.node));
+    let first = if config.join { Conf::default() } else { configured.clone() };
+    let conf = bootstrap::members(&*disk, first)?;
     let mut limits = Limits::DEFAULT;
     limits.raft.lease = config
         .lease_drift_ppm
@@ -64,6 +68,13 @@ pub fn run(config: Config) -> Result<()> {
         Ok((shard, Group::open(&engine, shard, config.node, conf, &limits, seed, doubted)?))
     };
     let groups = (SHARD..SHARD + config.shards).map(open).collect::<Result<BTreeMap<_, _>>>()?;
+    for (shard, group) in &groups {
+        for peer in
+            group.raft().conf().members().iter().filter(|id| !configured.voters.contains(id))
+        {
+            warn!(shard, peer, "`members` in the configuration lacks a member: it is not reached");
+        }
+    }
     let tree = groups[&SHARD].tree().clone();
     let (inputs, input) = unbounded();
     let inbox = DriverInbox::new(inputs.clone());
@@ -115,6 +126,10 @@ pub fn run(config: Config) -> Result<()> {
         status,
         counters: Default::default(),
     });
+    let operate_inputs = inputs.clone();
+    let operate: Operate = Arc::new(move |shard, members, answer| {
+        let _ = operate_inputs.send(Input::Members(shard, members, answer));
+    });
     let (done, mut failed) = tokio::sync::oneshot::channel();
     let threads = start_threads(driver, &engine, &inputs, &metrics, log_jobs, called, done)?;
     info!(node = config.node, resp = %config.resp, http = %config.http, peer = %config.peer,
@@ -124,7 +139,7 @@ pub fn run(config: Config) -> Result<()> {
         tokio::spawn(server::listen(resp, shared.clone()));
         tokio::spawn(http::serve(
             http,
-            http::State { shared, metrics, endpoint: endpoint.clone(), inputs: inputs.clone() },
+            http::State { shared, metrics, endpoint: endpoint.clone(), operate },
         ));
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

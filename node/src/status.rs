@@ -92,9 +92,9 @@ pub struct ShardStatus {
 }
 
 impl ShardStatus {
-    /// Whether a node is a member, or the members are not known here.
-    pub fn may_have_member(&self, node: u64) -> bool {
-        self.voters.is_empty() || self.voters.contains(&node) || self.learners.contains(&node)
+    /// Whether a node is a member, as far as is known here.
+    pub fn has_member(&self, node: u64) -> bool {
+        self.voters.contains(&node) || self.learners.contains(&node)
     }
 
     /// The members in words: `1 2 3, learners 4`.

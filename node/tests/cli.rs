@@ -105,7 +105,8 @@ fn members_that_make_no_sense_are_refused() {
     let ports = ports();
     let _node = Running::start(&node_args(path(dir.path()), &ports), &ports[1]);
     let shard = |args: &[&str]| {
-        let output = bedstone(&[&["shard"], args, &["--http", &ports[1], "--timeout", "5"]].concat());
+        let output =
+            bedstone(&[&["shard"], args, &["--http", &ports[1], "--timeout", "5"]].concat());
         let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         (output.status.code(), text.concat())
     };

@@ -27,6 +27,11 @@ pub fn binary() -> PathBuf {
     binary
 }
 
+/// Held by whoever runs a cluster.
+pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Ports that no other test of this process uses.
 pub fn port_base() -> u16 {
     let process = (std::process::id() % 120) as u16 * 100;
@@ -71,7 +76,7 @@ impl Cluster {
 
     /// Starts them in a directory, where something may be at their data's places already.
     pub fn start_in(dir: tempfile::TempDir) -> Cluster {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = one_at_a_time();
         let base = port_base();
         let mut dev = Command::new(binary())
             .args(["dev", "--port-base", &base.to_string(), "--data"])

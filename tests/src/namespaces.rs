@@ -2,14 +2,18 @@
 //! between them can be cut and made to lose packets while clients still reach every node. Needs
 //! root, `ip` and `nft`.
 
-use crate::cluster::{binary, eventually, http_get, run};
+use crate::cluster::{binary, eventually, http_get, one_at_a_time, run};
 use bedstone_net::Authority;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::MutexGuard;
 
 /// The nodes, by number.
 pub const NODES: [usize; 3] = [1, 2, 3];
+/// One that is not among them at first.
+pub const SPARE: usize = 4;
+const HOSTS: [usize; 4] = [1, 2, 3, SPARE];
 const CLUSTER: &str = "namespaces";
 
 /// What a node's packets to another meet.
@@ -33,7 +37,9 @@ pub struct Namespaces {
     dir: tempfile::TempDir,
     /// Names the network, and is a part of its addresses.
     net: u32,
-    children: Vec<Option<Child>>,
+    children: [Option<Child>; 4],
+    authority: Authority,
+    _one: MutexGuard<'static, ()>,
 }
 
 impl Namespaces {
@@ -42,10 +48,12 @@ impl Namespaces {
     pub fn start() -> Result<Namespaces, String> {
         let net = 1 + std::process::id() % 250;
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let mut cluster = Namespaces { dir, net, children: vec![None, None, None] };
+        let authority = Authority::generate(CLUSTER).map_err(|error| error.to_string())?;
+        let (children, _one) = ([const { None }; 4], one_at_a_time());
+        let mut cluster = Namespaces { dir, net, children, authority, _one };
         run("nft", &["--version"], "")?;
         cluster.make_network()?;
-        cluster.configure();
+        cluster.configure(&NODES);
         NODES.into_iter().for_each(|node| cluster.spawn(node));
         NODES.into_iter().for_each(|node| cluster.wait_ready(node));
         Ok(cluster)
@@ -57,7 +65,7 @@ impl Namespaces {
         ip(format!("link add {bridge} type bridge"))?;
         ip(format!("addr add {}/24 dev {bridge}", self.address(254)))?;
         ip(format!("link set {bridge} up"))?;
-        for node in NODES {
+        for node in HOSTS {
             let (space, link) = (self.space(node), format!("{bridge}v{node}"));
             ip(format!("netns add {space}"))?;
             ip(format!("link add {link} type veth peer name eth0 netns {space}"))?;
@@ -82,27 +90,27 @@ impl Namespaces {
         self.dir.path().join(format!("node{node}"))
     }
 
-    fn configure(&self) {
-        let authority = Authority::generate(CLUSTER).expect("an authority");
-        let members = NODES.map(|node| {
+    /// Writes the configuration of these nodes, which names all of them.
+    pub fn configure(&self, nodes: &[usize]) {
+        let members = nodes.iter().map(|&node| {
             let at = self.address(node);
             format!("\"{node}={at}:7412,{at}:7410,{at}:7411\"")
         });
-        for node in NODES {
+        let members = members.collect::<Vec<_>>().join(", ");
+        for &node in nodes {
             let (dir, at) = (self.node_dir(node), self.address(node));
             std::fs::create_dir_all(&dir).expect("a directory");
-            let identity = authority.issue(node as u64, CLUSTER).expect("a certificate");
+            let identity = self.authority.issue(node as u64, CLUSTER).expect("a certificate");
             let write = |name: &str, text: &str| {
                 std::fs::write(dir.join(name), text).expect("a file can be written");
             };
-            write("ca.pem", &authority.cert_pem);
+            write("ca.pem", &self.authority.cert_pem);
             write("cert.pem", &identity.cert_pem);
             write("key.pem", &identity.key_pem);
             let config = format!(
-                "node = {node}\ncluster = \"{CLUSTER}\"\ndisk = [\"data\"]\nresp = \"{at}:7410\"\n\
-                 http = \"{at}:7411\"\npeer = \"{at}:7412\"\nmembers = [{}]\nca = \"ca.pem\"\n\
-                 cert = \"cert.pem\"\nkey = \"key.pem\"\n",
-                members.join(", ")
+                "node = {node}\ncluster = \"{CLUSTER}\"\ndisk = [\"data\"]\n\
+                 resp = \"{at}:7410\"\nhttp = \"{at}:7411\"\npeer = \"{at}:7412\"\n\
+                 members = [{members}]\nca = \"ca.pem\"\ncert = \"cert.pem\"\nkey = \"key.pem\"\n"
             );
             write("bedstone.toml", &config);
         }
@@ -144,6 +152,19 @@ impl Namespaces {
             let first = seen[0]?;
             seen.iter().all(|seen| *seen == Some(first)).then_some(first.0)
         })
+    }
+
+    /// A node's first start is to make it no member of anything.
+    pub fn join(&self, node: usize) {
+        let file = self.node_dir(node).join("bedstone.toml");
+        let config = std::fs::read_to_string(&file).expect("it is configured");
+        std::fs::write(file, format!("join = true\n{config}")).expect("a file can be written");
+    }
+
+    /// A node's disk is gone.
+    pub fn lose_disk(&mut self, node: usize) {
+        self.kill(node);
+        std::fs::remove_dir_all(self.node_dir(node).join("data")).expect("its data goes");
     }
 
     /// Starts a node.
@@ -207,7 +228,7 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        for node in NODES {
+        for node in HOSTS {
             self.signal(node, Signal::CONT);
             self.kill(node);
             let _ = run("ip", &["netns", "del", &self.space(node)], "");

@@ -1,12 +1,12 @@
-//! Fault 25 with real processes in network namespaces: the members of a shard change, by the
-//! command for it, while nodes are killed, stopped and cut off, packets are lost, and clients write
-//! and read the whole time. Who does not vote never counts, and nothing acknowledged is lost.
-//! Where the machine does not allow it, the test says so.
+//! Faults 16 and 25 with real processes in network namespaces: the members of a shard change, by
+//! the command for it, while nodes are killed, stopped, cut off and lost for good, packets are
+//! lost, and clients write and read the whole time. Who does not vote never counts, and nothing
+//! acknowledged is lost. Where the machine does not allow it, the test says so.
 
-use bedstone_tests::cluster::{binary, eventually};
+use bedstone_tests::cluster::{binary, eventually, http_get};
 use bedstone_tests::load::{Load, verdict};
 use bedstone_tests::namespaces::Rule::Loss;
-use bedstone_tests::namespaces::{NODES, Namespaces};
+use bedstone_tests::namespaces::{NODES, Namespaces, SPARE};
 use redis::Client;
 use rustix::process::Signal;
 use std::process::{Child, Command, Stdio};
@@ -52,7 +52,7 @@ fn wait_unavailable(cluster: &Namespaces, node: usize) {
 /// Voters and learners, as the leader sees them.
 fn members(cluster: &Namespaces) -> (Vec<usize>, Vec<usize>) {
     eventually("the leader says who takes part", || {
-        NODES.into_iter().find_map(|node| {
+        NODES.into_iter().chain([SPARE]).find_map(|node| {
             let status = cluster.status(node)?;
             let shard = &status["shards"][0];
             let list = |name: &str| -> Option<Vec<usize>> {
@@ -171,5 +171,54 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     let _ = asked.wait();
     assert_eq!(members(&cluster), (NODES.to_vec(), vec![]));
     load.wait_progress();
+    verdict(&nodes, load.finish(), began);
+}
+
+#[test]
+fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
+    let mut cluster = match Namespaces::start() {
+        Ok(cluster) => cluster,
+        Err(why) => return eprintln!("SKIPPED, this machine has no network namespaces: {why}"),
+    };
+    let four = [1, 2, 3, SPARE];
+    let began = Instant::now();
+    let load = Load::start(&four.map(|node| cluster.resp(node)), 16);
+    load.wait_progress();
+
+    // The nodes come to know a fourth, one after the other. That makes it no member.
+    cluster.configure(&four);
+    for node in NODES {
+        cluster.kill(node);
+        cluster.spawn(node);
+        cluster.wait_ready(node);
+        load.wait_progress();
+    }
+    cluster.join(SPARE);
+    cluster.spawn(SPARE);
+    assert_eq!(members(&cluster), (NODES.to_vec(), vec![]), "a configuration changed the members");
+
+    // The leader and its disk are gone for good. The fourth node takes its place.
+    let lost = cluster.leader();
+    let (one, other) = (lost % 3 + 1, (lost + 1) % 3 + 1);
+    cluster.lose_disk(lost);
+    wait_leader(&cluster, one, |leader| leader != lost);
+    change(&cluster, one, &words(format!("members --learner {SPARE}")));
+    cluster.wait_ready(SPARE);
+    change(&cluster, one, &words(format!("members --voter {SPARE} --remove {lost}")));
+    assert_eq!(members(&cluster), (sorted(vec![one, other, SPARE]), vec![]));
+    load.wait_progress();
+
+    // It counts: one of the others can fail now. Who was lost comes back with an empty disk, and
+    // is nobody.
+    cluster.spawn(lost);
+    cluster.kill(one);
+    wait_leader(&cluster, other, |leader| leader == other || leader == SPARE);
+    load.wait_progress();
+    cluster.spawn(one);
+    cluster.wait_ready(one);
+    assert_eq!(members(&cluster), (sorted(vec![one, other, SPARE]), vec![]));
+    let (_, body) = http_get(&cluster.http(lost), "/readyz").expect("it answers");
+    assert!(body.starts_with("not ready"), "{body}");
+    let nodes = [one, other, SPARE].map(|node| cluster.resp(node));
     verdict(&nodes, load.finish(), began);
 }

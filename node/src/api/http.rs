@@ -1,8 +1,7 @@
 //! The operator's side: health, metrics, status.
 
-use super::members;
+use super::members::{self, Operate};
 use super::shared::Shared;
-use crate::driver::Input;
 use crate::metrics::{Metrics, raise};
 use axum::Router;
 use axum::extract::{Query, State as AxumState};
@@ -10,7 +9,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bedstone_net::Endpoint;
-use crossbeam_channel::Sender;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -27,7 +25,7 @@ pub struct State {
     /// The net.
     pub endpoint: Arc<Endpoint>,
     /// The way to the driver.
-    pub inputs: Sender<Input>,
+    pub operate: Operate,
 }
 
 /// Serves, for ever.
@@ -42,8 +40,8 @@ pub async fn serve(listener: TcpListener, state: State) {
         .route("/shards/{shard}/leader", post(members::leader))
         .route("/", get(page))
         .fallback(|| async {
-            let paths = "/ /livez /readyz /metrics /status /version, and to post to /shards/{shard}/members \
-                         and /shards/{shard}/leader";
+            let paths = "/ /livez /readyz /metrics /status /version, and to post to \
+                         /shards/{shard}/members /shards/{shard}/leader";
             (StatusCode::NOT_FOUND, format!("no such page; there are {paths}\n"))
         })
         .with_state(state);

@@ -1,7 +1,6 @@
 //! What an operator asks of a shard: who takes part in it, and who leads it.
 
 use super::http::{State, json};
-use crate::driver::{Input, Members};
 use crate::raft::conf::Step;
 use crate::raft::{Change, PeerId, Refused};
 use crate::status::{ShardStatus, Status};
@@ -11,12 +10,26 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bedstone_engine::ShardId;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Entries that a voter may lack and still count as one that can go on at once.
 const BEHIND_MAX: u64 = 10_000;
 /// How long the driver may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is asked of a shard's leader.
+pub enum Members {
+    /// A change of who takes part.
+    Change(Change),
+    /// That another leads.
+    Transfer(PeerId),
+}
+
+/// Takes the leader's answer.
+pub type Answer = Box<dyn FnOnce(Result<(), Refused>) + Send>;
+/// Hands what is asked to the driver.
+pub type Operate = Arc<dyn Fn(ShardId, Members, Answer) + Send + Sync>;
 
 /// Changes of a shard's members: all of them are done together, or none.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -101,22 +114,22 @@ impl ChangeMembers {
     }
 }
 
+/// Why it was not done.
+type Refusal = (StatusCode, String);
+
 /// `POST /shards/{shard}/members`.
 pub async fn members(
     AxumState(state): AxumState<State>,
     Path(shard): Path<ShardId>,
     Json(asked): Json<ChangeMembers>,
-) -> Response {
+) -> Result<Response, Refusal> {
     if let Some(why) = asked.nonsense(&state.shared.nodes) {
-        return no(StatusCode::BAD_REQUEST, &why);
+        return Err(no(StatusCode::BAD_REQUEST, &why));
     }
     let status = state.shared.status.get();
-    let leads = match led_here(&status, shard) {
-        Ok(leads) => leads,
-        Err(refusal) => return refusal,
-    };
+    let leads = led_here(&status, shard)?;
     if let Some(why) = asked.imprudent(&status, leads).filter(|_| !asked.force) {
-        return no(StatusCode::CONFLICT, &why);
+        return Err(no(StatusCode::CONFLICT, &why));
     }
     let change = Change::Steps { steps: asked.steps(), explicit: false };
     ask(&state, shard, Members::Change(change)).await
@@ -127,14 +140,12 @@ pub async fn leader(
     AxumState(state): AxumState<State>,
     Path(shard): Path<ShardId>,
     Json(asked): Json<ChangeLeader>,
-) -> Response {
-    match led_here(&state.shared.status.get(), shard) {
-        Ok(_) => ask(&state, shard, Members::Transfer(asked.to)).await,
-        Err(refusal) => refusal,
-    }
+) -> Result<Response, Refusal> {
+    led_here(&state.shared.status.get(), shard)?;
+    ask(&state, shard, Members::Transfer(asked.to)).await
 }
 
-fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Response> {
+fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Refusal> {
     let Some(found) = status.shards.iter().find(|found| found.id == shard) else {
         return Err(no(StatusCode::NOT_FOUND, &format!("there is no shard {shard} here")));
     };
@@ -145,7 +156,7 @@ fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Response> {
     Err(elsewhere(status, shard, leader))
 }
 
-fn elsewhere(status: &Status, shard: ShardId, leader: Option<PeerId>) -> Response {
+fn elsewhere(status: &Status, shard: ShardId, leader: Option<PeerId>) -> Refusal {
     let Some(leader) = leader else {
         let why = format!("shard {shard} has no leader now; ask again");
         return no(StatusCode::SERVICE_UNAVAILABLE, &why);
@@ -155,30 +166,31 @@ fn elsewhere(status: &Status, shard: ShardId, leader: Option<PeerId>) -> Respons
     no(StatusCode::MISDIRECTED_REQUEST, &format!("node {leader} leads shard {shard}: ask it{at}"))
 }
 
-fn no(code: StatusCode, why: &str) -> Response {
-    (code, format!("{why}\n")).into_response()
+fn no(code: StatusCode, why: &str) -> Refusal {
+    (code, format!("{why}\n"))
 }
 
-async fn ask(state: &State, shard: ShardId, members: Members) -> Response {
+async fn ask(state: &State, shard: ShardId, members: Members) -> Result<Response, Refusal> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let answer = Box::new(move |done| {
         // Nobody waits any more.
         let _ = answer.send(done);
     });
-    let _ = state.inputs.send(Input::Members(shard, members, answer));
-    match tokio::time::timeout(PATIENCE, answered).await {
+    (state.operate)(shard, members, answer);
+    let busy = "the node is busy or stopping; look at status";
+    let Ok(Ok(done)) = tokio::time::timeout(PATIENCE, answered).await else {
+        return Err(no(StatusCode::SERVICE_UNAVAILABLE, busy));
+    };
+    match done {
         // What was asked is in the log; status shows when it is done.
-        Ok(Ok(Ok(()))) => (StatusCode::ACCEPTED, json(&serde_json::json!({}))).into_response(),
-        Ok(Ok(Err(Refused::NotLeader(leader)))) => {
-            elsewhere(&state.shared.status.get(), shard, leader)
+        Ok(()) => Ok((StatusCode::ACCEPTED, json(&serde_json::json!({}))).into_response()),
+        Err(Refused::NotLeader(leader)) => {
+            Err(elsewhere(&state.shared.status.get(), shard, leader))
         }
-        Ok(Ok(Err(refused @ (Refused::Impossible(_) | Refused::CannotLead(_))))) => {
-            no(StatusCode::CONFLICT, &refused.to_string())
+        Err(refused @ (Refused::Impossible(_) | Refused::CannotLead(_))) => {
+            Err(no(StatusCode::CONFLICT, &refused.to_string()))
         }
-        Ok(Ok(Err(refused))) => {
-            no(StatusCode::SERVICE_UNAVAILABLE, &format!("{refused}; ask again"))
-        }
-        _ => no(StatusCode::SERVICE_UNAVAILABLE, "the node is busy or stopping; look at status"),
+        Err(refused) => Err(no(StatusCode::SERVICE_UNAVAILABLE, &format!("{refused}; ask again"))),
     }
 }
 

@@ -17,12 +17,13 @@ mod reads;
 mod snapshot;
 pub mod transfer;
 
+use crate::api::members::{Answer, Members};
 use crate::api::port::{Batch, Replies};
 use crate::clock::Time;
 use crate::doubt::Doubt;
 use crate::limits::{INBOX_FRAMES_MAX, INPUTS_PER_STEP, TICK, TICKS_PER_SECOND};
 use crate::metrics::{Metrics, raise};
-use crate::raft::{Change, Effects, PeerId, Refused};
+use crate::raft::{Effects, PeerId, Refused};
 use crate::status::{DiskStatus, NodeStatus, ShardStatus, Status, StatusCell};
 use crate::wire;
 use bedstone_engine::{Engine, ShardId};
@@ -50,7 +51,7 @@ pub enum Input {
     /// Writes that are durable, by shard.
     Persisted(Vec<(ShardId, u64)>),
     /// From an operator: what is to become of a shard's members.
-    Members(ShardId, Members, Box<dyn FnOnce(Result<(), Refused>) + Send>),
+    Members(ShardId, Members, Answer),
     /// A shard's memtable went into tables.
     Flushed(ShardId),
     /// Some of what a shard has here cannot be read.
@@ -59,14 +60,6 @@ pub enum Input {
     Failed(String),
     /// Stop.
     Stop,
-}
-
-/// What an operator asks of a shard's leader.
-pub enum Members {
-    /// A change of who takes part.
-    Change(Change),
-    /// That another leads.
-    Transfer(PeerId),
 }
 
 /// The net's way in. Counts frames so that the net can wait when the driver is behind.
@@ -414,7 +407,10 @@ impl Driver {
         let (mut log_value_bytes, mut file_value_bytes) = (0, 0);
         let mut all_led = true;
         for shard in self.state.shards.values() {
-            if !shard.may_have_member(self.node) {
+            if shard.voters.is_empty() {
+                (all_led, status.ready) = (false, false);
+                status.reason = format!("shard {} waits to be given its members", shard.id);
+            } else if !shard.has_member(self.node) {
                 status.ready = false;
                 status.reason = format!("this node is no member of shard {}", shard.id);
             } else if shard.leader == 0 {

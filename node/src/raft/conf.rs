@@ -87,9 +87,7 @@ pub enum Impossible {
     #[error("witnesses alone would be a majority, and no disk might have what is committed")]
     TooManyWitnesses,
     /// A witness lacks the commands, so it can only be removed; a member cannot become one.
-    #[error(
-        "node {0}: a witness lacks the commands and can only be removed, and no member can become one"
-    )]
+    #[error("node {0}: a witness can only be removed, and a member cannot become one")]
     Witness(PeerId),
     /// 0 names nobody.
     #[error("0 names no node")]

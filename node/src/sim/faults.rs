@@ -4,7 +4,8 @@ use super::Failure;
 use super::host::Host;
 use super::plan::{Fault, Who};
 use super::world::{Event, World};
-use crate::driver::{Input, Members};
+use crate::api::members::Members;
+use crate::driver::Input;
 use crate::raft::{Change, PeerId};
 use crate::start::SHARD;
 

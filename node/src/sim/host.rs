@@ -250,7 +250,7 @@ impl Host {
     pub(super) fn flip_bits(&mut self, draw: u64) {
         let mut rng = Rng::new(draw);
         for _ in 0..=rng.below(FLIPS_MAX) {
-            let (path, sector, bytes) = self.sector(&mut rng);
+            let Some((path, sector, bytes)) = self.sector(&mut rng) else { break };
             let used = (bytes.len() - sector).min(SECTOR) as u64;
             self.disk.flip(&path, sector as u64 + rng.below(used), 1 << rng.below(8));
         }
@@ -261,17 +261,18 @@ impl Host {
     /// into other ones.
     pub(super) fn misplace_sectors(&mut self, draw: u64) {
         let mut rng = Rng::new(draw);
-        (0..=rng.below(FLIPS_MAX)).for_each(|_| self.misplace_sector(&mut rng));
+        // None is in use any more when all of them have what they had at the start.
+        (0..=rng.below(FLIPS_MAX)).try_for_each(|_| self.misplace_sector(&mut rng));
         self.latent = true;
     }
 
-    fn misplace_sector(&mut self, rng: &mut Rng) {
+    fn misplace_sector(&mut self, rng: &mut Rng) -> Option<()> {
         let stale = rng.one_in(2);
-        let (path, at, mut bytes) = self.sector(rng);
+        let (path, at, mut bytes) = self.sector(rng)?;
         let (from, other) = match self.log_at_start.remove(&path).filter(|_| stale) {
             Some(old) => (at, old),
             None => {
-                let (_, from, other) = self.sector(rng);
+                let (_, from, other) = self.sector(rng)?;
                 (from, other)
             }
         };
@@ -280,11 +281,12 @@ impl Host {
         let place = bytes.len().min(at + content.len());
         bytes[at..place].copy_from_slice(&content[..place - at]);
         self.disk.place(&path, &bytes);
+        Some(())
     }
 
     /// A sector in use of a file of the log or of a table: the file, where it begins, and the whole
-    /// file.
-    fn sector(&self, rng: &mut Rng) -> (String, usize, Vec<u8>) {
+    /// file. `None` when nothing is in use.
+    fn sector(&self, rng: &mut Rng) -> Option<(String, usize, Vec<u8>)> {
         let part = if rng.one_in(3) { &[".sst", ".val"][..] } else { &["log/"] };
         let used = |(path, bytes): (String, Vec<u8>)| {
             let used = bytes.iter().rposition(|&byte| byte != 0)? + 1;
@@ -295,9 +297,12 @@ impl Host {
         if files.is_empty() {
             files = in_use(&["log/"]);
         }
+        if files.is_empty() {
+            return None;
+        }
         let (path, used, bytes) = files.swap_remove(rng.below(files.len() as u64) as usize);
         let sector = rng.below(used.div_ceil(SECTOR) as u64) as usize;
-        (path, sector * SECTOR, bytes)
+        Some((path, sector * SECTOR, bytes))
     }
 
     /// Files whose names have one of these in them.
