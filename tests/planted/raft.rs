@@ -324,4 +324,25 @@ const RAFT_BUGS: &[RaftBug] = &[
         broken: "",
         caught_by: &["which no majority has", "lacks committed entry", "one leader", "commits"],
     },
+    RaftBug {
+        name: "a tree that falls behind fills the memory",
+        file: "core.rs",
+        sound: "self.log.forget(self.log.last().index);",
+        broken: "",
+        caught_by: &["durable bytes in memory"],
+    },
+    RaftBug {
+        name: "a leader whose tree is damaged stays",
+        file: "transfer.rs",
+        sound: "let stays = self.conf.may_lead(self.id) && !self.damaged;",
+        broken: "let stays = self.conf.may_lead(self.id);",
+        caught_by: &["is still damaged", "no progress"],
+    },
+    RaftBug {
+        name: "damage asks for no snapshot",
+        file: "replication.rs",
+        sound: "if self.damaged {\n                self.ask_for_snapshot(peer);\n            }",
+        broken: "",
+        caught_by: &["is still damaged"],
+    },
 ];

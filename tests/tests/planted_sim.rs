@@ -11,7 +11,7 @@ const SEEDS: u64 = 400;
 const SOUND_SEEDS: u64 = 30;
 
 /// What is wrong, and the checks of which one must find it.
-const BUGS: [(Sabotage, &[&str]); 9] = [
+const BUGS: [(Sabotage, &[&str]); 10] = [
     (Sabotage::TellsTooSoon, &["durable-before-said"]),
     (Sabotage::LosesVotes, &["durable-before-said"]),
     (Sabotage::ForgetsSessions, &["exactly-once", "state-machine-safety"]),
@@ -20,6 +20,7 @@ const BUGS: [(Sabotage, &[&str]); 9] = [
     (Sabotage::LivesAlike, &["exactly-once", "linearizability"]),
     (Sabotage::TrustsOldClock, &["linearizability"]),
     (Sabotage::SendsAtOnce, &["snapshot-pace"]),
+    (Sabotage::WaitsForDisks, &["hung-leader"]),
     (Sabotage::TrustsDisks, &["leader-completeness", "state-machine-safety", "linearizability"]),
 ];
 

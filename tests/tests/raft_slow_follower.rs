@@ -1,14 +1,19 @@
 //! A follower that is slow, or stopped, while its link stays: it costs the leader a bounded amount
-//! of memory and of messages, and nobody else anything (TiKV #3529, #14798, #12255).
+//! of memory and of messages, and nobody else anything (TiKV #3529, #14798, #12255). And one whose
+//! tree stands still: it goes on to acknowledge, in a bounded amount of memory.
 
 use bedstone_node::raft::{Body, Boot, Conf, Config, Message, PeerId, Raft};
 use bedstone_tests::raft_log::Nothing;
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
+use std::sync::{Mutex, PoisonError};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// What one allocates is not to be counted as the other's.
+static ONE: Mutex<()> = Mutex::new(());
 
 const PROPOSALS: usize = 100_000;
 const VALUE_BYTES: usize = 1 << 10;
@@ -18,6 +23,8 @@ struct Group {
     replicas: [Raft; 2],
     /// Bytes of entries, and messages.
     to_third: (usize, usize),
+    /// Whether the second applies what is committed.
+    second_applies: bool,
 }
 
 impl Group {
@@ -36,7 +43,9 @@ impl Group {
         let effects = raft.effects(&Nothing);
         let mut busy = effects.write.is_some();
         effects.write.into_iter().for_each(|write| raft.persisted(write.seq));
-        raft.applied(effects.commit);
+        if from == 1 || self.second_applies {
+            raft.applied(effects.commit);
+        }
         for Message { peer, term, body } in effects.send {
             if peer == 3 {
                 let Body::Append { entries, .. } = &body else { continue };
@@ -51,16 +60,44 @@ impl Group {
     }
 }
 
-#[test]
-fn a_follower_that_does_not_answer_costs_its_leader_no_more_than_it_may() {
-    let config = Config::DEFAULT;
+/// Replica 1 leads.
+fn led_by_first(config: &Config) -> Group {
     let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
     let replicas = [1, 2].map(|id| Raft::new(config.clone(), boot(id)));
-    let mut group = Group { replicas, to_third: (0, 0) };
+    let mut group = Group { replicas, to_third: (0, 0), second_applies: true };
     while !group.replicas[0].is_leader() {
         group.replicas[0].tick();
         group.settle();
     }
+    group
+}
+
+#[test]
+fn a_tree_that_stands_still_costs_its_replica_no_more_than_it_may() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = Config::DEFAULT;
+    let mut group = led_by_first(&config);
+    group.second_applies = false;
+    for number in 0..PROPOSALS {
+        let value = Bytes::from(vec![7; VALUE_BYTES]);
+        let id = group.replicas[0].propose(value).expect("room for it");
+        group.settle();
+        assert_eq!(group.replicas[0].commit(), id.index, "the second goes on to acknowledge");
+        if number % 100 > 0 {
+            continue;
+        }
+        for (replica, most) in group.replicas.iter().zip([1, 2]) {
+            let (bytes, most) = (replica.durable_bytes(), most * config.recent_bytes_max);
+            assert!(bytes <= most, "{bytes} bytes are held after {number} proposals");
+        }
+    }
+}
+
+#[test]
+fn a_follower_that_does_not_answer_costs_its_leader_no_more_than_it_may() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = Config::DEFAULT;
+    let mut group = led_by_first(&config);
     let region = Region::new(ALLOCATOR);
     let (mut most, mut ticks) = (0, 0);
     for number in 0..PROPOSALS {

@@ -40,7 +40,8 @@ pub struct Config {
     pub inflight_appends_max: usize,
     /// Bytes of entries that are not committed yet; beyond, proposals are refused.
     pub uncommitted_bytes_max: usize,
-    /// Bytes of entries kept in memory for slow followers.
+    /// Bytes of entries kept in memory for slow followers; twice as many where they are not
+    /// applied yet.
     pub recent_bytes_max: usize,
 }
 
@@ -418,6 +419,9 @@ impl Raft {
         self.seq_durable = seq;
         self.disk_since = (seq < self.seq).then_some(self.now);
         self.log.wrote(seq);
+        if self.log.recent_bytes() > self.config.recent_bytes_max {
+            self.bound_memory();
+        }
         while let Some((_, message)) = self.held.pop_front_if(|(after, _)| *after <= seq) {
             self.send.push(message);
         }
@@ -456,8 +460,23 @@ impl Raft {
         );
         self.applied = index;
         if self.log.recent_bytes() > self.config.recent_bytes_max {
-            self.log.forget(index);
+            self.bound_memory();
         }
+    }
+
+    /// Entries in memory stay within bounds: those that are applied leave first. Where the tree
+    /// falls behind, or is damaged, what is durable leaves too, and is read from the log again.
+    #[inline(never)]
+    fn bound_memory(&mut self) {
+        self.log.forget(self.applied);
+        if self.log.recent_bytes() > 2 * self.config.recent_bytes_max {
+            self.log.forget(self.log.last().index);
+        }
+    }
+
+    /// Bytes of durable entries that are in memory.
+    pub fn durable_bytes(&self) -> usize {
+        self.log.bytes(0, self.log.persisted())
     }
 
     /// Entries up to here were released from the log; a snapshot covers them.

@@ -153,6 +153,9 @@ impl Host {
         };
         let mut limits = Limits::TINY;
         limits.raft.lease = plan.leases.then_some(LEASE);
+        if plan.sabotage == Some(Sabotage::WaitsForDisks) {
+            limits.raft.disk_hangs = u64::MAX >> 1;
+        }
         let seed = match plan.sabotage {
             Some(Sabotage::LivesAlike) => self.id,
             _ => seed,

@@ -26,6 +26,8 @@ pub enum Sabotage {
     TrustsOldClock,
     /// Snapshots are sent as fast as they are taken.
     SendsAtOnce,
+    /// A disk that hangs is waited for.
+    WaitsForDisks,
     /// A disk that may lie is believed after the power went.
     TrustsDisks,
 }

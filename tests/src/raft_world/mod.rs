@@ -18,6 +18,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 const EVENTS: u64 = 3000;
 const QUIET_EVENTS: u64 = 5000;
 
+/// Twice what is kept for slow followers, and what may have been written together with it.
+const MEMORY_BYTES: usize = 2 * RECENT_BYTES + 400;
+const RECENT_BYTES: usize = 100;
+
 /// Ticks-or-so until a leader gives up a snapshot on its way.
 const SNAPSHOT_EVENTS: u64 = 400;
 
@@ -50,12 +54,15 @@ struct Mix {
     reads: u64,
     /// See [`Config::quiet_after`].
     quiet_after: Option<u64>,
+    /// Trees are damaged.
+    damages: bool,
     /// Disks may lie, and who crashed doubts its own.
     lies: bool,
     /// Leaders answer reads by a lease; then no clock ticks faster than the lease expects.
     leases: bool,
-    /// Whose disk is slow, and whose clock.
+    /// Whose disk is slow, whose tree, and whose clock.
     slow_disk: PeerId,
+    slow_tree: PeerId,
     slow_clock: PeerId,
 }
 
@@ -78,6 +85,8 @@ impl Mix {
             reads: of(&[1, 1, 1, 1000]),
             leases: of(&[0, 0, 1]) == 1,
             lies: false,
+            damages: false,
+            slow_tree: 0,
             quiet_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
             // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
@@ -109,6 +118,8 @@ struct Node {
     writing: VecDeque<Job>,
     /// When its clock ticked last.
     ticked: u64,
+    /// What the disk has of the tree cannot be read.
+    damaged: bool,
 }
 
 impl Node {
@@ -117,7 +128,11 @@ impl Node {
         let new = self.disk.hard.term == 0 && *self.raft.conf() != Conf::default();
         let lost = self.disk.hard.vote == Some(NOBODY);
         let told = self.lied_since.is_none();
-        told && !self.raft.is_recovering() && !new && !lost && self.disk.keeps_promises()
+        told && !self.damaged
+            && !self.raft.is_recovering()
+            && !new
+            && !lost
+            && self.disk.keeps_promises()
     }
 }
 
@@ -140,6 +155,11 @@ pub fn run(seed: u64) -> Done {
     if let Some(id) = world.ids().find(waits) {
         world.describe();
         panic!("{id} still waits for what it lost, after all faults ended");
+    }
+    let damaged = |&id: &PeerId| members.contains(&id) && world.node(id).raft.is_damaged();
+    if let Some(id) = world.ids().find(damaged) {
+        world.describe();
+        panic!("{id} is still damaged, after all faults ended");
     }
     let oldest = world.reads.iter().filter(|((id, _), _)| *id == leader).map(|(_, r)| r.since);
     let patience = world.now - QUIET_EVENTS / 2;
@@ -211,7 +231,7 @@ fn start(id: PeerId, disk: &mut Disk, seed: u64, mix: &Mix) -> Raft {
         append_bytes_max: 64,
         inflight_bytes_max: 200,
         inflight_appends_max: 4,
-        recent_bytes_max: 100,
+        recent_bytes_max: RECENT_BYTES,
         ..Config::default()
     };
     Raft::new(config, disk.boot(id, seed))
@@ -223,12 +243,22 @@ impl World {
         let mut rng = Rng::new(seed);
         let voters = if rng.one_in(3) { 5 } else { 3 };
         let count = voters + 2;
-        let mix = Mix { lies: seed % 4 == 3, ..Mix::new(&mut rng, count) };
+        let (kind, slow_tree) = (seed % 4, if seed % 4 == 2 { 1 + seed / 4 % count } else { 0 });
+        let (damages, lies) = (kind == 1, kind == 3);
+        let mix = Mix { damages, lies, slow_tree, ..Mix::new(&mut rng, count) };
         let nodes = (1..=count).map(|id| {
             let conf = if id <= voters { Conf::of(1..=voters) } else { Conf::default() };
             let mut disk = Disk::new(conf);
             let (raft, tree) = (start(id, &mut disk, seed ^ id, &mix), disk.tree.clone());
-            Node { raft, disk, lied_since: None, tree, writing: VecDeque::new(), ticked: 0 }
+            Node {
+                raft,
+                disk,
+                lied_since: None,
+                tree,
+                writing: VecDeque::new(),
+                ticked: 0,
+                damaged: false,
+            }
         });
         let nodes: Vec<Node> = nodes.collect();
         World {
@@ -256,6 +286,7 @@ impl World {
         self.cut.clear();
         self.nodes.iter_mut().for_each(|node| (node.ticked, node.lied_since) = (0, None));
         (self.mix.slow_disk, self.mix.slow_clock, self.mix.gather) = (0, 0, 1);
+        self.mix.slow_tree = 0;
     }
 
     /// What happened so far.
@@ -440,7 +471,7 @@ impl World {
         let node = self.node_mut(id);
         let upto = node.tree.applied;
         // What is applied is durable: a replica applies what its own disk has.
-        if upto.index > node.disk.tree.applied.index {
+        if upto.index > node.disk.tree.applied.index && !node.damaged {
             node.disk.tree = node.tree.clone();
             node.raft.compacted(upto);
             node.writing.push_back(Job::Release(upto));
@@ -510,6 +541,9 @@ impl World {
         }
         node.raft = start(id, &mut node.disk, seed, mix);
         node.tree = node.disk.tree.clone();
+        if node.damaged {
+            node.raft.damaged();
+        }
         self.checks.restarts(id);
         self.network.retain(|(_, from, to, _)| *from != id && *to != id);
         self.reads.retain(|(reader, _), _| *reader != id);
@@ -543,6 +577,15 @@ impl World {
             if id <= self.voters {
                 let node = self.node_mut(id);
                 node.lied_since = Some(node.disk.clone());
+                self.done.losses += 1;
+            }
+            return;
+        }
+        if self.mix.damages && self.rng.one_in(2) {
+            if *self.node(id).raft.conf() != Conf::default() {
+                let node = self.node_mut(id);
+                node.damaged = true;
+                node.raft.damaged();
                 self.done.losses += 1;
             }
             return;
@@ -593,7 +636,10 @@ impl World {
         let node = self.node_mut(to);
         let of_leader = term == node.raft.term() && node.raft.leader() == Some(from);
         let at = tree.applied;
-        if of_leader && at.index > node.tree.applied.index {
+        let lacks = at.index > node.tree.applied.index
+            || node.damaged && at.index == node.tree.applied.index;
+        if of_leader && lacks {
+            node.damaged = false;
             node.tree = tree.clone();
             node.disk.tree = tree.clone();
             node.writing.push_back(match node.raft.snapshot_installed(from, term, at, tree.conf) {
@@ -667,12 +713,15 @@ impl World {
         for to in effects.snapshots {
             let (term, tree) = (self.node(id).raft.term(), self.node(id).tree.clone());
             let (delay, lost) = (1 + self.rng.below(40), self.faults && self.rng.one_in(4));
-            if !lost {
+            if !lost && !self.node(id).damaged {
                 self.network.push((self.now + delay, id, to, Packet::Snapshot { term, tree }));
             }
             self.network.push((self.now + SNAPSHOT_EVENTS, to, id, Packet::SnapshotDone(None)));
         }
-        self.apply(id, effects.commit);
+        let stands = id == self.mix.slow_tree && !self.rng.one_in(30);
+        if !stands && !self.node(id).damaged {
+            self.apply(id, effects.commit);
+        }
         let node = &self.nodes[id as usize - 1];
         self.checks.leader(id, &node.raft);
         let has = |peer: PeerId, entry: LogId| {
@@ -685,6 +734,8 @@ impl World {
         };
         self.checks.commit(id, &node.raft, &node.tree, has);
         self.checks.durable(id, &node.raft, &node.disk);
+        let bytes = node.raft.durable_bytes();
+        assert!(bytes <= MEMORY_BYTES, "{id} has {bytes} durable bytes in memory");
     }
 
     /// Every replica applies the same entries.

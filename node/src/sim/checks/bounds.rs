@@ -16,6 +16,12 @@ pub(super) fn turn(id: PeerId, node: &Node) -> Result<(), Failure> {
         let text = format!("{id} holds {bytes} uncommitted bytes of {most}");
         return Err(Failure::new("bounds", text));
     }
+    let (bytes, most) = (group.raft().durable_bytes(), 2 * Limits::TINY.raft.recent_bytes_max);
+    // What was written together leaves together.
+    if bytes > most + Limits::TINY.raft.uncommitted_bytes_max {
+        let text = format!("{id} has {bytes} durable bytes of its log in memory");
+        return Err(Failure::new("bounds", text));
+    }
     if group.queued() > QUEUED_COMMANDS_MAX {
         return Err(Failure::new("bounds", format!("{id} has {} requests", group.queued())));
     }
