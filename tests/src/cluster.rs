@@ -160,14 +160,26 @@ impl Cluster {
 
     /// Starts a killed node again.
     pub fn spawn(&mut self, node: usize) {
-        let config = self.dir().join(format!("node{node}/bedstone.toml"));
         let child = Command::new(binary())
             .args(["start", "--config"])
-            .arg(config)
+            .arg(self.config(node))
             .env("BEDSTONE_LOG", "warn")
             .spawn()
             .expect("bedstone start starts");
         self.nodes[node - 1] = Node { pid: child.id(), child: Some(child) };
+    }
+
+    /// Gives a node's configuration another setting. Returns what it was.
+    pub fn add_setting(&self, node: usize, line: &str) -> String {
+        let file = self.config(node);
+        let text = std::fs::read_to_string(&file).expect("it is configured");
+        std::fs::write(file, format!("{line}\n{text}")).expect("a file can be written");
+        text
+    }
+
+    /// Where a node's configuration is.
+    pub fn config(&self, node: usize) -> PathBuf {
+        self.dir().join(format!("node{node}/bedstone.toml"))
     }
 
     /// Waits until a node is ready.
@@ -221,6 +233,18 @@ pub fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
     let output = child.wait_with_output().map_err(why)?;
     let said = String::from_utf8_lossy(&output.stderr);
     output.status.success().then_some(()).ok_or(format!("{program} {}: {said}", args.join(" ")))
+}
+
+/// Begins `bedstone shard`, with these words, asked of a node.
+pub fn shard(http: &str, words: &str) -> Child {
+    Command::new(binary())
+        .arg("shard")
+        .args(words.split(' '))
+        .args(["--http", http])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a command starts")
 }
 
 /// One GET; `None` when nobody answers.

@@ -1,9 +1,9 @@
-//! Faults 1 to 4, 10 and 13 with real processes: nodes are killed and stopped while clients write
-//! and read the whole time, tables are damaged, and nodes doubt their disks. Every key's history
-//! must be linearizable, and at the end no acknowledged write may be missing.
+//! Faults 1 to 4, 10, 13 and 14 with real processes: nodes are killed and stopped while clients
+//! write and read the whole time, tables are damaged, disks are full, and nodes doubt them. Every
+//! key's history must be linearizable, and at the end no acknowledged write may be missing.
 
 use bedstone_node::limits::Limits;
-use bedstone_tests::cluster::{Cluster, binary, eventually};
+use bedstone_tests::cluster::{Cluster, binary, eventually, shard};
 use bedstone_tests::load::{Load, verdict};
 use redis::Client;
 use rustix::process::Signal;
@@ -203,9 +203,7 @@ fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
     };
     for node in 1..=3 {
         cluster.kill(node);
-        let config = home(&cluster, node).join("bedstone.toml");
-        let text = std::fs::read_to_string(&config).unwrap();
-        std::fs::write(&config, format!("disk_may_lie = true\n{text}")).unwrap();
+        cluster.add_setting(node, "disk_may_lie = true");
     }
     // The second time, it is as if the machine had been started again.
     for (other_boot, value) in [("", "before"), ("another 00000000\n", "after")] {
@@ -234,4 +232,56 @@ fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
     (1..=3).for_each(|node| cluster.kill(node));
     (1..=2).for_each(|node| cluster.spawn(node));
     (1..=2).for_each(|node| cluster.wait_ready(node));
+}
+
+/// Fault 14: a follower's disk is nearly full, and nobody notices; then the leader's is. Writes are
+/// refused, and all else goes on: reads, deletes, changes of members, hand-overs.
+#[test]
+fn a_nearly_full_disk_takes_no_writes_and_stops_nothing_else() {
+    let mut cluster = Cluster::start();
+    let client = |cluster: &Cluster, node| {
+        let client = Client::open(format!("redis://{}", cluster.resp(node))).unwrap();
+        client.get_connection().unwrap()
+    };
+    let set = |cluster: &Cluster, key: &str| {
+        redis::cmd("SET").arg(key).arg("value").exec(&mut client(cluster, 1))
+    };
+    let operate = |cluster: &Cluster, node, words: &str| {
+        let output = shard(&cluster.http(node), words).wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    set(&cluster, "one").unwrap();
+    set(&cluster, "two").unwrap();
+    let follower = cluster.leader() % 3 + 1;
+    cluster.kill(follower);
+    let before = cluster.add_setting(follower, "reserve_mib = 1000000000");
+    cluster.restart(follower);
+    set(&cluster, "three").unwrap();
+
+    operate(&cluster, follower, &format!("lead --to {follower}"));
+    let error = set(&cluster, "four").expect_err("the leader's disk is full");
+    assert_eq!(error.code(), Some("NOSPACE"));
+    let mut connection = client(&cluster, follower);
+    let read: String = redis::cmd("GET").arg("one").query(&mut connection).unwrap();
+    assert_eq!(read, "value");
+    let deleted: u64 = redis::cmd("DEL").arg("two").query(&mut connection).unwrap();
+    assert_eq!(deleted, 1);
+    let other = follower % 3 + 1;
+    operate(&cluster, follower, &format!("members --remove {other}"));
+    operate(&cluster, follower, &format!("members --learner {other}"));
+    operate(&cluster, follower, &format!("members --voter {other}"));
+    assert_eq!(cluster.leader(), follower);
+    operate(&cluster, follower, &format!("lead --to {other}"));
+    set(&cluster, "four").unwrap();
+
+    // There is room again.
+    operate(&cluster, follower, &format!("lead --to {follower}"));
+    cluster.kill(follower);
+    std::fs::write(cluster.config(follower), before).unwrap();
+    cluster.restart(follower);
+    operate(&cluster, other, &format!("lead --to {follower}"));
+    set(&cluster, "five").unwrap();
+    let mut connection = client(&cluster, other);
+    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+    assert_eq!(left.len(), 4, "{left:?}");
 }

@@ -3,40 +3,23 @@
 //! lost, and clients write and read the whole time. Who does not vote never counts, and nothing
 //! acknowledged is lost. Where the machine does not allow it, the test says so.
 
-use bedstone_tests::cluster::{binary, eventually, http_get};
+use bedstone_tests::cluster::{eventually, http_get, shard};
 use bedstone_tests::load::{Load, verdict};
 use bedstone_tests::namespaces::Rule::Loss;
 use bedstone_tests::namespaces::{NODES, Namespaces, SPARE};
 use redis::Client;
 use rustix::process::Signal;
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-/// `bedstone shard`, asked of a node.
-fn ask(cluster: &Namespaces, node: usize, args: &[String]) -> Child {
-    Command::new(binary())
-        .arg("shard")
-        .args(args)
-        .args(["--http", &cluster.http(node)])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("a command starts")
-}
-
-/// Changes members, and asks again where a node that is down stood in the way.
-fn change(cluster: &Namespaces, node: usize, args: &[String]) {
+/// Changes members or the leader, and asks again where a node that is down stood in the way.
+fn change(cluster: &Namespaces, node: usize, words: &str) {
     eventually("the members change", || {
-        let output = ask(cluster, node, args).wait_with_output().expect("a command ends");
+        let output = shard(&cluster.http(node), words).wait_with_output().expect("it ends");
         if !output.status.success() {
-            eprintln!("{args:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            eprintln!("{words}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         output.status.success().then_some(())
     });
-}
-
-fn words(line: String) -> Vec<String> {
-    line.split(' ').map(str::to_owned).collect()
 }
 
 /// Waits until a node has had no leader for as long as a request may wait.
@@ -92,8 +75,8 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     // A follower is removed while the leader is killed (rows 2 and 25).
     let leader = cluster.leader();
     let (out, stays) = (leader % 3 + 1, (leader + 1) % 3 + 1);
-    let remove = words(format!("members --remove {out}"));
-    let mut asked = ask(&cluster, stays, &remove);
+    let remove = format!("members --remove {out}");
+    let mut asked = shard(&cluster.http(stays), &remove);
     cluster.kill(leader);
     cluster.spawn(leader);
     cluster.wait_ready(leader);
@@ -117,12 +100,12 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     // It comes back as a learner while packets are lost, is killed meanwhile, and votes again
     // (rows 1, 19 and 25).
     cluster.set(&NODES.map(|node| Loss(node, 30)));
-    let mut asked = ask(&cluster, stays, &words(format!("members --learner {out}")));
+    let mut asked = shard(&cluster.http(stays), &format!("members --learner {out}"));
     cluster.kill(out);
     cluster.spawn(out);
     cluster.wait_ready(out);
     assert!(asked.wait().expect("a command ends").success(), "a learner needs nobody's leave");
-    change(&cluster, stays, &words(format!("members --voter {out}")));
+    change(&cluster, stays, &format!("members --voter {out}"));
     cluster.set(&[]);
     assert_eq!(members(&cluster), (NODES.to_vec(), vec![]));
 
@@ -137,10 +120,10 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     // A voter and a learner change places, in one joint change, while the leader is killed.
     let leader = cluster.leader();
     let (one, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
-    change(&cluster, leader, &words(format!("members --learner {one}")));
+    change(&cluster, leader, &format!("members --learner {one}"));
     assert_eq!(members(&cluster), (sorted(vec![leader, other]), vec![one]));
-    let swap = words(format!("members --voter {one} --learner {other}"));
-    let mut asked = ask(&cluster, one, &swap);
+    let swap = format!("members --voter {one} --learner {other}");
+    let mut asked = shard(&cluster.http(one), &swap);
     cluster.kill(leader);
     cluster.spawn(leader);
     cluster.wait_ready(leader);
@@ -160,10 +143,10 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     load.wait_progress();
 
     // Leadership is handed over, to a node that is killed as it comes.
-    change(&cluster, other, &words(format!("lead --to {one}")));
+    change(&cluster, other, &format!("lead --to {one}"));
     wait_leader(&cluster, leader, |leads| leads == one);
-    change(&cluster, other, &words(format!("members --voter {other}")));
-    let mut asked = ask(&cluster, one, &words(format!("lead --to {leader}")));
+    change(&cluster, other, &format!("members --voter {other}"));
+    let mut asked = shard(&cluster.http(one), &format!("lead --to {leader}"));
     cluster.kill(leader);
     load.wait_progress();
     cluster.spawn(leader);
@@ -202,9 +185,9 @@ fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
     let (one, other) = (lost % 3 + 1, (lost + 1) % 3 + 1);
     cluster.lose_disk(lost);
     wait_leader(&cluster, one, |leader| leader != lost);
-    change(&cluster, one, &words(format!("members --learner {SPARE}")));
+    change(&cluster, one, &format!("members --learner {SPARE}"));
     cluster.wait_ready(SPARE);
-    change(&cluster, one, &words(format!("members --voter {SPARE} --remove {lost}")));
+    change(&cluster, one, &format!("members --voter {SPARE} --remove {lost}"));
     assert_eq!(members(&cluster), (sorted(vec![one, other, SPARE]), vec![]));
     load.wait_progress();
 
