@@ -97,7 +97,7 @@ fn members(args: &MembersArgs) -> Result<()> {
     let (voters, learners, witnesses) = (voter.clone(), learner.clone(), witness.clone());
     let asked =
         ChangeMembers { voters, learners, witnesses, remove: remove.clone(), force: *force };
-    let deadline = of.deadline();
+    let deadline = of.begin()?;
     if asked.is_empty() {
         let (_, shard) = of.leader(deadline)?;
         return of.show(&shard);
@@ -116,7 +116,7 @@ fn members(args: &MembersArgs) -> Result<()> {
 }
 
 fn lead(args: &LeadArgs) -> Result<()> {
-    let deadline = args.of.deadline();
+    let deadline = args.of.begin()?;
     let (_, shard) = args.of.leader(deadline)?;
     if shard.leader != args.to {
         args.of.post("leader", &ChangeLeader { to: args.to }, deadline)?;
@@ -126,8 +126,10 @@ fn lead(args: &LeadArgs) -> Result<()> {
 }
 
 impl Of {
-    fn deadline(&self) -> Instant {
-        crate::clock::now() + Duration::from_secs(self.timeout)
+    /// Until when it may take. That the node asked cannot say anything of the shard is said at once.
+    fn begin(&self) -> Result<Instant> {
+        self.seen_at(&self.http)?;
+        Ok(crate::clock::now() + Duration::from_secs(self.timeout))
     }
 
     /// The leader's HTTP address, and what it says of the shard; waits for one.
@@ -141,13 +143,21 @@ impl Of {
                 })?;
                 Ok((leader.http.clone(), status.node == leader.id, shard))
             });
-            match found {
+            let why = match found {
                 Ok((http, true, shard)) => return Ok((http, shard)),
                 // The leader itself knows most.
-                Ok((http, false, _)) if http != at => at = http,
-                Ok(_) => at.clone_from(&self.http),
-                Err(error) if crate::clock::now() >= deadline => return Err(error),
-                Err(_) => at.clone_from(&self.http),
+                Ok((http, false, _)) => {
+                    let why = anyhow!("the nodes do not agree on who leads: {at} names {http}");
+                    at = http;
+                    why
+                }
+                Err(error) => {
+                    at.clone_from(&self.http);
+                    error
+                }
+            };
+            if crate::clock::now() >= deadline {
+                return Err(why);
             }
             std::thread::sleep(POLL);
         }
