@@ -1,6 +1,7 @@
 //! Whole nodes in a simulated world; see `bedstone_node::sim`. `BEDSTONE_SIM_FROM` and
 //! `BEDSTONE_SIM_SEEDS` choose others than the usual seeds.
 
+use bedstone_node::sim::plan::{Fault, MILLI, Planned, SECOND};
 use bedstone_node::sim::{Plan, Ran, run};
 
 /// Seeds that failed once, with what they found. They are run for ever.
@@ -43,4 +44,29 @@ fn what_failed_once_does_not_again() {
         let [seed, kinds] = numbers[..] else { panic!("no seed and number of kinds: {line}") };
         go(&Plan::of_kinds(seed, kinds));
     }
+}
+
+/// A node falls behind the log that the others keep, and is cut off again while their snapshot
+/// comes, for so long that the connection ends.
+fn cut_snapshots(seed: u64) -> Plan {
+    let side = 1 << (1 + seed % 3);
+    let (first, again) = (5 * SECOND, 4500 * MILLI);
+    let mut at = 2 * SECOND;
+    let faults = (0..4).map(|number| {
+        let time = if number == 0 { first } else { again };
+        let planned = Planned { number, at, fault: Fault::Partition { side, time } };
+        at += time + 200 * MILLI + (seed / 3 % 10) * 50 * MILLI;
+        planned
+    });
+    let faults = faults.collect();
+    let (nodes, spares, clients, keys, think) = (3, 0, 6, 40, 2 * MILLI);
+    Plan { nodes, spares, clients, keys, think, horizon: 24 * SECOND, faults, ..Plan::of(seed) }
+}
+
+#[test]
+fn a_snapshot_that_was_cut_short_goes_on() {
+    let mut all = Ran::default();
+    (0..12).for_each(|seed| all.add(&go(&cut_snapshots(seed))));
+    assert!(all.resumed > 0, "none of them did: {all}");
+    eprintln!("snapshots that were cut short: {all}");
 }
