@@ -126,7 +126,7 @@ fn lead(args: &LeadArgs) -> Result<()> {
 }
 
 impl Of {
-    /// Until when it may take. That the node asked cannot say anything of the shard is said at once.
+    /// Until when it may take. A node that can say nothing of the shard is named at once.
     fn begin(&self) -> Result<Instant> {
         self.seen_at(&self.http)?;
         Ok(crate::clock::now() + Duration::from_secs(self.timeout))
