@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Compares two builds: clusters of three on loopback, in turns, under the same load.
+"""Compares two builds: a cluster of three each, on loopback, that take the same loads in turns.
 
     benches/costs/versions.py BEFORE AFTER [ROUNDS]
 
-BEFORE and AFTER are two `bedstone` binaries; the load comes from AFTER's `bench`, for both. Prints the
-median of operations per second, of the 99th percentile, and of the ratios of each round, as Markdown.
+BEFORE and AFTER are two `bedstone` binaries; the load comes from AFTER's `bench`, for both. Each round starts
+both clusters anew, and each load goes to one and at once to the other, so that both find the same machine. Prints
+medians of operations per second and of the 99th percentile, and the median and the quartiles of the ratios of each
+pair, as Markdown.
 """
 
+import contextlib
 import json
 import statistics
 import subprocess
@@ -23,42 +26,50 @@ LOADS = [
 ]
 
 
-def measure(name, binary, loader, data):
-    base = PORTS[name]
-    dev = subprocess.Popen([binary, "dev", "--port-base", str(base), "--data", data],
-                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    for line in dev.stdout:
-        if line.strip() == "ready":
-            break
-    resp = ",".join(f"127.0.0.1:{base + 10 * node}" for node in (1, 2, 3))
-    found = []
-    for _, load in LOADS:
-        done = subprocess.run([loader, "bench", "--resp", resp, "--duration", "4s", "--json", *load],
-                              check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        found.append(json.loads(done.stdout))
-    dev.terminate()
-    dev.wait()
-    return found
+@contextlib.contextmanager
+def cluster(binary, base):
+    with tempfile.TemporaryDirectory() as data:
+        dev = subprocess.Popen([binary, "dev", "--port-base", str(base), "--data", data],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            for line in dev.stdout:
+                if line.strip() == "ready":
+                    break
+            else:
+                sys.exit(f"{binary} dev ended before it was ready")
+            yield ",".join(f"127.0.0.1:{base + 10 * node}" for node in (1, 2, 3))
+        finally:
+            dev.terminate()
+            dev.wait()
+
+
+def measure(loader, resp, load):
+    done = subprocess.run([loader, "bench", "--resp", resp, "--duration", "4s", "--json", *load],
+                          check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return json.loads(done.stdout)
 
 
 def main():
     binaries = {"before": sys.argv[1], "after": sys.argv[2]}
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5
-    found = {name: [] for name in binaries}
+    found = [{name: [] for name in binaries} for _ in LOADS]
     for number in range(rounds):
-        # Who goes first changes, so that neither always finds the quieter machine.
-        for name in sorted(binaries, reverse=number % 2 == 0):
-            with tempfile.TemporaryDirectory() as data:
-                found[name].append(measure(name, binaries[name], sys.argv[2], data))
-    print("| load | before, 1/s | after, 1/s | ratio | p99 before, ms | p99 after, ms |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for at, (title, _) in enumerate(LOADS):
-        rate = {name: [run[at]["per_second"] for run in runs] for name, runs in found.items()}
-        tail = {name: statistics.median(run[at]["p99_ms"] for run in runs)
-                for name, runs in found.items()}
-        ratio = statistics.median(a / b for a, b in zip(rate["after"], rate["before"]))
+        with contextlib.ExitStack() as stack:
+            resp = {name: stack.enter_context(cluster(binary, PORTS[name]))
+                    for name, binary in binaries.items()}
+            for at, (_, load) in enumerate(LOADS):
+                # Who goes first changes, so that neither always finds the quieter machine.
+                for name in sorted(binaries, reverse=(number + at) % 2 == 0):
+                    found[at][name].append(measure(binaries["after"], resp[name], load))
+    print("| load | before, 1/s | after, 1/s | ratio | quartiles | p99 before, ms | p99 after, ms |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for (title, _), runs in zip(LOADS, found):
+        rate = {name: [run["per_second"] for run in runs[name]] for name in binaries}
+        tail = {name: statistics.median(run["p99_ms"] for run in runs[name]) for name in binaries}
         before, after = (statistics.median(rate[name]) for name in ("before", "after"))
-        print(f"| {title} | {before:,.0f} | {after:,.0f} | {ratio:.2f} "
+        ratios = [a / b for a, b in zip(rate["after"], rate["before"])]
+        low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        print(f"| {title} | {before:,.0f} | {after:,.0f} | {ratio:.2f} | {low:.2f}-{high:.2f} "
               f"| {tail['before']:,.1f} | {tail['after']:,.1f} |")
 
 

@@ -129,6 +129,20 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["without a majority's word"],
     },
     RaftBug {
+        name: "a follower's question is word enough in any group",
+        file: "read.rs",
+        sound: "self.conf.reached(word) == 1",
+        broken: "self.conf.reached(word) < 2",
+        caught_by: &["without a majority's word"],
+    },
+    RaftBug {
+        name: "a follower is answered before the first commit of the term",
+        file: "read.rs",
+        sound: "if self.reads.settled_term && self.conf",
+        broken: "if self.conf",
+        caught_by: &["a read at"],
+    },
+    RaftBug {
         name: "any answer to a heartbeat answers the latest round",
         file: "read.rs",
         sound: "progress.round = progress.round.max(round);",
@@ -288,13 +302,6 @@ const RAFT_BUGS: &[RaftBug] = &[
         sound: "(own.term, own.index) && self.reaches_bound(last)",
         broken: "(own.term, own.index)",
         caught_by: &["lacks committed entry", "contradicts"],
-    },
-    RaftBug {
-        name: "who doubts its disk campaigns without what others have",
-        file: "election.rs",
-        sound: "self.has_a_vote() && self.reaches_bound(self.log.last())",
-        broken: "self.has_a_vote()",
-        caught_by: &["lacks committed entry", "contradicts", "no progress"],
     },
     RaftBug {
         name: "one answer is taken for all",

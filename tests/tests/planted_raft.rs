@@ -34,7 +34,7 @@ fn hunt(run: fn(u64), caught_by: &[&str]) -> Result<(u64, String), Vec<String>> 
         if caught_by.iter().any(|words| said.contains(words)) {
             return Ok((seed, said));
         }
-        others.push(said);
+        others.push(format!("seed {seed}: {said}"));
     }
     Err(others)
 }

@@ -4,7 +4,7 @@ use super::members::{self, Operate};
 use super::shared::Shared;
 use crate::metrics::{Metrics, raise};
 use axum::Router;
-use axum::extract::{Query, State as AxumState};
+use axum::extract::{DefaultBodyLimit, Query, State as AxumState};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -44,6 +44,7 @@ pub async fn serve(listener: TcpListener, state: State) {
                          /shards/{shard}/members /shards/{shard}/leader";
             (StatusCode::NOT_FOUND, format!("no such page; there are {paths}\n"))
         })
+        .layer(DefaultBodyLimit::max(members::ASKED_MAX))
         .with_state(state);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the HTTP side stopped");

@@ -17,6 +17,8 @@ use std::time::Duration;
 const BEHIND_MAX: u64 = 10_000;
 /// How long the driver may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes of what is asked.
+pub(super) const ASKED_MAX: usize = 16 << 10;
 
 /// What is asked of a shard's leader.
 pub enum Members {
@@ -39,8 +41,6 @@ pub struct ChangeMembers {
     pub voters: Vec<PeerId>,
     /// Nodes that are to get the log and not vote.
     pub learners: Vec<PeerId>,
-    /// Nodes that are to vote and not keep the commands.
-    pub witnesses: Vec<PeerId>,
     /// Nodes that are to be no members any more.
     pub remove: Vec<PeerId>,
     /// Do it even where a majority of the voters could not go on at once.
@@ -64,16 +64,15 @@ impl ChangeMembers {
     fn steps(&self) -> Vec<Step> {
         let voters = self.voters.iter().map(|&peer| Step::AddVoter(peer));
         let learners = self.learners.iter().map(|&peer| Step::AddLearner(peer));
-        let witnesses = self.witnesses.iter().map(|&peer| Step::AddWitness(peer));
         let remove = self.remove.iter().map(|&peer| Step::Remove(peer));
-        voters.chain(learners).chain(witnesses).chain(remove).collect()
+        voters.chain(learners).chain(remove).collect()
     }
 
     /// Why this makes no sense in a cluster of these nodes.
     fn nonsense(&self, nodes: &[PeerId]) -> Option<String> {
         let steps = self.steps();
         if self.is_empty() {
-            return Some("name nodes in voters, learners, witnesses or remove".to_owned());
+            return Some("name nodes in voters, learners or remove".to_owned());
         }
         for (number, step) in steps.iter().enumerate() {
             let peer = step.peer();
@@ -95,7 +94,7 @@ impl ChangeMembers {
         let named: Vec<PeerId> = self.steps().into_iter().map(Step::peer).collect();
         let mut voters: Vec<PeerId> = shard.voters.clone();
         voters.retain(|peer| !named.contains(peer));
-        voters.extend(self.voters.iter().chain(&self.witnesses));
+        voters.extend(&self.voters);
         let alive = |peer| status.nodes.iter().any(|node| node.id == peer && node.alive);
         let current = |peer| {
             let lag = shard.lag.iter().find(|&&(follower, _)| follower == peer);

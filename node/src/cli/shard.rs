@@ -37,9 +37,6 @@ pub(super) struct MembersArgs {
     /// Nodes that are to get the log and not vote.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     learner: Vec<PeerId>,
-    /// Nodes that are to vote and not keep the commands.
-    #[arg(long, value_name = "NODE", value_delimiter = ',')]
-    witness: Vec<PeerId>,
     /// Nodes that are to be no members any more.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     remove: Vec<PeerId>,
@@ -93,10 +90,9 @@ pub(super) fn run(command: &ShardCommand) -> Result<()> {
 }
 
 fn members(args: &MembersArgs) -> Result<()> {
-    let MembersArgs { of, voter, learner, witness, remove, force } = args;
-    let (voters, learners, witnesses) = (voter.clone(), learner.clone(), witness.clone());
-    let asked =
-        ChangeMembers { voters, learners, witnesses, remove: remove.clone(), force: *force };
+    let MembersArgs { of, voter, learner, remove, force } = args;
+    let (voters, learners) = (voter.clone(), learner.clone());
+    let asked = ChangeMembers { voters, learners, remove: remove.clone(), force: *force };
     let deadline = of.begin()?;
     if asked.is_empty() {
         let (_, shard) = of.leader(deadline)?;
@@ -106,7 +102,7 @@ fn members(args: &MembersArgs) -> Result<()> {
     let done = |shard: &ShardStatus| {
         let votes = |peer: &PeerId| shard.voters.contains(peer);
         let learns = |peer: &PeerId| shard.learners.contains(peer);
-        let (mut joined, mut left) = (voter.iter().chain(witness), remove.iter());
+        let (mut joined, mut left) = (voter.iter(), remove.iter());
         !shard.changing
             && joined.all(votes)
             && learner.iter().all(learns)

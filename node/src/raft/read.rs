@@ -3,13 +3,16 @@
 //! this leader has committed an entry of its own term. One round serves all reads that wait.
 //!
 //! A follower asks its leader for such an index, once for all reads that wait, and serves them
-//! itself when it has applied so far. A question is numbered from a number drawn at the start of
-//! the follower's life, so no answer to an earlier life is taken for one to this.
+//! itself when it has applied so far. The question is the follower's own word that it knew no later
+//! term when it asked, which is after its reads came: where leader and follower are a majority, as
+//! of three voters, the leader answers at once, and else after a round. A question is numbered from
+//! a number drawn at the start of the follower's life, so no answer to an earlier life is taken for
+//! one to this.
 
-use super::PeerId;
 use super::core::{Raft, Refused, Role};
 use super::message::Body;
 use super::rounds::{Asked, Read, Round};
+use super::{Index, PeerId};
 use bedstone_engine::LogId;
 
 impl Raft {
@@ -75,13 +78,18 @@ impl Raft {
 
     /// A follower asks for a point from which its reads are linearizable.
     pub(super) fn on_read_index(&mut self, peer: PeerId, question: u64) {
-        if self.role == Role::Leader {
-            self.stir();
-            self.reads.next_token += 1;
-            let token = self.reads.next_token;
-            self.reads.fresh.push(token);
-            self.reads.of_followers.push((token, peer, question));
+        if self.role != Role::Leader {
+            return;
         }
+        self.stir();
+        let word = |voter| u64::from(voter == peer || voter == self.id);
+        if self.reads.settled_term && self.conf.reached(word) == 1 {
+            return self.answer_follower(peer, question, self.hard.commit);
+        }
+        self.reads.next_token += 1;
+        let token = self.reads.next_token;
+        self.reads.fresh.push(token);
+        self.reads.of_followers.push((token, peer, question));
     }
 
     /// The reads need not wait for the next heartbeat to say that their entry is committed.
@@ -96,10 +104,14 @@ impl Raft {
             return;
         }
         for (peer, question, index) in self.reads.take_of_followers() {
-            if let Some(term) = self.log.term(index) {
-                let at = LogId { term, index };
-                self.send_now(peer, Body::ReadIndexReply { question, at });
-            }
+            self.answer_follower(peer, question, index);
+        }
+    }
+
+    fn answer_follower(&mut self, peer: PeerId, question: u64, index: Index) {
+        if let Some(term) = self.log.term(index) {
+            let at = LogId { term, index };
+            self.send_now(peer, Body::ReadIndexReply { question, at });
         }
     }
 

@@ -210,9 +210,10 @@ impl Raft {
             return self.wait_for_leader();
         }
         // With more new disks than the group survives, what was committed may be on none of the
-        // others.
-        let olds = answers.iter().filter(|answer| !answer.new).count();
-        if olds < known.len() && 2 * (olds + usize::from(doubted)) <= known.len() + 1 {
+        // others. Whoever only doubts its disk counts as well, and is enough of two.
+        let olds = answers.iter().filter(|answer| !answer.new).count() + usize::from(doubted);
+        let (voters, some_new) = (known.len() + 1, answers.iter().any(|answer| answer.new));
+        if some_new && (2 * olds < voters || 2 * olds == voters && !doubted) {
             return;
         }
         if doubted {

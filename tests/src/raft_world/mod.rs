@@ -213,6 +213,8 @@ struct World {
     reads: HashMap<(PeerId, u64), Read>,
     /// When the latest heartbeat left that came: by receiver and sender.
     heard: HashMap<(PeerId, PeerId), u64>,
+    /// When each question of a follower that came left, and who were members then.
+    questions: HashMap<(PeerId, u64), (u64, Conf)>,
     proposed: u64,
     /// In the good world.
     ticks: u64,
@@ -271,6 +273,7 @@ impl World {
             checks: Checks::default(),
             reads: HashMap::new(),
             heard: HashMap::new(),
+            questions: HashMap::new(),
             proposed: 0,
             ticks: 0,
             voters,
@@ -618,6 +621,10 @@ impl World {
                                 let latest = self.heard.entry((to, from)).or_default();
                                 *latest = left.max(*latest);
                             }
+                            Body::ReadIndex { question } => {
+                                let conf = self.node(to).raft.conf().clone();
+                                self.questions.entry((from, question)).or_insert((left, conf));
+                            }
                             Body::VoteReply { granted: true, .. } => {
                                 self.checks.votes(to, message.term, from);
                             }
@@ -654,14 +661,22 @@ impl World {
 
     /// A read that this replica may serve.
     fn check_read(&self, id: PeerId, index: u64, read: &Read) {
-        let (must_see, since) = (read.must_see, read.since);
+        let must_see = read.must_see;
         assert!(index >= must_see, "a read at {index} misses {must_see}");
-        let heard = |peer| self.heard.get(&(peer, id)).is_some_and(|left| *left >= since);
-        let word = |peer| peer == id || heard(peer);
+        if read.by_leader {
+            self.check_word(id, id, read.since, &read.conf);
+        }
+    }
+
+    /// A leader answers what `asker` asked: it has a majority's word since then. Who asked gave its
+    /// own by asking.
+    fn check_word(&self, leader: PeerId, asker: PeerId, since: u64, conf: &Conf) {
+        let heard = |peer| self.heard.get(&(peer, leader)).is_some_and(|left| *left >= since);
+        let word = |peer| peer == leader || peer == asker || heard(peer);
         // The members may have changed between the last word and now.
-        let confs = [&read.conf, self.node(id).raft.conf()];
-        let decided = !read.by_leader || confs.iter().any(|conf| decided(conf, word));
-        assert!(decided, "a read of {id} without a majority's word since it was asked");
+        let confs = [conf, self.node(leader).raft.conf()];
+        let decided = confs.iter().any(|conf| decided(conf, word));
+        assert!(decided, "{asker} is told of a read without a majority's word since it was asked");
     }
 
     fn effects(&mut self, id: PeerId) {
@@ -677,6 +692,10 @@ impl World {
         for message in effects.send {
             let node = self.node(id);
             self.checks.sends(id, &message, &node.raft, &node.disk);
+            if let Body::ReadIndexReply { question, .. } = message.body {
+                let (since, conf) = &self.questions[&(message.peer, question)];
+                self.check_word(id, message.peer, *since, conf);
+            }
             let copies = match self.faults {
                 true if self.rng.one_in(self.mix.loss) => 0,
                 true if self.rng.one_in(self.mix.doubling) => 2,
