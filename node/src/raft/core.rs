@@ -366,7 +366,8 @@ impl Raft {
         let body = match body {
             Body::Recover { question } => return self.on_recover(peer, question),
             Body::RecoverReply { question, new, last, commit, conf } => {
-                let answer = Answer { term, new, last, commit };
+                let agrees = *conf == self.conf;
+                let answer = Answer { term, new, last, commit, agrees };
                 return self.on_recover_reply(peer, question, answer, *conf);
             }
             _ if self.is_asking() => return,

@@ -14,8 +14,12 @@
 //!    before that entry, by the term (leader completeness) or by the index.
 //!
 //! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is
-//! durable as a vote for [`NOBODY`], with which it asks again after a restart. When nobody has an
-//! entry, the group begins, and there is nothing to catch up with.
+//! durable as a vote for [`NOBODY`], with which it asks again after a restart.
+//!
+//! Who has nothing may have been configured with other members than the group began with, and the
+//! log alone does not say who those were. So what it was told of them helps only to find somebody
+//! who has something: it goes on without members, and gets them with a snapshot. When nobody has an
+//! entry, and all were told the same members, the group begins.
 //!
 //! A replica whose disk has all that it says, but perhaps not all that it said it had, does the
 //! same, and keeps what is there. It need not wait for others who wait for it: once all have
@@ -68,6 +72,8 @@ pub(super) struct Answer {
     pub(super) new: bool,
     pub(super) last: LogId,
     pub(super) commit: Index,
+    /// It knows the same members as who asked.
+    pub(super) agrees: bool,
 }
 
 impl Answer {
@@ -203,6 +209,10 @@ impl Raft {
         let lost = asking.promises == Promises::Lost;
         let empty = self.log.last() == LogId::default() && !lost;
         if empty && answers.iter().all(Answer::is_empty) {
+            // Only who has a disk from before knows the members better than others do.
+            if !doubted && !answers.iter().all(|answer| answer.agrees) {
+                return; // Two groups would begin.
+            }
             self.recovery = Recovery::Done;
             // What it voted in this term, if it did, it does not know. And from now on its disk is
             // no longer new.
@@ -224,6 +234,9 @@ impl Raft {
             }
         } else {
             self.recovery = Recovery::CatchingUp(self.last_of_others(asking));
+            if self.log.last() == LogId::default() {
+                self.conf = Conf::default();
+            }
             self.anew = lost;
             (self.hard.term, self.hard.vote) = (term, Some(NOBODY));
         }
@@ -237,7 +250,8 @@ impl Raft {
             return;
         }
         let committed = self.committed();
-        let follows = self.role == Role::Follower && self.leader.is_some();
+        let knows_members = !self.conf.voters.is_empty();
+        let follows = self.role == Role::Follower && self.leader.is_some() && knows_members;
         match &self.recovery {
             Recovery::CatchingUp(target) if follows && committed >= *target => {
                 self.recovery = Recovery::Done;

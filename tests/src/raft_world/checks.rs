@@ -136,7 +136,9 @@ impl Checks {
             assert!(durable, "the leader {id} commits {entry:?}, which no majority has");
         }
         assert!(commit >= before, "the commit index of {id} fell from {before} to {commit}");
-        if commit == tree.applied.index {
+        // Who lost its disk was told of members, and does not believe it.
+        let forgot = commit == 0 && *raft.conf() == Conf::default();
+        if commit == tree.applied.index && !forgot {
             assert_eq!(*raft.conf(), tree.conf, "changes are effective once they are committed");
         }
     }

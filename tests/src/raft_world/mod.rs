@@ -595,15 +595,26 @@ impl World {
         }
         // A member that came later and loses its disk comes back under another name.
         let (lost, voters) = (self.rng.one_in(2), self.voters);
+        let configured = self.configured(id);
         let disk = &mut self.node_mut(id).disk;
         match lost {
-            true if id <= voters => disk.lose(Conf::of(1..=voters)),
+            true if id <= voters => disk.lose(configured),
             false if disk.tree.conf != Conf::default() => disk.damage(),
             _ => return,
         }
         self.node_mut(id).writing.clear();
         self.done.losses += 1;
         self.crash(id);
+    }
+
+    /// What the configuration of a node says by now of the members: of those who have something, at
+    /// least one other.
+    fn configured(&mut self, id: PeerId) -> Conf {
+        let ids = self.ids();
+        let drawn: Vec<PeerId> = ids.filter(|_| self.rng.one_in(2)).collect();
+        let begun = |&other: &PeerId| *self.node(other).raft.conf() != Conf::default();
+        let other = self.ids().find(|other| *other != id && begun(other));
+        Conf::of(drawn.into_iter().chain(other).chain([id]))
     }
 
     fn deliver(&mut self) {
