@@ -1,6 +1,7 @@
 //! Who the members of the shards here were when the data here began: those configured, or nobody
-//! where a node joins others. The configuration says so at the first start, and is not asked again:
-//! from then on members change by what the group commits, and a changed configuration must not.
+//! where a node joins others. The configuration says so until a shard has something here, and is
+//! not asked again: from then on members change by what the group commits, and a changed
+//! configuration must not.
 //!
 //! The file `BOOTSTRAP` has a format version and the members' ids. A shard keeps its members among
 //! its keys as well, and those count; but not before its first tables are on the disk.
@@ -12,16 +13,17 @@ use bedstone_engine::{Disk, Error, Result};
 const FILE: &str = "BOOTSTRAP";
 const VERSION: u32 = 1;
 
-/// The first members: these, if this is the first start.
+/// The first members: these, unless a shard has begun with others.
 ///
 /// # Errors
 /// The disk's, damage, and a format of the future.
-pub fn members(disk: &dyn Disk, first: Conf) -> Result<Conf> {
-    let Some(line) = line_file::read(disk, FILE)? else {
-        let ids = first.voters.iter().map(PeerId::to_string);
+pub fn members(disk: &dyn Disk, configured: Conf, begun: bool) -> Result<Conf> {
+    let known = if begun { line_file::read(disk, FILE)? } else { None };
+    let Some(line) = known else {
+        let ids = configured.voters.iter().map(PeerId::to_string);
         let line = [VERSION.to_string()].into_iter().chain(ids).collect::<Vec<_>>().join(" ");
         line_file::write(disk, FILE, &line)?;
-        return Ok(first);
+        return Ok(configured);
     };
     let mut words = line.split(' ');
     let version = words.next().and_then(|word| word.parse().ok());
@@ -41,27 +43,28 @@ mod tests {
     use bedstone_engine::disk::memory::MemoryDisk;
 
     #[test]
-    fn the_first_start_says_who_the_members_are() {
+    fn who_the_members_are_is_settled_once_a_shard_has_begun() {
         let disk = MemoryDisk::new();
         let (three, four) = (Conf::of([1, 2, 3]), Conf::of([1, 2, 3, 4]));
-        assert_eq!(members(&disk, three.clone()).unwrap(), three);
-        assert_eq!(members(&disk, four).unwrap(), three, "a changed configuration changes none");
+        assert_eq!(members(&disk, four.clone(), false).unwrap(), four);
+        assert_eq!(members(&disk, three.clone(), false).unwrap(), three, "a mistake is mended");
+        assert_eq!(members(&disk, four, true).unwrap(), three, "the configuration changes none");
         let disk = disk.power_loss(1);
-        assert_eq!(members(&disk, Conf::of([9])).unwrap(), three, "it is durable");
+        assert_eq!(members(&disk, Conf::of([9]), true).unwrap(), three, "it is durable");
         let disk = MemoryDisk::new();
-        assert_eq!(members(&disk, Conf::default()).unwrap(), Conf::default());
-        assert_eq!(members(&disk, three).unwrap(), Conf::default(), "who joins began as nobody");
+        assert_eq!(members(&disk, Conf::default(), false).unwrap(), Conf::default());
+        assert_eq!(members(&disk, three, true).unwrap(), Conf::default(), "who joins is nobody");
     }
 
     #[test]
     fn damage_and_other_versions_are_named() {
         let disk = MemoryDisk::new();
         line_file::write(&disk, FILE, "2 1 2 3").unwrap();
-        let error = members(&disk, Conf::of([1])).unwrap_err().to_string();
+        let error = members(&disk, Conf::of([1]), true).unwrap_err().to_string();
         assert!(error.contains("BOOTSTRAP") && error.contains("version 2"), "{error}");
         let mut file = disk.create(FILE).unwrap();
         file.append(b"1 1 2 7 00000000\n").unwrap();
-        let error = members(&disk, Conf::of([1])).unwrap_err().to_string();
+        let error = members(&disk, Conf::of([1]), true).unwrap_err().to_string();
         assert!(error.contains("BOOTSTRAP") && error.contains("checksum"), "{error}");
     }
 }

@@ -17,7 +17,8 @@ use crate::status::{NodeStatus, StatusCell};
 use anyhow::{Context, Result, anyhow};
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits as EngineLimits;
-use bedstone_engine::{Engine, Options, ShardId};
+use bedstone_engine::wal::HardState;
+use bedstone_engine::{Engine, LogId, Options, ShardId};
 use bedstone_net::{Endpoint, Identity, Peer};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use std::collections::BTreeMap;
@@ -51,7 +52,17 @@ pub fn run(config: Config) -> Result<()> {
     let engine = Arc::new(open_engine(&config, disk.clone())?);
     let configured = Conf::of(config.members.iter().map(|member| member.node));
     let first = if config.join { Conf::default() } else { configured.clone() };
-    let conf = bootstrap::members(&*disk, first)?;
+    let shards = SHARD..SHARD + config.shards;
+    let begun =
+        shards.clone().map(|shard| has_begun(&engine, shard)).collect::<Result<Vec<_>>>()?;
+    let begun = begun.contains(&true);
+    if begun && config.join {
+        warn!(
+            "take `join` out of the configuration: with it, a node whose disk was lost believes \
+             that it never voted"
+        );
+    }
+    let conf = bootstrap::members(&*disk, first, begun)?;
     let mut limits = Limits::DEFAULT;
     limits.raft.lease = config
         .lease_drift_ppm
@@ -67,7 +78,7 @@ pub fn run(config: Config) -> Result<()> {
         let (conf, seed) = (conf.clone(), random()?);
         Ok((shard, Group::open(&engine, shard, config.node, conf, &limits, seed, doubted)?))
     };
-    let groups = (SHARD..SHARD + config.shards).map(open).collect::<Result<BTreeMap<_, _>>>()?;
+    let groups = shards.map(open).collect::<Result<BTreeMap<_, _>>>()?;
     for (shard, group) in &groups {
         for peer in
             group.raft().conf().members().iter().filter(|id| !configured.voters.contains(id))
@@ -188,6 +199,13 @@ fn open_engine(config: &Config, disk: Arc<OsDisk>) -> Result<Engine> {
         engine.log().allocate_slot()?;
     }
     Ok(engine)
+}
+
+/// Whether the disk has anything of a shard.
+fn has_begun(engine: &Engine, shard: ShardId) -> Result<bool> {
+    let (log, tree) = (engine.log(), engine.open_shard(shard)?);
+    let in_log = log.hard_state(shard) != HardState::default() || log.check_whole(shard).is_err();
+    Ok(in_log || tree.applied() != LogId::default())
 }
 
 fn open_doubt(disk: Arc<OsDisk>) -> Result<Doubt> {

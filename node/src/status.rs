@@ -65,6 +65,9 @@ pub struct ShardStatus {
     /// What was applied here is damaged, and waits for a snapshot of the leader to take its place.
     #[serde(default)]
     pub damaged: bool,
+    /// What a replica with a new or damaged disk waits for; empty when for nothing.
+    #[serde(default)]
+    pub awaits: String,
     /// The nodes that vote, witnesses included, as far as this replica knows what is committed.
     #[serde(default)]
     pub voters: Vec<u64>,

@@ -304,6 +304,19 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["lacks committed entry", "contradicts"],
     },
     RaftBug {
+        name: "who lost its disk believes its configuration",
+        file: "recovery.rs",
+        sound: "                self.conf = Conf::default();\n",
+        broken: "",
+        caught_by: &[
+            "changes are effective",
+            "one configuration",
+            "lacks the votes",
+            "contradicts",
+            "one leader in term",
+        ],
+    },
+    RaftBug {
         name: "one answer is taken for all",
         file: "recovery.rs",
         sound: "known.iter().map(of).collect",

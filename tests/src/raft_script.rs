@@ -145,7 +145,9 @@ impl Group {
             "compact" => self.compact(id()),
             "crash" => self.crash(id(), number(1).unwrap_or(0)),
             "lose" => {
-                let conf = self.begins_with.get(&id()).cloned().unwrap_or_default();
+                let first = self.begins_with.get(&id()).cloned().unwrap_or_default();
+                let told: Vec<PeerId> = args[1..].iter().flat_map(|word| word.parse()).collect();
+                let conf = if told.is_empty() { first } else { Conf::of(told) };
                 self.replica(id()).disk.lose(conf);
                 self.crash(id(), 0);
             }

@@ -9,8 +9,8 @@ use crate::api::port::Batch;
 use crate::limits::{Limits, PROPOSALS_IN_FLIGHT, QUEUED_COMMANDS_MAX, REPLAY_BYTES};
 use crate::metrics::Metrics;
 use crate::raft::{
-    Boot, Change, Conf, Effects, Index, LogReader, Message, PeerId, Promises, Raft, Read, Refused,
-    Role, kind,
+    Awaits, Boot, Change, Conf, Effects, Index, LogReader, Message, PeerId, Promises, Raft, Read,
+    Refused, Role, kind,
 };
 use crate::shard::apply::{apply_entry, ts_of};
 use crate::shard::command::{decode_batch, encode_batch};
@@ -669,6 +669,7 @@ impl Group {
             applied: self.applied.index,
             last: raft.last.index,
             damaged: self.raft.is_damaged(),
+            awaits: self.raft.awaits().map_or_else(String::new, awaited),
             persisted: raft.persisted,
             voters: raft.conf.voters.to_vec(),
             learners: raft.conf.learners.iter().chain(&*raft.conf.learners_next).copied().collect(),
@@ -686,6 +687,21 @@ impl Group {
     /// This node.
     pub fn node(&self) -> PeerId {
         self.node
+    }
+}
+
+/// What an operator can do about it.
+fn awaited(what: Awaits) -> String {
+    match what {
+        Awaits::Answer(peer) => format!("asks node {peer} what it promised before"),
+        Awaits::SameMembers(peer) => format!(
+            "does not begin: node {peer} has other `members`; make them the same, and restart who \
+             was wrong"
+        ),
+        Awaits::OldDisk(peer) => format!(
+            "waits for a disk from before: this one and that of node {peer} are new, and together \
+             they are too many"
+        ),
     }
 }
 

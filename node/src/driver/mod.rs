@@ -413,6 +413,9 @@ impl Driver {
             } else if !shard.has_member(self.node) {
                 status.ready = false;
                 status.reason = format!("this node is no member of shard {}", shard.id);
+            } else if !shard.awaits.is_empty() {
+                (all_led, status.ready) = (false, false);
+                status.reason = format!("shard {} {}", shard.id, shard.awaits);
             } else if shard.leader == 0 {
                 (all_led, status.ready) = (false, false);
                 status.reason = format!("shard {} has no leader", shard.id);

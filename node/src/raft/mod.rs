@@ -37,7 +37,7 @@ pub use lease::Lease;
 pub use log::LogReader;
 pub use message::{Body, Message};
 pub use peer_set::PeerSet;
-pub use recovery::NOBODY;
+pub use recovery::{Awaits, NOBODY};
 pub use rounds::Read;
 
 /// Names a replica: the node's id.

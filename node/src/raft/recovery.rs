@@ -65,6 +65,17 @@ pub(super) struct Asking {
     next: Tick,
 }
 
+/// Why a replica that asks does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// A peer has not answered.
+    Answer(PeerId),
+    /// Nobody has an entry, and a peer was told other members than this replica.
+    SameMembers(PeerId),
+    /// More disks are new than the group survives: this peer's, too.
+    OldDisk(PeerId),
+}
+
 /// What a peer said of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -98,6 +109,22 @@ impl Raft {
     /// Whether this replica asks, and so takes part in nothing.
     pub(super) fn is_asking(&self) -> bool {
         matches!(self.recovery, Recovery::Asking(_))
+    }
+
+    /// What a replica that asks waits for.
+    pub fn awaits(&self) -> Option<Awaits> {
+        let Recovery::Asking(asking) = &self.recovery else { return None };
+        let known = self.whom_to_ask(asking);
+        let first = |is: fn(Option<&Answer>) -> bool| {
+            known.iter().copied().find(|peer| is(asking.answers.get(peer)))
+        };
+        if let Some(peer) = first(|answer| answer.is_none()) {
+            return Some(Awaits::Answer(peer));
+        }
+        match first(|answer| answer.is_some_and(|answer| !answer.is_empty())) {
+            Some(_) => first(|answer| answer.is_some_and(|a| a.new)).map(Awaits::OldDisk),
+            None => first(|answer| answer.is_some_and(|a| !a.agrees)).map(Awaits::SameMembers),
+        }
     }
 
     /// What was applied here is damaged, until a snapshot of the leader takes its place. The log is

@@ -64,6 +64,8 @@ pub(super) struct Host {
     log_at_start: BTreeMap<String, Vec<u8>>,
     /// Its disk was damaged, and nobody may have noticed yet.
     pub(super) latent: bool,
+    /// Its disk was lost, and this is another.
+    replaced: bool,
     /// How often the power went.
     boots: u64,
     /// How often it started with a log that it knew to be damaged.
@@ -121,6 +123,7 @@ impl Host {
             life: 0,
             log_at_start: BTreeMap::new(),
             latent: false,
+            replaced: false,
             boots: 0,
             known_lost: 0,
             clock: Clock { since: 0, own: 0, percent: 100, off: 0 },
@@ -147,9 +150,11 @@ impl Host {
         let engine = Engine::open(Arc::new(self.disk.clone()), options);
         let engine = Arc::new(engine.map_err(|error| error.to_string())?);
         self.known_lost += u64::from(engine.log().check_whole(SHARD).is_err());
-        let conf = match self.id <= plan.nodes {
-            true => Conf::of(1..=plan.nodes),
-            false => Conf::default(),
+        let conf = match (self.id <= plan.nodes, self.replaced) {
+            (false, _) => Conf::default(),
+            (true, false) => Conf::of(1..=plan.nodes),
+            // By now the configuration names all that there are.
+            (true, true) => Conf::of(plan.all()),
         };
         let mut limits = Limits::TINY;
         limits.raft.lease = plan.leases.then_some(LEASE);
@@ -247,6 +252,7 @@ impl Host {
         self.kill();
         self.disk = MemoryDisk::new();
         self.latent = false;
+        self.replaced = true;
     }
 
     /// Some bits of the log or of tables flip, in parts of the files that are in use.

@@ -1,0 +1,35 @@
+//! The first start of a cluster whose nodes were told different members: no node begins, each says
+//! who disagrees, and once the mistake is mended the cluster begins.
+
+use bedstone_tests::cluster::{Cluster, eventually};
+
+#[test]
+fn a_cluster_begins_once_all_nodes_name_the_same_members() {
+    let mut cluster = Cluster::start();
+    for node in 1..=3 {
+        cluster.kill(node);
+        std::fs::remove_dir_all(cluster.dir().join(format!("node{node}/data"))).expect("it goes");
+    }
+    let config = cluster.config(3);
+    let right = std::fs::read_to_string(&config).expect("it is configured");
+    let one_more = r#"members = ["4=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "#;
+    std::fs::write(&config, right.replace("members = [", one_more)).expect("it is written");
+    (1..=3).for_each(|node| cluster.spawn(node));
+    let says = |cluster: &Cluster, node, text: &str| {
+        eventually("it says why it does not begin", || {
+            let (_, body) = cluster.get(node, "/readyz")?;
+            body.contains(text).then_some(())
+        });
+    };
+    says(&cluster, 1, "node 3 has other `members`");
+    says(&cluster, 2, "node 3 has other `members`");
+    says(&cluster, 3, "asks node 4");
+
+    // What the wrong start wrote down does not count.
+    cluster.kill(3);
+    std::fs::write(&config, right).expect("it is written");
+    cluster.spawn(3);
+    (1..=3).for_each(|node| cluster.wait_ready(node));
+    let status = cluster.status(3).expect("a status");
+    assert_eq!(status["shards"][0]["voters"], serde_json::json!([1, 2, 3]));
+}
