@@ -347,9 +347,16 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a tree that falls behind fills the memory",
         file: "core.rs",
-        sound: "self.log.forget(self.log.last().index);",
+        sound: "self.log.forget(self.may_leave());",
         broken: "",
         caught_by: &["durable bytes in memory"],
+    },
+    RaftBug {
+        name: "a leader forgets what it counts",
+        file: "core.rs",
+        sound: "Role::Leader => self.hard.commit,\n",
+        broken: "Role::Leader => self.log.last().index,\n",
+        caught_by: &["uncommitted bytes"],
     },
     RaftBug {
         name: "a leader whose tree is damaged stays",

@@ -87,7 +87,7 @@ fn a_tree_that_stands_still_costs_its_replica_no_more_than_it_may() {
             continue;
         }
         for (replica, most) in group.replicas.iter().zip([1, 2]) {
-            let (bytes, most) = (replica.durable_bytes(), most * config.recent_bytes_max);
+            let (bytes, most) = (replica.spare_bytes(), most * config.recent_bytes_max);
             assert!(bytes <= most, "{bytes} bytes are held after {number} proposals");
         }
     }

@@ -420,9 +420,6 @@ impl Raft {
         self.seq_durable = seq;
         self.disk_since = (seq < self.seq).then_some(self.now);
         self.log.wrote(seq);
-        if self.log.recent_bytes() > self.config.recent_bytes_max {
-            self.bound_memory();
-        }
         while let Some((_, message)) = self.held.pop_front_if(|(after, _)| *after <= seq) {
             self.send.push(message);
         }
@@ -460,9 +457,6 @@ impl Raft {
             "applied entries are committed"
         );
         self.applied = index;
-        if self.log.recent_bytes() > self.config.recent_bytes_max {
-            self.bound_memory();
-        }
     }
 
     /// Entries in memory stay within bounds: those that are applied leave first. Where the tree
@@ -471,13 +465,21 @@ impl Raft {
     fn bound_memory(&mut self) {
         self.log.forget(self.applied);
         if self.log.recent_bytes() > 2 * self.config.recent_bytes_max {
-            self.log.forget(self.log.last().index);
+            self.log.forget(self.may_leave());
         }
     }
 
-    /// Bytes of durable entries that are in memory.
-    pub fn durable_bytes(&self) -> usize {
-        self.log.bytes(0, self.log.persisted())
+    /// The end of what may leave memory once it is durable: a leader counts what is not committed.
+    fn may_leave(&self) -> Index {
+        match self.role {
+            Role::Leader => self.hard.commit,
+            _ => self.log.last().index,
+        }
+    }
+
+    /// Bytes of entries in memory that are durable and could leave it.
+    pub fn spare_bytes(&self) -> usize {
+        self.log.bytes(0, self.log.persisted().min(self.may_leave()))
     }
 
     /// Entries up to here were released from the log; a snapshot covers them.
@@ -513,6 +515,9 @@ impl Raft {
         into.snapshots = std::mem::take(&mut self.snapshots);
         into.anew = std::mem::take(&mut self.anew);
         into.contradicted = self.contradicted.take();
+        if self.log.recent_bytes() > self.config.recent_bytes_max {
+            self.bound_memory();
+        }
     }
 
     fn next_write(&mut self) -> Write {

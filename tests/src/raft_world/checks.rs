@@ -143,6 +143,21 @@ impl Checks {
         }
     }
 
+    /// A leader counts no more against its bound than is not committed.
+    pub(super) fn uncommitted(&self, id: PeerId, raft: &Raft, disk: &Disk) {
+        if !raft.is_leader() {
+            return;
+        }
+        let (mut next, mut bytes) = (raft.commit() + 1, 0);
+        while next <= raft.last().index {
+            let entries = raft.entries(next, usize::MAX, disk);
+            bytes += entries.iter().map(|entry| entry.data.len()).sum::<usize>();
+            next += entries.len() as u64;
+        }
+        let counted = raft.uncommitted_bytes();
+        assert!(counted <= bytes, "{id} counts {counted} uncommitted bytes of {bytes}");
+    }
+
     /// What a message speaks for is durable before it leaves.
     pub(super) fn sends(&self, id: PeerId, message: &Message, raft: &Raft, disk: &Disk) {
         let Message { peer, term, body } = message;

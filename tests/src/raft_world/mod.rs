@@ -764,8 +764,9 @@ impl World {
         };
         self.checks.commit(id, &node.raft, &node.tree, has);
         self.checks.durable(id, &node.raft, &node.disk);
-        let bytes = node.raft.durable_bytes();
+        let bytes = node.raft.spare_bytes();
         assert!(bytes <= MEMORY_BYTES, "{id} has {bytes} durable bytes in memory");
+        self.checks.uncommitted(id, &node.raft, &node.disk);
     }
 
     /// Every replica applies the same entries.

@@ -16,7 +16,7 @@ pub(super) fn turn(id: PeerId, node: &Node) -> Result<(), Failure> {
         let text = format!("{id} holds {bytes} uncommitted bytes of {most}");
         return Err(Failure::new("bounds", text));
     }
-    let (bytes, most) = (group.raft().durable_bytes(), 2 * Limits::TINY.raft.recent_bytes_max);
+    let (bytes, most) = (group.raft().spare_bytes(), 2 * Limits::TINY.raft.recent_bytes_max);
     // What was written together leaves together.
     if bytes > most + Limits::TINY.raft.uncommitted_bytes_max {
         let text = format!("{id} has {bytes} durable bytes of its log in memory");
