@@ -28,6 +28,13 @@ pub struct Status {
     pub reason: String,
 }
 
+impl Status {
+    /// Whether a node is connected.
+    pub fn is_alive(&self, node: u64) -> bool {
+        self.nodes.iter().any(|other| other.id == node && other.alive)
+    }
+}
+
 /// One node as this one sees it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NodeStatus {

@@ -194,6 +194,11 @@ fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
     let (one, other) = (lost % 3 + 1, (lost + 1) % 3 + 1);
     cluster.lose_disk(lost);
     wait_leader(&cluster, one, |leader| leader != lost);
+    eventually("a node that is down cannot be made to lead", || {
+        let words = format!("lead --to {lost} --timeout 1");
+        let output = shard(&cluster.http(one), &words).wait_with_output().expect("it ends");
+        String::from_utf8_lossy(&output.stderr).contains("is not connected").then_some(())
+    });
     change(&cluster, one, &format!("members --learner {SPARE}"));
     cluster.wait_ready(SPARE);
     change(&cluster, one, &format!("members --voter {SPARE} --remove {lost}"));

@@ -89,27 +89,39 @@ impl ChangeMembers {
     }
 
     /// Why it could leave the shard without a majority: the voters afterwards that are down, or
-    /// still lack much.
-    fn imprudent(&self, status: &Status, shard: &ShardStatus) -> Option<String> {
+    /// still lack much, or have not said yet what they have.
+    fn imprudent(&self, status: &Status, shard: &ShardStatus) -> Option<Refusal> {
         let named: Vec<PeerId> = self.steps().into_iter().map(Step::peer).collect();
         let mut voters: Vec<PeerId> = shard.voters.clone();
         voters.retain(|peer| !named.contains(peer));
         voters.extend(&self.voters);
-        let alive = |peer| status.nodes.iter().any(|node| node.id == peer && node.alive);
+        let lag = |peer| shard.lag.iter().find(|&&(follower, _)| follower == peer).map(|of| of.1);
+        // To a new leader, or while it takes a snapshot, a follower has nothing.
+        let silent = |peer| lag(peer) == Some(shard.last);
         let current = |peer| {
-            let lag = shard.lag.iter().find(|&&(follower, _)| follower == peer);
-            peer == status.node || lag.is_some_and(|&(_, lag)| lag <= BEHIND_MAX)
+            let near = lag(peer).is_some_and(|lag| lag <= BEHIND_MAX) && !silent(peer);
+            peer == status.node || status.is_alive(peer) && near
         };
         let (able, unable): (Vec<PeerId>, Vec<PeerId>) =
-            voters.into_iter().partition(|&peer| alive(peer) && current(peer));
+            voters.into_iter().partition(|&peer| current(peer));
         // That no voter is left is for the core to say.
-        (!unable.is_empty() && able.len() <= unable.len()).then(|| {
-            format!(
-                "of the voters afterwards, nodes {unable:?} are down or more than {BEHIND_MAX} \
-                 entries behind, and the others are no majority: the shard would wait for them. \
-                 Start them, or let them catch up as learners, or ask with force"
-            )
-        })
+        if unable.is_empty() || able.len() > unable.len() {
+            return None;
+        }
+        let soon = unable.iter().filter(|&&peer| status.is_alive(peer) && silent(peer)).count();
+        if able.len() + soon > unable.len() - soon {
+            let why = format!(
+                "the leader does not know yet what nodes {unable:?} have, and without them the \
+                 voters afterwards are no majority; ask again"
+            );
+            return Some(no(StatusCode::SERVICE_UNAVAILABLE, &why));
+        }
+        let why = format!(
+            "of the voters afterwards, nodes {unable:?} are down or more than {BEHIND_MAX} \
+             entries behind, and the others are no majority: the shard would wait for them. \
+             Start them, or let them catch up as learners, or ask with force"
+        );
+        Some(no(StatusCode::CONFLICT, &why))
     }
 }
 
@@ -127,8 +139,8 @@ pub async fn members(
     }
     let status = state.shared.status.get();
     let leads = led_here(&status, shard)?;
-    if let Some(why) = asked.imprudent(&status, leads).filter(|_| !asked.force) {
-        return Err(no(StatusCode::CONFLICT, &why));
+    if let Some(refusal) = asked.imprudent(&status, leads).filter(|_| !asked.force) {
+        return Err(refusal);
     }
     let change = Change::Steps { steps: asked.steps(), explicit: false };
     ask(&state, shard, Members::Change(change)).await
@@ -140,7 +152,12 @@ pub async fn leader(
     Path(shard): Path<ShardId>,
     Json(asked): Json<ChangeLeader>,
 ) -> Result<Response, Refusal> {
-    led_here(&state.shared.status.get(), shard)?;
+    let status = state.shared.status.get();
+    led_here(&status, shard)?;
+    if status.nodes.iter().any(|node| node.id == asked.to && !node.alive) {
+        let why = format!("node {} is not connected: start it, or name another", asked.to);
+        return Err(no(StatusCode::CONFLICT, &why));
+    }
     ask(&state, shard, Members::Transfer(asked.to)).await
 }
 
@@ -198,10 +215,13 @@ mod tests {
     use super::*;
     use crate::status::NodeStatus;
 
+    const LAST: u64 = 2 * BEHIND_MAX;
+
     fn cluster(up: &[u64], lag: &[(u64, u64)]) -> (Status, ShardStatus) {
         let node = |id| NodeStatus { id, alive: up.contains(&id), ..NodeStatus::default() };
         let status = Status { node: 1, nodes: (1..=4).map(node).collect(), ..Status::default() };
-        let shard = ShardStatus { voters: vec![1, 2, 3], lag: lag.to_vec(), ..Default::default() };
+        let (voters, lag) = (vec![1, 2, 3], lag.to_vec());
+        let shard = ShardStatus { voters, lag, last: LAST, ..Default::default() };
         (status, shard)
     }
 
@@ -211,9 +231,14 @@ mod tests {
         let add_four = ChangeMembers { voters: vec![4], ..Default::default() };
         let swap = ChangeMembers { voters: vec![4], remove: vec![3], ..Default::default() };
         let lag = [(2, 5), (3, 5)];
-        let imprudent = |asked: &ChangeMembers, up: &[u64], lag: &[(u64, u64)]| {
+        let refusal = |asked: &ChangeMembers, up: &[u64], lag: &[(u64, u64)]| {
             let (status, shard) = cluster(up, lag);
             asked.imprudent(&status, &shard)
+        };
+        let imprudent = |asked: &ChangeMembers, up: &[u64], lag: &[(u64, u64)]| {
+            let refusal = refusal(asked, up, lag)?;
+            assert_eq!(refusal.0, StatusCode::CONFLICT);
+            Some(refusal.1)
         };
         assert_eq!(imprudent(&remove_two, &[1, 2, 3], &lag), None);
         let why = imprudent(&remove_two, &[1, 2], &lag).expect("one of two is no majority");
@@ -222,6 +247,9 @@ mod tests {
         assert!(imprudent(&add_four, &[1, 2], &lag).is_some(), "two of four cannot");
         assert_eq!(imprudent(&swap, &[1, 2], &lag), None, "two of three can");
         assert!(imprudent(&swap, &[1, 2], &[(2, BEHIND_MAX + 1)]).is_some());
+        let (code, why) = refusal(&swap, &[1, 2], &[(2, LAST)]).expect("it is not known yet");
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "{why}");
+        assert!(imprudent(&swap, &[1], &[(2, LAST)]).is_some(), "nor will it be soon");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Between questions whether it is done.
 const POLL: Duration = Duration::from_millis(50);
+/// Until it is asked once more.
+const AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(clap::Subcommand)]
 pub(super) enum ShardCommand {
@@ -98,7 +100,6 @@ fn members(args: &MembersArgs) -> Result<()> {
         let (_, shard) = of.leader(deadline)?;
         return of.show(&shard);
     }
-    of.post("members", &asked, deadline)?;
     let done = |shard: &ShardStatus| {
         let votes = |peer: &PeerId| shard.voters.contains(peer);
         let learns = |peer: &PeerId| shard.learners.contains(peer);
@@ -108,17 +109,13 @@ fn members(args: &MembersArgs) -> Result<()> {
             && learner.iter().all(learns)
             && !left.any(|peer| votes(peer) || learns(peer))
     };
-    of.wait(deadline, "the change is not done", done)
+    of.see_to(("members", &asked), deadline, "the change is not done", done)
 }
 
 fn lead(args: &LeadArgs) -> Result<()> {
     let deadline = args.of.begin()?;
-    let (_, shard) = args.of.leader(deadline)?;
-    if shard.leader != args.to {
-        args.of.post("leader", &ChangeLeader { to: args.to }, deadline)?;
-    }
-    let why = format!("node {} does not lead", args.to);
-    args.of.wait(deadline, &why, |shard| shard.leader == args.to)
+    let (asked, why) = (ChangeLeader { to: args.to }, format!("node {} does not lead", args.to));
+    args.of.see_to(("leader", &asked), deadline, &why, |shard| shard.leader == args.to)
 }
 
 impl Of {
@@ -171,6 +168,33 @@ impl Of {
         Ok((status, shard))
     }
 
+    /// Asks until it is so. What a leader took may be lost with it, or given up.
+    fn see_to(
+        &self,
+        (what, asked): (&str, &impl Serialize),
+        deadline: Instant,
+        why: &str,
+        done: impl Fn(&ShardStatus) -> bool,
+    ) -> Result<()> {
+        let mut ask_at = crate::clock::now();
+        loop {
+            let (_, shard) = self.leader(deadline)?;
+            if done(&shard) {
+                return self.show(&shard);
+            }
+            let now = crate::clock::now();
+            if now >= deadline {
+                let seconds = self.timeout;
+                bail!("{why} after {seconds} s; it may still be: look at `bedstone shard members`");
+            }
+            if now >= ask_at && !shard.changing {
+                self.post(what, asked, deadline)?;
+                ask_at = crate::clock::now() + AGAIN;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
     /// Asks the leader, whoever that comes to be.
     fn post(&self, what: &str, asked: &impl Serialize, deadline: Instant) -> Result<()> {
         loop {
@@ -185,25 +209,6 @@ impl Of {
             };
             if crate::clock::now() >= deadline {
                 return Err(why);
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-
-    fn wait(
-        &self,
-        deadline: Instant,
-        why: &str,
-        done: impl Fn(&ShardStatus) -> bool,
-    ) -> Result<()> {
-        loop {
-            let (_, shard) = self.leader(deadline)?;
-            if done(&shard) {
-                return self.show(&shard);
-            }
-            if crate::clock::now() >= deadline {
-                let seconds = self.timeout;
-                bail!("{why} after {seconds} s; it may still be: look at `bedstone shard members`");
             }
             std::thread::sleep(POLL);
         }
