@@ -3,8 +3,8 @@
 //! not asked again: from then on members change by what the group commits, and a changed
 //! configuration must not.
 //!
-//! The file `BOOTSTRAP` has a format version and the members' ids. A shard keeps its members among
-//! its keys as well, and those count; but not before its first tables are on the disk.
+//! The file `BOOTSTRAP` has a format version and the members' ids. It is read only where a shard
+//! does not say so itself: it keeps its members among its keys, once its first tables are written.
 
 use crate::line_file;
 use crate::raft::{Conf, PeerId};
@@ -13,18 +13,37 @@ use bedstone_engine::{Disk, Error, Result};
 const FILE: &str = "BOOTSTRAP";
 const VERSION: u32 = 1;
 
-/// The first members: these, unless a shard has begun with others.
+/// The first members: those of the configuration, unless a shard here began with others and does
+/// not say so itself (`unsaid`).
 ///
 /// # Errors
 /// The disk's, damage, and a format of the future.
-pub fn members(disk: &dyn Disk, configured: Conf, begun: bool) -> Result<Conf> {
-    let known = if begun { line_file::read(disk, FILE)? } else { None };
-    let Some(line) = known else {
-        let ids = configured.voters.iter().map(PeerId::to_string);
-        let line = [VERSION.to_string()].into_iter().chain(ids).collect::<Vec<_>>().join(" ");
+pub fn members(disk: &dyn Disk, configured: Conf, unsaid: bool) -> Result<Conf> {
+    if unsaid && let Some(known) = written(disk)? {
+        return Ok(known);
+    }
+    let line = encode(&configured);
+    if line_file::read(disk, FILE).ok().flatten().as_ref() != Some(&line) {
         line_file::write(disk, FILE, &line)?;
-        return Ok(configured);
-    };
+    }
+    Ok(configured)
+}
+
+/// What the disk says; `None` when it says nothing.
+///
+/// # Errors
+/// See [`members`].
+pub fn written(disk: &dyn Disk) -> Result<Option<Conf>> {
+    line_file::read(disk, FILE)?.map(|line| decode(&line)).transpose()
+}
+
+/// The line of the file.
+pub fn encode(first: &Conf) -> String {
+    let ids = first.voters.iter().map(PeerId::to_string);
+    [VERSION.to_string()].into_iter().chain(ids).collect::<Vec<_>>().join(" ")
+}
+
+fn decode(line: &str) -> Result<Conf> {
     let mut words = line.split(' ');
     let version = words.next().and_then(|word| word.parse().ok());
     let ids: Option<Vec<PeerId>> = words.map(|word| word.parse().ok()).collect();
@@ -33,7 +52,7 @@ pub fn members(disk: &dyn Disk, configured: Conf, begun: bool) -> Result<Conf> {
         (Some(found), _) if found > VERSION => {
             Err(Error::NewerFormat { file: FILE.to_owned(), found, supported: VERSION })
         }
-        _ => Err(Error::corrupt(FILE, 0, "its line", "a format version and node ids", &line)),
+        _ => Err(Error::corrupt(FILE, 0, "its line", "a format version and node ids", line)),
     }
 }
 
@@ -66,5 +85,7 @@ mod tests {
         file.append(b"1 1 2 7 00000000\n").unwrap();
         let error = members(&disk, Conf::of([1]), true).unwrap_err().to_string();
         assert!(error.contains("BOOTSTRAP") && error.contains("checksum"), "{error}");
+        assert_eq!(members(&disk, Conf::of([1]), false).unwrap(), Conf::of([1]), "nobody asks it");
+        assert_eq!(written(&disk).unwrap(), Some(Conf::of([1])));
     }
 }

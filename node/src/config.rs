@@ -314,6 +314,9 @@ impl Settings {
         if !members.iter().any(|member| member.node == node) {
             bail!("`members` does not name this node, {node}");
         }
+        if self.join == Some(true) && members.len() == 1 {
+            bail!("`join` needs others: name the nodes of the cluster in `members`");
+        }
         let tls = match (self.ca, self.cert, self.key) {
             (Some(ca), Some(cert), Some(key)) => Some([ca, cert, key]),
             (None, None, None) if members.len() == 1 => None,
@@ -410,6 +413,7 @@ mod tests {
         assert!(check("cluster = 'A'").contains("lower-case"));
         assert!(check("members = ['2=a:1,b:2,c:3']").contains("does not name this node"));
         assert!(check("members = ['x']").contains("id=peer,resp,http"));
+        assert!(check("join = true").contains("needs others"));
         assert!(check("write_door = 'side'").contains("none of auto"));
         assert!(check("ca = 'x'").contains("`cert`"));
         assert!(check("segment_mib = 1").contains("16 to 1024"));

@@ -41,6 +41,7 @@ pub fn write(disk: &dyn Disk, name: &str, line: &str) -> Result<()> {
     write().map_err(Error::io("write", name))
 }
 
-fn framed(line: &str) -> String {
+/// The bytes of the file.
+pub fn framed(line: &str) -> String {
     format!("{line} {:08x}\n", crc32fast::hash(line.as_bytes()))
 }

@@ -13,6 +13,7 @@ use crate::driver::{Driver, DriverInbox, Input, State, background, logger};
 use crate::limits::{Limits, TICK};
 use crate::metrics::Metrics;
 use crate::raft::{Conf, Lease};
+use crate::shard::system;
 use crate::status::{NodeStatus, StatusCell};
 use anyhow::{Context, Result, anyhow};
 use bedstone_engine::disk::os::OsDisk;
@@ -53,16 +54,17 @@ pub fn run(config: Config) -> Result<()> {
     let configured = Conf::of(config.members.iter().map(|member| member.node));
     let first = if config.join { Conf::default() } else { configured.clone() };
     let shards = SHARD..SHARD + config.shards;
-    let begun =
-        shards.clone().map(|shard| has_begun(&engine, shard)).collect::<Result<Vec<_>>>()?;
-    let begun = begun.contains(&true);
-    if begun && config.join {
+    let begun = shards.clone().map(|shard| begun(&engine, shard)).collect::<Result<Vec<_>>>()?;
+    if config.join && begun.iter().any(|begun| *begun != Begun::No) {
         warn!(
             "take `join` out of the configuration: with it, a node whose disk was lost believes \
              that it never voted"
         );
     }
-    let conf = bootstrap::members(&*disk, first, begun)?;
+    let conf = bootstrap::members(&*disk, first, begun.contains(&Begun::Unsaid)).context(
+        "who the first members were is not known: where `members` in the configuration still \
+         names just them, remove the file, otherwise begin with an empty disk",
+    )?;
     let mut limits = Limits::DEFAULT;
     limits.raft.lease = config
         .lease_drift_ppm
@@ -201,11 +203,24 @@ fn open_engine(config: &Config, disk: Arc<OsDisk>) -> Result<Engine> {
     Ok(engine)
 }
 
-/// Whether the disk has anything of a shard.
-fn has_begun(engine: &Engine, shard: ShardId) -> Result<bool> {
+/// What the disk has of a shard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// Nothing.
+    No,
+    /// Something, but not who its members are.
+    Unsaid,
+    /// Its members too.
+    Said,
+}
+
+fn begun(engine: &Engine, shard: ShardId) -> Result<Begun> {
     let (log, tree) = (engine.log(), engine.open_shard(shard)?);
+    if system::members(&tree)?.is_some() {
+        return Ok(Begun::Said);
+    }
     let in_log = log.hard_state(shard) != HardState::default() || log.check_whole(shard).is_err();
-    Ok(in_log || tree.applied() != LogId::default())
+    Ok(if in_log || tree.applied() != LogId::default() { Begun::Unsaid } else { Begun::No })
 }
 
 fn open_doubt(disk: Arc<OsDisk>) -> Result<Doubt> {

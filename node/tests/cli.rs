@@ -89,10 +89,12 @@ fn path(path: &Path) -> &str {
 #[test]
 fn help_and_version_and_wrong_usage() {
     assert_eq!(bedstone(&["--version"]).status.code(), Some(0));
-    for command in ["start", "dev", "status", "bench", "check", "simulate"] {
-        let help = bedstone(&["help", command]);
+    let plain = ["start", "dev", "status", "bench", "check", "simulate", "log", "shard"];
+    for command in plain.into_iter().chain(["log dump", "shard members", "shard lead"]) {
+        let words: Vec<&str> = ["help"].into_iter().chain(command.split(' ')).collect();
+        let help = bedstone(&words);
         assert_eq!(help.status.code(), Some(0));
-        assert!(String::from_utf8_lossy(&help.stdout).contains("Example:"), "{command}");
+        assert!(String::from_utf8_lossy(&help.stdout).contains("Example"), "{command}");
     }
     assert_eq!(bedstone(&["strat"]).status.code(), Some(2));
     assert_eq!(bedstone(&["bench", "--duration", "soon"]).status.code(), Some(2));
@@ -227,6 +229,24 @@ fn check_names_damage_by_file_and_offset() {
     let (code, text) = start_fails(&args);
     assert_eq!(code, Some(1));
     assert!(text.contains(&place) && text.contains("shard 1 has lost"), "{text}");
+}
+
+#[test]
+fn damage_to_who_the_first_members_were_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, ports) = (path(dir.path()), ports());
+    let args = node_args(disk, &ports);
+    drop(Running::start(&args, &ports[1]));
+    let file = dir.path().join("BOOTSTRAP");
+    fs::write(&file, "1 1 00000000\n").unwrap();
+    let check = bedstone(&["check", disk]);
+    let text = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.code() == Some(1) && text.contains("BOOTSTRAP"), "{text}");
+    let (code, text) = start_fails(&args);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("BOOTSTRAP") && text.contains("remove the file"), "{text}");
+    fs::remove_file(file).unwrap();
+    drop(Running::start(&args, &ports[1]));
 }
 
 #[test]

@@ -24,6 +24,7 @@ use bedstone_node::shard::reply::Reply;
 use bedstone_node::shard::sessions::{Answer, Session, Table};
 use bedstone_node::shard::value::Stored;
 use bedstone_node::wire::{Forwarded, Replied, Transfer, put_beat};
+use bedstone_node::{bootstrap, line_file};
 use bytes::{Bytes, BytesMut};
 
 /// Hexadecimal, 32 bytes to a line, without the zeros at the end.
@@ -111,6 +112,8 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("filter", filter::build(vec![1, 2, 3])),
         ("manifest edit", edit.encode()),
         ("superblock", superblock.encode()),
+        ("first members", line_file::framed(&bootstrap::encode(&Conf::of([1, 2, 3]))).into()),
+        ("boot", line_file::framed("1b4e28ba-2fa1-11d2-883f-0016d3cca427").into()),
         ("net frame", [&frame.header()[..], &frame.body].concat()),
         ("net hello", Hello::new(1, 2, "dev").frame().body.to_vec()),
         ("command batch", encode_batch(7 << 16, [&set]).to_vec()),

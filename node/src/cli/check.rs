@@ -1,6 +1,7 @@
 //! `bedstone check`: everything on a stopped node's disk, read and verified.
 
 use super::say;
+use crate::bootstrap;
 use anyhow::{Result, bail};
 use bedstone_engine::check::{Finding, check_disk};
 use bedstone_engine::disk::os::OsDisk;
@@ -23,9 +24,10 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
     }
     let disk = OsDisk::open(&args.dir)?;
     let report = check_disk(&disk)?;
-    let damaged = !report.damage.is_empty();
+    let mut damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+    damage.extend(bootstrap::written(&disk).err().map(|error| error.to_string()));
+    let damaged = !damage.is_empty();
     if args.json {
-        let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
         say(json!({
             "owner": report.owner, "segments": report.segments, "log_blocks": report.blocks,
             "tables": report.tables, "value_files": report.value_files,
@@ -43,7 +45,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
         if report.torn {
             say("the last write was cut short and never acknowledged; a start leaves it out");
         }
-        report.damage.iter().for_each(say);
+        damage.iter().for_each(say);
         say(if damaged { "damaged" } else { "sound" });
     }
     Ok(ExitCode::from(u8::from(damaged)))

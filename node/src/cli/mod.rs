@@ -45,11 +45,13 @@ enum Command {
     #[command(after_help = "Example:\n  bedstone check ./bedstone-data")]
     Check(check::CheckArgs),
     /// Look into the log.
+    #[command(after_help = "Example:\n  bedstone log dump ./bedstone-data --json")]
     Log {
         #[command(subcommand)]
         command: LogCommand,
     },
     /// Show and change who takes part in a shard, and who leads it.
+    #[command(after_help = "Example:\n  bedstone shard members --learner 4")]
     Shard {
         #[command(subcommand)]
         command: shard::ShardCommand,
