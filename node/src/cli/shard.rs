@@ -131,8 +131,13 @@ impl Of {
         loop {
             let found = self.seen_at(&at).and_then(|(status, shard)| {
                 let leader = status.nodes.iter().find(|node| node.id == shard.leader);
-                let leader = leader.with_context(|| {
-                    format!("node {} sees no leader of shard {}", status.node, shard.id)
+                let leader = leader.with_context(|| match shard.leader {
+                    0 => format!("node {} sees no leader of shard {}", status.node, shard.id),
+                    leader => format!(
+                        "node {leader} leads shard {}, and `members` of node {} does not name it: \
+                         ask another node",
+                        shard.id, status.node
+                    ),
                 })?;
                 Ok((leader.http.clone(), status.node == leader.id, shard))
             });
