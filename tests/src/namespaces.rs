@@ -154,11 +154,11 @@ impl Namespaces {
         })
     }
 
-    /// A node's first start is to make it no member of anything.
-    pub fn join(&self, node: usize) {
+    /// A node's next start finds one more setting.
+    pub fn add_setting(&self, node: usize, line: &str) {
         let file = self.node_dir(node).join("bedstone.toml");
         let config = std::fs::read_to_string(&file).expect("it is configured");
-        std::fs::write(file, format!("join = true\n{config}")).expect("a file can be written");
+        std::fs::write(file, format!("{line}\n{config}")).expect("a file can be written");
     }
 
     /// A node's disk is gone.

@@ -176,7 +176,7 @@ fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
         cluster.wait_ready(node);
         load.wait_progress();
     }
-    cluster.join(SPARE);
+    cluster.add_setting(SPARE, "join = true");
     cluster.spawn(SPARE);
     assert_eq!(members(&cluster), (NODES.to_vec(), vec![]), "a configuration changed the members");
 
