@@ -13,28 +13,24 @@ use bedstone_engine::{Disk, Error, Result};
 const FILE: &str = "BOOTSTRAP";
 const VERSION: u32 = 1;
 
-/// The first members: those of the configuration, unless a shard here began with others and does
-/// not say so itself (`unsaid`).
-///
-/// # Errors
-/// The disk's, damage, and a format of the future.
-pub fn members(disk: &dyn Disk, configured: Conf, unsaid: bool) -> Result<Conf> {
-    if unsaid && let Some(known) = written(disk)? {
-        return Ok(known);
-    }
-    let line = encode(&configured);
-    if line_file::read(disk, FILE).ok().flatten().as_ref() != Some(&line) {
-        line_file::write(disk, FILE, &line)?;
-    }
-    Ok(configured)
-}
-
 /// What the disk says; `None` when it says nothing.
 ///
 /// # Errors
-/// See [`members`].
-pub fn written(disk: &dyn Disk) -> Result<Option<Conf>> {
+/// The disk's, damage, and a format of the future.
+pub fn read(disk: &dyn Disk) -> Result<Option<Conf>> {
     line_file::read(disk, FILE)?.map(|line| decode(&line)).transpose()
+}
+
+/// From now on these are the first members.
+///
+/// # Errors
+/// The disk's.
+pub fn write(disk: &dyn Disk, first: &Conf) -> Result<()> {
+    let line = encode(first);
+    match line_file::read(disk, FILE).ok().flatten() {
+        Some(known) if known == line => Ok(()),
+        _ => line_file::write(disk, FILE, &line),
+    }
 }
 
 /// The line of the file.
@@ -62,30 +58,27 @@ mod tests {
     use bedstone_engine::disk::memory::MemoryDisk;
 
     #[test]
-    fn who_the_members_are_is_settled_once_a_shard_has_begun() {
+    fn the_first_members_are_durable_and_can_be_replaced() {
         let disk = MemoryDisk::new();
         let (three, four) = (Conf::of([1, 2, 3]), Conf::of([1, 2, 3, 4]));
-        assert_eq!(members(&disk, four.clone(), false).unwrap(), four);
-        assert_eq!(members(&disk, three.clone(), false).unwrap(), three, "a mistake is mended");
-        assert_eq!(members(&disk, four, true).unwrap(), three, "the configuration changes none");
-        let disk = disk.power_loss(1);
-        assert_eq!(members(&disk, Conf::of([9]), true).unwrap(), three, "it is durable");
-        let disk = MemoryDisk::new();
-        assert_eq!(members(&disk, Conf::default(), false).unwrap(), Conf::default());
-        assert_eq!(members(&disk, three, true).unwrap(), Conf::default(), "who joins is nobody");
+        assert_eq!(read(&disk).unwrap(), None);
+        for conf in [four, three, Conf::default()] {
+            write(&disk, &conf).unwrap();
+            assert_eq!(read(&disk.power_loss(1)).unwrap(), Some(conf));
+        }
     }
 
     #[test]
     fn damage_and_other_versions_are_named() {
         let disk = MemoryDisk::new();
         line_file::write(&disk, FILE, "2 1 2 3").unwrap();
-        let error = members(&disk, Conf::of([1]), true).unwrap_err().to_string();
+        let error = read(&disk).unwrap_err().to_string();
         assert!(error.contains("BOOTSTRAP") && error.contains("version 2"), "{error}");
         let mut file = disk.create(FILE).unwrap();
         file.append(b"1 1 2 7 00000000\n").unwrap();
-        let error = members(&disk, Conf::of([1]), true).unwrap_err().to_string();
+        let error = read(&disk).unwrap_err().to_string();
         assert!(error.contains("BOOTSTRAP") && error.contains("checksum"), "{error}");
-        assert_eq!(members(&disk, Conf::of([1]), false).unwrap(), Conf::of([1]), "nobody asks it");
-        assert_eq!(written(&disk).unwrap(), Some(Conf::of([1])));
+        write(&disk, &Conf::of([1])).unwrap();
+        assert_eq!(read(&disk).unwrap(), Some(Conf::of([1])));
     }
 }

@@ -12,14 +12,14 @@ use crate::driver::group::Group;
 use crate::driver::{Driver, DriverInbox, Input, State, background, logger};
 use crate::limits::{Limits, TICK};
 use crate::metrics::Metrics;
-use crate::raft::{Conf, Lease};
+use crate::raft::{Conf, Lease, PeerId};
 use crate::shard::system;
 use crate::status::{NodeStatus, StatusCell};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits as EngineLimits;
 use bedstone_engine::wal::HardState;
-use bedstone_engine::{Engine, LogId, Options, ShardId};
+use bedstone_engine::{Disk, Engine, LogId, Options, ShardId};
 use bedstone_net::{Endpoint, Identity, Peer};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use std::collections::BTreeMap;
@@ -52,7 +52,6 @@ pub fn run(config: Config) -> Result<()> {
     let disk = Arc::new(OsDisk::open(&config.disk)?);
     let engine = Arc::new(open_engine(&config, disk.clone())?);
     let configured = Conf::of(config.members.iter().map(|member| member.node));
-    let first = if config.join { Conf::default() } else { configured.clone() };
     let shards = SHARD..SHARD + config.shards;
     let begun = shards.clone().map(|shard| begun(&engine, shard)).collect::<Result<Vec<_>>>()?;
     if config.join && begun.iter().any(|begun| *begun != Begun::No) {
@@ -61,10 +60,8 @@ pub fn run(config: Config) -> Result<()> {
              that it never voted"
         );
     }
-    let conf = bootstrap::members(&*disk, first, begun.contains(&Begun::Unsaid)).context(
-        "who the first members were is not known: where `members` in the configuration still \
-         names just them, remove the file, otherwise begin with an empty disk",
-    )?;
+    let first = if config.join { Conf::default() } else { configured.clone() };
+    let conf = first_members(&*disk, first, config.node, &begun)?;
     let mut limits = Limits::DEFAULT;
     limits.raft.lease = config
         .lease_drift_ppm
@@ -221,6 +218,39 @@ fn begun(engine: &Engine, shard: ShardId) -> Result<Begun> {
     }
     let in_log = log.hard_state(shard) != HardState::default() || log.check_whole(shard).is_err();
     Ok(if in_log || tree.applied() != LogId::default() { Begun::Unsaid } else { Begun::No })
+}
+
+/// Who the members of shards were that do not say so themselves.
+fn first_members(disk: &dyn Disk, first: Conf, node: PeerId, begun: &[Begun]) -> Result<Conf> {
+    let known = match bootstrap::read(disk) {
+        // No shard asks for it.
+        _ if !begun.contains(&Begun::Unsaid) && !begun.contains(&Begun::No) => return Ok(first),
+        Err(error) if begun.contains(&Begun::Unsaid) => {
+            let damaged = matches!(error, bedstone_engine::Error::Corrupt { .. });
+            let error = anyhow::Error::from(error);
+            return Err(match damaged {
+                true => error.context(
+                    "who the first members were is not known: where `members` in the \
+                     configuration still names just them, remove the file; otherwise begin with \
+                     an empty disk",
+                ),
+                false => error,
+            });
+        }
+        known => known.ok().flatten(),
+    };
+    match known {
+        Some(known) if begun.contains(&Begun::Unsaid) => Ok(known),
+        Some(known) if first.is_alone(node) && known.voters.len() > 1 => bail!(
+            "this node was started as one of nodes {:?}, and `members` names it alone: it would \
+             begin without them. Name them, or begin with an empty disk",
+            known.voters.to_vec()
+        ),
+        _ => {
+            bootstrap::write(disk, &first)?;
+            Ok(first)
+        }
+    }
 }
 
 fn open_doubt(disk: Arc<OsDisk>) -> Result<Doubt> {

@@ -319,8 +319,9 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "one answer is taken for all",
         file: "recovery.rs",
-        sound: "known.iter().map(of).collect",
-        broken: "known.iter().map(of).filter(Option::is_some).take(1).collect",
+        sound: "            let answer = asking.answers.get(&peer).ok_or(Awaits::Answer(peer))?;\n",
+        broken: "            asking.answers.first_key_value().ok_or(Awaits::Answer(peer))?;\n\
+                 let Some(answer) = asking.answers.get(&peer) else { continue };\n",
         caught_by: &["lacks committed entry", "one leader in term", "contradicts", "no progress"],
     },
     RaftBug {

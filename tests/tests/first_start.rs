@@ -21,8 +21,8 @@ fn a_cluster_begins_once_all_nodes_name_the_same_members() {
             body.contains(text).then_some(())
         });
     };
-    says(&cluster, 1, "node 3 has other `members`");
-    says(&cluster, 2, "node 3 has other `members`");
+    says(&cluster, 1, "node 3 was told other `members`");
+    says(&cluster, 2, "node 3 was told other `members`");
     says(&cluster, 3, "asks node 4");
 
     // What the wrong start wrote down does not count.

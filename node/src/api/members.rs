@@ -108,11 +108,12 @@ impl ChangeMembers {
         if unable.is_empty() || able.len() > unable.len() {
             return None;
         }
-        let soon = unable.iter().filter(|&&peer| status.is_alive(peer) && silent(peer)).count();
-        if able.len() + soon > unable.len() - soon {
+        let soon = |peer: &PeerId| status.is_alive(*peer) && silent(*peer);
+        let soon: Vec<PeerId> = unable.iter().copied().filter(soon).collect();
+        if able.len() + soon.len() > unable.len() - soon.len() {
             let why = format!(
-                "the leader does not know yet what nodes {unable:?} have, and without them the \
-                 voters afterwards are no majority; ask again"
+                "nodes {soon:?} have nothing yet, or the leader does not know what, and without \
+                 them the voters afterwards are no majority; ask again, or with force"
             );
             return Some(no(StatusCode::SERVICE_UNAVAILABLE, &why));
         }

@@ -25,7 +25,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
     let disk = OsDisk::open(&args.dir)?;
     let report = check_disk(&disk)?;
     let mut damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
-    damage.extend(bootstrap::written(&disk).err().map(|error| error.to_string()));
+    damage.extend(bootstrap::read(&disk).err().map(|error| error.to_string()));
     let damaged = !damage.is_empty();
     if args.json {
         say(json!({

@@ -181,7 +181,10 @@ impl Of {
         why: &str,
         done: impl Fn(&ShardStatus) -> bool,
     ) -> Result<()> {
-        let mut ask_at = crate::clock::now();
+        let mut ask_at = crate::clock::now() + AGAIN;
+        if !done(&self.leader(deadline)?.1) {
+            self.post(what, asked, deadline)?;
+        }
         loop {
             let (_, shard) = self.leader(deadline)?;
             if done(&shard) {
@@ -192,7 +195,8 @@ impl Of {
                 let seconds = self.timeout;
                 bail!("{why} after {seconds} s; it may still be: look at `bedstone shard members`");
             }
-            if now >= ask_at && !shard.changing {
+            let under_way = shard.changing && what == "members";
+            if now >= ask_at && !under_way {
                 self.post(what, asked, deadline)?;
                 ask_at = crate::clock::now() + AGAIN;
             }

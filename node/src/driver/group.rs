@@ -693,14 +693,18 @@ impl Group {
 /// What an operator can do about it.
 fn awaited(what: Awaits) -> String {
     match what {
+        Awaits::Members => "waits for a node that knows who its members are".to_owned(),
         Awaits::Answer(peer) => format!("asks node {peer} what it promised before"),
         Awaits::SameMembers(peer) => format!(
-            "does not begin: node {peer} has other `members`; make them the same, and restart who \
-             was wrong"
+            "does not begin: node {peer} was told other `members`; make them the same, and restart \
+             who was wrong"
         ),
+        Awaits::AnyMembers(peer) => {
+            format!("does not begin: node {peer} was told of no members; is `join` set there?")
+        }
         Awaits::OldDisk(peer) => format!(
-            "waits for a disk from before: this one and that of node {peer} are new, and together \
-             they are too many"
+            "waits: with that of node {peer}, more disks are new than it survives; start a node \
+             that has its disk from before"
         ),
     }
 }

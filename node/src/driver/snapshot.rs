@@ -107,8 +107,11 @@ impl Group {
         let of = |incoming: &mut Incoming| (incoming.from, incoming.id) == (peer, id);
         let Some(incoming) = self.incoming.take_if(of) else { return };
         let (term, at, conf) = (incoming.term, incoming.at, incoming.conf.clone());
+        // Who was told wrong members takes them from nowhere else.
+        let known = || (!self.raft.conf().voters.is_empty()).then(|| self.conf.clone());
+        let conf = conf.or_else(known);
         // Entries may have come while it was on its way: then it is of no use any more.
-        let installed = match self.lacks(at) {
+        let installed = match self.lacks(at) && conf.is_some() {
             true => incoming.finish(chunks),
             false => Ok(false),
         };
@@ -117,7 +120,7 @@ impl Group {
                 info!(shard = self.shard, index = at.index, "installed a snapshot");
                 self.applied = at;
                 self.commit = self.commit.max(at.index);
-                self.conf = conf.unwrap_or_else(|| self.conf.clone());
+                self.conf = conf.unwrap_or_default();
                 self.installed =
                     Some(match self.raft.snapshot_installed(peer, term, at, self.conf.clone()) {
                         true => Record::Reset { shard: self.shard, at },

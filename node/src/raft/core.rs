@@ -8,7 +8,7 @@ use super::message::{Body, Message};
 use super::peer_set::PeerSet;
 use super::progress::{Followers, Progress};
 use super::quiet::Quiet;
-use super::recovery::{Answer, Asking, NOBODY, Recovery};
+use super::recovery::{Answer, Asking, NOBODY, Recovery, Told};
 use super::rounds::{Read, Reads};
 use super::{Index, PeerId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
@@ -41,7 +41,7 @@ pub struct Config {
     /// Bytes of entries that are not committed yet; beyond, proposals are refused.
     pub uncommitted_bytes_max: usize,
     /// Bytes of entries kept in memory for slow followers; twice as many where they are not
-    /// applied yet.
+    /// applied yet, and by a leader what is not committed.
     pub recent_bytes_max: usize,
 }
 
@@ -366,8 +366,12 @@ impl Raft {
         let body = match body {
             Body::Recover { question } => return self.on_recover(peer, question),
             Body::RecoverReply { question, new, last, commit, conf } => {
-                let agrees = *conf == self.conf;
-                let answer = Answer { term, new, last, commit, agrees };
+                let told = match *conf {
+                    _ if conf.voters.is_empty() => Told::Nobody,
+                    _ if *conf == self.conf => Told::TheSame,
+                    _ => Told::Others,
+                };
+                let answer = Answer { term, new, last, commit, told };
                 return self.on_recover_reply(peer, question, answer, *conf);
             }
             _ if self.is_asking() => return,
@@ -460,7 +464,8 @@ impl Raft {
     }
 
     /// Entries in memory stay within bounds: those that are applied leave first. Where the tree
-    /// falls behind, or is damaged, what is durable leaves too, and is read from the log again.
+    /// falls behind, or is damaged, what is durable leaves too, and is read from the log again; on
+    /// a leader only what is committed.
     #[inline(never)]
     fn bound_memory(&mut self) {
         self.log.forget(self.applied);

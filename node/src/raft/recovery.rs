@@ -18,8 +18,9 @@
 //!
 //! Who has nothing may have been configured with other members than the group began with, and the
 //! log alone does not say who those were. So what it was told of them helps only to find somebody
-//! who has something: it goes on without members, and gets them with a snapshot. When nobody has an
-//! entry, and all were told the same members, the group begins.
+//! who has something: it goes on without members, unless those are the ones that the others know
+//! from the beginning, and gets them with a snapshot. Whom of them it has not asked, it asks then.
+//! When nobody has an entry, and all were told the same members, the group begins.
 //!
 //! A replica whose disk has all that it says, but perhaps not all that it said it had, does the
 //! same, and keeps what is there. It need not wait for others who wait for it: once all have
@@ -45,8 +46,8 @@ pub(super) enum Recovery {
     Done,
     /// It asks the other voters.
     Asking(Box<Asking>),
-    /// It waits for this entry or a later one to be committed here.
-    CatchingUp(LogId),
+    /// It waits for this entry or a later one to be committed here, the last of those who answered.
+    CatchingUp(Box<Asking>, LogId),
     /// The same for the last entry of those who answered, and its disk has all that it says: it
     /// takes part in the election of who has that entry, or a later one.
     Bound(Box<Asking>),
@@ -68,12 +69,32 @@ pub(super) struct Asking {
 /// Why a replica that asks does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaits {
+    /// It knows nobody to ask.
+    Members,
     /// A peer has not answered.
     Answer(PeerId),
     /// Nobody has an entry, and a peer was told other members than this replica.
     SameMembers(PeerId),
-    /// More disks are new than the group survives: this peer's, too.
+    /// Nobody has an entry, and a peer was told of no members.
+    AnyMembers(PeerId),
+    /// More disks are new than the group survives: this peer's is.
     OldDisk(PeerId),
+}
+
+/// What one was told of the members, as another sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Nobody,
+    Others,
+    TheSame,
+}
+
+/// What the answers say.
+struct Counted {
+    /// The greatest term.
+    term: Term,
+    /// Nobody has an entry.
+    begins: bool,
 }
 
 /// What a peer said of itself.
@@ -83,8 +104,7 @@ pub(super) struct Answer {
     pub(super) new: bool,
     pub(super) last: LogId,
     pub(super) commit: Index,
-    /// It knows the same members as who asked.
-    pub(super) agrees: bool,
+    pub(super) told: Told,
 }
 
 impl Answer {
@@ -113,17 +133,9 @@ impl Raft {
 
     /// What a replica that asks waits for.
     pub fn awaits(&self) -> Option<Awaits> {
-        let Recovery::Asking(asking) = &self.recovery else { return None };
-        let known = self.whom_to_ask(asking);
-        let first = |is: fn(Option<&Answer>) -> bool| {
-            known.iter().copied().find(|peer| is(asking.answers.get(peer)))
-        };
-        if let Some(peer) = first(|answer| answer.is_none()) {
-            return Some(Awaits::Answer(peer));
-        }
-        match first(|answer| answer.is_some_and(|answer| !answer.is_empty())) {
-            Some(_) => first(|answer| answer.is_some_and(|a| a.new)).map(Awaits::OldDisk),
-            None => first(|answer| answer.is_some_and(|a| !a.agrees)).map(Awaits::SameMembers),
+        match &self.recovery {
+            Recovery::Asking(asking) => self.counted(asking).err(),
+            _ => None,
         }
     }
 
@@ -215,57 +227,83 @@ impl Raft {
             return;
         }
         asking.answers.insert(peer, answer);
-        let newer = asking.conf.as_ref().is_none_or(|(at, _)| *at < answer.commit);
+        // Who was a member long ago may know no better than this replica does.
+        let newer = answer.commit >= self.hard.commit
+            && asking.conf.as_ref().is_none_or(|(at, _)| *at < answer.commit);
         if !answer.is_empty() && newer {
             asking.conf = Some((answer.commit, conf));
         }
         self.count_answers();
     }
 
-    fn count_answers(&mut self) {
-        let Recovery::Asking(asking) = &self.recovery else { return };
+    /// What the answers say, once they are enough.
+    fn counted(&self, asking: &Asking) -> Result<Counted, Awaits> {
         let known = self.whom_to_ask(asking);
         let doubted = asking.promises == Promises::Doubted;
         if known.is_empty() && !doubted {
-            return; // Nobody can tell. Who only doubts its disk has to believe it then.
+            // Nobody can tell. Who only doubts its disk has to believe it then.
+            return Err(Awaits::Members);
         }
-        let of = |peer| asking.answers.get(peer).copied();
-        let Some(answers) = known.iter().map(of).collect::<Option<Vec<Answer>>>() else { return };
-        let terms = answers.iter().map(|answer| answer.term);
+        let mut answers = Vec::with_capacity(known.len());
+        for peer in known {
+            let answer = asking.answers.get(&peer).ok_or(Awaits::Answer(peer))?;
+            answers.push((peer, *answer));
+        }
+        let first = |is: fn(&Answer) -> bool| answers.iter().find(|(_, answer)| is(answer));
+        let terms = answers.iter().map(|(_, answer)| answer.term);
         let term = terms.max().unwrap_or(0).max(self.hard.term);
-        let lost = asking.promises == Promises::Lost;
-        let empty = self.log.last() == LogId::default() && !lost;
-        if empty && answers.iter().all(Answer::is_empty) {
-            // Only who has a disk from before knows the members better than others do.
-            if !doubted && !answers.iter().all(|answer| answer.agrees) {
-                return; // Two groups would begin.
-            }
-            self.recovery = Recovery::Done;
-            // What it voted in this term, if it did, it does not know. And from now on its disk is
-            // no longer new.
-            (self.hard.term, self.hard.vote) = (term.max(1), Some(self.id));
-            return self.wait_for_leader();
+        let empty = self.log.last() == LogId::default() && asking.promises != Promises::Lost;
+        let begins = empty && answers.iter().all(|(_, answer)| answer.is_empty());
+        if begins {
+            // Two groups would begin. Only who has a disk from before knows the members better.
+            return match first(|answer| answer.told != Told::TheSame).filter(|_| !doubted) {
+                None => Ok(Counted { term, begins }),
+                Some((peer, Answer { told: Told::Nobody, .. })) => Err(Awaits::AnyMembers(*peer)),
+                Some((peer, _)) => Err(Awaits::SameMembers(*peer)),
+            };
         }
         // With more new disks than the group survives, what was committed may be on none of the
         // others. Whoever only doubts its disk counts as well, and is enough of two.
-        let olds = answers.iter().filter(|answer| !answer.new).count() + usize::from(doubted);
-        let (voters, some_new) = (known.len() + 1, answers.iter().any(|answer| answer.new));
-        if some_new && (2 * olds < voters || 2 * olds == voters && !doubted) {
-            return;
+        let olds = answers.iter().filter(|(_, answer)| !answer.new).count() + usize::from(doubted);
+        let voters = answers.len() + 1;
+        match first(|answer| answer.new) {
+            Some((peer, _)) if 2 * olds < voters || 2 * olds == voters && !doubted => {
+                Err(Awaits::OldDisk(*peer))
+            }
+            _ => Ok(Counted { term, begins }),
         }
-        if doubted {
-            self.recovery = Recovery::Bound(asking.clone());
-            if self.hard.term < term || self.hard.vote.is_none() {
-                // Whom it voted for in this term, if it did, it does not know: for nobody else.
-                (self.hard.term, self.hard.vote) = (term, Some(self.id));
+    }
+
+    fn count_answers(&mut self) {
+        let Recovery::Asking(asking) = &self.recovery else { return };
+        let Ok(Counted { term, begins }) = self.counted(asking) else { return };
+        let mut asking = asking.clone();
+        match asking.promises {
+            _ if begins => {
+                self.recovery = Recovery::Done;
+                // What it voted in this term, if it did, it does not know. And from now on its disk
+                // is no longer new.
+                (self.hard.term, self.hard.vote) = (term.max(1), Some(self.id));
+                return self.wait_for_leader();
             }
-        } else {
-            self.recovery = Recovery::CatchingUp(self.last_of_others(asking));
-            if self.log.last() == LogId::default() {
-                self.conf = Conf::default();
+            Promises::Doubted => {
+                asking.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
+                self.recovery = Recovery::Bound(asking);
+                if self.hard.term < term || self.hard.vote.is_none() {
+                    // Whom it voted for in this term, if it did, it does not know: for nobody else.
+                    (self.hard.term, self.hard.vote) = (term, Some(self.id));
+                }
             }
-            self.anew = lost;
-            (self.hard.term, self.hard.vote) = (term, Some(NOBODY));
+            promises => {
+                let began_so = asking.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
+                let last = self.last_of_others(&asking);
+                self.recovery = Recovery::CatchingUp(asking, last);
+                if self.log.last() == LogId::default() && !began_so {
+                    self.conf = Conf::default();
+                }
+                self.anew = promises == Promises::Lost;
+                (self.hard.term, self.hard.vote) = (term, Some(NOBODY));
+            }
         }
         self.wait_for_leader();
         self.end_recovery();
@@ -277,10 +315,14 @@ impl Raft {
             return;
         }
         let committed = self.committed();
-        let knows_members = !self.conf.voters.is_empty();
-        let follows = self.role == Role::Follower && self.leader.is_some() && knows_members;
+        let follows = self.role == Role::Follower && self.leader.is_some();
         match &self.recovery {
-            Recovery::CatchingUp(target) if follows && committed >= *target => {
+            Recovery::CatchingUp(..) if self.conf.voters.is_empty() => {}
+            // The members are known only now, or changed: some were not asked.
+            Recovery::CatchingUp(asking, _) if self.lacks_answers(asking) => {
+                self.recovery = Asking::begin(asking.question + 1, Promises::New);
+            }
+            Recovery::CatchingUp(_, target) if follows && committed >= *target => {
                 self.recovery = Recovery::Done;
                 self.hard.vote = self.leader;
             }
@@ -289,6 +331,11 @@ impl Raft {
             }
             _ => {}
         }
+    }
+
+    /// Whether another voter has not answered, as far as the members are known.
+    fn lacks_answers(&self, asking: &Asking) -> bool {
+        self.voters().iter().any(|peer| !asking.answers.contains_key(peer))
     }
 
     /// Whether a log that ends so has what this replica may have forgotten.
@@ -303,6 +350,6 @@ impl Raft {
 
     /// The vote of a term that begins.
     pub(super) fn no_vote(&self) -> Option<PeerId> {
-        matches!(self.recovery, Recovery::CatchingUp(_)).then_some(NOBODY)
+        matches!(self.recovery, Recovery::CatchingUp(..)).then_some(NOBODY)
     }
 }

@@ -103,6 +103,8 @@ impl Raft {
             && progress.mode == Mode::Snapshot
         {
             progress.probe(self.log.base().index.max(at.unwrap_or(0)));
+            // Another attempt is not made at once: at the next heartbeat's turn.
+            progress.mode = Mode::Probe { asked: at.is_none() };
         }
     }
 
