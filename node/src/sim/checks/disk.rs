@@ -22,7 +22,9 @@ impl Disks {
             *whole = now;
         }
         let timeout = Limits::TINY.raft.election.end * TICK.as_micros() as u64;
-        let since = node.writing_since.unwrap_or(now).max(*whole);
+        // While it is stopped it can do nothing.
+        let stopped = host.paused_until.min(now);
+        let since = node.writing_since.unwrap_or(now).max(*whole).max(stopped);
         let waits = now - since > host.stretch(2 * timeout);
         if waits && raft.is_leader() && !raft.conf().is_alone(host.id) {
             let text = format!("{} leads, and its disk hangs for {} us", host.id, now - since);
