@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// The frame kind of a hello.
 pub const KIND: u8 = 0;
 /// The protocol version that this build speaks.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 const MAGIC: [u8; 4] = *b"BNET";
 
 /// Who a side says it is.

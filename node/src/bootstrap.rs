@@ -8,10 +8,68 @@
 
 use crate::line_file;
 use crate::raft::{Conf, PeerId};
+use anyhow::bail;
 use bedstone_engine::{Disk, Error, Result};
 
 const FILE: &str = "BOOTSTRAP";
 const VERSION: u32 = 1;
+
+/// What the disk has of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Nothing.
+    No,
+    /// Something, but not who its members are.
+    Unsaid,
+    /// Its members too.
+    Said,
+}
+
+/// Who the members of those shards were that do not say so themselves: `configured`, unless one of
+/// them has begun.
+///
+/// # Errors
+/// The disk's; damage or a format of the future, where the file is needed; a configuration that
+/// would have `node` begin alone where it was one of several.
+pub fn first_members(
+    disk: &dyn Disk,
+    configured: Conf,
+    node: PeerId,
+    begun: &[Begun],
+) -> anyhow::Result<Conf> {
+    if begun.iter().all(|begun| *begun == Begun::Said) {
+        return Ok(configured);
+    }
+    let known = read(disk);
+    if begun.contains(&Begun::Unsaid) {
+        if let Some(known) = known.map_err(with_next_step)? {
+            return Ok(known);
+        }
+    } else if let Ok(Some(known)) = known
+        && known.voters.len() > 1
+        && configured.is_alone(node)
+    {
+        bail!(
+            "this node was started as one of nodes {:?}, and `members` names it alone: it would \
+             begin without them. Name them, or begin with an empty disk",
+            known.voters.to_vec()
+        );
+    }
+    write(disk, &configured)?;
+    Ok(configured)
+}
+
+fn with_next_step(error: Error) -> anyhow::Error {
+    let damaged = matches!(error, Error::Corrupt { .. });
+    let error = anyhow::Error::from(error);
+    match damaged {
+        true => error.context(
+            "who the first members were is not known: where `members` in the configuration still \
+             names just them, remove the file; otherwise begin with an empty disk",
+        ),
+        false => error,
+    }
+}
 
 /// What the disk says; `None` when it says nothing.
 ///
@@ -22,10 +80,7 @@ pub fn read(disk: &dyn Disk) -> Result<Option<Conf>> {
 }
 
 /// From now on these are the first members.
-///
-/// # Errors
-/// The disk's.
-pub fn write(disk: &dyn Disk, first: &Conf) -> Result<()> {
+fn write(disk: &dyn Disk, first: &Conf) -> Result<()> {
     let line = encode(first);
     match line_file::read(disk, FILE).ok().flatten() {
         Some(known) if known == line => Ok(()),
@@ -58,14 +113,47 @@ mod tests {
     use bedstone_engine::disk::memory::MemoryDisk;
 
     #[test]
-    fn the_first_members_are_durable_and_can_be_replaced() {
-        let disk = MemoryDisk::new();
+    fn who_the_members_are_is_settled_once_a_shard_has_begun() {
+        use Begun::{No, Said, Unsaid};
         let (three, four) = (Conf::of([1, 2, 3]), Conf::of([1, 2, 3, 4]));
-        assert_eq!(read(&disk).unwrap(), None);
-        for conf in [four, three, Conf::default()] {
-            write(&disk, &conf).unwrap();
-            assert_eq!(read(&disk.power_loss(1)).unwrap(), Some(conf));
-        }
+        let disk = MemoryDisk::new();
+        let first = |disk: &MemoryDisk, conf: &Conf, begun: &[Begun]| {
+            first_members(disk, conf.clone(), 1, begun)
+        };
+        assert_eq!(first(&disk, &four, &[No]).unwrap(), four);
+        assert_eq!(first(&disk, &three, &[No]).unwrap(), three, "a mistake is mended");
+        assert_eq!(
+            first(&disk, &four, &[Unsaid]).unwrap(),
+            three,
+            "the configuration changes none"
+        );
+        assert_eq!(first(&disk, &four, &[Said, Unsaid]).unwrap(), three, "nor beside another");
+        assert_eq!(first(&disk, &four, &[Said]).unwrap(), four, "who says so itself needs no file");
+        let disk = disk.power_loss(1);
+        assert_eq!(first(&disk, &Conf::of([9]), &[Unsaid]).unwrap(), three, "it is durable");
+        let why = first(&disk, &Conf::of([1]), &[No]).unwrap_err().to_string();
+        assert!(why.contains("one of nodes [1, 2, 3]") && why.contains("alone"), "{why}");
+        let disk = MemoryDisk::new();
+        assert_eq!(first(&disk, &Conf::default(), &[No]).unwrap(), Conf::default());
+        assert_eq!(
+            first(&disk, &three, &[Unsaid]).unwrap(),
+            Conf::default(),
+            "who joins is nobody"
+        );
+        let disk = MemoryDisk::new();
+        assert_eq!(first(&disk, &three, &[Unsaid]).unwrap(), three, "the file was removed");
+    }
+
+    #[test]
+    fn damage_matters_only_where_a_shard_needs_to_know() {
+        let disk = MemoryDisk::new();
+        disk.create(FILE).unwrap().append(b"1 1 2 7 00000000\n").unwrap();
+        let first = |begun| first_members(&disk, Conf::of([1, 2]), 1, &[begun]);
+        let why = format!("{:#}", first(Begun::Unsaid).unwrap_err());
+        assert!(why.contains("remove the file") && why.contains("BOOTSTRAP"), "{why}");
+        assert_eq!(first(Begun::Said).unwrap(), Conf::of([1, 2]));
+        assert_eq!(first(Begun::No).unwrap(), Conf::of([1, 2]));
+        assert_eq!(read(&disk).unwrap(), Some(Conf::of([1, 2])), "it is written anew");
     }
 
     #[test]
@@ -78,7 +166,5 @@ mod tests {
         file.append(b"1 1 2 7 00000000\n").unwrap();
         let error = read(&disk).unwrap_err().to_string();
         assert!(error.contains("BOOTSTRAP") && error.contains("checksum"), "{error}");
-        write(&disk, &Conf::of([1])).unwrap();
-        assert_eq!(read(&disk).unwrap(), Some(Conf::of([1])));
     }
 }

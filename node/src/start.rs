@@ -5,21 +5,21 @@ use crate::api::members::Operate;
 use crate::api::port::Replies;
 use crate::api::server;
 use crate::api::shared::Shared;
-use crate::bootstrap;
+use crate::bootstrap::{self, Begun};
 use crate::config::Config;
 use crate::doubt::Doubt;
 use crate::driver::group::Group;
 use crate::driver::{Driver, DriverInbox, Input, State, background, logger};
 use crate::limits::{Limits, TICK};
 use crate::metrics::Metrics;
-use crate::raft::{Conf, Lease, PeerId};
+use crate::raft::{Conf, Lease};
 use crate::shard::system;
 use crate::status::{NodeStatus, StatusCell};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits as EngineLimits;
 use bedstone_engine::wal::HardState;
-use bedstone_engine::{Disk, Engine, LogId, Options, ShardId};
+use bedstone_engine::{Engine, LogId, Options, ShardId};
 use bedstone_net::{Endpoint, Identity, Peer};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ pub fn run(config: Config) -> Result<()> {
         );
     }
     let first = if config.join { Conf::default() } else { configured.clone() };
-    let conf = first_members(&*disk, first, config.node, &begun)?;
+    let conf = bootstrap::first_members(&*disk, first, config.node, &begun)?;
     let mut limits = Limits::DEFAULT;
     limits.raft.lease = config
         .lease_drift_ppm
@@ -201,16 +201,6 @@ fn open_engine(config: &Config, disk: Arc<OsDisk>) -> Result<Engine> {
 }
 
 /// What the disk has of a shard.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Begun {
-    /// Nothing.
-    No,
-    /// Something, but not who its members are.
-    Unsaid,
-    /// Its members too.
-    Said,
-}
-
 fn begun(engine: &Engine, shard: ShardId) -> Result<Begun> {
     let (log, tree) = (engine.log(), engine.open_shard(shard)?);
     if system::members(&tree)?.is_some() {
@@ -218,39 +208,6 @@ fn begun(engine: &Engine, shard: ShardId) -> Result<Begun> {
     }
     let in_log = log.hard_state(shard) != HardState::default() || log.check_whole(shard).is_err();
     Ok(if in_log || tree.applied() != LogId::default() { Begun::Unsaid } else { Begun::No })
-}
-
-/// Who the members of shards were that do not say so themselves.
-fn first_members(disk: &dyn Disk, first: Conf, node: PeerId, begun: &[Begun]) -> Result<Conf> {
-    let known = match bootstrap::read(disk) {
-        // No shard asks for it.
-        _ if !begun.contains(&Begun::Unsaid) && !begun.contains(&Begun::No) => return Ok(first),
-        Err(error) if begun.contains(&Begun::Unsaid) => {
-            let damaged = matches!(error, bedstone_engine::Error::Corrupt { .. });
-            let error = anyhow::Error::from(error);
-            return Err(match damaged {
-                true => error.context(
-                    "who the first members were is not known: where `members` in the \
-                     configuration still names just them, remove the file; otherwise begin with \
-                     an empty disk",
-                ),
-                false => error,
-            });
-        }
-        known => known.ok().flatten(),
-    };
-    match known {
-        Some(known) if begun.contains(&Begun::Unsaid) => Ok(known),
-        Some(known) if first.is_alone(node) && known.voters.len() > 1 => bail!(
-            "this node was started as one of nodes {:?}, and `members` names it alone: it would \
-             begin without them. Name them, or begin with an empty disk",
-            known.voters.to_vec()
-        ),
-        _ => {
-            bootstrap::write(disk, &first)?;
-            Ok(first)
-        }
-    }
 }
 
 fn open_doubt(disk: Arc<OsDisk>) -> Result<Doubt> {

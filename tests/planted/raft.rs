@@ -292,8 +292,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "who lost its promises is back as soon as it follows",
         file: "recovery.rs",
-        sound: "if follows && committed >= *target",
-        broken: "if follows && committed >= LogId::default().min(*target)",
+        sound: "if follows && committed >= self.last_of_others(asking)",
+        broken: "if follows && committed >= LogId::default().min(self.last_of_others(asking))",
         caught_by: &["lacks committed entry", "contradicts"],
     },
     RaftBug {

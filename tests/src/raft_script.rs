@@ -759,9 +759,10 @@ fn text(packet: &Packet) -> String {
         Body::ReadIndex { .. } => String::new(),
         Body::ReadIndexReply { at, .. } => format!("from {} on", place(*at)),
         Body::Recover { .. } => "what did I promise?".to_owned(),
-        Body::RecoverReply { new, last, commit, conf, .. } => {
+        Body::RecoverReply { new, last, committed, conf, .. } => {
             let new = if *new { "new, " } else { "" };
-            format!("{new}last {} commit {commit}, {}", place(*last), conf_text(conf))
+            let (last, committed) = (place(*last), place(*committed));
+            format!("{new}last {last} committed {committed}, {}", conf_text(conf))
         }
     };
     format!("{} term {} {said}", name(packet), message.term).trim_end().to_owned()

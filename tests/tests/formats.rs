@@ -142,7 +142,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
                 question: 5,
                 new: false,
                 last: ID,
-                commit: 3,
+                committed: previous,
                 conf: Conf::of([1, 2]).into(),
             }),
         ),

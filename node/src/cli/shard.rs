@@ -181,24 +181,20 @@ impl Of {
         why: &str,
         done: impl Fn(&ShardStatus) -> bool,
     ) -> Result<()> {
-        let mut ask_at = crate::clock::now() + AGAIN;
-        if !done(&self.leader(deadline)?.1) {
-            self.post(what, asked, deadline)?;
-        }
+        let mut posted = None;
         loop {
             let (_, shard) = self.leader(deadline)?;
             if done(&shard) {
                 return self.show(&shard);
             }
             let now = crate::clock::now();
-            if now >= deadline {
+            if posted.is_some() && now >= deadline {
                 let seconds = self.timeout;
                 bail!("{why} after {seconds} s; it may still be: look at `bedstone shard members`");
             }
-            let under_way = shard.changing && what == "members";
-            if now >= ask_at && !under_way {
+            if posted.is_none_or(|at| now >= at + AGAIN && !shard.changing) {
                 self.post(what, asked, deadline)?;
-                ask_at = crate::clock::now() + AGAIN;
+                posted = Some(crate::clock::now());
             }
             std::thread::sleep(POLL);
         }

@@ -365,13 +365,13 @@ impl Raft {
         self.wake_for(peer, &body);
         let body = match body {
             Body::Recover { question } => return self.on_recover(peer, question),
-            Body::RecoverReply { question, new, last, commit, conf } => {
+            Body::RecoverReply { question, new, last, committed, conf } => {
                 let told = match *conf {
                     _ if conf.voters.is_empty() => Told::Nobody,
                     _ if *conf == self.conf => Told::TheSame,
                     _ => Told::Others,
                 };
-                let answer = Answer { term, new, last, commit, told };
+                let answer = Answer { term, new, last, committed, told };
                 return self.on_recover_reply(peer, question, answer, *conf);
             }
             _ if self.is_asking() => return,

@@ -194,7 +194,7 @@ impl Raft {
             && !self.hears_leader()
             && self.has_a_vote();
         let answer_term = if granted { term } else { self.hard.term };
-        let committed = self.committed();
+        let committed = self.told_committed();
         self.send_of_term(peer, answer_term, Body::PreVoteReply { granted, committed });
     }
 
@@ -219,7 +219,7 @@ impl Raft {
             self.hard.vote = Some(peer);
             self.wait_for_leader();
         }
-        let committed = self.committed();
+        let committed = self.told_committed();
         self.send_durable(peer, Body::VoteReply { granted, committed });
     }
 
@@ -232,7 +232,7 @@ impl Raft {
 
     /// A message of an earlier term: its sender should learn of this one.
     pub(super) fn on_stale(&mut self, peer: PeerId) {
-        let (granted, committed) = (false, self.committed());
+        let (granted, committed) = (false, self.told_committed());
         self.send_durable(peer, Body::VoteReply { granted, committed });
     }
 }

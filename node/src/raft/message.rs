@@ -128,8 +128,8 @@ pub enum Body {
         new: bool,
         /// The last entry of its log.
         last: LogId,
-        /// How far it knows its log to be committed.
-        commit: Index,
+        /// The last entry that it knows to be committed.
+        committed: LogId,
         /// The members as of then.
         conf: Box<Conf>,
     },
@@ -227,12 +227,12 @@ impl Message {
                 out.put_u64_le(*question);
                 put_id(&mut out, at);
             }
-            Body::RecoverReply { question, new, last, commit, conf } => {
+            Body::RecoverReply { question, new, last, committed, conf } => {
                 head(&mut out, 13);
                 out.put_u64_le(*question);
                 out.put_u8(u8::from(*new));
                 put_id(&mut out, last);
-                out.put_u64_le(*commit);
+                put_id(&mut out, committed);
                 let mut bytes = Vec::new();
                 conf.encode(&mut bytes);
                 out.put_slice(&bytes);
@@ -267,9 +267,9 @@ impl Message {
             12 => Body::Recover { question: take_number(from)? },
             13 => {
                 let (question, new) = (take_number(from)?, take_bool(from)?);
-                let (last, commit) = (take_id(from)?, take_number(from)?);
+                let (last, committed) = (take_id(from)?, take_id(from)?);
                 let conf = Conf::decode(&from.split_off(0))?.into();
-                Body::RecoverReply { question, new, last, commit, conf }
+                Body::RecoverReply { question, new, last, committed, conf }
             }
             14 => Body::ReadIndex { question: take_number(from)? },
             15 => {

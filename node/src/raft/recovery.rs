@@ -46,10 +46,10 @@ pub(super) enum Recovery {
     Done,
     /// It asks the other voters.
     Asking(Box<Asking>),
-    /// It waits for this entry or a later one to be committed here, the last of those who answered.
-    CatchingUp(Box<Asking>, LogId),
-    /// The same for the last entry of those who answered, and its disk has all that it says: it
-    /// takes part in the election of who has that entry, or a later one.
+    /// It waits for the last entry of those who answered, or a later one, to be committed here.
+    CatchingUp(Box<Asking>),
+    /// The same, and its disk has all that it says: it takes part in the election of who has that
+    /// entry, or a later one.
     Bound(Box<Asking>),
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Answer {
     pub(super) term: Term,
     pub(super) new: bool,
     pub(super) last: LogId,
-    pub(super) commit: Index,
+    pub(super) committed: LogId,
     pub(super) told: Told,
 }
 
@@ -208,9 +208,9 @@ impl Raft {
                 progress.probe(self.log.base().index);
             }
         }
-        let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone().into());
+        let (last, committed, conf) = (self.log.last(), self.committed(), self.conf.clone().into());
         let new = last == LogId::default() && self.hard.term == 0;
-        self.send_durable(peer, Body::RecoverReply { question, new, last, commit, conf });
+        self.send_durable(peer, Body::RecoverReply { question, new, last, committed, conf });
     }
 
     pub(super) fn on_recover_reply(
@@ -228,10 +228,11 @@ impl Raft {
         }
         asking.answers.insert(peer, answer);
         // Who was a member long ago may know no better than this replica does.
-        let newer = answer.commit >= self.hard.commit
-            && asking.conf.as_ref().is_none_or(|(at, _)| *at < answer.commit);
+        let commit = answer.committed.index;
+        let newer =
+            commit >= self.hard.commit && asking.conf.as_ref().is_none_or(|(at, _)| *at < commit);
         if !answer.is_empty() && newer {
-            asking.conf = Some((answer.commit, conf));
+            asking.conf = Some((commit, conf));
         }
         self.count_answers();
     }
@@ -278,6 +279,9 @@ impl Raft {
         let Recovery::Asking(asking) = &self.recovery else { return };
         let Ok(Counted { term, begins }) = self.counted(asking) else { return };
         let mut asking = asking.clone();
+        let began_so = asking.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
+        // Who answered, of those who were to, stays the same from here on.
+        asking.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
         match asking.promises {
             _ if begins => {
                 self.recovery = Recovery::Done;
@@ -287,7 +291,6 @@ impl Raft {
                 return self.wait_for_leader();
             }
             Promises::Doubted => {
-                asking.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
                 self.recovery = Recovery::Bound(asking);
                 if self.hard.term < term || self.hard.vote.is_none() {
                     // Whom it voted for in this term, if it did, it does not know: for nobody else.
@@ -295,9 +298,7 @@ impl Raft {
                 }
             }
             promises => {
-                let began_so = asking.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
-                let last = self.last_of_others(&asking);
-                self.recovery = Recovery::CatchingUp(asking, last);
+                self.recovery = Recovery::CatchingUp(asking);
                 if self.log.last() == LogId::default() && !began_so {
                     self.conf = Conf::default();
                 }
@@ -319,10 +320,10 @@ impl Raft {
         match &self.recovery {
             Recovery::CatchingUp(..) if self.conf.voters.is_empty() => {}
             // The members are known only now, or changed: some were not asked.
-            Recovery::CatchingUp(asking, _) if self.lacks_answers(asking) => {
+            Recovery::CatchingUp(asking) if self.lacks_answers(asking) => {
                 self.recovery = Asking::begin(asking.question + 1, Promises::New);
             }
-            Recovery::CatchingUp(_, target) if follows && committed >= *target => {
+            Recovery::CatchingUp(asking) if follows && committed >= self.last_of_others(asking) => {
                 self.recovery = Recovery::Done;
                 self.hard.vote = self.leader;
             }
@@ -331,6 +332,17 @@ impl Raft {
             }
             _ => {}
         }
+    }
+
+    /// The last entry that is committed as far as this replica, or whoever answered it, knows. Who
+    /// told it may have crashed before it had that on its disk, and would ask in vain for the vote
+    /// of one that has none, by members that are not the last.
+    pub(super) fn told_committed(&self) -> LogId {
+        let told = match &self.recovery {
+            Recovery::CatchingUp(asking) => asking.answers.values().map(|a| a.committed).max(),
+            _ => None,
+        };
+        self.committed().max(told.unwrap_or_default())
     }
 
     /// Whether another voter has not answered, as far as the members are known.

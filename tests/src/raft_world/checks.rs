@@ -136,8 +136,8 @@ impl Checks {
             assert!(durable, "the leader {id} commits {entry:?}, which no majority has");
         }
         assert!(commit >= before, "the commit index of {id} fell from {before} to {commit}");
-        // Who lost its disk was told of members, and does not believe it.
-        let forgot = commit == 0 && *raft.conf() == Conf::default();
+        // Who lost its disk was told of members, and does not believe it before it has others.
+        let forgot = raft.is_recovering() && commit == 0 && *raft.conf() == Conf::default();
         if commit == tree.applied.index && !forgot {
             assert_eq!(*raft.conf(), tree.conf, "changes are effective once they are committed");
         }
