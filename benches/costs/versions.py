@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compares two builds: a cluster of three each, on loopback, that take the same loads in turns.
+"""Compares two builds: clusters of three on loopback that take the same loads in turns.
 
     benches/costs/versions.py BEFORE AFTER [ROUNDS]
 
-BEFORE and AFTER are two `bedstone` binaries; the load comes from AFTER's `bench`, for both. Each round starts
-both clusters anew, and each load goes to one and at once to the other, so that both find the same machine. Prints
-medians of operations per second and of the 99th percentile, and the median and the quartiles of the ratios of each
-pair, as Markdown.
+BEFORE and AFTER are two `bedstone` binaries; the load comes from AFTER's `bench`, for both. In each round each build
+gets a new cluster, which takes all loads and ends before the other's begins: one that waits costs something as well.
+Who is first changes from round to round. Prints medians of operations per second and of the 99th percentile, and the
+median and the quartiles of the ratios of each round, as Markdown.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-PORTS = {"before": 9100, "after": 9200}
+PORT_BASE = 9100
 LOADS = [
     ("put, 64 clients", ["--ops", "put", "--clients", "64"]),
     ("put, 1 client", ["--ops", "put", "--clients", "1"]),
@@ -54,13 +54,11 @@ def main():
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5
     found = [{name: [] for name in binaries} for _ in LOADS]
     for number in range(rounds):
-        with contextlib.ExitStack() as stack:
-            resp = {name: stack.enter_context(cluster(binary, PORTS[name]))
-                    for name, binary in binaries.items()}
-            for at, (_, load) in enumerate(LOADS):
-                # Who goes first changes, so that neither always finds the quieter machine.
-                for name in sorted(binaries, reverse=(number + at) % 2 == 0):
-                    found[at][name].append(measure(binaries["after"], resp[name], load))
+        # Neither always finds the quieter machine.
+        for name in sorted(binaries, reverse=number % 2 == 0):
+            with cluster(binaries[name], PORT_BASE) as resp:
+                for at, (_, load) in enumerate(LOADS):
+                    found[at][name].append(measure(binaries["after"], resp, load))
     print("| load | before, 1/s | after, 1/s | ratio | quartiles | p99 before, ms | p99 after, ms |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for (title, _), runs in zip(LOADS, found):

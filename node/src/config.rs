@@ -90,6 +90,11 @@ pub struct Settings {
     #[arg(long, env = "BEDSTONE_LEASE_DRIFT_PPM")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_drift_ppm: Option<u32>,
+    /// Followers answer reads themselves, once the leader said from which index on, rather than
+    /// send them to the leader. It takes work from the leader, and costs the cluster more in all.
+    #[arg(long, env = "BEDSTONE_FOLLOWER_READS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follower_reads: Option<bool>,
     /// The disk may lose what it said it had synced when the power goes: after each boot of the
     /// machine, a node asks all others what it promised before it takes part.
     #[arg(long, env = "BEDSTONE_DISK_MAY_LIE")]
@@ -106,7 +111,7 @@ pub struct Settings {
 const LEASE_DRIFT: std::ops::RangeInclusive<u32> = 1..=200_000;
 
 /// Every key of the file, for naming the nearest one.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "node",
     "cluster",
     "disk",
@@ -125,6 +130,7 @@ const KEYS: [&str; 20] = [
     "snapshot_mib_per_second",
     "allow_flush",
     "lease_drift_ppm",
+    "follower_reads",
     "disk_may_lie",
     "join",
 ];
@@ -181,6 +187,7 @@ impl Settings {
             snapshot_mib_per_second: self.snapshot_mib_per_second.or(other.snapshot_mib_per_second),
             allow_flush: self.allow_flush.or(other.allow_flush),
             lease_drift_ppm: self.lease_drift_ppm.or(other.lease_drift_ppm),
+            follower_reads: self.follower_reads.or(other.follower_reads),
             disk_may_lie: self.disk_may_lie.or(other.disk_may_lie),
             join: self.join.or(other.join),
         }
@@ -270,6 +277,8 @@ pub struct Config {
     pub allow_flush: bool,
     /// How much the clocks of two nodes may differ in rate, in millionths, where reads go by lease.
     pub lease_drift_ppm: Option<u32>,
+    /// Whether a follower answers reads itself.
+    pub follower_reads: bool,
     /// Whether the disk may lose what it said it had synced.
     pub disk_may_lie: bool,
     /// Whether the node is no member of anything at its first start.
@@ -358,6 +367,7 @@ impl Settings {
             )?,
             allow_flush: self.allow_flush.unwrap_or(false),
             lease_drift_ppm: self.lease_drift_ppm,
+            follower_reads: self.follower_reads.unwrap_or(false),
             disk_may_lie: self.disk_may_lie.unwrap_or(false),
             join: self.join.unwrap_or(false),
             shards: 1,
@@ -396,6 +406,7 @@ mod tests {
             snapshot_mib_per_second: Some(1),
             allow_flush: Some(true),
             lease_drift_ppm: Some(500),
+            follower_reads: Some(true),
             disk_may_lie: Some(true),
             join: Some(true),
         });

@@ -64,6 +64,8 @@ pub struct Limits {
     pub snapshot_chunk_bytes: usize,
     /// Bytes of snapshots that a node sends in a second.
     pub snapshot_bytes_per_second: u64,
+    /// Whether followers answer reads themselves, rather than send them to the leader.
+    pub follower_reads: bool,
     /// The Raft core's.
     pub raft: raft::Config,
 }
@@ -78,6 +80,7 @@ impl Limits {
         looks_between_sweeps: 600,
         snapshot_chunk_bytes: 128 << 10,
         snapshot_bytes_per_second: 100 << 20,
+        follower_reads: false,
         raft: raft::Config::DEFAULT,
     };
     /// For simulations.
@@ -89,6 +92,7 @@ impl Limits {
         looks_between_sweeps: 4,
         snapshot_chunk_bytes: 256,
         snapshot_bytes_per_second: 32 << 10,
+        follower_reads: false,
         raft: raft::Config {
             append_bytes_max: 512,
             inflight_bytes_max: 2 << 10,

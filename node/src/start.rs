@@ -62,7 +62,7 @@ pub fn run(config: Config) -> Result<()> {
     }
     let first = if config.join { Conf::default() } else { configured.clone() };
     let conf = bootstrap::first_members(&*disk, first, config.node, &begun)?;
-    let mut limits = Limits::DEFAULT;
+    let mut limits = Limits { follower_reads: config.follower_reads, ..Limits::DEFAULT };
     limits.raft.lease = config
         .lease_drift_ppm
         .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));

@@ -102,6 +102,19 @@ fn help_and_version_and_wrong_usage() {
 }
 
 #[test]
+fn a_scenario_has_its_own_faults_and_no_others() {
+    let run = bedstone(&["simulate", "--scenario", "power", "--seed", "5", "--seeds", "6"]);
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert_eq!(run.status.code(), Some(0), "{said}");
+    let (_, rows) = said.split_once("faults by row: ").expect("it says which faults came");
+    let rows: Vec<&str> = rows.trim_end().split(' ').step_by(2).collect();
+    assert!(!rows.is_empty() && rows.iter().all(|row| ["5:", "6:", "26:"].contains(row)), "{said}");
+    let wrong = bedstone(&["simulate", "--scenario", "wind"]);
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(wrong.status.code() == Some(2) && said.contains("[possible values: calm, "), "{said}");
+}
+
+#[test]
 fn members_that_make_no_sense_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let ports = ports();

@@ -14,6 +14,10 @@ use std::time::Instant;
 #[test]
 fn kills_and_stops_lose_nothing_and_show_nothing_stale() {
     let mut cluster = Cluster::start();
+    // Node 3 answers reads itself, the others send them to the leader.
+    cluster.kill(3);
+    cluster.add_setting(3, "follower_reads = true");
+    cluster.restart(3);
     let began = Instant::now();
     let nodes: Vec<String> = (1..=3).map(|node| cluster.resp(node)).collect();
     let load = Load::start(&nodes, 1);

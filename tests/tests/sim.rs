@@ -2,6 +2,7 @@
 //! `BEDSTONE_SIM_SEEDS` choose others than the usual seeds.
 
 use bedstone_node::sim::plan::{Fault, MILLI, Planned, SECOND};
+use bedstone_node::sim::scenario::Kinds;
 use bedstone_node::sim::{Plan, Ran, run};
 
 /// Seeds that failed once, with what they found. They are run for ever.
@@ -42,7 +43,7 @@ fn what_failed_once_does_not_again() {
     for line in lines {
         let numbers: Vec<u64> = line.split(' ').map_while(|word| word.parse().ok()).collect();
         let [seed, kinds] = numbers[..] else { panic!("no seed and number of kinds: {line}") };
-        go(&Plan::of_kinds(seed, kinds));
+        go(&Plan::of_kinds(seed, Kinds::First(kinds)));
     }
 }
 

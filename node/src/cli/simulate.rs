@@ -2,7 +2,7 @@
 
 use super::say;
 use crate::clock;
-use crate::sim::plan::KINDS;
+use crate::sim::scenario::{KINDS, Kinds, Scenario};
 use crate::sim::{Plan, Ran, run as run_plan, shrink::shrink};
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -24,6 +24,9 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = KINDS)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=KINDS))]
     kinds: u64,
+    /// Draw from the faults of this scenario only.
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "kinds")]
+    scenario: Option<Scenario>,
     /// Of the seed's faults only these.
     #[arg(long, value_delimiter = ',', value_name = "N,…", num_args = 0..)]
     faults: Option<Vec<usize>>,
@@ -52,7 +55,8 @@ pub(super) struct SimulateArgs {
 
 impl SimulateArgs {
     fn plan(&self, seed: u64) -> Result<Plan> {
-        let mut plan = Plan::of_kinds(seed, self.kinds);
+        let mut plan =
+            Plan::of_kinds(seed, self.scenario.map_or(Kinds::First(self.kinds), Kinds::Of));
         if let Some(faults) = &self.faults {
             if let Some(none) = faults.iter().find(|&&number| number >= plan.faults.len()) {
                 bail!("seed {seed} has no fault {none}: it has {}", plan.faults.len());

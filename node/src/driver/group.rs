@@ -258,7 +258,7 @@ impl Group {
                 command: request.command,
                 asker: Asker::Client(batch.port.clone(), request.slot),
                 resp3: request.resp3,
-                of_leader: false,
+                of_leader: !self.limits.follower_reads,
                 deadline: batch.deadline,
             };
             self.queue(pending, answers, metrics);

@@ -31,7 +31,7 @@ pub struct Pending {
     pub asker: Asker,
     /// How to write the answer.
     pub resp3: bool,
-    /// Of a read: the leader must answer it, whose clock decides what has expired.
+    /// Of a read: only the leader answers it.
     pub of_leader: bool,
     /// Until when.
     pub deadline: Instant,

@@ -145,6 +145,12 @@ impl World<'_> {
                 self.ask_members(Members::Change(Change::Steps { steps, explicit: false }));
             }
             Fault::HandOver { to } => self.ask_members(Members::Transfer(to)),
+            Fault::Upgrade { who, down } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                host.upgraded = !host.upgraded;
+                self.stop(id, down, false);
+            }
             Fault::Starve { who, factor, time } => {
                 let id = self.who(who);
                 self.host(id).starved = (factor, now + time);

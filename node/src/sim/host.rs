@@ -77,6 +77,8 @@ pub(super) struct Host {
     pub(super) paused_until: u64,
     /// It was stopped right after it looked at its clock, then.
     pub(super) stopped_at: Option<u64>,
+    /// Its build is of the next version, whose protocol is another.
+    pub(super) upgraded: bool,
     /// A sync takes so many times as long until then.
     pub(super) slow: (u64, u64),
     pub(super) hung_until: u64,
@@ -131,6 +133,7 @@ impl Host {
             shows: Arc::default(),
             stopped_at: None,
             paused_until: 0,
+            upgraded: false,
             slow: (1, 0),
             hung_until: 0,
             starved: (1, 0),
@@ -156,7 +159,7 @@ impl Host {
             // By now the configuration names all that there are.
             (true, true) => Conf::of(plan.all()),
         };
-        let mut limits = Limits::TINY;
+        let mut limits = Limits { follower_reads: plan.follower_reads, ..Limits::TINY };
         limits.raft.lease = plan.leases.then_some(LEASE);
         if plan.sabotage == Some(Sabotage::WaitsForDisks) {
             limits.raft.disk_hangs = u64::MAX >> 1;

@@ -16,6 +16,7 @@ mod network;
 pub mod plan;
 pub mod rng;
 pub mod sabotage;
+pub mod scenario;
 pub mod shrink;
 mod world;
 

@@ -165,19 +165,21 @@ impl Network {
         }
     }
 
-    /// Looks after the connections: those that `answers` says of both ends that they do come to be,
-    /// and those on which nothing passes end. Frames that waited for a cut go on.
+    /// Looks after the connections: those whose ends answer, says `answers`, and take each other,
+    /// says `agree`, come to be, and those on which nothing passes end. Frames that waited for a
+    /// cut go on.
     pub(super) fn maintain(
         &mut self,
         now: u64,
         runs: impl Fn(PeerId) -> bool,
         answers: impl Fn(PeerId) -> bool,
+        agree: impl Fn(PeerId, PeerId) -> bool,
     ) -> (Vec<Told>, Vec<Travelling>) {
         let (mut told, mut moving) = (Vec::new(), Vec::new());
         let pairs: Vec<Pair> = self.connections.keys().copied().collect();
         for (a, b) in pairs {
             let cut = self.is_cut(a, b, now) || self.is_cut(b, a, now);
-            let passes = answers(a) && answers(b) && !cut;
+            let passes = answers(a) && answers(b) && agree(a, b) && !cut;
             let attempt = self.rng.one_in(3);
             let Some(connection) = self.connections.get_mut(&(a, b)) else { continue };
             let [at_a, at_b] = connection.open;

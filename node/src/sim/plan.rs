@@ -3,6 +3,7 @@
 
 use super::rng::Rng;
 use super::sabotage::Sabotage;
+use super::scenario::Kinds;
 use crate::raft::PeerId;
 use crate::raft::conf::Step;
 
@@ -199,6 +200,14 @@ pub enum Fault {
         /// To whom.
         to: PeerId,
     },
+    /// The node is killed, and starts again as a build of the next version, or as one of this
+    /// version if it was of that. The two refuse each other's connections.
+    Upgrade {
+        /// Whose build.
+        who: Who,
+        /// Until it starts again.
+        down: u64,
+    },
     /// A node gets little of its processor.
     Starve {
         /// Who.
@@ -235,6 +244,7 @@ impl Fault {
             Fault::ClockJump { .. } | Fault::ClockRate { .. } => 21,
             Fault::Starve { .. } => 22,
             Fault::Members { .. } | Fault::HandOver { .. } => 25,
+            Fault::Upgrade { .. } => 28,
         }
     }
 }
@@ -255,8 +265,8 @@ pub struct Planned {
 pub struct Plan {
     /// Where all its random streams begin.
     pub seed: u64,
-    /// From how many kinds of faults it drew.
-    pub kinds: u64,
+    /// From which kinds of faults it drew.
+    pub kinds: Kinds,
     /// Nodes that vote at first.
     pub nodes: u64,
     /// Nodes that are there besides.
@@ -277,6 +287,8 @@ pub struct Plan {
     pub harsh: bool,
     /// Leaders answer reads alone, by a lease; then clocks keep to the bound that it trusts in.
     pub leases: bool,
+    /// Followers answer reads themselves.
+    pub follower_reads: bool,
     /// Disks may lie, and the nodes know it.
     pub disks_may_lie: bool,
     /// What is wrong with the nodes, to see that it is found.
@@ -288,19 +300,22 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Plan {
-        Plan::of_kinds(seed, KINDS)
+        Plan::of_kinds(seed, Kinds::ALL)
     }
 
-    /// The plan of a seed when there were so many kinds of faults.
-    pub fn of_kinds(seed: u64, of_kinds: u64) -> Plan {
+    /// The plan of a seed that draws from these kinds of faults.
+    pub fn of_kinds(seed: u64, of_kinds: Kinds) -> Plan {
         let mut rng = Rng::new(seed);
         let rng = &mut rng;
         let nodes = of(rng, &[3, 3, 3, 5, 5, 1]);
         let spares = of(rng, &[0, 0, 1, 2]);
         let horizon = (4 + rng.below(20)) * SECOND;
         // Each seed has faults of a few kinds only: some bugs show where something else is rare.
-        let kinds: Vec<u64> = (0..=rng.below(5)).map(|_| rng.below(of_kinds)).collect();
-        let count = of(rng, &[0, 2, 5, 10, 20]);
+        let kinds: Vec<u64> = match &*of_kinds.numbers() {
+            [] => Vec::new(),
+            there => (0..=rng.below(5)).map(|_| of(rng, there)).collect(),
+        };
+        let count = if kinds.is_empty() { 0 } else { of(rng, &[0, 2, 5, 10, 20]) };
         let mut times: Vec<u64> = (0..count).map(|_| rng.below(horizon)).collect();
         times.sort_unstable();
         let faults: Vec<Planned> = times
@@ -324,6 +339,7 @@ impl Plan {
             sync: of(rng, &[1, 3, 30]) * MILLI,
             harsh: rng.one_in(2),
             leases: rng.one_in(2),
+            follower_reads: rng.one_in(2),
             disks_may_lie: false,
             sabotage: None,
             faults: Vec::new(),
@@ -356,8 +372,10 @@ impl Plan {
     pub fn command(&self) -> String {
         let seed = Plan::of_kinds(self.seed, self.kinds);
         let mut command = format!("bedstone simulate --seed {}", self.seed);
-        if self.kinds != KINDS {
-            command += &format!(" --kinds {}", self.kinds);
+        match self.kinds {
+            Kinds::ALL => {}
+            Kinds::First(count) => command += &format!(" --kinds {count}"),
+            Kinds::Of(scenario) => command += &format!(" --scenario {}", scenario.name()),
         }
         if self.faults.len() < seed.faults.len() {
             let numbers = self.faults.iter().map(|planned| planned.number.to_string());
@@ -377,9 +395,6 @@ impl Plan {
         command
     }
 }
-
-/// Kinds of faults; new ones come at the end, so that old seeds can be drawn again.
-pub const KINDS: u64 = 24;
 
 fn of(rng: &mut Rng, choices: &[u64]) -> u64 {
     choices[rng.below(choices.len() as u64) as usize]
@@ -429,6 +444,7 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
         21 => Fault::WrongSector { who, down, draw: rng.draw() },
         22 => Fault::Clogs { first: from, time: 2 * MILLI + time / 4, down },
         23 => Fault::LyingDisk { who, time, down },
+        24 => Fault::Upgrade { who, down },
         _ => Fault::Starve { who, factor: of(rng, &[20, 500]), time },
     }
 }

@@ -525,7 +525,10 @@ impl<'a> World<'a> {
         let (now, hosts) = (self.now, &self.hosts);
         let runs = |id: PeerId| hosts[id as usize - 1].node.is_some();
         let answers = |id: PeerId| runs(id) && hosts[id as usize - 1].paused_until <= now;
-        let (told, moving) = self.network.maintain(now, runs, answers);
+        // As `bedstone_net::hello` has it: who speaks another version is refused.
+        let upgraded = |id: PeerId| hosts[id as usize - 1].upgraded;
+        let agree = |one, other| upgraded(one) == upgraded(other);
+        let (told, moving) = self.network.maintain(now, runs, answers, agree);
         for told in told {
             let (id, event) = match told {
                 Told::Up(id, peer) => (id, NetEvent::Up(peer)),
@@ -585,10 +588,16 @@ impl<'a> World<'a> {
                 host.disk.clear_faults();
             }
         }
+        let next = self.hosts.iter().any(|host| host.upgraded);
         for id in self.plan.all() {
-            if std::mem::take(&mut self.host(id).excused) || self.host(id).disk.lies() {
+            let host = self.host(id);
+            let of_before = std::mem::replace(&mut host.upgraded, next) != next;
+            if std::mem::take(&mut host.excused) || host.disk.lies() {
                 // Its disk was replaced, or says the truth from now on.
                 self.stop(id, 100 * MILLI, true);
+            } else if of_before {
+                // Who began an upgrade ends it.
+                self.stop(id, 100 * MILLI, false);
             }
         }
         self.after(REST, Event::Rest);
