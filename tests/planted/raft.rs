@@ -80,10 +80,10 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["one entry at each", "contradicts a", "one configuration after"],
     },
     RaftBug {
-        name: "a heartbeat commits what was not matched",
+        name: "a heartbeat commits whatever has its index",
         file: "replication.rs",
-        sound: "let commit = self.hard.commit.min(matched);",
-        broken: "let commit = self.hard.commit;",
+        sound: "self.learn_committed(committed);\n            self.end",
+        broken: "self.commit_to(committed.index.min(self.log.last().index));\n            self.end",
         caught_by: &["one entry at each", "contradicts a", "one configuration after"],
     },
     RaftBug {

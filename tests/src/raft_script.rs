@@ -616,9 +616,7 @@ fn forged(args: &[&str]) -> (PeerId, Message) {
         "append-refused" => {
             Body::AppendRefused { hint: id(field("hint")), refused: number(field("refused")) }
         }
-        "heartbeat" => {
-            Body::Heartbeat { commit: number(field("commit")), round: number(field("round")) }
-        }
+        "heartbeat" => Body::Heartbeat { committed, round: number(field("round")) },
         "heartbeat-reply" => Body::HeartbeatReply { round: number(field("round")) },
         "timeout-now" => Body::TimeoutNow,
         _ => panic!("`{name}` is no message"),
@@ -752,17 +750,18 @@ fn text(packet: &Packet) -> String {
         Body::AppendRefused { hint, refused } => {
             format!("refused {refused} hint {}", place(*hint))
         }
-        Body::Heartbeat { commit, round } => format!("commit {commit} round {round}"),
+        Body::Heartbeat { committed, round } => {
+            format!("committed {} round {round}", place(*committed))
+        }
         Body::HeartbeatReply { round } => format!("round {round}"),
         Body::TimeoutNow | Body::Wake => String::new(),
         Body::Rest { at } => format!("at {}", place(*at)),
         Body::ReadIndex { .. } => String::new(),
         Body::ReadIndexReply { at, .. } => format!("from {} on", place(*at)),
         Body::Recover { .. } => "what did I promise?".to_owned(),
-        Body::RecoverReply { new, last, committed, conf, .. } => {
+        Body::RecoverReply { new, last, commit, conf, .. } => {
             let new = if *new { "new, " } else { "" };
-            let (last, committed) = (place(*last), place(*committed));
-            format!("{new}last {last} committed {committed}, {}", conf_text(conf))
+            format!("{new}last {} commit {commit}, {}", place(*last), conf_text(conf))
         }
     };
     format!("{} term {} {said}", name(packet), message.term).trim_end().to_owned()

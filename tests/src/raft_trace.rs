@@ -81,8 +81,8 @@ impl Trace {
                 json!({ "entries": entries.len(), "logTerm": previous.term,
                         "index": previous.index, "commit": commit }),
             ),
-            Body::Heartbeat { commit, .. } => {
-                of("AppendEntriesRequest", "MsgHeartbeat", json!({ "commit": commit }))
+            Body::Heartbeat { committed, .. } => {
+                of("AppendEntriesRequest", "MsgHeartbeat", json!({ "commit": committed.index }))
             }
             Body::AppendReply { matched } => {
                 of("AppendEntriesResponse", "MsgAppResp", json!({ "index": matched }))

@@ -236,6 +236,8 @@ pub struct Raft {
     pub(super) config: Arc<Config>,
     pub(super) id: PeerId,
     pub(super) conf: Conf,
+    /// The last change that is effective: that it is committed must be durable.
+    pub(super) conf_at: Index,
     /// Index and data of the changes in the log that are not effective yet, ascending.
     pub(super) changes: VecDeque<(Index, Bytes)>,
     pub(super) hard: HardState,
@@ -265,7 +267,7 @@ pub struct Raft {
     hard_written: HardState,
     seq: Seq,
     seq_durable: Seq,
-    /// The last write that changed the term or the vote.
+    /// The last write that had to be made for the hard state.
     hard_seq: Seq,
     /// Since when the disk owes an answer: the oldest write under way was handed out, or the one
     /// before it completed.
@@ -299,6 +301,7 @@ impl Raft {
             config,
             id: boot.id,
             conf: boot.conf,
+            conf_at: 0,
             changes: boot.changes.into(),
             hard,
             log,
@@ -365,13 +368,13 @@ impl Raft {
         self.wake_for(peer, &body);
         let body = match body {
             Body::Recover { question } => return self.on_recover(peer, question),
-            Body::RecoverReply { question, new, last, committed, conf } => {
+            Body::RecoverReply { question, new, last, commit, conf } => {
                 let told = match *conf {
                     _ if conf.voters.is_empty() => Told::Nobody,
                     _ if *conf == self.conf => Told::TheSame,
                     _ => Told::Others,
                 };
-                let answer = Answer { term, new, last, committed, told };
+                let answer = Answer { term, new, last, commit, told };
                 return self.on_recover_reply(peer, question, answer, *conf);
             }
             _ if self.is_asking() => return,
@@ -408,7 +411,7 @@ impl Raft {
             }
             Body::AppendReply { matched } => self.on_append_reply(peer, matched),
             Body::AppendRefused { hint, refused } => self.on_append_refused(peer, hint, refused),
-            Body::Heartbeat { commit, round } => self.on_heartbeat(peer, commit, round),
+            Body::Heartbeat { committed, round } => self.on_heartbeat(peer, committed, round),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
             Body::Rest { at } => self.on_rest(peer, at),
             Body::TimeoutNow => self.on_timeout_now(peer),
@@ -698,11 +701,18 @@ impl Raft {
         self.disk_since.is_some_and(|since| self.now >= since + self.config.disk_hangs)
     }
 
-    /// The term and the vote must be durable, and so must it be that the log begins anew; the
-    /// commit index goes along with the next write.
+    /// The term and the vote must be durable, that the log begins anew, and that a change of the
+    /// members is committed: while no member's disk has that, those of before would have to elect
+    /// after a crash. Otherwise the commit index goes along with the next write.
     fn hard_needs_write(&self) -> bool {
         self.anew
             || (self.hard.term, self.hard.vote) != (self.hard_written.term, self.hard_written.vote)
+            || self.hard_written.commit < self.conf_at
+    }
+
+    /// Whether this replica would count the same members after a crash.
+    pub fn members_are_durable(&self) -> bool {
+        !self.hard_needs_write() && self.hard_seq <= self.seq_durable
     }
 
     /// A number for the next election timeout (xorshift64).

@@ -174,8 +174,9 @@ impl Raft {
     }
 
     /// A peer says that an entry is committed. If this log has it, so it is here, and so are the
-    /// changes up to it. Without this a voter could wait for ever for one who is none any more: who
-    /// demoted itself as leader, crashed, and has entries that the voter lacks.
+    /// changes up to it. Answers to votes say it as well: without that a voter could wait for ever
+    /// for one who is none any more, who demoted itself as leader, crashed, and has entries that
+    /// the voter lacks.
     pub(super) fn learn_committed(&mut self, committed: LogId) {
         let news = committed.index > self.hard.commit && self.role != Role::Leader;
         if news && self.log.term(committed.index) == Some(committed.term) {
@@ -194,7 +195,7 @@ impl Raft {
             && !self.hears_leader()
             && self.has_a_vote();
         let answer_term = if granted { term } else { self.hard.term };
-        let committed = self.told_committed();
+        let committed = self.committed();
         self.send_of_term(peer, answer_term, Body::PreVoteReply { granted, committed });
     }
 
@@ -219,7 +220,7 @@ impl Raft {
             self.hard.vote = Some(peer);
             self.wait_for_leader();
         }
-        let committed = self.told_committed();
+        let committed = self.committed();
         self.send_durable(peer, Body::VoteReply { granted, committed });
     }
 
@@ -232,7 +233,7 @@ impl Raft {
 
     /// A message of an earlier term: its sender should learn of this one.
     pub(super) fn on_stale(&mut self, peer: PeerId) {
-        let (granted, committed) = (false, self.told_committed());
+        let (granted, committed) = (false, self.committed());
         self.send_durable(peer, Body::VoteReply { granted, committed });
     }
 }

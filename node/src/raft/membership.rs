@@ -43,8 +43,9 @@ impl Raft {
     pub(super) fn advance_conf(&mut self) {
         let committed = self.hard.commit;
         let mut changed = false;
-        while let Some((_, data)) = self.changes.pop_front_if(|(index, _)| *index <= committed) {
+        while let Some((at, data)) = self.changes.pop_front_if(|(index, _)| *index <= committed) {
             changed |= self.conf.take_entry(&data);
+            self.conf_at = at;
         }
         let campaigns = matches!(self.role, Role::PreCandidate | Role::Candidate);
         if campaigns && !self.conf.may_lead(self.id) {

@@ -9,7 +9,7 @@
 //! | 5 append | previous term u64, previous index u64, commit u64, count u32, entries |
 //! | 6 append reply | matched u64 |
 //! | 7 append refused | index u64, term u64: where the follower's log may agree; refused u64 |
-//! | 8 heartbeat | commit u64, round u64 |
+//! | 8 heartbeat | committed term u64, committed index u64, round u64 |
 //! | 9 heartbeat reply | round u64 |
 //! | 10 time out now, 17 wake | |
 //! | 16 rest | last term u64, last index u64 |
@@ -93,8 +93,8 @@ pub enum Body {
     },
     /// I lead; and, when the reply comes, I did when this left (§6.4 of the thesis).
     Heartbeat {
-        /// How far the receiver's log, as known to agree, is committed.
-        commit: Index,
+        /// The last entry that the leader knows to be committed.
+        committed: LogId,
         /// The latest round of reads.
         round: u64,
     },
@@ -128,8 +128,8 @@ pub enum Body {
         new: bool,
         /// The last entry of its log.
         last: LogId,
-        /// The last entry that it knows to be committed.
-        committed: LogId,
+        /// How far it knows its log to be committed.
+        commit: Index,
         /// The members as of then.
         conf: Box<Conf>,
     },
@@ -199,9 +199,9 @@ impl Message {
                 put_id(&mut out, hint);
                 out.put_u64_le(*refused);
             }
-            Body::Heartbeat { commit, round } => {
+            Body::Heartbeat { committed, round } => {
                 head(&mut out, 8);
-                out.put_u64_le(*commit);
+                put_id(&mut out, committed);
                 out.put_u64_le(*round);
             }
             Body::HeartbeatReply { round } => {
@@ -227,12 +227,12 @@ impl Message {
                 out.put_u64_le(*question);
                 put_id(&mut out, at);
             }
-            Body::RecoverReply { question, new, last, committed, conf } => {
+            Body::RecoverReply { question, new, last, commit, conf } => {
                 head(&mut out, 13);
                 out.put_u64_le(*question);
                 out.put_u8(u8::from(*new));
                 put_id(&mut out, last);
-                put_id(&mut out, committed);
+                out.put_u64_le(*commit);
                 let mut bytes = Vec::new();
                 conf.encode(&mut bytes);
                 out.put_slice(&bytes);
@@ -259,17 +259,17 @@ impl Message {
                 Body::AppendRefused { hint, refused: take_number(from)? }
             }
             8 => {
-                let commit = take_number(from)?;
-                Body::Heartbeat { commit, round: take_number(from)? }
+                let committed = take_id(from)?;
+                Body::Heartbeat { committed, round: take_number(from)? }
             }
             9 => Body::HeartbeatReply { round: take_number(from)? },
             10 => Body::TimeoutNow,
             12 => Body::Recover { question: take_number(from)? },
             13 => {
                 let (question, new) = (take_number(from)?, take_bool(from)?);
-                let (last, committed) = (take_id(from)?, take_id(from)?);
+                let (last, commit) = (take_id(from)?, take_number(from)?);
                 let conf = Conf::decode(&from.split_off(0))?.into();
-                Body::RecoverReply { question, new, last, committed, conf }
+                Body::RecoverReply { question, new, last, commit, conf }
             }
             14 => Body::ReadIndex { question: take_number(from)? },
             15 => {

@@ -103,7 +103,7 @@ pub(super) struct Answer {
     pub(super) term: Term,
     pub(super) new: bool,
     pub(super) last: LogId,
-    pub(super) committed: LogId,
+    pub(super) commit: Index,
     pub(super) told: Told,
 }
 
@@ -208,9 +208,9 @@ impl Raft {
                 progress.probe(self.log.base().index);
             }
         }
-        let (last, committed, conf) = (self.log.last(), self.committed(), self.conf.clone().into());
+        let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone().into());
         let new = last == LogId::default() && self.hard.term == 0;
-        self.send_durable(peer, Body::RecoverReply { question, new, last, committed, conf });
+        self.send_durable(peer, Body::RecoverReply { question, new, last, commit, conf });
     }
 
     pub(super) fn on_recover_reply(
@@ -228,11 +228,10 @@ impl Raft {
         }
         asking.answers.insert(peer, answer);
         // Who was a member long ago may know no better than this replica does.
-        let commit = answer.committed.index;
-        let newer =
-            commit >= self.hard.commit && asking.conf.as_ref().is_none_or(|(at, _)| *at < commit);
+        let newer = answer.commit >= self.hard.commit
+            && asking.conf.as_ref().is_none_or(|(at, _)| *at < answer.commit);
         if !answer.is_empty() && newer {
-            asking.conf = Some((commit, conf));
+            asking.conf = Some((answer.commit, conf));
         }
         self.count_answers();
     }
@@ -280,7 +279,7 @@ impl Raft {
         let Ok(Counted { term, begins }) = self.counted(asking) else { return };
         let mut asking = asking.clone();
         let began_so = asking.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
-        // Who answered, of those who were to, stays the same from here on.
+        // The members may be forgotten below, but not whose answers say what to catch up with.
         asking.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
         match asking.promises {
             _ if begins => {
@@ -332,17 +331,6 @@ impl Raft {
             }
             _ => {}
         }
-    }
-
-    /// The last entry that is committed as far as this replica, or whoever answered it, knows. Who
-    /// told it may have crashed before it had that on its disk, and would ask in vain for the vote
-    /// of one that has none, by members that are not the last.
-    pub(super) fn told_committed(&self) -> LogId {
-        let told = match &self.recovery {
-            Recovery::CatchingUp(asking) => asking.answers.values().map(|a| a.committed).max(),
-            _ => None,
-        };
-        self.committed().max(told.unwrap_or_default())
     }
 
     /// Whether another voter has not answered, as far as the members are known.

@@ -5,7 +5,7 @@ use super::core::{Raft, Role};
 use super::entries::Entries;
 use super::log::LogReader;
 use super::message::{Body, Message};
-use super::progress::{Mode, Progress};
+use super::progress::Mode;
 use super::{Index, PeerId, Term, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
@@ -230,10 +230,11 @@ impl Raft {
         true
     }
 
-    pub(super) fn on_heartbeat(&mut self, peer: PeerId, commit: Index, round: u64) {
+    pub(super) fn on_heartbeat(&mut self, peer: PeerId, committed: LogId, round: u64) {
         if self.follow(peer) {
-            // The leader says no more than it knows to agree here.
-            self.commit_to(commit.min(self.log.last().index));
+            // Its term tells: the leader may still count what was acknowledged here and then lost.
+            self.learn_committed(committed);
+            self.end_recovery();
             self.send_in_term(peer, Body::HeartbeatReply { round });
             if self.damaged {
                 self.ask_for_snapshot(peer);
@@ -256,10 +257,10 @@ impl Raft {
             self.reads.round += 1;
             self.lease.sent(self.reads.round);
         }
-        let (term, round) = (self.hard.term, self.reads.round);
-        self.send.extend(self.progress.iter().map(|&Progress { peer, matched, .. }| {
-            let commit = self.hard.commit.min(matched);
-            Message { peer, term, body: Body::Heartbeat { commit, round } }
+        let (term, round, committed) = (self.hard.term, self.reads.round, self.committed());
+        self.send.extend(self.progress.iter().map(|progress| {
+            let body = Body::Heartbeat { committed, round };
+            Message { peer: progress.peer, term, body }
         }));
     }
 

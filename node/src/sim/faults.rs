@@ -181,7 +181,8 @@ impl World<'_> {
         let settled = |host: &Host| {
             host.node.as_ref().is_none_or(|node| {
                 let raft = node.group().raft();
-                !raft.conf().is_joint() && raft.status().changes.is_empty()
+                let changes = raft.conf().is_joint() || !raft.status().changes.is_empty();
+                !changes && raft.members_are_durable()
             })
         };
         // Who began alone has nobody to ask, and who came later begins with nobody's names.

@@ -202,7 +202,7 @@ pub fn ours(state: &State, question: &Question) -> Answer {
     let disk = Ours::disk(3, &state.terms, base, HardState { term, vote, commit });
     let mut replica = Ours::start(OWN, TIMING, 1, disk);
     if state.hears_leader {
-        replica.ask(LEADER, term, Body::Heartbeat { commit: 0, round: 0 });
+        replica.ask(LEADER, term, Body::Heartbeat { committed: id((0, 0)), round: 0 });
     }
     let (from, of, body) = match question.clone() {
         Question::Vote { from, term, last } => {
@@ -218,7 +218,9 @@ pub fn ours(state: &State, question: &Question) -> Answer {
             (LEADER, term, Body::Append { previous: id(previous), entries, commit })
         }
         Question::Heartbeat { term, commit } => {
-            (LEADER, term, Body::Heartbeat { commit, round: 0 })
+            // Up to there both logs agree.
+            let committed = id((term_at(&state.terms, commit).unwrap_or(0), commit));
+            (LEADER, term, Body::Heartbeat { committed, round: 0 })
         }
     };
     let said = replica.ask(from, of, body);

@@ -563,7 +563,9 @@ impl World {
         let enough = |node: &Node| match node.raft.conf() {
             conf if *conf == Conf::default() => true,
             conf => {
-                let settled = !conf.is_joint() && node.raft.status().changes.is_empty();
+                let settled = !conf.is_joint()
+                    && node.raft.status().changes.is_empty()
+                    && node.raft.members_are_durable();
                 // Who is a voter and has nothing yet is as good as lost.
                 let begun = |&voter| *self.node(voter).raft.conf() != Conf::default();
                 let all_begun = conf.voters.iter().all(begun);
