@@ -91,7 +91,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_drift_ppm: Option<u32>,
     /// Followers answer reads themselves, once the leader said from which index on, rather than
-    /// send them to the leader. It takes work from the leader, and costs the cluster more in all.
+    /// send them to the leader. It takes work from the leader, and long answers go a shorter way.
     #[arg(long, env = "BEDSTONE_FOLLOWER_READS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub follower_reads: Option<bool>,
