@@ -1,4 +1,4 @@
-//! The log: group commit at 1, 16 and 256 records per sync, through each door, beside the bare
+//! The log: group commit at 1, 16 and 256 records per sync, in each write mode, beside the bare
 //! write-and-sync of as many bytes into a recycled file, which is the limit of this machine.
 
 use bedstone_engine::disk::os::OsDisk;
@@ -6,14 +6,14 @@ use bedstone_engine::disk::{Disk, Pages};
 use bedstone_engine::limits::{BLOCK_BYTES, Limits};
 use bedstone_engine::wal::format::record_bytes;
 use bedstone_engine::wal::{Log, Record};
-use bedstone_engine::{LogId, WriteDoor};
+use bedstone_engine::{LogId, WriteMode};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
 use std::sync::Arc;
 
 const VALUE_BYTES: usize = 256;
-const DOORS: [(&str, WriteDoor); 3] =
-    [("direct", WriteDoor::Direct), ("pwrite", WriteDoor::Pwrite), ("mapped", WriteDoor::Mapped)];
+const WRITE_MODES: [(&str, WriteMode); 3] =
+    [("direct", WriteMode::Direct), ("pwrite", WriteMode::Pwrite), ("mapped", WriteMode::Mapped)];
 
 /// A directory on the disk under test: BEDSTONE_BENCH_DIR, or here.
 fn directory() -> tempfile::TempDir {
@@ -25,10 +25,10 @@ fn append(criterion: &mut Criterion) {
     for records in [1usize, 16, 256] {
         let mut group = criterion.benchmark_group(format!("log_commit/{records}"));
         group.throughput(Throughput::Elements(records as u64));
-        for (name, door) in DOORS {
+        for (name, write_mode) in WRITE_MODES {
             let dir = directory();
             let disk = Arc::new(OsDisk::open(dir.path()).expect("the directory opens"));
-            let (log, _) = Log::open(disk, door, 1, Limits::DEFAULT).expect("a new log");
+            let (log, _) = Log::open(disk, write_mode, 1, Limits::DEFAULT).expect("a new log");
             for _ in 0..3 {
                 log.allocate_slot().expect("room for a slot");
                 log.fill_slot().expect("room for a slot");
@@ -73,12 +73,12 @@ fn bare(
     let bytes = (64 + records * record_bytes(&record)).next_multiple_of(BLOCK_BYTES);
     let mut pages = Pages::default();
     pages.extend(&vec![7; bytes]);
-    for (name, door) in DOORS {
+    for (name, write_mode) in WRITE_MODES {
         let dir = directory();
         let disk = OsDisk::open(dir.path()).expect("the directory opens");
         disk.allocate_region("file", FILE_BYTES).expect("room for the file");
         disk.fill_region("file", FILE_BYTES).expect("room for the file");
-        let region = disk.open_region("file", door).expect("the door opens");
+        let region = disk.open_region("file", write_mode).expect("the region opens");
         let mut offset = 0;
         group.bench_function(BenchmarkId::new("bare", name), |bencher| {
             bencher.iter(|| {

@@ -13,7 +13,7 @@
 
 use crate::ShardId;
 use crate::checksum::crc;
-use crate::disk::{Disk, WriteDoor};
+use crate::disk::{Disk, WriteMode};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::lsm::{Shared, Tree, TreeDir};
@@ -34,7 +34,7 @@ const SUPER_VERSION: u32 = 1;
 const SUPER_COPIES: [&str; 2] = ["SUPER.0", "SUPER.1"];
 /// Longest owner name.
 const OWNER_BYTES_MAX: usize = 1024;
-/// Commits that the start-up probe makes through each door.
+/// Commits that the start-up probe makes in each write mode.
 const PROBE_COMMITS: u64 = 16;
 
 /// How to open an engine.
@@ -43,7 +43,7 @@ pub struct Options {
     /// Sizes. The segment size of an existing store is the one it was made with.
     pub limits: Limits,
     /// How the log writes.
-    pub door: WriteDoor,
+    pub write_mode: WriteMode,
     /// Block cache, in bytes.
     pub cache_bytes: u64,
     /// Whose data this is; a store made by another owner is refused.
@@ -58,7 +58,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             limits: Limits::DEFAULT,
-            door: WriteDoor::Auto,
+            write_mode: WriteMode::Auto,
             cache_bytes: 64 << 20,
             owner: "embedded".to_owned(),
             new_store_id: 0,
@@ -71,8 +71,8 @@ impl Options {
     /// For tests: small in everything.
     pub fn tiny() -> Self {
         let cache_bytes = 64 << 10;
-        let (limits, door) = (Limits::TINY, WriteDoor::Pwrite);
-        Self { limits, door, cache_bytes, threads: false, ..Self::default() }
+        let (limits, write_mode) = (Limits::TINY, WriteMode::Pwrite);
+        Self { limits, write_mode, cache_bytes, threads: false, ..Self::default() }
     }
 }
 
@@ -196,7 +196,7 @@ pub struct Engine {
     log: Log,
     shared: Shared,
     trees: RwLock<BTreeMap<ShardId, Arc<Tree>>>,
-    door: WriteDoor,
+    write_mode: WriteMode,
     free: AtomicU64,
 }
 
@@ -230,16 +230,16 @@ impl Engine {
             return Err(Error::WrongOwner { expected, found });
         }
         options.limits.segment_bytes = superblock.segment_bytes;
-        let door = match options.door {
-            WriteDoor::Auto => probe(&*disk)?,
+        let write_mode = match options.write_mode {
+            WriteMode::Auto => probe(&*disk)?,
             chosen => chosen,
         };
-        let (log, _) = Log::open(disk.clone(), door, superblock.store, options.limits)?;
+        let (log, _) = Log::open(disk.clone(), write_mode, superblock.store, options.limits)?;
         let cache = Arc::new(BlockCache::new(options.cache_bytes));
         let shared = Shared::new(disk.clone(), options.limits, cache, log.segments().clone());
         let trees = RwLock::default();
         let free = AtomicU64::new(u64::MAX);
-        let engine = Engine { disk, options, superblock, log, shared, trees, door, free };
+        let engine = Engine { disk, options, superblock, log, shared, trees, write_mode, free };
         engine.measure_space()?;
         // Before the first commit, which ends what is in doubt of shards that nobody named.
         engine.log.know(Directories::read(&*engine.disk)?.live.into_keys());
@@ -366,9 +366,9 @@ impl Engine {
         &self.options.limits
     }
 
-    /// The door in use.
-    pub fn door(&self) -> WriteDoor {
-        self.door
+    /// The write mode in use.
+    pub fn write_mode(&self) -> WriteMode {
+        self.write_mode
     }
 
     /// Decides which log segments and value files are to be collected, from what lives in each.
@@ -427,10 +427,10 @@ impl Engine {
     }
 }
 
-/// Commits a few blocks through each door and takes the fastest. The mapped door is not tried: on
+/// Commits a few blocks in each write mode and takes the fastest. The mapped mode is not tried: on
 /// file systems with large folios its smallest commit writes megabytes, which a probe this short
 /// may miss.
-fn probe(disk: &dyn Disk) -> Result<WriteDoor> {
+fn probe(disk: &dyn Disk) -> Result<WriteMode> {
     use crate::disk::Pages;
     use crate::limits::BLOCK_BYTES;
     const PATH: &str = "PROBE";
@@ -439,9 +439,9 @@ fn probe(disk: &dyn Disk) -> Result<WriteDoor> {
     prepared.and_then(|()| disk.fill_region(PATH, bytes)).map_err(Error::io("prepare", PATH))?;
     let mut block = Pages::default();
     block.extend(&[1; BLOCK_BYTES]);
-    let mut best = (u128::MAX, WriteDoor::Pwrite);
-    for door in [WriteDoor::Pwrite, WriteDoor::Direct] {
-        let Ok(region) = disk.open_region(PATH, door) else { continue };
+    let mut best = (u128::MAX, WriteMode::Pwrite);
+    for write_mode in [WriteMode::Pwrite, WriteMode::Direct] {
+        let Ok(region) = disk.open_region(PATH, write_mode) else { continue };
         let mut times = Vec::new();
         for i in 0..PROBE_COMMITS {
             let offset = i * BLOCK_BYTES as u64;
@@ -456,7 +456,7 @@ fn probe(disk: &dyn Disk) -> Result<WriteDoor> {
         if times.len() as u64 == PROBE_COMMITS {
             let median = times[times.len() / 2];
             if median < best.0 {
-                best = (median, door);
+                best = (median, write_mode);
             }
         }
     }

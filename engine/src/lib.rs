@@ -101,7 +101,7 @@ pub mod values;
 pub mod wal;
 
 pub use db::{Batch, Db};
-pub use disk::{Disk, WriteDoor};
+pub use disk::{Disk, WriteMode};
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
 pub use lsm::key::Op;

@@ -8,7 +8,7 @@
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Limits;
 use bedstone_engine::wal::{HardState, Log, Record};
-use bedstone_engine::{LogId, WriteDoor};
+use bedstone_engine::{LogId, WriteMode};
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +17,7 @@ static SOUND: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
 fn sound() -> Vec<(String, Vec<u8>)> {
     let disk = MemoryDisk::new();
     let (log, _) =
-        Log::open(Arc::new(disk.clone()), WriteDoor::Pwrite, 7, Limits::TINY).expect("a new log");
+        Log::open(Arc::new(disk.clone()), WriteMode::Pwrite, 7, Limits::TINY).expect("a new log");
     for index in 1..=12 {
         let first = LogId { term: 1 + index / 5, index };
         let data = vec![index as u8; 100 * index as usize];
@@ -40,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
         }
         disk.place(path, &bytes);
     }
-    let opened = Log::open(Arc::new(disk.clone()), WriteDoor::Pwrite, 7, Limits::TINY);
+    let opened = Log::open(Arc::new(disk.clone()), WriteMode::Pwrite, 7, Limits::TINY);
     if let Ok((log, _)) = opened {
         for shard in log.shards() {
             let (first, last) = log.bounds(shard);

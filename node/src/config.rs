@@ -2,7 +2,7 @@
 
 use crate::limits::Limits;
 use anyhow::{Context, Result, anyhow, bail};
-use bedstone_engine::WriteDoor;
+use bedstone_engine::WriteMode;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -58,9 +58,9 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
     /// How the log writes: auto, direct, pwrite or mapped.
-    #[arg(long, env = "BEDSTONE_WRITE_DOOR")]
+    #[arg(long, env = "BEDSTONE_WRITE_MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub write_door: Option<String>,
+    pub write_mode: Option<String>,
     /// Block cache in MiB.
     #[arg(long, env = "BEDSTONE_CACHE_MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,9 +97,9 @@ pub struct Settings {
     pub follower_reads: Option<bool>,
     /// The disk may lose what it said it had synced when the power goes: after each boot of the
     /// machine, a node asks all others what it promised before it takes part.
-    #[arg(long, env = "BEDSTONE_DISK_MAY_LIE")]
+    #[arg(long, env = "BEDSTONE_SUSPECT_DISK_AFTER_REBOOT")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_may_lie: Option<bool>,
+    pub suspect_disk_after_reboot: Option<bool>,
     /// At its first start this node is no member of anything, and waits until `bedstone shard
     /// members` adds it. Only for a node id that the cluster has never had.
     #[arg(long, env = "BEDSTONE_JOIN")]
@@ -122,7 +122,7 @@ const KEYS: [&str; 21] = [
     "ca",
     "cert",
     "key",
-    "write_door",
+    "write_mode",
     "cache_mib",
     "memtable_mib",
     "segment_mib",
@@ -131,9 +131,13 @@ const KEYS: [&str; 21] = [
     "allow_flush",
     "lease_drift_ppm",
     "follower_reads",
-    "disk_may_lie",
+    "suspect_disk_after_reboot",
     "join",
 ];
+
+/// Keys of earlier versions, with the key that took the place of each.
+const RENAMED: [(&str, &str); 2] =
+    [("write_door", "write_mode"), ("disk_may_lie", "suspect_disk_after_reboot")];
 
 impl Settings {
     /// Reads a file.
@@ -160,10 +164,27 @@ impl Settings {
             if KEYS.contains(&key.as_str()) {
                 continue;
             }
+            if let Some((old, new)) = RENAMED.iter().find(|(old, _)| old == key) {
+                bail!("the key `{old}` is called `{new}` now: rename it");
+            }
             let nearest = KEYS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, key));
             bail!("unknown key `{key}`: did you mean `{}`?", nearest.unwrap_or(&"node"));
         }
         Ok(table.try_into()?)
+    }
+
+    /// Refuses environment variables of earlier versions, which nothing would read.
+    ///
+    /// # Errors
+    /// The variable, and its present name.
+    pub fn refuse_renamed_variables(is_set: impl Fn(&str) -> bool) -> Result<()> {
+        let variable = |key: &str| format!("BEDSTONE_{}", key.to_ascii_uppercase());
+        for (old, new) in RENAMED.map(|(old, new)| (variable(old), variable(new))) {
+            if is_set(&old) {
+                bail!("the variable {old} is called {new} now: rename it");
+            }
+        }
+        Ok(())
     }
 
     /// These settings, and where they say nothing, those of `other`.
@@ -179,7 +200,7 @@ impl Settings {
             ca: self.ca.or(other.ca),
             cert: self.cert.or(other.cert),
             key: self.key.or(other.key),
-            write_door: self.write_door.or(other.write_door),
+            write_mode: self.write_mode.or(other.write_mode),
             cache_mib: self.cache_mib.or(other.cache_mib),
             memtable_mib: self.memtable_mib.or(other.memtable_mib),
             segment_mib: self.segment_mib.or(other.segment_mib),
@@ -188,7 +209,9 @@ impl Settings {
             allow_flush: self.allow_flush.or(other.allow_flush),
             lease_drift_ppm: self.lease_drift_ppm.or(other.lease_drift_ppm),
             follower_reads: self.follower_reads.or(other.follower_reads),
-            disk_may_lie: self.disk_may_lie.or(other.disk_may_lie),
+            suspect_disk_after_reboot: self
+                .suspect_disk_after_reboot
+                .or(other.suspect_disk_after_reboot),
             join: self.join.or(other.join),
         }
     }
@@ -262,7 +285,7 @@ pub struct Config {
     /// Trusted certificates, own certificate, own key; needed with more than one member.
     pub tls: Option<[PathBuf; 3]>,
     /// How the log writes.
-    pub door: WriteDoor,
+    pub write_mode: WriteMode,
     /// Block cache in bytes.
     pub cache_bytes: u64,
     /// Memtable size in bytes.
@@ -280,7 +303,7 @@ pub struct Config {
     /// Whether a follower answers reads itself.
     pub follower_reads: bool,
     /// Whether the disk may lose what it said it had synced.
-    pub disk_may_lie: bool,
+    pub suspect_disk_after_reboot: bool,
     /// Whether the node is no member of anything at its first start.
     pub join: bool,
     /// How many shards: one, which has all keys, except where what a shard costs is measured.
@@ -331,8 +354,8 @@ impl Settings {
             (None, None, None) if members.len() == 1 => None,
             _ => bail!("nodes prove themselves to each other: set `ca`, `cert` and `key`"),
         };
-        let door = self.write_door.unwrap_or_else(|| "auto".to_owned());
-        let door = door.parse().map_err(|why| anyhow!("`write_door`: {why}"))?;
+        let write_mode = self.write_mode.unwrap_or_else(|| "auto".to_owned());
+        let write_mode = write_mode.parse().map_err(|why| anyhow!("`write_mode`: {why}"))?;
         let mib =
             |key: &str, value: Option<u64>, default: u64, range: std::ops::RangeInclusive<u64>| {
                 let value = value.unwrap_or(default);
@@ -354,7 +377,7 @@ impl Settings {
             peer,
             members,
             tls,
-            door,
+            write_mode,
             cache_bytes: mib("cache_mib", self.cache_mib, 256, 1..=1 << 20)?,
             memtable_bytes: mib("memtable_mib", self.memtable_mib, 32, 1..=4096)? as usize,
             segment_bytes: mib("segment_mib", self.segment_mib, 32, 16..=1024)?,
@@ -368,7 +391,7 @@ impl Settings {
             allow_flush: self.allow_flush.unwrap_or(false),
             lease_drift_ppm: self.lease_drift_ppm,
             follower_reads: self.follower_reads.unwrap_or(false),
-            disk_may_lie: self.disk_may_lie.unwrap_or(false),
+            suspect_disk_after_reboot: self.suspect_disk_after_reboot.unwrap_or(false),
             join: self.join.unwrap_or(false),
             shards: 1,
         })
@@ -386,6 +409,19 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_key_is_refused_with_its_new_name() {
+        for (old, new) in RENAMED {
+            let error = Settings::parse(&format!("{old} = true")).unwrap_err().to_string();
+            assert!(error.contains(old) && error.contains(new), "{error}");
+            assert!(KEYS.contains(&new), "{new} is a key");
+        }
+        let is_set = |name: &str| name == "BEDSTONE_WRITE_DOOR";
+        let error = Settings::refuse_renamed_variables(is_set).unwrap_err().to_string();
+        assert!(error.contains("BEDSTONE_WRITE_MODE"), "{error}");
+        assert!(Settings::refuse_renamed_variables(|_| false).is_ok());
+    }
+
+    #[test]
     fn every_setting_is_a_known_key() {
         let settings = toml::Table::try_from(Settings {
             node: Some(1),
@@ -398,7 +434,7 @@ mod tests {
             ca: Some("".into()),
             cert: Some("".into()),
             key: Some("".into()),
-            write_door: Some(String::new()),
+            write_mode: Some(String::new()),
             cache_mib: Some(1),
             memtable_mib: Some(1),
             segment_mib: Some(1),
@@ -407,7 +443,7 @@ mod tests {
             allow_flush: Some(true),
             lease_drift_ppm: Some(500),
             follower_reads: Some(true),
-            disk_may_lie: Some(true),
+            suspect_disk_after_reboot: Some(true),
             join: Some(true),
         });
         let mut names: Vec<_> = settings.unwrap().keys().cloned().collect();
@@ -425,7 +461,7 @@ mod tests {
         assert!(check("members = ['2=a:1,b:2,c:3']").contains("does not name this node"));
         assert!(check("members = ['x']").contains("id=peer,resp,http"));
         assert!(check("join = true").contains("needs others"));
-        assert!(check("write_door = 'side'").contains("none of auto"));
+        assert!(check("write_mode = 'side'").contains("none of auto"));
         assert!(check("ca = 'x'").contains("`cert`"));
         assert!(check("segment_mib = 1").contains("16 to 1024"));
     }

@@ -66,7 +66,7 @@ pub fn run(config: Config) -> Result<()> {
     limits.raft.lease = config
         .lease_drift_ppm
         .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
-    let doubt = config.disk_may_lie.then(|| open_doubt(disk)).transpose()?;
+    let doubt = config.suspect_disk_after_reboot.then(|| open_doubt(disk)).transpose()?;
     let doubted = doubt.as_ref().is_some_and(Doubt::is_open);
     if doubted {
         info!(
@@ -143,7 +143,7 @@ pub fn run(config: Config) -> Result<()> {
     let (done, mut failed) = tokio::sync::oneshot::channel();
     let threads = start_threads(driver, &engine, &inputs, &metrics, log_jobs, called, done)?;
     info!(node = config.node, resp = %config.resp, http = %config.http, peer = %config.peer,
-          door = ?engine.door(), "started");
+          write_mode = ?engine.write_mode(), "started");
     let outcome = runtime.block_on(async {
         tokio::spawn(replies.distribute());
         tokio::spawn(server::listen(resp, shared.clone()));
@@ -187,7 +187,7 @@ fn open_engine(config: &Config, disk: Arc<OsDisk>) -> Result<Engine> {
     };
     let options = Options {
         limits,
-        door: config.door,
+        write_mode: config.write_mode,
         cache_bytes: config.cache_bytes,
         owner: format!("node {} of cluster {}", config.node, config.cluster),
         new_store_id: u128::from(random()?) << 64 | u128::from(random()?),
@@ -211,8 +211,9 @@ fn begun(engine: &Engine, shard: ShardId) -> Result<Begun> {
 }
 
 fn open_doubt(disk: Arc<OsDisk>) -> Result<Doubt> {
-    let boot = std::fs::read_to_string(BOOT_ID)
-        .with_context(|| format!("cannot read {BOOT_ID}, which `disk_may_lie` needs"))?;
+    let boot = std::fs::read_to_string(BOOT_ID).with_context(|| {
+        format!("cannot read {BOOT_ID}, which `suspect_disk_after_reboot` needs")
+    })?;
     Ok(Doubt::new(disk, boot.trim()))
 }
 

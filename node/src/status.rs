@@ -139,7 +139,7 @@ pub struct DiskStatus {
     /// Of them kept because tables, memtables or readers point to values in them.
     pub log_segments_for_values: usize,
     /// How the log writes.
-    pub door: String,
+    pub write_mode: String,
     /// `ok`, or why it stopped.
     pub health: String,
 }

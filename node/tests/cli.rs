@@ -160,15 +160,15 @@ fn a_wrong_config_key_is_named_with_the_nearest() {
 fn flag_beats_environment_beats_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("node.toml");
-    fs::write(&file, "write_door = 'file'\n").unwrap();
+    fs::write(&file, "write_mode = 'file'\n").unwrap();
     let run = |variable: Option<&str>, flag: Option<&str>| {
         let mut command = Command::new(BINARY);
         command.args(["start", "--config", path(&file)]);
         if let Some(value) = variable {
-            command.env("BEDSTONE_WRITE_DOOR", value);
+            command.env("BEDSTONE_WRITE_MODE", value);
         }
         if let Some(value) = flag {
-            command.args(["--write-door", value]);
+            command.args(["--write-mode", value]);
         }
         String::from_utf8(command.output().unwrap().stderr).unwrap()
     };

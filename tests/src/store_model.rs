@@ -2,7 +2,7 @@
 
 use crate::rng::Rng;
 use bedstone_engine::disk::memory::MemoryDisk;
-use bedstone_engine::{Batch, Db, Error, Options, Snapshot, WriteDoor};
+use bedstone_engine::{Batch, Db, Error, Options, Snapshot, WriteMode};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -312,7 +312,7 @@ pub fn any_options(rng: &mut Rng) -> Options {
     let mut options = Options::tiny();
     let tiny = Limits::TINY;
     options.cache_bytes = [0, 4 << 10, 1 << 20][rng.below(3) as usize];
-    options.door = WriteDoor::Pwrite;
+    options.write_mode = WriteMode::Pwrite;
     options.limits = Limits {
         memtable_bytes: (1 << 10) << rng.below(6),
         memtable_value_bytes: (4 << 10) << rng.below(4),

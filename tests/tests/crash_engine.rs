@@ -5,7 +5,7 @@
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::lsm::InLog;
 use bedstone_engine::wal::{HardState, Log, Record};
-use bedstone_engine::{Batch, Db, Disk, Engine, LogId, Op, Options, WriteDoor, limits::Limits};
+use bedstone_engine::{Batch, Db, Disk, Engine, LogId, Op, Options, WriteMode, limits::Limits};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
 use bytes::Bytes;
@@ -158,7 +158,7 @@ fn log_life(seed: u64) {
 }
 
 fn open_log(disk: &MemoryDisk) -> bedstone_engine::Result<Log> {
-    Log::open(Arc::new(disk.clone()), WriteDoor::Pwrite, 7, Limits::TINY).map(|(log, _)| log)
+    Log::open(Arc::new(disk.clone()), WriteMode::Pwrite, 7, Limits::TINY).map(|(log, _)| log)
 }
 
 fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {

@@ -210,7 +210,7 @@ fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
     };
     for node in 1..=3 {
         cluster.kill(node);
-        cluster.add_setting(node, "disk_may_lie = true");
+        cluster.add_setting(node, "suspect_disk_after_reboot = true");
     }
     // The second time, it is as if the machine had been started again.
     for (other_boot, value) in [("", "before"), ("another 00000000\n", "after")] {

@@ -2,7 +2,7 @@
 //! either the one that was acknowledged or known to be missing, and so it stays when the log goes
 //! on and is opened again.
 
-use bedstone_engine::disk::WriteDoor;
+use bedstone_engine::disk::WriteMode;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Limits;
 use bedstone_engine::scrub::Scrub;
@@ -85,7 +85,7 @@ impl Model {
 }
 
 fn open(disk: &MemoryDisk) -> Log {
-    let (log, _) = Log::open(Arc::new(disk.clone()), WriteDoor::Pwrite, 7, Limits::TINY).unwrap();
+    let (log, _) = Log::open(Arc::new(disk.clone()), WriteMode::Pwrite, 7, Limits::TINY).unwrap();
     log.know(0..SHARDS);
     log
 }

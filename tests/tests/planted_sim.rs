@@ -74,8 +74,8 @@ fn lying_disks(seed: u64, plan: Plan) -> Plan {
         };
         Planned { number, at: begun + after, fault }
     });
-    let (nodes, spares, horizon, disks_may_lie) = (3, 0, 22 * SECOND, true);
-    Plan { nodes, spares, horizon, disks_may_lie, faults: faults.collect(), ..plan }
+    let (nodes, spares, horizon, suspect_disks) = (3, 0, 22 * SECOND, true);
+    Plan { nodes, spares, horizon, suspect_disks, faults: faults.collect(), ..plan }
 }
 
 /// The first seed that shows it, and by which check.

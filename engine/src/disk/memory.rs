@@ -4,7 +4,7 @@
 //! as it may come back: each unsynced page is kept, lost or torn at 512 bytes; each unsynced
 //! change of a length or a name happened or did not, one independent of the other.
 
-use super::{Disk, File, Pages, Region, WriteDoor};
+use super::{Disk, File, Pages, Region, WriteMode};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -430,7 +430,7 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn open_region(&self, path: &str, _door: WriteDoor) -> io::Result<Arc<dyn Region>> {
+    fn open_region(&self, path: &str, _mode: WriteMode) -> io::Result<Arc<dyn Region>> {
         Ok(Arc::new(MemoryRegion { disk: self.clone(), inode: self.inode(path)? }))
     }
 

@@ -40,8 +40,8 @@ pub trait Disk: Send + Sync {
     /// Writes every byte of an allocated file, durably. A later sync in it is cheaper: the file
     /// system has nothing of its own to write then.
     fn fill_region(&self, path: &str, bytes: u64) -> io::Result<()>;
-    /// Opens an allocated file for positioned writes, through the given door.
-    fn open_region(&self, path: &str, door: WriteDoor) -> io::Result<Arc<dyn Region>>;
+    /// Opens an allocated file for positioned writes, in the given write mode.
+    fn open_region(&self, path: &str, write_mode: WriteMode) -> io::Result<Arc<dyn Region>>;
     /// Bytes that can still be written here.
     fn free_bytes(&self) -> io::Result<u64>;
     /// Where this is, for messages.
@@ -65,7 +65,7 @@ pub trait File: Send + Sync {
 }
 
 /// A fixed-size file, all of its room taken before use: one slot of the log. Its only writer writes
-/// whole blocks. The one door to durability: `write`, then `sync` of the same range.
+/// whole blocks. The only way to durability: `write`, then `sync` of the same range.
 pub trait Region: Send + Sync {
     /// Bytes in the region.
     fn len(&self) -> u64;
@@ -77,7 +77,7 @@ pub trait Region: Send + Sync {
     fn write(&self, offset: u64, pages: &Pages) -> io::Result<()>;
     /// Makes what was written in the range durable.
     fn sync(&self, offset: u64, len: usize) -> io::Result<()>;
-    /// Makes everything in the region durable, whoever wrote it and through which door.
+    /// Makes everything in the region durable, whoever wrote it in whatever write mode.
     fn sync_all(&self) -> io::Result<()>;
     /// Fills `buf` from `offset`.
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
@@ -92,8 +92,8 @@ pub trait Region: Send + Sync {
 /// How the log writes its blocks. All three pass the same tests; which is fastest depends on the
 /// kernel, the file system and the device (`benches/log.rs` compares them).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WriteDoor {
-    /// Tries the doors on a fresh slot at start and takes the fastest.
+pub enum WriteMode {
+    /// Tries the modes on a fresh slot at start and takes the fastest.
     #[default]
     Auto,
     /// `O_DIRECT` and `O_DSYNC`: one call that returns when the device has it.
@@ -105,7 +105,7 @@ pub enum WriteDoor {
     Mapped,
 }
 
-impl std::str::FromStr for WriteDoor {
+impl std::str::FromStr for WriteMode {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

@@ -1,7 +1,7 @@
-//! The real disk: one directory, ordinary files, and log slots behind one of three doors.
+//! The real disk: one directory, ordinary files, and log slots written in one of three modes.
 
 use super::mmap::SegmentMap;
-use super::{Disk, File, Pages, Region, WriteDoor};
+use super::{Disk, File, Pages, Region, WriteMode};
 use rustix::fs::{FallocateFlags, OFlags};
 use std::fs;
 use std::io;
@@ -134,18 +134,18 @@ impl Disk for OsDisk {
         Ok(())
     }
 
-    fn open_region(&self, path: &str, door: WriteDoor) -> io::Result<Arc<dyn Region>> {
+    fn open_region(&self, path: &str, write_mode: WriteMode) -> io::Result<Arc<dyn Region>> {
         let full = self.path(path);
         let file = fs::File::options().read(true).write(true).open(&full)?;
         let map = SegmentMap::new(&file)?;
-        Ok(match door {
-            WriteDoor::Mapped => Arc::new(MappedRegion { map, file }),
-            WriteDoor::Pwrite | WriteDoor::Auto => {
+        Ok(match write_mode {
+            WriteMode::Mapped => Arc::new(MappedRegion { map, file }),
+            WriteMode::Pwrite | WriteMode::Auto => {
                 // Small folios only: a slot is used from a cold cache.
                 forget_cached(&file);
                 Arc::new(PwriteRegion { map, file })
             }
-            WriteDoor::Direct => {
+            WriteMode::Direct => {
                 forget_cached(&file);
                 let direct = fs::File::options()
                     .read(true)
@@ -333,9 +333,9 @@ impl Region for DirectRegion {
     }
 }
 
-/// Begins to time an operation of the device. The only clock in the engine: it compares doors at
+/// Begins to time an operation of the device. The only clock in the engine: it compares write modes at
 /// start-up and decides nothing else.
-#[expect(clippy::disallowed_methods, reason = "the start-up probe compares doors by time")]
+#[expect(clippy::disallowed_methods, reason = "the start-up probe times the write modes")]
 pub(crate) fn stopwatch() -> std::time::Instant {
     std::time::Instant::now()
 }

@@ -12,7 +12,7 @@ pub mod scan;
 pub(crate) mod segment;
 mod slots;
 
-use crate::disk::{Disk, Pages, WriteDoor};
+use crate::disk::{Disk, Pages, WriteMode};
 use crate::error::{Error, Result};
 use crate::limits::{BLOCK_BYTES, COMMIT_RECORDS_MAX, LOG_GAP_BYTES_MAX, Limits, RECORD_BYTES_MAX};
 use crate::{LogId, ShardId};
@@ -206,7 +206,7 @@ impl Record {
 /// The log of one disk. Shared between threads; commits are serialised inside.
 pub struct Log {
     disk: Arc<dyn Disk>,
-    door: WriteDoor,
+    write_mode: WriteMode,
     limits: Limits,
     store: u128,
     writer: Mutex<Writer>,
@@ -242,12 +242,12 @@ impl Log {
     /// [`Error::NewerFormat`]; [`Error::Corrupt`] when the slots are not this store's.
     pub fn open(
         disk: Arc<dyn Disk>,
-        door: WriteDoor,
+        write_mode: WriteMode,
         store: u128,
         limits: Limits,
     ) -> Result<(Log, bool)> {
         disk.make_dir(segment::LOG_DIR).map_err(Error::io("create", segment::LOG_DIR))?;
-        let found = recovery::recover(&*disk, door, store, limits.segment_bytes)?;
+        let found = recovery::recover(&*disk, write_mode, store, limits.segment_bytes)?;
         if let Some(newest) = found.segments.last() {
             // A killed process leaves blocks that only the page cache has. They are read now, so
             // they must survive a power loss from now on.
@@ -270,7 +270,7 @@ impl Log {
         let segments = Segments::new(found.segments, found.free, found.next_number, needed);
         let log = Log {
             disk,
-            door,
+            write_mode,
             limits,
             store,
             writer: Mutex::new(writer),

@@ -11,7 +11,7 @@ use super::index::Index;
 use super::missing::Damage;
 use super::scan::{Part, Scan, SlotHead, Verdict, read_heads, scan};
 use super::segment::{LOG_DIR, Segment, Segments, Slot, slot_path};
-use crate::disk::{Disk, WriteDoor};
+use crate::disk::{Disk, WriteMode};
 use crate::error::{Error, Result};
 use crate::limits::BLOCK_BYTES;
 use std::collections::VecDeque;
@@ -215,7 +215,7 @@ impl Replayed {
 
 pub(super) fn recover(
     disk: &dyn Disk,
-    door: WriteDoor,
+    write_mode: WriteMode,
     store: u128,
     segment_bytes: u64,
 ) -> Result<Recovered> {
@@ -241,7 +241,7 @@ pub(super) fn recover(
     }
     let aside = |slot| replayed.headless.iter().any(|(number, _)| *number == slot);
     let heads = heads.iter().filter(|head| !aside(head.number));
-    open_slots(disk, door, segment_bytes, heads, &mut found)?;
+    open_slots(disk, write_mode, segment_bytes, heads, &mut found)?;
     Ok(found)
 }
 
@@ -249,7 +249,7 @@ pub(super) fn recover(
 /// they need; the others are free.
 fn open_slots<'a>(
     disk: &dyn Disk,
-    door: WriteDoor,
+    write_mode: WriteMode,
     segment_bytes: u64,
     heads: impl Iterator<Item = &'a SlotHead>,
     found: &mut Recovered,
@@ -260,7 +260,7 @@ fn open_slots<'a>(
             // A crash left it half made.
             disk.allocate_region(&path, segment_bytes).map_err(Error::io("allocate", &path))?;
         }
-        let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
+        let region = disk.open_region(&path, write_mode).map_err(Error::io("open", &path))?;
         // Nobody knows whether a free one is filled.
         let slot = Slot { number: head.number, region, filled: head.header.is_some() };
         match head.header {
@@ -278,7 +278,7 @@ pub(crate) fn open_segments(disk: &dyn Disk, heads: &[SlotHead]) -> Result<Segme
     for head in heads {
         let Some(header) = head.header else { continue };
         let path = slot_path(head.number);
-        let region = disk.open_region(&path, WriteDoor::Pwrite);
+        let region = disk.open_region(&path, WriteMode::Pwrite);
         let region = region.map_err(Error::io("open", path))?;
         let slot = Slot { number: head.number, region, filled: true };
         segments.push(Segment { slot, header });

@@ -8,7 +8,7 @@
 //! used again.
 
 use super::format::SegmentHeader;
-use crate::disk::{Disk, Region, WriteDoor};
+use crate::disk::{Disk, Region, WriteMode};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -210,7 +210,12 @@ impl Segments {
 }
 
 /// Creates and opens one more slot file.
-pub(super) fn allocate(disk: &dyn Disk, door: WriteDoor, number: u32, bytes: u64) -> Result<Slot> {
+pub(super) fn allocate(
+    disk: &dyn Disk,
+    write_mode: WriteMode,
+    number: u32,
+    bytes: u64,
+) -> Result<Slot> {
     let path = slot_path(number);
     let free = disk.free_bytes().map_err(Error::io("measure", &path))?;
     if free < bytes {
@@ -218,10 +223,10 @@ pub(super) fn allocate(disk: &dyn Disk, door: WriteDoor, number: u32, bytes: u64
     }
     disk.allocate_region(&path, bytes).map_err(Error::io("allocate", &path))?;
     // A store through a map leaves no room for work of the file system's own.
-    let filled = door == WriteDoor::Mapped;
+    let filled = write_mode == WriteMode::Mapped;
     if filled {
         disk.fill_region(&path, bytes).map_err(Error::io("fill", &path))?;
     }
-    let region = disk.open_region(&path, door).map_err(Error::io("open", &path))?;
+    let region = disk.open_region(&path, write_mode).map_err(Error::io("open", &path))?;
     Ok(Slot { number, region, filled })
 }

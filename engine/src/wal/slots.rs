@@ -19,7 +19,7 @@ impl Log {
 
     fn new_slot(&self) -> Result<Slot> {
         let number = self.segments.new_number();
-        segment::allocate(&*self.disk, self.door, number, self.limits.segment_bytes)
+        segment::allocate(&*self.disk, self.write_mode, number, self.limits.segment_bytes)
     }
 
     /// Whether a slot should be allocated now, so that no commit has to wait for it.

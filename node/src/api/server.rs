@@ -1,4 +1,4 @@
-//! The door that client connections come in by.
+//! The listener for client connections.
 
 use super::session;
 use super::shared::Shared;

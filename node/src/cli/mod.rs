@@ -123,6 +123,7 @@ fn run(command: Command) -> Result<ExitCode> {
 }
 
 fn start(args: StartArgs) -> Result<()> {
+    Settings::refuse_renamed_variables(|name| std::env::var_os(name).is_some())?;
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
     let config = match args.settings.or(file).check() {
         Ok(config) => config,

@@ -54,7 +54,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<()> {
             disk.free_bytes >> 20,
             disk.log_segments,
             disk.log_segments_for_values,
-            disk.door
+            disk.write_mode
         ));
     }
     if !status.ready {

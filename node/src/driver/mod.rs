@@ -461,7 +461,7 @@ impl Driver {
             log_segments: segments,
             log_segments_for_entries: for_entries,
             log_segments_for_values: segments.saturating_sub(for_entries),
-            door: format!("{:?}", self.engine.door()).to_lowercase(),
+            write_mode: format!("{:?}", self.engine.write_mode()).to_lowercase(),
             health: self.engine.log().check().map_or_else(|e| e.to_string(), |()| "ok".to_owned()),
         });
         self.status.set(status);

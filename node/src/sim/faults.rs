@@ -125,7 +125,7 @@ impl World<'_> {
             }
             Fault::LyingDisk { who, time, down } => {
                 let id = self.who(who);
-                if self.plan.disks_may_lie && self.may_lose(id) {
+                if self.plan.suspect_disks && self.may_lose(id) {
                     self.host(id).disk.lie();
                     self.after(time, Event::PowerCut(id, down));
                 }

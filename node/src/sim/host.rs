@@ -169,7 +169,7 @@ impl Host {
             _ => seed,
         };
         let doubt = || Doubt::new(Arc::new(self.disk.clone()), &self.boots.to_string());
-        let doubt = plan.disks_may_lie.then(doubt);
+        let doubt = plan.suspect_disks.then(doubt);
         let doubted = doubt.as_ref().is_some_and(Doubt::is_open)
             && plan.sabotage != Some(Sabotage::TrustsDisks);
         let group = Group::open(&engine, SHARD, self.id, conf, &limits, seed, doubted)

@@ -290,7 +290,7 @@ pub struct Plan {
     /// Followers answer reads themselves.
     pub follower_reads: bool,
     /// Disks may lie, and the nodes know it.
-    pub disks_may_lie: bool,
+    pub suspect_disks: bool,
     /// What is wrong with the nodes, to see that it is found.
     pub sabotage: Option<Sabotage>,
     /// What comes when, in order.
@@ -340,12 +340,12 @@ impl Plan {
             harsh: rng.one_in(2),
             leases: rng.one_in(2),
             follower_reads: rng.one_in(2),
-            disks_may_lie: false,
+            suspect_disks: false,
             sabotage: None,
             faults: Vec::new(),
         };
         let lies = |planned: &Planned| matches!(planned.fault, Fault::LyingDisk { .. });
-        plan.disks_may_lie = faults.iter().any(lies);
+        plan.suspect_disks = faults.iter().any(lies);
         plan.faults = faults;
         if plan.leases {
             plan.keep_clocks_close();
