@@ -32,7 +32,7 @@ impl Cluster {
     pub fn new() -> Cluster {
         let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
         // Memory is kept small, as with a driver that applies.
-        let config = Config { recent_bytes_max: 1 << 20, quiet_after: None, ..Config::default() };
+        let config = Config { recent_bytes_max: 1 << 20, quiesce_after: None, ..Config::default() };
         let replicas = [1, 2, 3].map(|id| Raft::new(config.clone(), boot(id)));
         let (asked, effects) = ([true; 3], Effects::default());
         let mut cluster = Cluster { replicas, leader: 0, asked, effects };

@@ -315,9 +315,9 @@ impl Engine {
 
     /// The open trees to which something happened since the last call that may have made a
     /// [job](Tree::job). Time makes jobs as well: what expired, or finds room at last.
-    pub fn stirred_trees(&self) -> Vec<(ShardId, Arc<Tree>)> {
-        let stirred = std::mem::take(&mut *self.shared.stirred.lock());
-        stirred.into_iter().filter_map(|shard| Some((shard, self.tree(shard)?))).collect()
+    pub fn take_dirty_trees(&self) -> Vec<(ShardId, Arc<Tree>)> {
+        let dirty = std::mem::take(&mut *self.shared.dirty.lock());
+        dirty.into_iter().filter_map(|shard| Some((shard, self.tree(shard)?))).collect()
     }
 
     /// The log.
@@ -394,11 +394,11 @@ impl Engine {
                 Usage { source, total: limits.segment_bytes, live }
             })
             .collect();
-        let doomed = pick(&usages, limits);
+        let targets = pick(&usages, limits);
         for (_, tree) in &trees {
-            let mut doomed = doomed.clone();
-            doomed.extend(pick(&tree.value_files(), limits));
-            tree.doom(doomed);
+            let mut targets = targets.clone();
+            targets.extend(pick(&tree.value_files(), limits));
+            tree.set_collection_targets(targets);
         }
     }
 

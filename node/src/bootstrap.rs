@@ -47,7 +47,7 @@ pub fn first_members(
         }
     } else if let Ok(Some(known)) = known
         && known.voters.len() > 1
-        && configured.is_alone(node)
+        && configured.is_sole_voter(node)
     {
         bail!(
             "this node was started as one of nodes {:?}, and `members` names it alone: it would \

@@ -74,7 +74,7 @@ pub struct ShardStatus {
     pub damaged: bool,
     /// What a replica with a new or damaged disk waits for; empty when for nothing.
     #[serde(default)]
-    pub awaits: String,
+    pub recovery_wait: String,
     /// The nodes that vote, witnesses included, as far as this replica knows what is committed.
     #[serde(default)]
     pub voters: Vec<u64>,

@@ -12,7 +12,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "votes and acknowledgements leave before they are durable",
         file: "core.rs",
-        sound: "Some(seq) => self.held.push_back((seq, message)),",
+        sound: "Some(seq) => self.awaiting_write.push_back((seq, message)),",
         broken: "Some(_) => self.send.push(message),",
         caught_by: &["its disk"],
     },
@@ -82,8 +82,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a heartbeat commits whatever has its index",
         file: "replication.rs",
-        sound: "self.learn_committed(committed);\n            self.end",
-        broken: "self.commit_to(committed.index.min(self.log.last().index));\n            self.end",
+        sound: "self.learn_committed(committed);\n            self.try_end",
+        broken: "self.commit_to(committed.index.min(self.log.last().index));\n            self.try_end",
         caught_by: &["one entry at each", "contradicts a", "one configuration after"],
     },
     RaftBug {
@@ -117,7 +117,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a read before the first commit of the term",
         file: "read.rs",
-        sound: " && reads.settled_term;",
+        sound: " && reads.committed_own_term;",
         broken: ";",
         caught_by: &["a read at"],
     },
@@ -131,14 +131,14 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a follower's question is word enough in any group",
         file: "read.rs",
-        sound: "self.conf.reached(word) == 1",
-        broken: "self.conf.reached(word) < 2",
+        sound: "self.conf.quorum_value(word) == 1",
+        broken: "self.conf.quorum_value(word) < 2",
         caught_by: &["without a majority's word"],
     },
     RaftBug {
         name: "a follower is answered before the first commit of the term",
         file: "read.rs",
-        sound: "if self.reads.settled_term && self.conf",
+        sound: "if self.reads.committed_own_term && self.conf",
         broken: "if self.conf",
         caught_by: &["a read at"],
     },
@@ -159,7 +159,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a change before the first commit of the term",
         file: "membership.rs",
-        sound: "if !self.reads.settled_term {",
+        sound: "if !self.reads.committed_own_term {",
         broken: "if false {",
         caught_by: &["a change before the first commit"],
     },
@@ -173,7 +173,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a candidate that learns that it has no vote goes on",
         file: "membership.rs",
-        sound: "if campaigns && !self.conf.may_lead(self.id) {",
+        sound: "if campaigns && !self.conf.is_electable(self.id) {",
         broken: "if false {",
         caught_by: &["is elected, and may not"],
     },
@@ -208,7 +208,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a new term keeps the vote of the old one",
         file: "election.rs",
-        sound: "            self.hard.vote = self.no_vote();",
+        sound: "            self.hard.vote = self.initial_vote();",
         broken: "",
         caught_by: &["no progress"],
     },
@@ -229,7 +229,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a log that begins anew is not written where the vote comes out as it was",
         file: "core.rs",
-        sound: "        self.anew\n            ||",
+        sound: "        self.reset_log\n            ||",
         broken: "        false\n            ||",
         caught_by: &["begins anew"],
     },
@@ -249,8 +249,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     },
     RaftBug {
         name: "who rests does not miss its leader's node",
-        file: "quiet.rs",
-        sound: "if self.leader == Some(peer) && self.quiet.rests {",
+        file: "quiescence.rs",
+        sound: "if self.leader == Some(peer) && self.quiescence.quiescent {",
         broken: "if false {",
         caught_by: &["its leader is missed"],
     },
@@ -264,7 +264,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "witnesses may be the majority",
         file: "conf.rs",
-        sound: "if conf.witnesses_that_vote() > conf.voters.len() / 2 {",
+        sound: "if conf.voting_witnesses() > conf.voters.len() / 2 {",
         broken: "if conf.voters == conf.witnesses {",
         caught_by: &["witnesses are a majority"],
     },
@@ -283,23 +283,23 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["follows in a term that its disk lacks"],
     },
     RaftBug {
-        name: "a replica that lost its promises votes in the next term",
+        name: "a replica that lost its durability votes in the next term",
         file: "election.rs",
-        sound: "            self.hard.vote = self.no_vote();",
+        sound: "            self.hard.vote = self.initial_vote();",
         broken: "            self.hard.vote = None;",
         caught_by: &["lacks committed entry", "one leader in term", "contradicts"],
     },
     RaftBug {
-        name: "who lost its promises is back as soon as it follows",
+        name: "who lost its durability is back as soon as it follows",
         file: "recovery.rs",
-        sound: "if follows && committed >= self.last_of_others(asking)",
-        broken: "if follows && committed >= LogId::default().min(self.last_of_others(asking))",
+        sound: "if follows && committed >= self.vote_bound(query)",
+        broken: "if follows && committed >= LogId::default().min(self.vote_bound(query))",
         caught_by: &["lacks committed entry", "contradicts"],
     },
     RaftBug {
         name: "who doubts its disk votes for a log that lacks what others have",
         file: "election.rs",
-        sound: "(own.term, own.index) && self.reaches_bound(last)",
+        sound: "(own.term, own.index) && self.satisfies_vote_bound(last)",
         broken: "(own.term, own.index)",
         caught_by: &["lacks committed entry", "contradicts"],
     },
@@ -319,9 +319,9 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "one answer is taken for all",
         file: "recovery.rs",
-        sound: "            let answer = asking.answers.get(&peer).ok_or(Awaits::Answer(peer))?;\n",
-        broken: "            asking.answers.first_key_value().ok_or(Awaits::Answer(peer))?;\n\
-                 let Some(answer) = asking.answers.get(&peer) else { continue };\n",
+        sound: "            let answer = query.answers.get(&peer).ok_or(RecoveryWait::Answer(peer))?;\n",
+        broken: "            query.answers.first_key_value().ok_or(RecoveryWait::Answer(peer))?;\n\
+                 let Some(answer) = query.answers.get(&peer) else { continue };\n",
         caught_by: &["lacks committed entry", "one leader in term", "contradicts", "no progress"],
     },
     RaftBug {
@@ -339,16 +339,16 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["a read waits for ever"],
     },
     RaftBug {
-        name: "who lost its promises acknowledges before it asked",
+        name: "who lost its durability acknowledges before it asked",
         file: "core.rs",
-        sound: "            _ if self.is_asking() => return,\n",
+        sound: "            _ if self.is_querying() => return,\n",
         broken: "",
         caught_by: &["which no majority has", "lacks committed entry", "one leader", "commits"],
     },
     RaftBug {
         name: "a tree that falls behind fills the memory",
         file: "core.rs",
-        sound: "self.log.forget(self.may_leave());",
+        sound: "self.log.forget(self.evictable_until());",
         broken: "",
         caught_by: &["durable bytes in memory"],
     },
@@ -362,8 +362,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a leader whose tree is damaged stays",
         file: "transfer.rs",
-        sound: "let stays = self.conf.may_lead(self.id) && !self.damaged;",
-        broken: "let stays = self.conf.may_lead(self.id);",
+        sound: "let stays = self.conf.is_electable(self.id) && !self.damaged;",
+        broken: "let stays = self.conf.is_electable(self.id);",
         caught_by: &["is still damaged", "no progress"],
     },
     RaftBug {

@@ -255,7 +255,7 @@ impl State {
         let id = match action {
             Action::Campaign(id) => {
                 self.left.campaigns -= 1;
-                self.change(id, Node::campaign);
+                self.change(id, Node::start_pre_vote);
                 id
             }
             Action::Propose(id) => {
@@ -383,7 +383,7 @@ impl Node {
         let config = Config {
             election: 0..1,
             disk_hangs: 1 << 30,
-            quiet_after: None,
+            quiesce_after: None,
             append_bytes_max: 1,
             ..Config::DEFAULT
         };
@@ -394,7 +394,7 @@ impl Node {
         node
     }
 
-    fn campaign(&mut self) {
+    fn start_pre_vote(&mut self) {
         self.raft.tick();
         // What it asks is answered with yes by others whose answers are older than all that happens
         // here.
@@ -417,7 +417,7 @@ impl Node {
     /// Takes its effects. Returns what it sends, without pre-votes.
     fn gather(&mut self) -> Vec<Message> {
         let effects = self.raft.effects(&self.disk);
-        assert_eq!(effects.contradicted, None, "a leader contradicts a committed entry");
+        assert_eq!(effects.committed_conflict, None, "a leader contradicts a committed entry");
         self.writing.extend(effects.write);
         let mut sent = effects.send;
         sent.retain(|message| !matches!(message.body, Body::PreVote { .. }));

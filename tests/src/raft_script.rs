@@ -5,7 +5,7 @@ use crate::raft_trace::Trace;
 use crate::raft_world::disk::{Disk, Job, Tree};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
-use bedstone_node::raft::conf::Step;
+use bedstone_node::raft::conf::MemberChange;
 use bedstone_node::raft::{
     Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, Read, Role, Write, kind,
 };
@@ -33,7 +33,7 @@ pub fn trace(script: &str) -> String {
 }
 
 fn both(script: &str) -> (String, String) {
-    let config = Config { quiet_after: None, ..Config::default() };
+    let config = Config { quiesce_after: None, ..Config::default() };
     let mut group = Group { config, ..Group::default() };
     let mut out = String::new();
     for line in script.lines() {
@@ -56,7 +56,7 @@ struct Replica {
     /// As it was last said.
     role: Role,
     commit: u64,
-    rests: bool,
+    quiescent: bool,
     /// Nothing is applied for now.
     holds: bool,
 }
@@ -121,7 +121,7 @@ impl Group {
                 self.refused(id(), outcome.err());
             }
             "transfer" => {
-                let to = number(1).unwrap_or_else(|| panic!("`{line}` names no heir"));
+                let to = number(1).unwrap_or_else(|| panic!("`{line}` names no successor"));
                 let outcome = self.raft(id()).transfer(to);
                 self.refused(id(), outcome.err());
             }
@@ -171,7 +171,7 @@ impl Group {
             }
             "silent" => {
                 let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
-                self.raft(id()).silent(peer);
+                self.raft(id()).peer_silent(peer);
             }
             "deliver" => self.deliver(args, true),
             "drop" => self.deliver(args, false),
@@ -240,7 +240,7 @@ impl Group {
                 "inflight_bytes" => self.config.inflight_bytes_max = value,
                 "inflight_appends" => self.config.inflight_appends_max = value,
                 "lease" => self.config.lease = Some(Lease { length: value as u64 }),
-                "quiet" => self.config.quiet_after = Some(value as u64),
+                "quiesce" => self.config.quiesce_after = Some(value as u64),
                 "uncommitted_bytes" => self.config.uncommitted_bytes_max = value,
                 _ => panic!("`{name}` is no setting"),
             }
@@ -279,8 +279,8 @@ impl Group {
             let raft = Raft::new(self.config.clone(), disk.boot(id, id));
             self.trace.starts(id, &raft);
             let (tree, writing) = (disk.tree.clone(), VecDeque::new());
-            let (role, commit, rests, holds) = (Role::Follower, 0, false, false);
-            let replica = Replica { raft, disk, tree, writing, role, commit, rests, holds };
+            let (role, commit, quiescent, holds) = (Role::Follower, 0, false, false);
+            let replica = Replica { raft, disk, tree, writing, role, commit, quiescent, holds };
             self.replicas.insert(id, replica);
         }
     }
@@ -320,7 +320,7 @@ impl Group {
             let replica = self.replica(id);
             let Some(job) = replica.writing.pop_front() else { return };
             let seq = match &job {
-                Job::Write(write) | Job::Anew(_, write) => Some(write.seq),
+                Job::Write(write) | Job::ResetAndWrite(_, write) => Some(write.seq),
                 _ => None,
             };
             replica.disk.take(job);
@@ -462,12 +462,12 @@ impl Group {
         if role != status.role {
             say!(self, "{id} is {} in term {}", role_name(status.role), status.term);
         }
-        let rests = replica.raft.is_quiet();
-        if std::mem::replace(&mut replica.rests, rests) != rests {
-            say!(self, "{id} {}", if rests { "rests" } else { "is awake" });
+        let quiescent = replica.raft.is_quiescent();
+        if std::mem::replace(&mut replica.quiescent, quiescent) != quiescent {
+            say!(self, "{id} {}", if quiescent { "quiesces" } else { "is active" });
         }
-        if effects.anew {
-            say!(self, "{id} begins its log anew");
+        if effects.reset_log {
+            say!(self, "{id} resets its log");
         }
         if let Some(write) = effects.write {
             let entries: Vec<String> = write.entries.iter().map(entry_text).collect();
@@ -478,8 +478,8 @@ impl Group {
             let seq = write.seq;
             say!(self, "{id} writes #{seq}: term {term} vote {vote} commit {commit}{gap}{entries}");
             let at = self.replica(id).tree.applied;
-            self.replica(id).writing.push_back(match effects.anew {
-                true => Job::Anew(at, write),
+            self.replica(id).writing.push_back(match effects.reset_log {
+                true => Job::ResetAndWrite(at, write),
                 false => Job::Write(write),
             });
         }
@@ -495,8 +495,8 @@ impl Group {
                 Read::Failed => say!(self, "{id} cannot serve read {token}"),
             }
         }
-        if let Some(peer) = effects.contradicted {
-            say!(self, "{id} is contradicted by {peer}");
+        if let Some(peer) = effects.committed_conflict {
+            say!(self, "{id} finds a committed conflict with {peer}");
         }
         for to in effects.snapshots {
             let replica = self.replica(id);
@@ -518,7 +518,7 @@ impl Group {
             for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
                 replica.tree.applied = entry.id;
                 if entry.kind == kind::CHANGE {
-                    replica.tree.conf.take_entry(&entry.data);
+                    replica.tree.conf.apply_entry_data(&entry.data);
                 }
             }
         }
@@ -605,7 +605,7 @@ fn forged(args: &[&str]) -> (PeerId, Message) {
     let body = match *name {
         "pre-vote" => Body::PreVote { last: id(field("last")) },
         "pre-vote-reply" => Body::PreVoteReply { granted, committed },
-        "vote" => Body::Vote { last: id(field("last")), handed_over: false },
+        "vote" => Body::Vote { last: id(field("last")), leader_transfer: false },
         "vote-reply" => Body::VoteReply { granted, committed },
         "append" => Body::Append {
             previous: id(field("after")),
@@ -631,10 +631,10 @@ fn steps(words: &[&str]) -> Change {
         let (sign, id) = word.split_at(1);
         let id = id.parse().expect("a replica's number");
         match sign {
-            "+" => Step::AddVoter(id),
-            "~" => Step::AddLearner(id),
-            "w" => Step::AddWitness(id),
-            "-" => Step::Remove(id),
+            "+" => MemberChange::AddVoter(id),
+            "~" => MemberChange::AddLearner(id),
+            "w" => MemberChange::AddWitness(id),
+            "-" => MemberChange::Remove(id),
             _ => panic!("`{word}` is no step: +1 a voter, ~1 a learner, w1 a witness, -1 none"),
         }
     };
@@ -685,11 +685,11 @@ fn entry_text(entry: &Entry) -> String {
         kind::CHANGE => match Change::decode(&entry.data) {
             Some(Change::Leave) => "leave".to_owned(),
             Some(Change::Steps { steps, .. }) => {
-                let step = |step: &Step| match step {
-                    Step::AddVoter(id) => format!("+{id}"),
-                    Step::AddLearner(id) => format!("~{id}"),
-                    Step::AddWitness(id) => format!("w{id}"),
-                    Step::Remove(id) => format!("-{id}"),
+                let step = |step: &MemberChange| match step {
+                    MemberChange::AddVoter(id) => format!("+{id}"),
+                    MemberChange::AddLearner(id) => format!("~{id}"),
+                    MemberChange::AddWitness(id) => format!("w{id}"),
+                    MemberChange::Remove(id) => format!("-{id}"),
                 };
                 format!("change{}", steps.iter().map(step).collect::<String>())
             }
@@ -714,8 +714,8 @@ fn name(packet: &Packet) -> &'static str {
             Body::Heartbeat { .. } => "heartbeat",
             Body::HeartbeatReply { .. } => "heartbeat-reply",
             Body::TimeoutNow => "timeout-now",
-            Body::Rest { .. } => "rest",
-            Body::Wake => "wake",
+            Body::Quiesce { .. } => "quiesce",
+            Body::Unquiesce => "unquiesce",
             Body::ReadIndex { .. } => "read-index",
             Body::ReadIndexReply { .. } => "read-index-reply",
             Body::Recover { .. } => "recover",
@@ -735,8 +735,8 @@ fn text(packet: &Packet) -> String {
     let answer = |granted: &bool| if *granted { "yes" } else { "no" };
     let said = match &message.body {
         Body::PreVote { last } => format!("last {}", place(*last)),
-        Body::Vote { last, handed_over } => {
-            let why = if *handed_over { " handed over" } else { "" };
+        Body::Vote { last, leader_transfer } => {
+            let why = if *leader_transfer { " handed over" } else { "" };
             format!("last {}{why}", place(*last))
         }
         Body::PreVoteReply { granted, committed } | Body::VoteReply { granted, committed } => {
@@ -754,8 +754,8 @@ fn text(packet: &Packet) -> String {
             format!("committed {} round {round}", place(*committed))
         }
         Body::HeartbeatReply { round } => format!("round {round}"),
-        Body::TimeoutNow | Body::Wake => String::new(),
-        Body::Rest { at } => format!("at {}", place(*at)),
+        Body::TimeoutNow | Body::Unquiesce => String::new(),
+        Body::Quiesce { at } => format!("at {}", place(*at)),
         Body::ReadIndex { .. } => String::new(),
         Body::ReadIndexReply { at, .. } => format!("from {} on", place(*at)),
         Body::Recover { .. } => "what did I promise?".to_owned(),

@@ -17,7 +17,7 @@ use bedstone_engine::wal::format::{SegmentHeader, encode_block};
 use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_net::hello::Hello;
 use bedstone_net::{Frame, Lane};
-use bedstone_node::raft::conf::Step;
+use bedstone_node::raft::conf::MemberChange;
 use bedstone_node::raft::{Body, Change, Conf, Message};
 use bedstone_node::shard::command::{Command, Expiry, Operation, byte, encode_batch};
 use bedstone_node::shard::reply::Reply;
@@ -95,8 +95,11 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let entry = Entry { id: ID, kind: 1, data: Bytes::from_static(b"x") };
     let previous = LogId { term: 2, index: 4 };
     let message = |body| Message { peer: 2, term: 2, body }.encode().to_vec();
-    let change = Change::Steps { steps: vec![Step::AddVoter(4), Step::Remove(1)], explicit: true };
-    let conf = Conf::of([1, 2, 3]).changed(&change).unwrap();
+    let change = Change::Steps {
+        steps: vec![MemberChange::AddVoter(4), MemberChange::Remove(1)],
+        explicit: true,
+    };
+    let conf = Conf::of([1, 2, 3]).apply(&change).unwrap();
     let mut members = Vec::new();
     conf.encode(&mut members);
     let mut beats = BytesMut::new();
@@ -122,8 +125,8 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("reply", replied.to_vec()),
         ("raft pre-vote", message(Body::PreVote { last: ID })),
         ("raft pre-vote reply", message(Body::PreVoteReply { granted: true, committed: ID })),
-        ("raft vote", message(Body::Vote { last: ID, handed_over: false })),
-        ("raft vote, handed over", message(Body::Vote { last: ID, handed_over: true })),
+        ("raft vote", message(Body::Vote { last: ID, leader_transfer: false })),
+        ("raft vote, handed over", message(Body::Vote { last: ID, leader_transfer: true })),
         ("raft vote reply", message(Body::VoteReply { granted: false, committed: ID })),
         ("raft append", message(Body::Append { previous, entries: vec![entry].into(), commit: 3 })),
         ("raft append reply", message(Body::AppendReply { matched: 5 })),
@@ -133,8 +136,8 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("raft time out now", message(Body::TimeoutNow)),
         ("raft read index", message(Body::ReadIndex { question: 5 })),
         ("raft read index reply", message(Body::ReadIndexReply { question: 5, at: ID })),
-        ("raft rest", message(Body::Rest { at: ID })),
-        ("raft wake", message(Body::Wake)),
+        ("raft rest", message(Body::Quiesce { at: ID })),
+        ("raft wake", message(Body::Unquiesce)),
         ("raft recover", message(Body::Recover { question: 5 })),
         (
             "raft recover reply",

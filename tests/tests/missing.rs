@@ -90,7 +90,7 @@ fn open(disk: &MemoryDisk) -> Log {
     log
 }
 
-/// A log with a history, and what it should hold. Its end is vouched for.
+/// A log with a history, and what it should hold. Its end is marked for.
 fn history(rng: &mut Rng, steps: usize) -> (MemoryDisk, [Model; SHARDS as usize]) {
     let disk = MemoryDisk::new();
     let mut models: [Model; SHARDS as usize] = Default::default();
@@ -117,7 +117,7 @@ fn history(rng: &mut Rng, steps: usize) -> (MemoryDisk, [Model; SHARDS as usize]
     if !rng.one_in(3) {
         log.commit(&states(&models)).unwrap();
     }
-    log.vouch().unwrap();
+    log.write_sync_marker().unwrap();
     drop(log);
     (disk.power_loss(rng.draw()), models)
 }
@@ -414,7 +414,7 @@ fn a_reset_does_not_bring_back_a_lost_vote() {
     log.commit(&[Record::HardState { shard: 1, state: state(1) }]).unwrap();
     log.commit(&[Record::HardState { shard: 1, state: state(2) }]).unwrap();
     log.commit(&[Record::Reset { shard: 1, at: LogId { term: 2, index: 9 } }]).unwrap();
-    log.vouch().unwrap();
+    log.write_sync_marker().unwrap();
     drop(log);
     disk.flip("log/slot-00000.seg", 4096 * 2 + 8, 1);
     for opened in ["first", "again"] {

@@ -74,7 +74,7 @@ impl Group {
     }
 
     fn rests(&self) -> bool {
-        self.replicas.iter().all(Raft::is_quiet)
+        self.replicas.iter().all(Raft::is_quiescent)
     }
 }
 
@@ -100,7 +100,7 @@ fn a_thousand_groups_rest_and_elect_when_their_leaders_node_is_gone() {
 
     for group in &mut groups {
         group.gone = Some(1);
-        group.replicas[1..].iter_mut().for_each(|raft| raft.silent(1));
+        group.replicas[1..].iter_mut().for_each(|raft| raft.peer_silent(1));
         group.settle();
     }
     let (mut ticks, mut most) = (0, 0);

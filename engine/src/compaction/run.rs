@@ -20,7 +20,7 @@ pub(crate) struct Output<'a> {
     pub table_bytes: u64,
     pub sources: &'a Sources,
     /// Values that lie in these move.
-    pub doomed: &'a BTreeSet<Source>,
+    pub collection_targets: &'a BTreeSet<Source>,
     /// Whether a newer version elsewhere hides this one from everybody: then it need not move.
     pub hidden: &'a dyn Fn(&Version) -> Result<bool>,
     /// The path of a table of a number.
@@ -44,7 +44,8 @@ pub(crate) fn write_tables(mut cursor: impl Cursor, out: Output<'_>) -> Result<V
         if writer.as_ref().is_some_and(full) {
             done.extend(writer.take().map(TableWriter::finish).transpose()?);
         }
-        let moves_away = matches!(&version.value, Value::At(p) if out.doomed.contains(&p.source));
+        let moves_away =
+            matches!(&version.value, Value::At(p) if out.collection_targets.contains(&p.source));
         if moves_away && (out.hidden)(&version)? {
             continue;
         }

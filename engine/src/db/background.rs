@@ -69,7 +69,7 @@ pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
 
 impl Store {
     /// Allocates a log slot or flushes a memtable; false when neither is due. Then, if it `rested`
-    /// before or somebody waits for the background, it vouches for the log and fills a slot.
+    /// before or somebody waits for the background, it writes a sync marker and fills a slot.
     fn flush_step(&self, rested: bool) -> Result<bool> {
         self.engine.measure_space()?;
         let log = self.engine.log();
@@ -81,7 +81,7 @@ impl Store {
             if !rested && !self.background.is_awaited() {
                 return Ok(false);
             }
-            log.vouch()?;
+            log.write_sync_marker()?;
             return log.fill_slot();
         }
         self.tree.run(Job::Flush)?;

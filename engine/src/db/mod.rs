@@ -245,7 +245,7 @@ impl Drop for Db {
         self.store.committer.close();
         self.workers.drain(..).for_each(Worker::join);
         // Everything is durable already; where this fails, the next start says what is.
-        let _ = self.store.engine.log().vouch();
+        let _ = self.store.engine.log().write_sync_marker();
     }
 }
 

@@ -92,7 +92,7 @@ impl Tree {
     /// Writes a table anew in another directory, with the values that it has in the log.
     fn rewrite_to(&self, dir: &str, table: &Arc<Table>, of: &Bounds) -> Result<Vec<TableMeta>> {
         let in_log = table.properties.shares.keys().filter(|s| matches!(s, Source::Log(_)));
-        let doomed: BTreeSet<Source> = in_log.copied().collect();
+        let collection_targets: BTreeSet<Source> = in_log.copied().collect();
         let cursor = RunCursor::new(vec![table.clone()], &of.from, true)?;
         write_tables(
             super::key::Until { cursor, end: of.to.clone() },
@@ -102,7 +102,7 @@ impl Tree {
                 codec: Codec::default(),
                 table_bytes: u64::MAX,
                 sources: &self.sources.in_dir(dir),
-                doomed: &doomed,
+                collection_targets: &collection_targets,
                 hidden: &|_| Ok(false),
                 path: &|number| table_path(dir, number),
                 number: &mut || self.number(),
@@ -186,7 +186,7 @@ impl Tree {
         let mut view = self.view.write();
         let runs = view.tables.runs.clone();
         view.tables = Arc::new(TableSet { runs, bounds });
-        self.stir();
+        self.mark_dirty();
         Ok(())
     }
 

@@ -62,7 +62,7 @@ impl Tree {
         self.compaction().map(Job::Compact)
     }
 
-    /// What should be merged now, or rewritten: so that values leave a doomed source, so that keys
+    /// What should be merged now, or rewritten: so that values leave a collection target, so that keys
     /// go that a split gave away, or because everything in a table has expired.
     pub fn compaction(&self) -> Option<Choice> {
         if self.closed.load(Ordering::Acquire) {
@@ -85,10 +85,13 @@ impl Tree {
     /// Whether the disk has room for what a merge writes, before what it reads goes, besides two
     /// log slots: deletes and flushes go on in those.
     fn has_room(&self, inputs: &[&Arc<Table>]) -> bool {
-        let doomed = self.doomed.read();
+        let collection_targets = self.collection_targets.read();
         let moved = |table: &Table| -> u64 {
             let shares = table.properties.shares.iter();
-            shares.filter(|(source, _)| doomed.contains(source)).map(|(_, share)| share.bytes).sum()
+            shares
+                .filter(|(source, _)| collection_targets.contains(source))
+                .map(|(_, share)| share.bytes)
+                .sum()
         };
         let written: u64 = inputs.iter().map(|table| table.meta.bytes + moved(table)).sum();
         let free = self.disk.free_bytes().unwrap_or(u64::MAX);
@@ -96,10 +99,10 @@ impl Tree {
     }
 
     fn rewriting(&self, view: &View, horizon: &Moment) -> Option<Choice> {
-        let doomed = self.doomed.read().clone();
+        let collection_targets = self.collection_targets.read().clone();
         let bounds = &view.tables.bounds;
         let due = |table: &Table| {
-            table.properties.shares.keys().any(|source| doomed.contains(source))
+            table.properties.shares.keys().any(|source| collection_targets.contains(source))
                 || !bounds.contain(&table.meta.smallest, &table.meta.largest)
         };
         let oldest = view.tables.runs.last()?;
@@ -205,7 +208,7 @@ impl Tree {
         };
         let merge = Merge::new(sources, false)?;
         let cursor = Retained::new(merge, horizon.clone(), choice.bottom);
-        let doomed = self.doomed.read().clone();
+        let collection_targets = self.collection_targets.read().clone();
         let newer = runs.iter().take_while(|run| {
             run.id > choice.run && choice.inputs.iter().all(|input| input.run != run.id)
         });
@@ -216,7 +219,8 @@ impl Tree {
             let lookup = Lookup::new(&version.key, horizon.ts);
             Ok(TableSet::get_in(newer, &lookup)?.is_some())
         };
-        let metas = self.write(cursor, codec, self.limits.table_bytes, &doomed, &hidden)?;
+        let metas =
+            self.write(cursor, codec, self.limits.table_bytes, &collection_targets, &hidden)?;
         // A range tombstone is done when nothing that it hides is left in the oldest run.
         let done = |from: &Bytes, to: &Bytes| {
             let output = inputs.iter().find(|run| run.id == choice.run);
@@ -252,7 +256,7 @@ impl Tree {
         cursor: impl Cursor,
         codec: Codec,
         table_bytes: u64,
-        doomed: &BTreeSet<crate::values::Source>,
+        collection_targets: &BTreeSet<crate::values::Source>,
         hidden: &dyn Fn(&Version) -> Result<bool>,
     ) -> Result<Vec<TableMeta>> {
         let begun = RefCell::new(Vec::new());
@@ -263,7 +267,7 @@ impl Tree {
             codec,
             table_bytes,
             sources: &self.sources,
-            doomed,
+            collection_targets,
             hidden,
             path: &path,
             number: &mut || {
@@ -329,7 +333,7 @@ impl Tree {
             view.history_from = store.standing.history_from;
             (std::mem::replace(&mut view.tables, next.clone()), next)
         };
-        self.stir();
+        self.mark_dirty();
         let gone = old.tables().filter(|(_, table)| edit.removed.contains(&table.meta.number));
         gone.for_each(|(_, table)| table.retire());
         // Those of the old set alone: another job may just have made one that is in neither.

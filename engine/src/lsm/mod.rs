@@ -60,12 +60,12 @@ pub struct Tree {
     flushing: Mutex<()>,
     compacting: Mutex<()>,
     /// Values in these move when the tables that point to them are rewritten.
-    doomed: RwLock<Arc<BTreeSet<Source>>>,
+    collection_targets: RwLock<Arc<BTreeSet<Source>>>,
     /// Versions that are hidden at this timestamp and later may go.
     horizon: AtomicU64,
     /// Its directory is given up: no job may write there.
     closed: AtomicBool,
-    stirred: Arc<Mutex<BTreeSet<ShardId>>>,
+    dirty: Arc<Mutex<BTreeSet<ShardId>>>,
 }
 
 /// The manifest, and what the next edit repeats.
@@ -88,7 +88,7 @@ pub struct Shared {
     /// What all memtables take.
     pub memory: Arc<Memory>,
     /// Trees to which something happened that may have made a job.
-    pub stirred: Arc<Mutex<BTreeSet<ShardId>>>,
+    pub dirty: Arc<Mutex<BTreeSet<ShardId>>>,
 }
 
 impl Shared {
@@ -102,8 +102,8 @@ impl Shared {
         // One shard alone may fill all of its memtables.
         let alone = 2 * limits.memtable_bytes * (limits.memtables_frozen_max + 1);
         let memory = Arc::new(Memory::new(limits.memtables_bytes.max(alone)));
-        let stirred = Arc::default();
-        Shared { disk, limits, cache, segments, memory, stirred }
+        let dirty = Arc::default();
+        Shared { disk, limits, cache, segments, memory, dirty }
     }
 }
 
@@ -135,7 +135,7 @@ impl Tree {
     /// # Errors
     /// [`Error::Corrupt`] when the manifest is damaged.
     pub fn open(shared: &Shared, shard: ShardId, dir: &str) -> Result<Tree> {
-        let Shared { disk, limits, cache, segments, memory, stirred } = shared.clone();
+        let Shared { disk, limits, cache, segments, memory, dirty } = shared.clone();
         let dir = dir.to_owned();
         disk.make_dir(&dir).map_err(Error::io("create", &dir))?;
         let sources = Sources::new(disk.clone(), shard, dir.clone(), segments);
@@ -167,7 +167,7 @@ impl Tree {
             flushed_now: standing.now,
             history_from: standing.history_from,
         };
-        stirred.lock().insert(shard);
+        dirty.lock().insert(shard);
         Ok(Tree {
             disk,
             shard,
@@ -182,16 +182,16 @@ impl Tree {
             applying: Mutex::default(),
             flushing: Mutex::default(),
             compacting: Mutex::default(),
-            doomed: RwLock::default(),
+            collection_targets: RwLock::default(),
             horizon: AtomicU64::new(u64::MAX),
             closed: AtomicBool::new(false),
-            stirred,
+            dirty,
         })
     }
 
     /// There may be a job that there was not before.
-    pub(crate) fn stir(&self) {
-        self.stirred.lock().insert(self.shard);
+    pub(crate) fn mark_dirty(&self) {
+        self.dirty.lock().insert(self.shard);
     }
 
     /// Takes the effect of log entry `at`, all of it at once for readers of later timestamps.
@@ -232,7 +232,7 @@ impl Tree {
         view.ts = ts;
         if full {
             view.freeze();
-            self.stir();
+            self.mark_dirty();
         }
     }
 
@@ -331,7 +331,7 @@ impl Tree {
         let mut view = self.view.write();
         if !view.active.is_empty() {
             view.freeze();
-            self.stir();
+            self.mark_dirty();
         }
     }
 

@@ -71,20 +71,22 @@ impl Tree {
 
     /// Whether tables still point to a source that is to be collected.
     pub fn is_collecting(&self) -> bool {
-        let (doomed, tables) = (self.doomed.read().clone(), self.view.read().tables.clone());
-        !doomed.is_empty() && tables.shares().keys().any(|source| doomed.contains(source))
+        let (collection_targets, tables) =
+            (self.collection_targets.read().clone(), self.view.read().tables.clone());
+        !collection_targets.is_empty()
+            && tables.shares().keys().any(|source| collection_targets.contains(source))
     }
 
     /// From now on values leave these sources when a table that points to them is rewritten, and
     /// such tables are. What was overwritten until now is flushed first, so that it need not move.
-    pub fn doom(&self, sources: BTreeSet<Source>) {
-        let begins = !sources.is_empty() && *self.doomed.read().as_ref() != sources;
+    pub fn set_collection_targets(&self, sources: BTreeSet<Source>) {
+        let begins = !sources.is_empty() && *self.collection_targets.read().as_ref() != sources;
         if begins {
             self.freeze();
         }
-        *self.doomed.write() = Arc::new(sources);
+        *self.collection_targets.write() = Arc::new(sources);
         if begins {
-            self.stir();
+            self.mark_dirty();
         }
     }
 

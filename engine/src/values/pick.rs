@@ -36,16 +36,16 @@ pub fn pick(usages: &[Usage], limits: &Limits) -> BTreeSet<Source> {
         let (a_share, b_share) = (share(a) / u128::from(a.total), share(b) / u128::from(b.total));
         a_share.cmp(&b_share).then(a.source.cmp(&b.source))
     });
-    let (mut doomed, mut moved) = (BTreeSet::new(), 0);
+    let (mut targets, mut moved) = (BTreeSet::new(), 0);
     for usage in sparse {
         if garbage <= tolerated || (moved + usage.live > limits.collect_bytes && moved > 0) {
             break;
         }
         garbage -= usage.garbage();
         moved += usage.live;
-        doomed.insert(usage.source);
+        targets.insert(usage.source);
     }
-    doomed
+    targets
 }
 
 #[cfg(test)]

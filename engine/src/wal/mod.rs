@@ -230,7 +230,7 @@ struct Writer {
     /// The active slot is filled up to here.
     filled: u64,
     /// Something is in the last block: no later one promises yet that it was durable.
-    unvouched: bool,
+    unmarked: bool,
     pages: Pages,
 }
 
@@ -263,7 +263,7 @@ impl Log {
             last_crc: found.last_crc,
             next_sequence: found.next_sequence.max(1),
             filled: 0,
-            unvouched: false,
+            unmarked: false,
             pages: Pages::default(),
         };
         let needed = found.index.oldest().unwrap_or(found.next_sequence);
@@ -318,11 +318,11 @@ impl Log {
         }
     }
 
-    /// Promises that the last commit was durable, with an empty block, if no later one does.
+    /// Durability that the last commit was durable, with an empty block, if no later one does.
     /// Without it, damage to that commit looks like a write that the power cut. For an idle moment.
-    pub fn vouch(&self) -> Result<()> {
-        let unvouched = self.writer.lock().unvouched;
-        if unvouched { self.commit(&[]).map(drop) } else { Ok(()) }
+    pub fn write_sync_marker(&self) -> Result<()> {
+        let unmarked = self.writer.lock().unmarked;
+        if unmarked { self.commit(&[]).map(drop) } else { Ok(()) }
     }
 
     /// Fails once the log is poisoned.
@@ -462,7 +462,7 @@ impl Log {
         region.write(offset, &writer.pages).map_err(Error::io("write", segment.path()))?;
         region.sync(offset, len).map_err(Error::io("sync", segment.path()))?;
         let sequence = segment.header.sequence;
-        writer.unvouched = !records.is_empty();
+        writer.unmarked = !records.is_empty();
         writer.last_crc = crc;
         writer.active = Some((segment, offset + len as u64));
         writer.end = base + offset + len as u64;

@@ -1,7 +1,7 @@
 //! What an operator asks of a shard: who takes part in it, and who leads it.
 
 use super::http::{State, json};
-use crate::raft::conf::Step;
+use crate::raft::conf::MemberChange;
 use crate::raft::{Change, PeerId, Refused};
 use crate::status::{ShardStatus, Status};
 use axum::Json;
@@ -61,10 +61,10 @@ impl ChangeMembers {
         self.steps().is_empty()
     }
 
-    fn steps(&self) -> Vec<Step> {
-        let voters = self.voters.iter().map(|&peer| Step::AddVoter(peer));
-        let learners = self.learners.iter().map(|&peer| Step::AddLearner(peer));
-        let remove = self.remove.iter().map(|&peer| Step::Remove(peer));
+    fn steps(&self) -> Vec<MemberChange> {
+        let voters = self.voters.iter().map(|&peer| MemberChange::AddVoter(peer));
+        let learners = self.learners.iter().map(|&peer| MemberChange::AddLearner(peer));
+        let remove = self.remove.iter().map(|&peer| MemberChange::Remove(peer));
         voters.chain(learners).chain(remove).collect()
     }
 
@@ -76,7 +76,7 @@ impl ChangeMembers {
         }
         for (number, step) in steps.iter().enumerate() {
             let peer = step.peer();
-            if !matches!(step, Step::Remove(_)) && !nodes.contains(&peer) {
+            if !matches!(step, MemberChange::Remove(_)) && !nodes.contains(&peer) {
                 return Some(format!(
                     "node {peer} is none of this cluster: its configuration names {nodes:?}"
                 ));
@@ -91,7 +91,7 @@ impl ChangeMembers {
     /// Why it could leave the shard without a majority: the voters afterwards that are down, or
     /// still lack much, or have not said yet what they have.
     fn imprudent(&self, status: &Status, shard: &ShardStatus) -> Option<Refusal> {
-        let named: Vec<PeerId> = self.steps().into_iter().map(Step::peer).collect();
+        let named: Vec<PeerId> = self.steps().into_iter().map(MemberChange::peer).collect();
         let mut voters: Vec<PeerId> = shard.voters.clone();
         voters.retain(|peer| !named.contains(peer));
         voters.extend(&self.voters);
@@ -204,7 +204,7 @@ async fn ask(state: &State, shard: ShardId, members: Members) -> Result<Response
         Err(Refused::NotLeader(leader)) => {
             Err(elsewhere(&state.shared.status.get(), shard, leader))
         }
-        Err(refused @ (Refused::Impossible(_) | Refused::CannotLead(_))) => {
+        Err(refused @ (Refused::InvalidChange(_) | Refused::CannotLead(_))) => {
             Err(no(StatusCode::CONFLICT, &refused.to_string()))
         }
         Err(refused) => Err(no(StatusCode::SERVICE_UNAVAILABLE, &format!("{refused}; ask again"))),

@@ -58,7 +58,7 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
                 }
                 scrub_on(&mut scrub, engine, driver, metrics, SCRUB_BYTES);
             }
-            let filled = engine.log().vouch().and_then(|()| engine.log().fill_slot());
+            let filled = engine.log().write_sync_marker().and_then(|()| engine.log().fill_slot());
             if let Err(error) = filled {
                 error!(%error, "the log cannot be looked after");
             }
@@ -130,8 +130,8 @@ impl Background {
             engine.plan_collection();
         }
         let crowded = engine.log().entry_segments() > limits.log_segments;
-        let stirred = engine.stirred_trees();
-        let trees = if sweeps || crowded { engine.trees() } else { stirred };
+        let dirty = engine.take_dirty_trees();
+        let trees = if sweeps || crowded { engine.trees() } else { dirty };
         let mut worked = false;
         for (shard, tree) in trees {
             let before = tree.flushed();

@@ -9,8 +9,8 @@ use crate::api::port::Batch;
 use crate::limits::{Limits, PROPOSALS_IN_FLIGHT, QUEUED_COMMANDS_MAX, REPLAY_BYTES};
 use crate::metrics::Metrics;
 use crate::raft::{
-    Awaits, Boot, Change, Conf, Effects, Index, LogReader, Message, PeerId, Promises, Raft, Read,
-    Refused, Role, kind,
+    Boot, Change, Conf, Durability, Effects, Index, LogReader, Message, PeerId, Raft, Read,
+    RecoveryWait, Refused, Role, kind,
 };
 use crate::shard::apply::{apply_entry, ts_of};
 use crate::shard::command::{decode_batch, encode_batch};
@@ -147,21 +147,21 @@ impl Group {
             runs: engine.log().terms(shard),
             last: last.index,
             seed,
-            promises: Promises::Kept,
+            durability: Durability::Intact,
         };
         let mut installed = None;
         if let Err(error) = engine.log().check_whole(shard) {
             // What it promised is not known any more. Alone it could not learn it from anybody.
-            if conf.is_alone(node) || conf == Conf::default() {
+            if conf.is_sole_voter(node) || conf == Conf::default() {
                 return Err(error);
             }
             warn!(%error, shard, "the shard asks the others what it promised");
             (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
-            boot.promises = Promises::Lost;
+            boot.durability = Durability::Lost;
         } else if boot.hard == HardState::default() && last == LogId::default() {
             // New, or in the place of a disk that was lost: only the others know.
             if applied == LogId::default() && !conf.voters.is_empty() {
-                boot.promises = Promises::New;
+                boot.durability = Durability::Empty;
             }
         } else if engine.log().term(shard, applied.index) != Some(applied.term) {
             // A snapshot was installed, and the power went before the log heard of it.
@@ -170,8 +170,8 @@ impl Group {
         } else {
             boot.changes = changes_after(engine, shard, applied.index, last.index)?;
         }
-        if doubted && boot.promises == Promises::Kept && !boot.conf.voters.is_empty() {
-            boot.promises = Promises::Doubted;
+        if doubted && boot.durability == Durability::Intact && !boot.conf.voters.is_empty() {
+            boot.durability = Durability::Suspect;
         }
         let ts = tree.ts();
         Ok(Group {
@@ -242,7 +242,7 @@ impl Group {
     pub fn is_at_rest(&self) -> bool {
         let asked = self.queued() + self.proposals.len() + self.rounds.len() + self.waiting.len();
         let transfers = self.outgoing.len() + self.acks.len();
-        self.raft.is_quiet()
+        self.raft.is_quiescent()
             && self.applied.index == self.commit
             && asked + self.forwarded.len() + transfers == 0
             && self.incoming.is_none()
@@ -327,8 +327,8 @@ impl Group {
     }
 
     /// A peer's node is not heard any more.
-    pub fn silent(&mut self, peer: PeerId) {
-        self.raft.silent(peer);
+    pub fn peer_silent(&mut self, peer: PeerId) {
+        self.raft.peer_silent(peer);
     }
 
     /// A write is durable.
@@ -543,7 +543,7 @@ impl Group {
         }
         if let Some(write) = effects.write.take() {
             let mut records = log_records(self.shard, &write.entries, write.hard);
-            if effects.anew {
+            if effects.reset_log {
                 // In one commit with the vote for nobody: without that, the log would look whole.
                 records.insert(0, Record::Reset { shard: self.shard, at: self.applied });
             }
@@ -551,7 +551,7 @@ impl Group {
             let _ = context.log.send(LogJob { records, done });
         }
         self.commit = self.commit.max(effects.commit);
-        if let Some(peer) = effects.contradicted {
+        if let Some(peer) = effects.committed_conflict {
             error!(
                 shard = self.shard,
                 peer, "a leader contradicts a committed entry: check both disks"
@@ -623,7 +623,7 @@ impl Group {
                 return Err(Error::corrupt("log", 0, what, expected, found));
             }
             if entry.kind == kind::CHANGE {
-                self.conf.take_entry(&entry.data);
+                self.conf.apply_entry_data(&entry.data);
             }
             // A new leader's first entry keeps them as well, so that every tree comes to have them.
             let members = system::keep_members(&self.conf);
@@ -669,7 +669,7 @@ impl Group {
             applied: self.applied.index,
             last: raft.last.index,
             damaged: self.raft.is_damaged(),
-            awaits: self.raft.awaits().map_or_else(String::new, awaited),
+            recovery_wait: self.raft.recovery_wait().map_or_else(String::new, awaited),
             persisted: raft.persisted,
             voters: raft.conf.voters.to_vec(),
             learners: raft.conf.learners.iter().chain(&*raft.conf.learners_next).copied().collect(),
@@ -691,18 +691,18 @@ impl Group {
 }
 
 /// What an operator can do about it.
-fn awaited(what: Awaits) -> String {
+fn awaited(what: RecoveryWait) -> String {
     match what {
-        Awaits::Members => "waits for a node that knows who its members are".to_owned(),
-        Awaits::Answer(peer) => format!("asks node {peer} what it promised before"),
-        Awaits::SameMembers(peer) => format!(
+        RecoveryWait::Members => "waits for a node that knows who its members are".to_owned(),
+        RecoveryWait::Answer(peer) => format!("asks node {peer} what it promised before"),
+        RecoveryWait::SameMembers(peer) => format!(
             "does not begin: node {peer} was told other `members`; make them the same, and restart \
              who was wrong"
         ),
-        Awaits::AnyMembers(peer) => {
+        RecoveryWait::AnyMembers(peer) => {
             format!("does not begin: node {peer} was told of no members; is `join` set there?")
         }
-        Awaits::OldDisk(peer) => format!(
+        RecoveryWait::OldDisk(peer) => format!(
             "waits: with that of node {peer}, more disks are new than it survives; start a node \
              that has its disk from before"
         ),

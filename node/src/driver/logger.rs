@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// After this much quiet, one empty block promises that the last commit is durable, so that damage
 /// to it is told from a torn tail.
-const VOUCH_AFTER: Duration = Duration::from_millis(5);
+const SYNC_MARKER_DELAY: Duration = Duration::from_millis(5);
 const FOREVER: Duration = Duration::from_secs(3600);
 
 /// What is to be made durable.
@@ -39,25 +39,25 @@ pub fn run(
     driver: &Sender<Input>,
     metrics: &Arc<Metrics>,
 ) {
-    let mut vouched = true;
+    let mut marked = true;
     loop {
-        let wait = if vouched { FOREVER } else { VOUCH_AFTER };
+        let wait = if marked { FOREVER } else { SYNC_MARKER_DELAY };
         let first = match jobs.recv_timeout(wait) {
             Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let (records, done) = gather(first.into_iter().chain(jobs.try_iter()));
-        if records.is_empty() && vouched {
+        if records.is_empty() && marked {
             continue;
         }
-        vouched = records.is_empty();
+        marked = records.is_empty();
         let begun = crate::clock::now();
         if let Err(error) = engine.log().commit(&records) {
             let _ = driver.send(Input::Failed(error.to_string()));
             return;
         }
-        if !vouched {
+        if !marked {
             metrics.wal_fsync_seconds.observe(begun.elapsed().as_secs_f64());
             metrics.wal_commit_records.observe(records.len() as f64);
         }

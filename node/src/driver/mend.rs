@@ -22,7 +22,7 @@ impl Group {
     /// Some of what the shard has here cannot be read. Returns whether others can bring it.
     pub fn damaged(&mut self, what: &impl Display, metrics: &Metrics) -> bool {
         let conf = self.raft.conf();
-        let may_bring = |peer| peer != self.node() && conf.may_lead(peer);
+        let may_bring = |peer| peer != self.node() && conf.is_electable(peer);
         if !conf.members().into_iter().any(may_bring) {
             error!(shard = self.shard, %what, "damage, and nobody else can lead the shard");
             return false;

@@ -329,7 +329,7 @@ impl Driver {
         for _ in 0..ticks {
             for peer in peers.tick() {
                 awake.extend(self.groups.keys());
-                self.groups.values_mut().for_each(|group| group.silent(peer));
+                self.groups.values_mut().for_each(|group| group.peer_silent(peer));
             }
         }
         let mut rest = Vec::new();
@@ -413,15 +413,16 @@ impl Driver {
             } else if !shard.has_member(self.node) {
                 status.ready = false;
                 status.reason = format!("this node is no member of shard {}", shard.id);
-            } else if !shard.awaits.is_empty() {
+            } else if !shard.recovery_wait.is_empty() {
                 (all_led, status.ready) = (false, false);
-                status.reason = format!("shard {} {}", shard.id, shard.awaits);
+                status.reason = format!("shard {} {}", shard.id, shard.recovery_wait);
             } else if shard.leader == 0 {
                 (all_led, status.ready) = (false, false);
                 status.reason = format!("shard {} has no leader", shard.id);
             } else if shard.damaged {
                 status.ready = false;
-                status.reason = format!("shard {} is damaged and awaits a snapshot", shard.id);
+                status.reason =
+                    format!("shard {} is damaged and recovery_wait a snapshot", shard.id);
             } else if shard.commit > shard.applied + 1 {
                 status.ready = false;
                 status.reason = format!(

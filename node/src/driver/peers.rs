@@ -59,8 +59,8 @@ impl Peers {
 
     /// Whether a message is one of the short ones that travel together.
     pub fn is_beat(body: &Body) -> bool {
-        use Body::{Heartbeat, HeartbeatReply, Rest, Wake};
-        matches!(body, Heartbeat { .. } | HeartbeatReply { .. } | Rest { .. } | Wake)
+        use Body::{Heartbeat, HeartbeatReply, Quiesce, Unquiesce};
+        matches!(body, Heartbeat { .. } | HeartbeatReply { .. } | Quiesce { .. } | Unquiesce)
     }
 
     /// Adds a message of a shard to the next frame.

@@ -29,12 +29,12 @@ pub struct Conf {
     /// Voters that keep the log without its commands: they vote and acknowledge, but cannot lead.
     pub witnesses: PeerSet,
     /// The leader ends the change by itself once it is half done.
-    pub leaves_by_itself: bool,
+    pub auto_leave: bool,
 }
 
 /// One member's part of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum MemberChange {
     /// A voter, new or a learner before.
     AddVoter(PeerId),
     /// A learner, new or a voter before.
@@ -45,14 +45,14 @@ pub enum Step {
     Remove(PeerId),
 }
 
-impl Step {
+impl MemberChange {
     /// Whose part it is.
     pub fn peer(self) -> PeerId {
         match self {
-            Step::AddVoter(peer)
-            | Step::AddLearner(peer)
-            | Step::AddWitness(peer)
-            | Step::Remove(peer) => peer,
+            MemberChange::AddVoter(peer)
+            | MemberChange::AddLearner(peer)
+            | MemberChange::AddWitness(peer)
+            | MemberChange::Remove(peer) => peer,
         }
     }
 }
@@ -63,7 +63,7 @@ pub enum Change {
     /// Steps that are done together. A single step of one voter needs no joint configuration.
     Steps {
         /// The steps, in order.
-        steps: Vec<Step>,
+        steps: Vec<MemberChange>,
         /// Enter a joint configuration even for one step, and stay in it until told to leave.
         explicit: bool,
     },
@@ -73,13 +73,13 @@ pub enum Change {
 
 /// Why a configuration cannot change so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Impossible {
+pub enum InvalidChange {
     /// A change is half done: it must be left first.
     #[error("the change before is half done")]
-    IsJoint,
+    AlreadyJoint,
     /// No change is half done.
     #[error("no change is half done")]
-    IsNotJoint,
+    NotJoint,
     /// Nobody would be left who votes.
     #[error("no voter would be left")]
     NoVoters,
@@ -99,13 +99,13 @@ pub enum Impossible {
 
 /// What the votes of some voters say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum VoteResult {
     /// A majority said yes.
     Won,
     /// A majority can no longer say yes.
     Lost,
     /// Neither.
-    Open,
+    Pending,
 }
 
 impl Conf {
@@ -125,17 +125,17 @@ impl Conf {
     }
 
     /// Whether a peer may lead.
-    pub fn may_lead(&self, peer: PeerId) -> bool {
+    pub fn is_electable(&self, peer: PeerId) -> bool {
         self.is_voter(peer) && !self.witnesses.contains(&peer)
     }
 
     /// How many voters are witnesses.
-    pub fn witnesses_that_vote(&self) -> usize {
+    pub fn voting_witnesses(&self) -> usize {
         self.witnesses.iter().filter(|peer| self.voters.contains(peer)).count()
     }
 
     /// Whether a peer is alone to decide everything.
-    pub fn is_alone(&self, peer: PeerId) -> bool {
+    pub fn is_sole_voter(&self, peer: PeerId) -> bool {
         self.voters.len() == 1 && self.voters.contains(&peer) && !self.is_joint()
     }
 
@@ -146,28 +146,28 @@ impl Conf {
     }
 
     /// What the voters say, as far as they have: yes, no, or nothing yet.
-    pub fn outcome(&self, said: impl Fn(PeerId) -> Option<bool>) -> Outcome {
+    pub fn vote_result(&self, said: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
         let of = |voters: &PeerSet| {
             let count = |word| voters.iter().filter(|&&voter| said(voter) == Some(word)).count();
             let majority = voters.len() / 2 + 1;
             match (count(true), count(false)) {
-                (yes, _) if yes >= majority => Outcome::Won,
-                (_, no) if no > voters.len() - majority => Outcome::Lost,
-                _ => Outcome::Open,
+                (yes, _) if yes >= majority => VoteResult::Won,
+                (_, no) if no > voters.len() - majority => VoteResult::Lost,
+                _ => VoteResult::Pending,
             }
         };
         match (of(&self.voters), self.is_joint()) {
             (incoming, false) => incoming,
             (incoming, true) => match (incoming, of(&self.outgoing)) {
-                (Outcome::Won, Outcome::Won) => Outcome::Won,
-                (Outcome::Lost, _) | (_, Outcome::Lost) => Outcome::Lost,
-                _ => Outcome::Open,
+                (VoteResult::Won, VoteResult::Won) => VoteResult::Won,
+                (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,
+                _ => VoteResult::Pending,
             },
         }
     }
 
     /// The greatest value that a majority has reached, of each set of voters.
-    pub fn reached(&self, value: impl Fn(PeerId) -> u64) -> u64 {
+    pub fn quorum_value(&self, value: impl Fn(PeerId) -> u64) -> u64 {
         let of = |voters: &PeerSet| {
             let mut small = [0; 8];
             let mut large = Vec::new();
@@ -191,13 +191,13 @@ impl Conf {
     /// This configuration after a change.
     ///
     /// # Errors
-    /// [`Impossible`]: the change is none, and this configuration stays.
-    pub fn changed(&self, change: &Change) -> Result<Conf, Impossible> {
+    /// [`InvalidChange`]: the change is none, and this configuration stays.
+    pub fn apply(&self, change: &Change) -> Result<Conf, InvalidChange> {
         let (steps, explicit) = match change {
             Change::Leave if self.is_joint() => return Ok(self.left()),
-            Change::Leave => return Err(Impossible::IsNotJoint),
-            Change::Steps { .. } if self.is_joint() => return Err(Impossible::IsJoint),
-            Change::Steps { steps, .. } if steps.is_empty() => return Err(Impossible::Nothing),
+            Change::Leave => return Err(InvalidChange::NotJoint),
+            Change::Steps { .. } if self.is_joint() => return Err(InvalidChange::AlreadyJoint),
+            Change::Steps { steps, .. } if steps.is_empty() => return Err(InvalidChange::Nothing),
             Change::Steps { steps, explicit } => (steps, *explicit),
         };
         let mut conf = self.clone();
@@ -206,47 +206,52 @@ impl Conf {
             conf.take(*step)?;
         }
         if conf.voters.is_empty() {
-            return Err(Impossible::NoVoters);
+            return Err(InvalidChange::NoVoters);
         }
-        if conf.witnesses_that_vote() > conf.voters.len() / 2 {
-            return Err(Impossible::TooManyWitnesses);
+        if conf.voting_witnesses() > conf.voters.len() / 2 {
+            return Err(InvalidChange::TooManyWitnesses);
         }
         // Any two majorities of sets that differ in one voter overlap: no need to be joint.
         if explicit || conf.voters.differences(&conf.outgoing) > 1 {
-            conf.leaves_by_itself = !explicit;
+            conf.auto_leave = !explicit;
             return Ok(conf);
         }
         Ok(conf.left())
     }
 
-    fn take(&mut self, step: Step) -> Result<(), Impossible> {
+    fn take(&mut self, step: MemberChange) -> Result<(), InvalidChange> {
         match step {
-            Step::AddVoter(0) | Step::AddLearner(0) | Step::AddWitness(0) | Step::Remove(0) => {
-                return Err(Impossible::Zero);
+            MemberChange::AddVoter(0)
+            | MemberChange::AddLearner(0)
+            | MemberChange::AddWitness(0)
+            | MemberChange::Remove(0) => {
+                return Err(InvalidChange::Zero);
             }
-            Step::AddVoter(peer) | Step::AddLearner(peer) if self.witnesses.contains(&peer) => {
-                return Err(Impossible::Witness(peer));
+            MemberChange::AddVoter(peer) | MemberChange::AddLearner(peer)
+                if self.witnesses.contains(&peer) =>
+            {
+                return Err(InvalidChange::Witness(peer));
             }
-            Step::AddWitness(peer) if self.members().contains(&peer) => {
-                return Err(Impossible::Witness(peer));
+            MemberChange::AddWitness(peer) if self.members().contains(&peer) => {
+                return Err(InvalidChange::Witness(peer));
             }
-            Step::AddVoter(peer) => {
+            MemberChange::AddVoter(peer) => {
                 self.learners.remove(peer);
                 self.learners_next.remove(peer);
                 self.voters.insert(peer);
             }
-            Step::AddLearner(peer) => {
+            MemberChange::AddLearner(peer) => {
                 self.voters.remove(peer);
                 match self.outgoing.contains(&peer) {
                     true => self.learners_next.insert(peer),
                     false => self.learners.insert(peer),
                 };
             }
-            Step::AddWitness(peer) => {
+            MemberChange::AddWitness(peer) => {
                 self.voters.insert(peer);
                 self.witnesses.insert(peer);
             }
-            Step::Remove(peer) => {
+            MemberChange::Remove(peer) => {
                 self.voters.remove(peer);
                 self.learners.remove(peer);
                 self.learners_next.remove(peer);
@@ -259,7 +264,7 @@ impl Conf {
     fn left(&self) -> Conf {
         let mut conf = self.clone();
         conf.outgoing = PeerSet::default();
-        conf.leaves_by_itself = false;
+        conf.auto_leave = false;
         let next = std::mem::take(&mut conf.learners_next);
         conf.learners.extend(next);
         conf.witnesses.retain(|peer| conf.voters.contains(&peer));
@@ -268,8 +273,8 @@ impl Conf {
 
     /// Takes an entry of a change; whether it had an effect. What cannot be read or is impossible
     /// has none, at any replica.
-    pub fn take_entry(&mut self, data: &[u8]) -> bool {
-        let next = Change::decode(data).and_then(|change| self.changed(&change).ok());
+    pub fn apply_entry_data(&mut self, data: &[u8]) -> bool {
+        let next = Change::decode(data).and_then(|change| self.apply(&change).ok());
         let taken = next.is_some();
         if let Some(next) = next {
             *self = next;
@@ -280,7 +285,7 @@ impl Conf {
     /// Appends its bytes: flags u8, then five sets, each a count u16 and ids u64,
     /// ascending, little-endian.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(u8::from(self.leaves_by_itself));
+        out.put_u8(u8::from(self.auto_leave));
         for set in self.sets() {
             out.put_u16_le(set.len() as u16);
             set.iter().for_each(|&peer| out.put_u64_le(peer));
@@ -293,7 +298,7 @@ impl Conf {
 
     /// From its bytes; `None` when they are no configuration.
     pub fn decode(mut from: &[u8]) -> Option<Conf> {
-        let leaves_by_itself = take_flag(&mut from)?;
+        let auto_leave = take_flag(&mut from)?;
         let mut sets: [PeerSet; 5] = Default::default();
         for set in &mut sets {
             let count = from.try_get_u16_le().ok()?;
@@ -302,14 +307,14 @@ impl Conf {
             *set = PeerSet::from_ascending(peers.collect::<Option<_>>()?)?;
         }
         let [voters, outgoing, learners, learners_next, witnesses] = sets;
-        let conf = Conf { voters, outgoing, learners, learners_next, witnesses, leaves_by_itself };
+        let conf = Conf { voters, outgoing, learners, learners_next, witnesses, auto_leave };
         from.is_empty().then_some(conf)
     }
 }
 
 impl Change {
     /// One step, without a joint configuration where it needs none.
-    pub fn one(step: Step) -> Change {
+    pub fn one(step: MemberChange) -> Change {
         Change::Steps { steps: vec![step], explicit: false }
     }
 
@@ -325,10 +330,10 @@ impl Change {
         out.put_u8(u8::from(explicit));
         for step in steps {
             let (kind, peer) = match *step {
-                Step::AddVoter(peer) => (1, peer),
-                Step::AddLearner(peer) => (2, peer),
-                Step::AddWitness(peer) => (3, peer),
-                Step::Remove(peer) => (4, peer),
+                MemberChange::AddVoter(peer) => (1, peer),
+                MemberChange::AddLearner(peer) => (2, peer),
+                MemberChange::AddWitness(peer) => (3, peer),
+                MemberChange::Remove(peer) => (4, peer),
             };
             out.put_u8(kind);
             out.put_u64_le(peer);
@@ -346,10 +351,10 @@ impl Change {
         while let Ok(kind) = from.try_get_u8() {
             let peer = from.try_get_u64_le().ok()?;
             steps.push(match kind {
-                1 => Step::AddVoter(peer),
-                2 => Step::AddLearner(peer),
-                3 => Step::AddWitness(peer),
-                4 => Step::Remove(peer),
+                1 => MemberChange::AddVoter(peer),
+                2 => MemberChange::AddLearner(peer),
+                3 => MemberChange::AddWitness(peer),
+                4 => MemberChange::Remove(peer),
                 _ => return None,
             });
         }
@@ -377,12 +382,12 @@ mod tests {
 
     const PEERS: PeerId = 6;
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = MemberChange> {
         (0..4, 1..=PEERS).prop_map(|(kind, peer)| match kind {
-            0 => Step::AddVoter(peer),
-            1 => Step::AddLearner(peer),
-            2 => Step::AddWitness(peer),
-            _ => Step::Remove(peer),
+            0 => MemberChange::AddVoter(peer),
+            1 => MemberChange::AddLearner(peer),
+            2 => MemberChange::AddWitness(peer),
+            _ => MemberChange::Remove(peer),
         })
     }
 
@@ -402,7 +407,7 @@ mod tests {
     }
 
     fn decides(conf: &Conf, set: u64) -> bool {
-        conf.outcome(|peer| has(set, peer).then_some(true)) == Outcome::Won
+        conf.vote_result(|peer| has(set, peer).then_some(true)) == VoteResult::Won
     }
 
     proptest! {
@@ -415,7 +420,7 @@ mod tests {
         ) {
             let mut conf = Conf::of(voters);
             for change in changes {
-                let Ok(next) = conf.changed(&change) else { continue };
+                let Ok(next) = conf.apply(&change) else { continue };
                 let before: Vec<u64> = sets().filter(|&set| decides(&conf, set)).collect();
                 let after: Vec<u64> = sets().filter(|&set| decides(&next, set)).collect();
                 prop_assert!(!after.is_empty(), "nobody decides in {:?}", next);
@@ -425,7 +430,7 @@ mod tests {
                 }
                 // Of each majority one has the commands, and nobody is two things.
                 let witnesses = |peer| next.witnesses.contains(&peer).then_some(true);
-                prop_assert!(next.outcome(witnesses) != Outcome::Won);
+                prop_assert!(next.vote_result(witnesses) != VoteResult::Won);
                 prop_assert!(!next.learners.iter().any(|peer| next.is_voter(*peer)));
                 prop_assert!(next.learners_next.iter().all(|p| next.outgoing.contains(p)));
                 prop_assert_eq!(next.is_joint(), !next.outgoing.is_empty());
@@ -466,24 +471,24 @@ mod tests {
                 ..Conf::default()
             };
             let value = |peer: PeerId| values[peer as usize - 1];
-            let reached = conf.reached(value);
+            let reached = conf.quorum_value(value);
             let at_least = |least: u64| {
                 let have = |&set: &u64| (1..=PEERS).all(|p| has(set, p) == (value(p) >= least));
                 sets().find(have).is_some_and(|set| decides(&conf, set))
             };
             prop_assert!(at_least(reached));
             prop_assert!(!at_least(reached + 1));
-            let outcome = conf.outcome(|peer| has(said, peer).then_some(has(yes, peer)));
+            let outcome = conf.vote_result(|peer| has(said, peer).then_some(has(yes, peer)));
             let (sure, possible) = (decides(&conf, said & yes), decides(&conf, !said | yes));
-            prop_assert_eq!(outcome == Outcome::Won, sure);
-            prop_assert_eq!(outcome == Outcome::Lost, !possible);
+            prop_assert_eq!(outcome == VoteResult::Won, sure);
+            prop_assert_eq!(outcome == VoteResult::Lost, !possible);
         }
 
         #[test]
         fn bytes_come_back(change in change(), voters in btree_set(any::<u64>(), 0..5)) {
             prop_assert_eq!(Change::decode(&change.encode()), Some(change.clone()));
             let conf = Conf::of(voters);
-            let conf = conf.changed(&change).unwrap_or(conf);
+            let conf = conf.apply(&change).unwrap_or(conf);
             let mut bytes = Vec::new();
             conf.encode(&mut bytes);
             prop_assert_eq!(Conf::decode(&bytes), Some(conf));

@@ -1,15 +1,15 @@
 //! The replica itself: its state, the inputs, and how effects are gathered.
 
-use super::conf::{Conf, Impossible};
+use super::conf::{Conf, InvalidChange};
 use super::entries::Entries;
-use super::lease::{Held, Lease};
+use super::lease::{Lease, LeaseState};
 use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
 use super::peer_set::PeerSet;
-use super::progress::{Followers, Progress};
-use super::quiet::Quiet;
-use super::recovery::{Answer, Asking, NOBODY, Recovery, Told};
-use super::rounds::{Read, Reads};
+use super::progress::{Progress, ProgressMap};
+use super::quiescence::Quiescence;
+use super::read_rounds::{Read, Reads};
+use super::recovery::{Answer, KnownMembers, NOBODY, Query, Recovery};
 use super::{Index, PeerId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::HardState;
@@ -28,8 +28,8 @@ pub struct Config {
     /// A disk that owes an answer for so long hangs: this replica cannot lead.
     pub disk_hangs: Tick,
     /// A leader that nobody asks for anything for so long puts its group to rest, see
-    /// [`Raft::is_quiet`]; `None` for never.
-    pub quiet_after: Option<Tick>,
+    /// [`Raft::is_quiescent`]; `None` for never.
+    pub quiesce_after: Option<Tick>,
     /// Whether leaders may answer reads alone, and for how long; all members have the same.
     pub lease: Option<Lease>,
     /// Bytes of entries in one append.
@@ -51,7 +51,7 @@ impl Config {
         election: 10..20,
         heartbeat: 2,
         disk_hangs: 10,
-        quiet_after: Some(40),
+        quiesce_after: Some(40),
         lease: None,
         append_bytes_max: 512 << 10,
         inflight_bytes_max: 4 << 20,
@@ -92,20 +92,20 @@ pub struct Boot {
     /// Draws the election timeouts. No two lives of a replica have the same.
     pub seed: u64,
     /// Whether the disk has all that the replica promised.
-    pub promises: Promises,
+    pub durability: Durability,
 }
 
 /// What a disk has of a replica's promises: its votes, and the entries that it acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Promises {
+pub enum Durability {
     /// All of them.
     #[default]
-    Kept,
+    Intact,
     /// It is empty: there were none yet, or the disk was lost.
-    New,
+    Empty,
     /// All that it says it has, but perhaps not all that it said it had: the machine went down, and
     /// its disk is not trusted to keep what it was told to sync.
-    Doubted,
+    Suspect,
     /// Not all: records were lost. What [`Boot`] says of the log is then what is to be kept of it,
     /// no more than what was applied.
     Lost,
@@ -124,7 +124,7 @@ impl Boot {
             runs: Vec::new(),
             last: 0,
             seed,
-            promises: Promises::Kept,
+            durability: Durability::Intact,
         }
     }
 }
@@ -164,14 +164,14 @@ pub struct Effects {
     pub commit: Index,
     /// What became of reads, by their tokens.
     pub reads: Vec<(u64, Read)>,
-    /// Followers that need a snapshot.
+    /// ProgressMap that need a snapshot.
     pub snapshots: PeerSet,
     /// The log begins anew after `applied`, durable as one with the write of these effects, which
     /// comes after it: what the disk has besides is not needed any more.
-    pub anew: bool,
+    pub reset_log: bool,
     /// A peer sent, as leader, another entry than the one committed here: its log or this one is
     /// damaged. Nothing of it was taken.
-    pub contradicted: Option<PeerId>,
+    pub committed_conflict: Option<PeerId>,
 }
 
 /// Why an input was not taken.
@@ -191,7 +191,7 @@ pub enum Refused {
     NoCommitInTerm,
     /// The members cannot change so.
     #[error("{0}")]
-    Impossible(Impossible),
+    InvalidChange(InvalidChange),
     /// A witness was told of entries that no voter of the new members has yet.
     #[error("a witness knows of entries that no voter afterwards has yet")]
     CatchingUp,
@@ -237,7 +237,7 @@ pub struct Raft {
     pub(super) id: PeerId,
     pub(super) conf: Conf,
     /// The last change that is effective: that it is committed must be durable.
-    pub(super) conf_at: Index,
+    pub(super) conf_index: Index,
     /// Index and data of the changes in the log that are not effective yet, ascending.
     pub(super) changes: VecDeque<(Index, Bytes)>,
     pub(super) hard: HardState,
@@ -251,18 +251,18 @@ pub struct Raft {
     pub(super) heard_leader: Tick,
     pub(super) next_heartbeat: Tick,
     pub(super) votes: BTreeMap<PeerId, bool>,
-    pub(super) progress: Followers,
+    pub(super) progress: ProgressMap,
     pub(super) uncommitted_bytes: usize,
     pub(super) reads: Reads,
     pub(super) snapshots: PeerSet,
     pub(super) transfer: Option<super::transfer::Transfer>,
-    pub(super) contradicted: Option<PeerId>,
+    pub(super) committed_conflict: Option<PeerId>,
     pub(super) recovery: Recovery,
-    pub(super) anew: bool,
+    pub(super) reset_log: bool,
     /// What was applied here is damaged.
     pub(super) damaged: bool,
-    pub(super) quiet: Quiet,
-    pub(super) lease: Held,
+    pub(super) quiescence: Quiescence,
+    pub(super) lease: LeaseState,
     applied: Index,
     hard_written: HardState,
     seq: Seq,
@@ -274,8 +274,8 @@ pub struct Raft {
     disk_since: Option<Tick>,
     pub(super) send: Vec<Message>,
     /// Messages that wait for a write.
-    held: VecDeque<(Seq, Message)>,
-    draw: u64,
+    awaiting_write: VecDeque<(Seq, Message)>,
+    rng_state: u64,
 }
 
 impl Raft {
@@ -285,15 +285,17 @@ impl Raft {
         let log = RaftLog::new(boot.base, boot.runs, boot.last);
         let mut hard = boot.hard;
         let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let promises = match boot.promises {
+        let durability = match boot.durability {
             // It was on its way back when it stopped.
-            Promises::Kept | Promises::Doubted if hard.vote == Some(NOBODY) => Promises::New,
-            promises => promises,
+            Durability::Intact | Durability::Suspect if hard.vote == Some(NOBODY) => {
+                Durability::Empty
+            }
+            durability => durability,
         };
-        let recovery = match promises {
-            _ if boot.conf.is_alone(boot.id) => Recovery::Done,
-            Promises::Kept => Recovery::Done,
-            promises => Asking::begin(draw >> 1, promises),
+        let recovery = match durability {
+            _ if boot.conf.is_sole_voter(boot.id) => Recovery::Done,
+            Durability::Intact => Recovery::Done,
+            durability => Query::begin(draw >> 1, durability),
         };
         hard.commit = hard.commit.max(boot.applied.index).min(log.last().index);
         hard.term = hard.term.max(log.last().term);
@@ -301,7 +303,7 @@ impl Raft {
             config,
             id: boot.id,
             conf: boot.conf,
-            conf_at: 0,
+            conf_index: 0,
             changes: boot.changes.into(),
             hard,
             log,
@@ -312,17 +314,17 @@ impl Raft {
             heard_leader: 0,
             next_heartbeat: 0,
             votes: BTreeMap::new(),
-            progress: Followers::default(),
+            progress: ProgressMap::default(),
             uncommitted_bytes: 0,
             reads: Reads::new(draw >> 2),
             snapshots: PeerSet::default(),
             transfer: None,
-            contradicted: None,
+            committed_conflict: None,
             recovery,
-            anew: false,
+            reset_log: false,
             damaged: false,
-            quiet: Quiet::default(),
-            lease: Held::default(),
+            quiescence: Quiescence::default(),
+            lease: LeaseState::default(),
             applied: boot.applied.index,
             hard_written: boot.hard,
             seq: 0,
@@ -330,12 +332,12 @@ impl Raft {
             hard_seq: 0,
             disk_since: None,
             send: Vec::new(),
-            held: VecDeque::new(),
-            draw,
+            awaiting_write: VecDeque::new(),
+            rng_state: draw,
         };
         raft.advance_conf();
         raft.wait_for_leader();
-        if raft.conf.is_alone(raft.id) {
+        if raft.conf.is_sole_voter(raft.id) {
             // Nobody else can lead.
             raft.deadline = 0;
         }
@@ -344,15 +346,15 @@ impl Raft {
 
     /// Time passed.
     pub fn tick(&mut self) {
-        if self.is_quiet() {
+        if self.is_quiescent() {
             return;
         }
         self.now += 1;
         self.tick_reads();
         match self.role {
             Role::Leader => self.tick_leader(),
-            _ if self.is_asking() => self.tick_recovery(),
-            _ if self.now >= self.deadline => self.campaign(),
+            _ if self.is_querying() => self.tick_recovery(),
+            _ if self.now >= self.deadline => self.start_pre_vote(),
             _ => {}
         }
     }
@@ -365,19 +367,19 @@ impl Raft {
         if peer == self.id {
             return;
         }
-        self.wake_for(peer, &body);
+        self.unquiesce_for(peer, &body);
         let body = match body {
             Body::Recover { question } => return self.on_recover(peer, question),
             Body::RecoverReply { question, new, last, commit, conf } => {
                 let told = match *conf {
-                    _ if conf.voters.is_empty() => Told::Nobody,
-                    _ if *conf == self.conf => Told::TheSame,
-                    _ => Told::Others,
+                    _ if conf.voters.is_empty() => KnownMembers::None,
+                    _ if *conf == self.conf => KnownMembers::Same,
+                    _ => KnownMembers::Different,
                 };
                 let answer = Answer { term, new, last, commit, told };
                 return self.on_recover_reply(peer, question, answer, *conf);
             }
-            _ if self.is_asking() => return,
+            _ if self.is_querying() => return,
             other => other,
         };
         if term > self.hard.term && self.follows_higher_term(&body) {
@@ -395,13 +397,13 @@ impl Raft {
             Body::Vote { .. }
             | Body::Append { .. }
             | Body::Heartbeat { .. }
-            | Body::Rest { .. }
+            | Body::Quiesce { .. }
                 if term < self.hard.term =>
             {
                 self.on_stale(peer);
             }
             _ if term < self.hard.term => {}
-            Body::Vote { last, handed_over } => self.on_vote(peer, last, handed_over),
+            Body::Vote { last, leader_transfer } => self.on_vote(peer, last, leader_transfer),
             Body::VoteReply { granted, committed } => {
                 self.learn_committed(committed);
                 self.on_vote_reply(peer, granted);
@@ -413,11 +415,11 @@ impl Raft {
             Body::AppendRefused { hint, refused } => self.on_append_refused(peer, hint, refused),
             Body::Heartbeat { committed, round } => self.on_heartbeat(peer, committed, round),
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
-            Body::Rest { at } => self.on_rest(peer, at),
+            Body::Quiesce { at } => self.on_quiesce(peer, at),
             Body::TimeoutNow => self.on_timeout_now(peer),
             Body::ReadIndex { question } => self.on_read_index(peer, question),
             Body::ReadIndexReply { question, at } => self.on_read_index_reply(question, at),
-            Body::Recover { .. } | Body::RecoverReply { .. } | Body::Wake => {}
+            Body::Recover { .. } | Body::RecoverReply { .. } | Body::Unquiesce => {}
         }
     }
 
@@ -426,8 +428,9 @@ impl Raft {
         assert!(seq > self.seq_durable && seq <= self.seq, "writes complete once, in order");
         self.seq_durable = seq;
         self.disk_since = (seq < self.seq).then_some(self.now);
-        self.log.wrote(seq);
-        while let Some((_, message)) = self.held.pop_front_if(|(after, _)| *after <= seq) {
+        self.log.on_persisted(seq);
+        while let Some((_, message)) = self.awaiting_write.pop_front_if(|(after, _)| *after <= seq)
+        {
             self.send.push(message);
         }
         match self.role {
@@ -453,7 +456,7 @@ impl Raft {
         if self.uncommitted_bytes + data.len() > self.config.uncommitted_bytes_max {
             return Err(Refused::Full);
         }
-        self.stir();
+        self.mark_active();
         Ok(self.append(kind::NORMAL, data))
     }
 
@@ -473,12 +476,12 @@ impl Raft {
     fn bound_memory(&mut self) {
         self.log.forget(self.applied);
         if self.log.recent_bytes() > 2 * self.config.recent_bytes_max {
-            self.log.forget(self.may_leave());
+            self.log.forget(self.evictable_until());
         }
     }
 
     /// The end of what may leave memory once it is durable: a leader counts what is not committed.
-    fn may_leave(&self) -> Index {
+    fn evictable_until(&self) -> Index {
         match self.role {
             Role::Leader => self.hard.commit,
             _ => self.log.last().index,
@@ -487,7 +490,7 @@ impl Raft {
 
     /// Bytes of entries in memory that are durable and could leave it.
     pub fn spare_bytes(&self) -> usize {
-        self.log.bytes(0, self.log.persisted().min(self.may_leave()))
+        self.log.bytes(0, self.log.persisted().min(self.evictable_until()))
     }
 
     /// Entries up to here were released from the log; a snapshot covers them.
@@ -521,8 +524,8 @@ impl Raft {
             false => self.hard.commit.min(self.log.persisted()),
         };
         into.snapshots = std::mem::take(&mut self.snapshots);
-        into.anew = std::mem::take(&mut self.anew);
-        into.contradicted = self.contradicted.take();
+        into.reset_log = std::mem::take(&mut self.reset_log);
+        into.committed_conflict = self.committed_conflict.take();
         if self.log.recent_bytes() > self.config.recent_bytes_max {
             self.bound_memory();
         }
@@ -622,49 +625,49 @@ impl Raft {
     }
 
     /// Sends a message of another term than the own: what a pre-vote speaks of is yet to come.
-    pub(super) fn send_of_term(&mut self, peer: PeerId, term: Term, body: Body) {
+    pub(super) fn send_with_term(&mut self, peer: PeerId, term: Term, body: Body) {
         self.send.push(Message { peer, term, body });
     }
 
     /// Acknowledges entries. An acknowledgement covers all before it, so of those that wait for the
     /// same write only the last is kept.
     pub(super) fn acknowledge(&mut self, peer: PeerId, matched: Index) {
-        let after = self.durable_after();
+        let after = self.pending_write();
         let term = self.hard.term;
         if let Some((
             seq,
             Message { peer: to, term: of, body: Body::AppendReply { matched: last } },
-        )) = self.held.back_mut()
+        )) = self.awaiting_write.back_mut()
             && (Some(*seq), *to, *of) == (after, peer, term)
         {
             *last = matched.max(*last);
             return;
         }
-        self.send_durable(peer, Body::AppendReply { matched });
+        self.send_after_durable(peer, Body::AppendReply { matched });
     }
 
     /// Sends a message once everything that this replica has decided so far is durable.
-    pub(super) fn send_durable(&mut self, peer: PeerId, body: Body) {
+    pub(super) fn send_after_durable(&mut self, peer: PeerId, body: Body) {
         let message = Message { peer, term: self.hard.term, body };
-        match self.durable_after() {
-            Some(seq) => self.held.push_back((seq, message)),
+        match self.pending_write() {
+            Some(seq) => self.awaiting_write.push_back((seq, message)),
             None => self.send.push(message),
         }
     }
 
     /// Sends a message that speaks for the term, but not for entries: it waits for the term alone.
-    pub(super) fn send_in_term(&mut self, peer: PeerId, body: Body) {
+    pub(super) fn send_after_term_durable(&mut self, peer: PeerId, body: Body) {
         let after = if self.hard_needs_write() { self.seq + 1 } else { self.hard_seq };
         let message = Message { peer, term: self.hard.term, body };
         if after > self.seq_durable {
-            self.held.push_back((after, message));
+            self.awaiting_write.push_back((after, message));
         } else {
             self.send.push(message);
         }
     }
 
     /// The write after which the present state is durable; `None` when it is already.
-    pub(super) fn durable_after(&self) -> Option<Seq> {
+    pub(super) fn pending_write(&self) -> Option<Seq> {
         if self.log.has_unwritten() || self.hard_needs_write() {
             Some(self.seq + 1)
         } else {
@@ -673,22 +676,22 @@ impl Raft {
     }
 
     /// What a replica has room for while it works, it need not keep while it rests.
-    pub(super) fn give_memory_back(&mut self) {
-        self.held.shrink_to_fit();
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.awaiting_write.shrink_to_fit();
         self.send.shrink_to_fit();
         self.votes.clear();
-        self.log.give_memory_back();
-        self.progress.iter_mut().for_each(Progress::give_memory_back);
-        self.reads.give_memory_back();
+        self.log.shrink_to_fit();
+        self.progress.iter_mut().for_each(Progress::shrink_to_fit);
+        self.reads.shrink_to_fit();
     }
 
     /// All of the log up to `last`, its end, is durable, committed and applied, and nothing is on
     /// its way to the disk.
-    pub(super) fn is_settled(&self, last: Index) -> bool {
+    pub(super) fn is_fully_applied(&self, last: Index) -> bool {
         let reached = [self.hard.commit, self.log.persisted(), self.applied];
         reached.iter().all(|&index| index == last)
-            && self.durable_after().is_none()
-            && self.contradicted.is_none()
+            && self.pending_write().is_none()
+            && self.committed_conflict.is_none()
     }
 
     /// The disk owes an answer for longer than a write usually takes.
@@ -705,9 +708,9 @@ impl Raft {
     /// members is committed: while no member's disk has that, those of before would have to elect
     /// after a crash. Otherwise the commit index goes along with the next write.
     fn hard_needs_write(&self) -> bool {
-        self.anew
+        self.reset_log
             || (self.hard.term, self.hard.vote) != (self.hard_written.term, self.hard_written.vote)
-            || self.hard_written.commit < self.conf_at
+            || self.hard_written.commit < self.conf_index
     }
 
     /// Whether this replica would count the same members after a crash.
@@ -716,12 +719,12 @@ impl Raft {
     }
 
     /// A number for the next election timeout (xorshift64).
-    pub(super) fn draw_timeout(&mut self) -> Tick {
-        self.draw ^= self.draw << 13;
-        self.draw ^= self.draw >> 7;
-        self.draw ^= self.draw << 17;
+    pub(super) fn random_timeout(&mut self) -> Tick {
+        self.rng_state ^= self.rng_state << 13;
+        self.rng_state ^= self.rng_state >> 7;
+        self.rng_state ^= self.rng_state << 17;
         let Range { start, end } = self.config.election;
-        start + self.draw % (end - start)
+        start + self.rng_state % (end - start)
     }
 }
 

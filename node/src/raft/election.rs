@@ -1,7 +1,7 @@
 //! Elections (§5.2, §5.4.1), with a pre-vote (thesis §9.6) and with leaders that step down when
 //! they do not hear a majority (thesis §6.2).
 
-use super::conf::Outcome;
+use super::conf::VoteResult;
 use super::core::{Raft, Role};
 use super::message::Body;
 use super::peer_set::PeerSet;
@@ -16,13 +16,13 @@ impl Raft {
     pub(super) fn follows_higher_term(&self, body: &Body) -> bool {
         match body {
             Body::PreVote { .. } | Body::PreVoteReply { granted: true, .. } => false,
-            Body::Vote { handed_over, .. } => *handed_over || !self.hears_leader(),
+            Body::Vote { leader_transfer, .. } => *leader_transfer || !self.has_live_leader(),
             _ => true,
         }
     }
 
     /// Whether a leader was heard within the shortest election timeout.
-    fn hears_leader(&self) -> bool {
+    fn has_live_leader(&self) -> bool {
         match self.role {
             Role::Leader => true,
             Role::Follower => {
@@ -38,7 +38,7 @@ impl Raft {
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<PeerId>) {
         if term > self.hard.term {
             self.hard.term = term;
-            self.hard.vote = self.no_vote();
+            self.hard.vote = self.initial_vote();
         }
         self.role = Role::Follower;
         self.leader = leader;
@@ -50,40 +50,40 @@ impl Raft {
         self.reads.fail_all();
         self.lease.clear();
         // Rest is agreed with a leader, and ends with it.
-        self.quiet.rests = false;
+        self.quiescence.quiescent = false;
         self.wait_for_leader();
     }
 
     /// Begins a new election timeout.
     pub(super) fn wait_for_leader(&mut self) {
-        self.deadline = self.now + self.draw_timeout();
+        self.deadline = self.now + self.random_timeout();
     }
 
     /// No leader was heard: ask first whether an election would be won.
-    pub(super) fn campaign(&mut self) {
+    pub(super) fn start_pre_vote(&mut self) {
         self.leader = None;
         self.wait_for_leader();
-        self.ask_again();
-        if !self.may_stand() || self.disk_hangs() {
+        self.repeat_query();
+        if !self.may_campaign() || self.disk_hangs() {
             return;
         }
         self.role = Role::PreCandidate;
         self.reads.fail_all();
         self.votes.clear();
         self.votes.insert(self.id, true);
-        if self.votes_say() == Outcome::Won {
-            return self.ask_for_votes(false);
+        if self.vote_result() == VoteResult::Won {
+            return self.start_election(false);
         }
         let (term, last) = (self.hard.term + 1, self.log.last());
         for peer in self.voters() {
-            self.send_of_term(peer, term, Body::PreVote { last });
+            self.send_with_term(peer, term, Body::PreVote { last });
         }
     }
 
     /// Whether this replica could lead.
-    pub(super) fn may_stand(&self) -> bool {
-        let bound = self.has_a_vote() && self.reaches_bound(self.log.last());
-        self.conf.may_lead(self.id) && bound
+    pub(super) fn may_campaign(&self) -> bool {
+        let bound = self.may_vote() && self.satisfies_vote_bound(self.log.last());
+        self.conf.is_electable(self.id) && bound
     }
 
     /// The other voters.
@@ -93,12 +93,12 @@ impl Raft {
         voters
     }
 
-    fn votes_say(&self) -> Outcome {
-        self.conf.outcome(|peer| self.votes.get(&peer).copied())
+    fn vote_result(&self) -> VoteResult {
+        self.conf.vote_result(|peer| self.votes.get(&peer).copied())
     }
 
-    /// Campaigns in a new term; `handed_over` by the leader of this one.
-    pub(super) fn ask_for_votes(&mut self, handed_over: bool) {
+    /// Campaigns in a new term; `leader_transfer` by the leader of this one.
+    pub(super) fn start_election(&mut self, leader_transfer: bool) {
         self.role = Role::Candidate;
         self.hard.term += 1;
         self.hard.vote = Some(self.id);
@@ -107,29 +107,29 @@ impl Raft {
         let last = self.log.last();
         for peer in self.voters() {
             // The own vote is durable before anyone is asked for another.
-            self.send_durable(peer, Body::Vote { last, handed_over });
+            self.send_after_durable(peer, Body::Vote { last, leader_transfer });
         }
     }
 
     /// Counts the own vote once it is durable, and those that came.
     pub(super) fn count_votes(&mut self) {
-        if self.durable_after().is_none() {
+        if self.pending_write().is_none() {
             self.votes.insert(self.id, true);
         }
-        match self.votes_say() {
-            Outcome::Won => self.lead(),
-            Outcome::Lost => self.become_follower(self.hard.term, None),
-            Outcome::Open => {}
+        match self.vote_result() {
+            VoteResult::Won => self.become_leader(),
+            VoteResult::Lost => self.become_follower(self.hard.term, None),
+            VoteResult::Pending => {}
         }
     }
 
-    fn lead(&mut self) {
+    fn become_leader(&mut self) {
         self.role = Role::Leader;
         self.leader = Some(self.id);
-        self.follow_conf();
+        self.track_members();
         self.deadline = self.now + self.config.election.start;
         self.next_heartbeat = self.now + self.config.heartbeat;
-        self.quiet.idle_since = self.now;
+        self.quiescence.idle_since = self.now;
         // What earlier leaders left uncommitted counts too, or it would grow with each of them.
         let first = self.hard.commit + 1;
         self.uncommitted_bytes = self.log.bytes(first, self.log.last().index);
@@ -140,7 +140,7 @@ impl Raft {
     }
 
     pub(super) fn tick_leader(&mut self) {
-        if self.disk_hangs() && !self.conf.is_alone(self.id) {
+        if self.disk_hangs() && !self.conf.is_sole_voter(self.id) {
             // Heartbeats would speak for a node that can keep nothing: another does better.
             return self.become_follower(self.hard.term, None);
         }
@@ -148,11 +148,11 @@ impl Raft {
             // A leader that does not hear a majority may have been replaced: it stops, so that its
             // clients learn it and its reads end.
             let since = self.now.saturating_sub(self.config.election.start);
-            let heard = |peer| match self.progress.of(peer) {
+            let heard = |peer| match self.progress.get(peer) {
                 Some(progress) => Some(progress.heard > since),
                 None => Some(peer == self.id),
             };
-            if self.conf.outcome(heard) != Outcome::Won {
+            if self.conf.vote_result(heard) != VoteResult::Won {
                 return self.become_follower(self.hard.term, None);
             }
             self.deadline = self.now + self.config.election.start;
@@ -161,7 +161,7 @@ impl Raft {
         if self.now >= self.next_heartbeat {
             self.next_heartbeat = self.now + self.config.heartbeat;
             self.retry_stalled();
-            if !self.rest() {
+            if !self.try_quiesce() {
                 self.broadcast_heartbeat();
             }
         }
@@ -186,17 +186,17 @@ impl Raft {
 
     fn is_up_to_date(&self, last: LogId) -> bool {
         let own = self.log.last();
-        (last.term, last.index) >= (own.term, own.index) && self.reaches_bound(last)
+        (last.term, last.index) >= (own.term, own.index) && self.satisfies_vote_bound(last)
     }
 
     pub(super) fn on_pre_vote(&mut self, peer: PeerId, term: Term, last: LogId) {
         let granted = term > self.hard.term
             && self.is_up_to_date(last)
-            && !self.hears_leader()
-            && self.has_a_vote();
+            && !self.has_live_leader()
+            && self.may_vote();
         let answer_term = if granted { term } else { self.hard.term };
         let committed = self.committed();
-        self.send_of_term(peer, answer_term, Body::PreVoteReply { granted, committed });
+        self.send_with_term(peer, answer_term, Body::PreVoteReply { granted, committed });
     }
 
     pub(super) fn on_pre_vote_reply(&mut self, peer: PeerId, term: Term, granted: bool) {
@@ -205,23 +205,23 @@ impl Raft {
             return;
         }
         self.votes.insert(peer, granted);
-        match self.votes_say() {
-            Outcome::Won => self.ask_for_votes(false),
-            Outcome::Lost => self.become_follower(self.hard.term, None),
-            Outcome::Open => {}
+        match self.vote_result() {
+            VoteResult::Won => self.start_election(false),
+            VoteResult::Lost => self.become_follower(self.hard.term, None),
+            VoteResult::Pending => {}
         }
     }
 
-    pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId, handed_over: bool) {
+    pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId, leader_transfer: bool) {
         let free = self.hard.vote.is_none_or(|vote| vote == peer);
-        let missed = handed_over || !self.hears_leader();
+        let missed = leader_transfer || !self.has_live_leader();
         let granted = free && self.role == Role::Follower && self.is_up_to_date(last) && missed;
         if granted {
             self.hard.vote = Some(peer);
             self.wait_for_leader();
         }
         let committed = self.committed();
-        self.send_durable(peer, Body::VoteReply { granted, committed });
+        self.send_after_durable(peer, Body::VoteReply { granted, committed });
     }
 
     pub(super) fn on_vote_reply(&mut self, peer: PeerId, granted: bool) {
@@ -234,6 +234,6 @@ impl Raft {
     /// A message of an earlier term: its sender should learn of this one.
     pub(super) fn on_stale(&mut self, peer: PeerId) {
         let (granted, committed) = (false, self.committed());
-        self.send_durable(peer, Body::VoteReply { granted, committed });
+        self.send_after_durable(peer, Body::VoteReply { granted, committed });
     }
 }

@@ -36,7 +36,7 @@ impl Lease {
 
 /// A leader's lease.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held {
+pub(super) struct LeaseState {
     /// The driver's time at the last look.
     pub(super) clock: u64,
     /// When each round of heartbeats left that is not answered yet.
@@ -47,7 +47,7 @@ pub(super) struct Held {
     revoked: bool,
 }
 
-impl Held {
+impl LeaseState {
     /// A leader's term begins, or ends.
     pub(super) fn clear(&mut self) {
         self.sent.clear();
@@ -79,7 +79,8 @@ impl Raft {
 
     /// Whether this leader may have answered alone what it read before `nanos`.
     pub fn lease_holds(&self, nanos: u64) -> bool {
-        let leads = self.role == Role::Leader && self.reads.settled_term && !self.lease.revoked;
+        let leads =
+            self.role == Role::Leader && self.reads.committed_own_term && !self.lease.revoked;
         let (Some(Lease { length }), Some(since)) = (self.config.lease, self.lease.since) else {
             return false;
         };

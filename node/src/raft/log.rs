@@ -16,13 +16,13 @@ pub trait LogReader {
 
 /// Entries that came together and are handed on together.
 #[derive(Clone, Debug)]
-struct Piece {
+struct EntryBatch {
     entries: Entries,
     /// Of their data.
     bytes: usize,
 }
 
-impl Piece {
+impl EntryBatch {
     fn first(&self) -> Index {
         self.entries[0].id.index
     }
@@ -49,9 +49,9 @@ pub struct RaftLog {
     /// First entry of each run of one term, ascending.
     runs: VecDeque<LogId>,
     last: Index,
-    /// The newest entries, in pieces, without a gap.
-    recent: VecDeque<Piece>,
-    /// Those after them up to `last`: a leader's proposals, not in a piece yet.
+    /// The newest entries, in batches, without a gap.
+    recent: VecDeque<EntryBatch>,
+    /// Those after them up to `last`: a leader's proposals, not in a batch yet.
     fresh: Vec<Entry>,
     recent_bytes: usize,
     /// Entries up to here are durable here.
@@ -126,7 +126,7 @@ impl RaftLog {
         self.base
     }
 
-    /// Adds an entry at the end. Call [`Self::close`] before anyone is to get it.
+    /// Adds an entry at the end. Call [`Self::seal_batch`] before anyone is to get it.
     pub fn push(&mut self, entry: Entry) {
         self.extend_to(entry.id, entry.id.index);
         self.recent_bytes += entry.data.len();
@@ -136,7 +136,7 @@ impl RaftLog {
     /// Adds entries at the end.
     pub fn append(&mut self, entries: Entries) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
-        self.close();
+        self.seal_batch();
         if first.id.term == last.id.term {
             self.extend_to(first.id, last.id.index);
         } else {
@@ -144,7 +144,7 @@ impl RaftLog {
         }
         let bytes = entries.bytes();
         self.recent_bytes += bytes;
-        self.recent.push_back(Piece { entries, bytes });
+        self.recent.push_back(EntryBatch { entries, bytes });
     }
 
     /// Entries of one term follow.
@@ -158,25 +158,25 @@ impl RaftLog {
         self.last = last;
     }
 
-    /// What was pushed becomes a piece.
-    pub fn close(&mut self) {
+    /// What was pushed becomes a batch.
+    pub fn seal_batch(&mut self) {
         if !self.fresh.is_empty() {
             let entries = Entries::from(&mut self.fresh);
             let bytes = entries.bytes();
-            self.recent.push_back(Piece { entries, bytes });
+            self.recent.push_back(EntryBatch { entries, bytes });
         }
     }
 
     /// Drops the entries from `from` on.
     pub fn truncate(&mut self, from: Index) {
-        self.close();
-        while let Some(piece) = self.recent.pop_back_if(|piece| piece.last() >= from) {
-            self.recent_bytes -= piece.bytes;
-            if piece.first() < from {
-                let entries = piece.entries.slice(0..(from - piece.first()) as usize);
+        self.seal_batch();
+        while let Some(batch) = self.recent.pop_back_if(|batch| batch.last() >= from) {
+            self.recent_bytes -= batch.bytes;
+            if batch.first() < from {
+                let entries = batch.entries.slice(0..(from - batch.first()) as usize);
                 let bytes = entries.bytes();
                 self.recent_bytes += bytes;
-                self.recent.push_back(Piece { entries, bytes });
+                self.recent.push_back(EntryBatch { entries, bytes });
             }
         }
         self.last = self.last.min(from - 1);
@@ -196,12 +196,12 @@ impl RaftLog {
     }
 
     /// The last index of which a write was handed out.
-    pub fn handed_out(&self) -> Index {
+    pub fn last_handed_out(&self) -> Index {
         self.unwritten - 1
     }
 
     /// A snapshot of an entry of this log was installed: what it covers needs no write any more.
-    pub fn covered(&mut self, at: LogId) {
+    pub fn cover_with_snapshot(&mut self, at: LogId) {
         self.persisted = self.persisted.max(at.index);
         self.unwritten = self.unwritten.max(at.index + 1);
         self.compact(at);
@@ -224,16 +224,16 @@ impl RaftLog {
         self.forget(upto.index);
     }
 
-    /// Lets durable entries up to `upto` leave memory, as far as whole pieces are.
+    /// Lets durable entries up to `upto` leave memory, as far as whole batches are.
     pub fn forget(&mut self, upto: Index) {
         let upto = upto.min(self.persisted);
-        while let Some(piece) = self.recent.pop_front_if(|piece| piece.last() <= upto) {
-            self.recent_bytes -= piece.bytes;
+        while let Some(batch) = self.recent.pop_front_if(|batch| batch.last() <= upto) {
+            self.recent_bytes -= batch.bytes;
         }
     }
 
     /// Durable entries leave memory, and so does the room for more.
-    pub fn give_memory_back(&mut self) {
+    pub fn shrink_to_fit(&mut self) {
         self.forget(self.last);
         self.recent.shrink_to_fit();
         self.fresh.shrink_to_fit();
@@ -246,49 +246,49 @@ impl RaftLog {
         self.recent_bytes
     }
 
-    /// Bytes of the entries from `first` to `last` that are in pieces in memory.
+    /// Bytes of the entries from `first` to `last` that are in batches in memory.
     pub fn bytes(&self, first: Index, last: Index) -> usize {
-        if let Some(piece) = self.newest_from(first).filter(|piece| piece.last() == last) {
-            return piece.bytes;
+        if let Some(batch) = self.newest_from(first).filter(|batch| batch.last() == last) {
+            return batch.bytes;
         }
-        let pieces = self.recent.range(self.piece_of(first)..);
-        let pieces = pieces.take_while(|piece| piece.first() <= last);
-        pieces.map(|piece| piece.bytes_within(first, last)).sum()
+        let batches = self.recent.range(self.batch_of(first)..);
+        let batches = batches.take_while(|batch| batch.first() <= last);
+        batches.map(|batch| batch.bytes_within(first, last)).sum()
     }
 
-    /// The first piece that ends at or after an index.
-    fn piece_of(&self, index: Index) -> usize {
-        self.recent.partition_point(|piece| piece.last() < index)
+    /// The first batch that ends at or after an index.
+    fn batch_of(&self, index: Index) -> usize {
+        self.recent.partition_point(|batch| batch.last() < index)
     }
 
     /// Entries from `first` on: at least one, then until `max_bytes`.
     pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Entries {
-        match self.recent.front().map(Piece::first) {
+        match self.recent.front().map(EntryBatch::first) {
             Some(front) if first >= front => self.recent(first, max_bytes),
             front => reader.entries(first, front.unwrap_or(self.last + 1), max_bytes).into(),
         }
     }
 
-    /// The newest piece, if it begins with an index: what is asked for most often.
-    fn newest_from(&self, first: Index) -> Option<&Piece> {
-        self.recent.back().filter(|piece| piece.first() == first)
+    /// The newest batch, if it begins with an index: what is asked for most often.
+    fn newest_from(&self, first: Index) -> Option<&EntryBatch> {
+        self.recent.back().filter(|batch| batch.first() == first)
     }
 
     /// The same of those in memory.
     fn recent(&self, first: Index, max_bytes: usize) -> Entries {
-        match self.newest_from(first).filter(|piece| piece.bytes <= max_bytes) {
-            Some(piece) => piece.entries.clone(),
+        match self.newest_from(first).filter(|batch| batch.bytes <= max_bytes) {
+            Some(batch) => batch.entries.clone(),
             None => self.gather(first, max_bytes),
         }
     }
 
-    /// They are copied only where they are of many pieces.
+    /// They are copied only where they are of many batches.
     #[inline(never)]
     fn gather(&self, first: Index, max_bytes: usize) -> Entries {
-        let at = self.piece_of(first);
-        let Some(piece) = self.recent.get(at) else { return Entries::default() };
+        let at = self.batch_of(first);
+        let Some(batch) = self.recent.get(at) else { return Entries::default() };
         let is_last = at + 1 == self.recent.len();
-        let head = piece.entries.from_index(first);
+        let head = batch.entries.from_index(first);
         let mut bytes = 0;
         let mut fits = |entry: &&Entry| {
             let fits = bytes == 0 || bytes + entry.data.len() <= max_bytes;
@@ -299,13 +299,13 @@ impl RaftLog {
         if is_last || count < head.len() {
             return head.slice(0..count);
         }
-        let later = self.recent.range(at + 1..).flat_map(|piece| piece.entries.iter());
+        let later = self.recent.range(at + 1..).flat_map(|batch| batch.entries.iter());
         head.iter().chain(later.take_while(fits)).cloned().collect()
     }
 
     /// Takes the entries that no write holds yet, as part of write `seq`.
     pub fn write(&mut self, seq: Seq) -> Entries {
-        self.close();
+        self.seal_batch();
         let entries = match self.has_unwritten() {
             true => self.recent(self.unwritten, usize::MAX),
             false => Entries::default(),
@@ -321,7 +321,7 @@ impl RaftLog {
     }
 
     /// Write `seq` is durable.
-    pub fn wrote(&mut self, seq: Seq) {
+    pub fn on_persisted(&mut self, seq: Seq) {
         while let Some((_, upto)) = self.writing.pop_front_if(|(first, _)| *first <= seq) {
             self.persisted = self.persisted.max(upto);
         }
@@ -344,11 +344,11 @@ mod tests {
     #[test]
     fn what_a_snapshot_covers_is_not_written() {
         let mut log = log(5);
-        log.covered(LogId { term: 1, index: 3 });
+        log.cover_with_snapshot(LogId { term: 1, index: 3 });
         let written = log.write(1);
         assert_eq!(written.iter().map(|entry| entry.id.index).collect::<Vec<_>>(), [4, 5]);
-        assert_eq!((log.base().index, log.persisted(), log.handed_out()), (3, 3, 5));
-        log.wrote(1);
+        assert_eq!((log.base().index, log.persisted(), log.last_handed_out()), (3, 3, 5));
+        log.on_persisted(1);
         assert_eq!(log.persisted(), 5);
     }
 
@@ -359,10 +359,10 @@ mod tests {
         assert_eq!(log.write(1).len(), 3);
         log.truncate(2);
         log.push(Entry { id: LogId { term: 2, index: 2 }, kind: 1, data: "y".into() });
-        log.wrote(1);
+        log.on_persisted(1);
         assert_eq!(log.persisted(), 1);
         assert_eq!(log.write(2).len(), 1);
-        log.wrote(2);
+        log.on_persisted(2);
         assert_eq!(log.persisted(), 2);
     }
 }

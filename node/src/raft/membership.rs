@@ -21,7 +21,7 @@ impl Raft {
         if let Some(transfer) = &self.transfer {
             return Err(Refused::Transferring(transfer.to));
         }
-        if !self.reads.settled_term {
+        if !self.reads.committed_own_term {
             // A change of the term before may be committed, unknown to this leader (Ongaro,
             // raft-dev
             // 2015, "bug in single-server membership changes").
@@ -30,12 +30,12 @@ impl Raft {
         if !self.changes.is_empty() {
             return Err(Refused::ChangePending);
         }
-        let next = self.conf.changed(change).map_err(Refused::Impossible)?;
-        let sent = |peer| self.progress.of(peer).map_or(0, |progress| progress.next - 1);
+        let next = self.conf.apply(change).map_err(Refused::InvalidChange)?;
+        let sent = |peer| self.progress.get(peer).map_or(0, |progress| progress.next - 1);
         if self.conf.witnesses.iter().any(|&peer| sent(peer) > self.best(&next.voters, &next)) {
             return Err(Refused::CatchingUp);
         }
-        self.stir();
+        self.mark_active();
         Ok(self.append(kind::CHANGE, change.encode()))
     }
 
@@ -44,28 +44,28 @@ impl Raft {
         let committed = self.hard.commit;
         let mut changed = false;
         while let Some((at, data)) = self.changes.pop_front_if(|(index, _)| *index <= committed) {
-            changed |= self.conf.take_entry(&data);
-            self.conf_at = at;
+            changed |= self.conf.apply_entry_data(&data);
+            self.conf_index = at;
         }
         let campaigns = matches!(self.role, Role::PreCandidate | Role::Candidate);
-        if campaigns && !self.conf.may_lead(self.id) {
+        if campaigns && !self.conf.is_electable(self.id) {
             self.become_follower(self.hard.term, None);
         }
         if self.role != Role::Leader {
             return;
         }
         if changed {
-            self.follow_conf();
+            self.track_members();
             self.settle_reads();
         }
         if self.conf.is_joint()
-            && self.conf.leaves_by_itself
+            && self.conf.auto_leave
             && self.changes.is_empty()
-            && self.reads.settled_term
+            && self.reads.committed_own_term
         {
             self.append(kind::CHANGE, Change::Leave.encode());
         }
-        self.retire_if_removed();
+        self.transfer_if_not_electable();
     }
 
     /// How far the log is that some voter with commands has, of a set.
@@ -77,7 +77,7 @@ impl Raft {
     /// How much of the log witnesses may be told of: what a voter that can lead has durably, now,
     /// before and after the change under way. A witness that knew of more would refuse every
     /// candidate once whoever has the rest is gone.
-    pub(super) fn witnesses_end(&self) -> Index {
+    pub(super) fn witness_limit(&self) -> Index {
         let conf = &self.conf;
         if conf.witnesses.is_empty() {
             return 0;
@@ -88,14 +88,14 @@ impl Raft {
         }
         for (_, change) in &self.changes {
             let mut next = conf.clone();
-            next.take_entry(change);
+            next.apply_entry_data(change);
             end = end.min(self.best(&next.voters, &next));
         }
         end
     }
 
     /// A leader has one progress for each other member.
-    pub(super) fn follow_conf(&mut self) {
+    pub(super) fn track_members(&mut self) {
         let (next, now) = (self.log.last().index + 1, self.now);
         let mut members = self.conf.members();
         members.remove(self.id);

@@ -60,7 +60,7 @@ pub enum Body {
         /// The last entry of the candidate's log.
         last: LogId,
         /// The leader asked for it: that it is still heard is no reason to refuse.
-        handed_over: bool,
+        leader_transfer: bool,
     },
     /// Answer to a vote. Leaves only when the vote is durable.
     VoteReply {
@@ -135,12 +135,12 @@ pub enum Body {
     },
     /// Nothing is to do: you have all that I have, and it is committed. I am silent from now on,
     /// and you need not miss me.
-    Rest {
+    Quiesce {
         /// The last entry.
         at: LogId,
     },
     /// To the leader: somebody does miss you. Tell all that you are there.
-    Wake,
+    Unquiesce,
     /// Campaign at once: I lead, and hand over to you (thesis §3.10).
     TimeoutNow,
 }
@@ -167,8 +167,8 @@ impl Message {
                 out.put_u8(u8::from(*granted));
                 put_id(&mut out, committed);
             }
-            Body::Vote { last, handed_over } => {
-                head(&mut out, if *handed_over { 11 } else { 3 });
+            Body::Vote { last, leader_transfer } => {
+                head(&mut out, if *leader_transfer { 11 } else { 3 });
                 put_id(&mut out, last);
             }
             Body::VoteReply { granted, committed } => {
@@ -209,8 +209,8 @@ impl Message {
                 out.put_u64_le(*round);
             }
             Body::TimeoutNow => head(&mut out, 10),
-            Body::Wake => head(&mut out, 17),
-            Body::Rest { at } => {
+            Body::Unquiesce => head(&mut out, 17),
+            Body::Quiesce { at } => {
                 head(&mut out, 16);
                 put_id(&mut out, at);
             }
@@ -250,7 +250,7 @@ impl Message {
         let body = match kind {
             1 => Body::PreVote { last: take_id(from)? },
             2 => Body::PreVoteReply { granted: take_bool(from)?, committed: take_id(from)? },
-            3 | 11 => Body::Vote { last: take_id(from)?, handed_over: kind == 11 },
+            3 | 11 => Body::Vote { last: take_id(from)?, leader_transfer: kind == 11 },
             4 => Body::VoteReply { granted: take_bool(from)?, committed: take_id(from)? },
             5 => take_append(from)?,
             6 => Body::AppendReply { matched: take_number(from)? },
@@ -276,8 +276,8 @@ impl Message {
                 let question = take_number(from)?;
                 Body::ReadIndexReply { question, at: take_id(from)? }
             }
-            16 => Body::Rest { at: take_id(from)? },
-            17 => Body::Wake,
+            16 => Body::Quiesce { at: take_id(from)? },
+            17 => Body::Unquiesce,
             _ => return None,
         };
         from.is_empty().then_some(Message { peer, term, body })

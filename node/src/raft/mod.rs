@@ -23,22 +23,22 @@ mod membership;
 pub mod message;
 pub mod peer_set;
 pub mod progress;
-mod quiet;
+mod quiescence;
 mod read;
+mod read_rounds;
 mod recovery;
 mod replication;
-mod rounds;
 mod transfer;
 
-pub use self::core::{Boot, Config, Effects, Promises, Raft, Refused, Role, Status, Write};
+pub use self::core::{Boot, Config, Durability, Effects, Raft, Refused, Role, Status, Write};
 pub use conf::{Change, Conf};
 pub use entries::Entries;
 pub use lease::Lease;
 pub use log::LogReader;
 pub use message::{Body, Message};
 pub use peer_set::PeerSet;
-pub use recovery::{Awaits, NOBODY};
-pub use rounds::Read;
+pub use read_rounds::Read;
+pub use recovery::{NOBODY, RecoveryWait};
 
 /// Names a replica: the node's id.
 pub type PeerId = u64;

@@ -10,7 +10,7 @@ pub enum Mode {
     /// Where its log agrees is not known: one append at a time, until one is accepted.
     Probe {
         /// An append is under way.
-        asked: bool,
+        sent: bool,
     },
     /// Its log agrees: appends follow each other without waiting.
     Replicate,
@@ -34,7 +34,7 @@ pub struct Progress {
     /// When it last answered anything.
     pub heard: Tick,
     /// It is not connected, as far as is known.
-    pub away: bool,
+    pub disconnected: bool,
     /// When it last answered an append, or when the first of those under way left.
     waiting_since: Tick,
     /// Appends under way: last index and bytes of each.
@@ -49,10 +49,10 @@ impl Progress {
             peer,
             matched: 0,
             next,
-            mode: Mode::Probe { asked: false },
+            mode: Mode::Probe { sent: false },
             round: 0,
             heard: now,
-            away: false,
+            disconnected: false,
             waiting_since: now,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
@@ -62,7 +62,7 @@ impl Progress {
     /// Whether an append may leave now.
     pub fn may_send(&self, bytes_max: usize, appends_max: usize) -> bool {
         match self.mode {
-            Mode::Probe { asked } => !asked,
+            Mode::Probe { sent } => !sent,
             Mode::Replicate => self.inflight_bytes < bytes_max && self.inflight.len() < appends_max,
             Mode::Snapshot => false,
         }
@@ -74,7 +74,7 @@ impl Progress {
             self.waiting_since = now;
         }
         match &mut self.mode {
-            Mode::Probe { asked } => *asked = true,
+            Mode::Probe { sent } => *sent = true,
             _ => {
                 self.next = last + 1;
                 self.inflight.push_back((last, bytes));
@@ -86,7 +86,7 @@ impl Progress {
     /// The follower answered something.
     pub fn hear(&mut self, now: Tick) {
         self.heard = now;
-        self.away = false;
+        self.disconnected = false;
     }
 
     /// The follower's log agrees up to `matched`. Returns whether that is news.
@@ -102,8 +102,8 @@ impl Progress {
         self.next = self.next.max(matched + 1);
         if self.mode != Mode::Replicate && self.next == self.matched + 1 {
             self.enter(Mode::Replicate);
-        } else if let Mode::Probe { asked } = &mut self.mode {
-            *asked = false;
+        } else if let Mode::Probe { sent } = &mut self.mode {
+            *sent = false;
         }
         news
     }
@@ -119,7 +119,7 @@ impl Progress {
     /// brought.
     pub fn probe(&mut self, from: Index) {
         self.next = self.matched.max(from) + 1;
-        self.enter(Mode::Probe { asked: false });
+        self.enter(Mode::Probe { sent: false });
     }
 
     /// The follower lost what it had acknowledged.
@@ -130,11 +130,11 @@ impl Progress {
     /// The follower refused; its log may agree before `next`.
     pub fn back_up(&mut self, next: Index) {
         self.next = next.max(self.matched + 1);
-        self.enter(Mode::Probe { asked: false });
+        self.enter(Mode::Probe { sent: false });
     }
 
     /// Room for appends under way need not be kept when there are none.
-    pub(super) fn give_memory_back(&mut self) {
+    pub(super) fn shrink_to_fit(&mut self) {
         self.inflight.shrink_to_fit();
     }
 
@@ -151,9 +151,9 @@ impl Progress {
 
 /// All whom a leader sends to: few, so they are found by looking at each.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Followers(Vec<Progress>);
+pub(super) struct ProgressMap(Vec<Progress>);
 
-impl Deref for Followers {
+impl Deref for ProgressMap {
     type Target = [Progress];
 
     fn deref(&self) -> &[Progress] {
@@ -161,18 +161,18 @@ impl Deref for Followers {
     }
 }
 
-impl DerefMut for Followers {
+impl DerefMut for ProgressMap {
     fn deref_mut(&mut self) -> &mut [Progress] {
         &mut self.0
     }
 }
 
-impl Followers {
-    pub(super) fn of(&self, peer: PeerId) -> Option<&Progress> {
+impl ProgressMap {
+    pub(super) fn get(&self, peer: PeerId) -> Option<&Progress> {
         self.0.iter().find(|progress| progress.peer == peer)
     }
 
-    pub(super) fn of_mut(&mut self, peer: PeerId) -> Option<&mut Progress> {
+    pub(super) fn get_mut(&mut self, peer: PeerId) -> Option<&mut Progress> {
         self.0.iter_mut().find(|progress| progress.peer == peer)
     }
 

@@ -11,7 +11,7 @@
 
 use super::core::{Raft, Refused, Role};
 use super::message::Body;
-use super::rounds::{Asked, Read, Round};
+use super::read_rounds::{LeaderRequest, Read, Round};
 use super::{Index, PeerId};
 use bedstone_engine::LogId;
 
@@ -22,11 +22,11 @@ impl Raft {
     /// # Errors
     /// [`Refused::NotLeader`] where no leader is known.
     pub fn read(&mut self) -> Result<u64, Refused> {
-        let follows = self.role == Role::Follower && self.leader.is_some() && !self.is_asking();
+        let follows = self.role == Role::Follower && self.leader.is_some() && !self.is_querying();
         if self.role != Role::Leader && !follows {
             return Err(Refused::NotLeader(self.leader));
         }
-        self.stir();
+        self.mark_active();
         self.reads.next_token += 1;
         let token = self.reads.next_token;
         match self.lease_holds(self.lease.clock) {
@@ -45,7 +45,7 @@ impl Raft {
             return self.ask_leader();
         }
         let reads = &mut self.reads;
-        let wanted = self.role == Role::Leader && reads.settled_term;
+        let wanted = self.role == Role::Leader && reads.committed_own_term;
         if !wanted || reads.under_way.is_some() {
             return;
         }
@@ -66,7 +66,7 @@ impl Raft {
         self.reads.question += 1;
         let question = self.reads.question;
         let tokens = std::mem::take(&mut self.reads.fresh);
-        self.reads.asked = Some(Asked { question, since: now, tokens }.into());
+        self.reads.asked = Some(LeaderRequest { question, since: now, tokens }.into());
         self.send_now(leader, Body::ReadIndex { question });
     }
 
@@ -81,15 +81,15 @@ impl Raft {
         if self.role != Role::Leader {
             return;
         }
-        self.stir();
+        self.mark_active();
         let word = |voter| u64::from(voter == peer || voter == self.id);
-        if self.reads.settled_term && self.conf.reached(word) == 1 {
+        if self.reads.committed_own_term && self.conf.quorum_value(word) == 1 {
             return self.answer_follower(peer, question, self.hard.commit);
         }
         self.reads.next_token += 1;
         let token = self.reads.next_token;
         self.reads.fresh.push(token);
-        self.reads.of_followers.push((token, peer, question));
+        self.reads.follower_requests.push((token, peer, question));
     }
 
     /// The reads need not wait for the next heartbeat to say that their entry is committed.
@@ -100,10 +100,10 @@ impl Raft {
 
     /// Answers followers whose questions are settled.
     pub(super) fn answer_followers(&mut self) {
-        if self.reads.of_followers.is_empty() {
+        if self.reads.follower_requests.is_empty() {
             return;
         }
-        for (peer, question, index) in self.reads.take_of_followers() {
+        for (peer, question, index) in self.reads.take_follower_requests() {
             self.answer_follower(peer, question, index);
         }
     }
@@ -118,7 +118,7 @@ impl Raft {
     pub(super) fn on_heartbeat_reply(&mut self, peer: PeerId, round: u64) {
         let now = self.now;
         let latest = self.reads.round;
-        let Some(progress) = self.progress.of_mut(peer) else { return };
+        let Some(progress) = self.progress.get_mut(peer) else { return };
         progress.hear(now);
         // A round that was never begun proves nothing.
         if round <= latest {
@@ -131,12 +131,12 @@ impl Raft {
     /// began: who is left may have answered already, or be this replica alone.
     pub(super) fn settle_reads(&mut self) {
         let latest = self.reads.round;
-        let round_of = |peer| match self.progress.of(peer) {
+        let round_of = |peer| match self.progress.get(peer) {
             Some(progress) => progress.round,
             None if peer == self.id => latest,
             None => 0,
         };
-        let round = self.conf.reached(round_of);
+        let round = self.conf.quorum_value(round_of);
         self.lease.answered(round);
         self.reads.answered(round);
     }

@@ -5,7 +5,7 @@
 //! It may have voted and acknowledged without knowing it any more. So it does neither before two
 //! things have happened:
 //!
-//! 1. **Asking.** Every other voter has answered a question that this life of the replica asked.
+//! 1. **Querying.** Every other voter has answered a question that this life of the replica asked.
 //!    Whoever it voted for or acknowledged to had the term durable before, so the greatest term
 //!    among the answers is at least that of every promise; and whoever leads has forgotten what
 //!    this replica acknowledged before it answered. What the disk still has stays until then.
@@ -28,7 +28,7 @@
 //! that entry has all that any of them had, and so what is committed.
 
 use super::conf::Conf;
-use super::core::{Promises, Raft, Role};
+use super::core::{Durability, Raft, Role};
 use super::message::Body;
 use super::progress::Mode;
 use super::{Index, PeerId, Term, Tick};
@@ -45,19 +45,19 @@ pub(super) enum Recovery {
     #[default]
     Done,
     /// It asks the other voters.
-    Asking(Box<Asking>),
+    Querying(Box<Query>),
     /// It waits for the last entry of those who answered, or a later one, to be committed here.
-    CatchingUp(Box<Asking>),
+    CatchingUp(Box<Query>),
     /// The same, and its disk has all that it says: it takes part in the election of who has that
     /// entry, or a later one.
-    Bound(Box<Asking>),
+    VoteRestricted(Box<Query>),
 }
 
 /// See [`Recovery`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asking {
+pub(super) struct Query {
     /// What is the matter with its disk.
-    promises: Promises,
+    durability: Durability,
     /// Tells answers to this life's question from answers to an earlier one.
     question: u64,
     answers: BTreeMap<PeerId, Answer>,
@@ -68,7 +68,7 @@ pub(super) struct Asking {
 
 /// Why a replica that asks does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Awaits {
+pub enum RecoveryWait {
     /// It knows nobody to ask.
     Members,
     /// A peer has not answered.
@@ -83,14 +83,14 @@ pub enum Awaits {
 
 /// What one was told of the members, as another sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
-    Nobody,
-    Others,
-    TheSame,
+pub(super) enum KnownMembers {
+    None,
+    Different,
+    Same,
 }
 
 /// What the answers say.
-struct Counted {
+struct Tally {
     /// The greatest term.
     term: Term,
     /// Nobody has an entry.
@@ -104,7 +104,7 @@ pub(super) struct Answer {
     pub(super) new: bool,
     pub(super) last: LogId,
     pub(super) commit: Index,
-    pub(super) told: Told,
+    pub(super) told: KnownMembers,
 }
 
 impl Answer {
@@ -113,10 +113,10 @@ impl Answer {
     }
 }
 
-impl Asking {
-    pub(super) fn begin(question: u64, promises: Promises) -> Recovery {
+impl Query {
+    pub(super) fn begin(question: u64, durability: Durability) -> Recovery {
         let (answers, conf, next) = (BTreeMap::new(), None, 0);
-        Recovery::Asking(Box::new(Asking { promises, question, answers, conf, next }))
+        Recovery::Querying(Box::new(Query { durability, question, answers, conf, next }))
     }
 }
 
@@ -127,14 +127,14 @@ impl Raft {
     }
 
     /// Whether this replica asks, and so takes part in nothing.
-    pub(super) fn is_asking(&self) -> bool {
-        matches!(self.recovery, Recovery::Asking(_))
+    pub(super) fn is_querying(&self) -> bool {
+        matches!(self.recovery, Recovery::Querying(_))
     }
 
     /// What a replica that asks waits for.
-    pub fn awaits(&self) -> Option<Awaits> {
+    pub fn recovery_wait(&self) -> Option<RecoveryWait> {
         match &self.recovery {
-            Recovery::Asking(asking) => self.counted(asking).err(),
+            Recovery::Querying(query) => self.tally(query).err(),
             _ => None,
         }
     }
@@ -145,8 +145,8 @@ impl Raft {
     pub fn damaged(&mut self) {
         self.damaged = true;
         match self.leader {
-            Some(leader) if leader != self.id => self.silent(leader),
-            _ => self.wake(),
+            Some(leader) if leader != self.id => self.peer_silent(leader),
+            _ => self.unquiesce(),
         }
     }
 
@@ -157,52 +157,52 @@ impl Raft {
 
     pub(super) fn tick_recovery(&mut self) {
         let (now, pause) = (self.now, self.config.heartbeat);
-        let Recovery::Asking(asking) = &mut self.recovery else { return };
-        if now < asking.next {
+        let Recovery::Querying(query) = &mut self.recovery else { return };
+        if now < query.next {
             return;
         }
-        asking.next = now + pause;
-        let asking = asking.clone();
-        for peer in self.whom_to_ask(&asking) {
+        query.next = now + pause;
+        let query = query.clone();
+        for peer in self.queried_peers(&query) {
             // Who has nothing may come to have something.
-            if asking.answers.get(&peer).is_none_or(Answer::is_empty) {
-                self.send_now(peer, Body::Recover { question: asking.question });
+            if query.answers.get(&peer).is_none_or(Answer::is_empty) {
+                self.send_now(peer, Body::Recover { question: query.question });
             }
         }
-        self.count_answers();
+        self.evaluate_answers();
     }
 
     /// No leader is heard: those who answered may have lost since what was not durable there, and
     /// then nobody has it.
-    pub(super) fn ask_again(&mut self) {
-        let Recovery::Bound(asking) = &self.recovery else { return };
-        let (asking, question) = (asking.clone(), asking.question);
-        for peer in self.whom_to_ask(&asking) {
+    pub(super) fn repeat_query(&mut self) {
+        let Recovery::VoteRestricted(query) = &self.recovery else { return };
+        let (query, question) = (query.clone(), query.question);
+        for peer in self.queried_peers(&query) {
             self.send_now(peer, Body::Recover { question });
         }
     }
 
     /// The other voters, by the newest configuration that is known.
-    fn whom_to_ask(&self, asking: &Asking) -> Vec<PeerId> {
-        let conf = asking.conf.as_ref().map_or(&self.conf, |(_, conf)| conf);
+    fn queried_peers(&self, query: &Query) -> Vec<PeerId> {
+        let conf = query.conf.as_ref().map_or(&self.conf, |(_, conf)| conf);
         let voters = conf.members().into_iter().filter(|&peer| conf.is_voter(peer));
         voters.filter(|&peer| peer != self.id).collect()
     }
 
     /// The last entry of those who are to be asked and answered.
-    fn last_of_others(&self, asking: &Asking) -> LogId {
-        let answers = self.whom_to_ask(asking);
-        let lasts = answers.iter().filter_map(|peer| asking.answers.get(peer)).map(|a| a.last);
+    fn vote_bound(&self, query: &Query) -> LogId {
+        let answers = self.queried_peers(query);
+        let lasts = answers.iter().filter_map(|peer| query.answers.get(peer)).map(|a| a.last);
         lasts.max().unwrap_or_default()
     }
 
     /// A peer has lost what it promised.
     pub(super) fn on_recover(&mut self, peer: PeerId, question: u64) {
-        let lost = |asking: &Asking| asking.promises == Promises::Lost;
-        if matches!(&self.recovery, Recovery::Asking(asking) if lost(asking)) {
+        let lost = |query: &Query| query.durability == Durability::Lost;
+        if matches!(&self.recovery, Recovery::Querying(query) if lost(query)) {
             return; // What it would answer proves nothing.
         }
-        if let Some(progress) = self.progress.of_mut(peer) {
+        if let Some(progress) = self.progress.get_mut(peer) {
             progress.forget();
             if progress.mode != Mode::Snapshot {
                 progress.probe(self.log.base().index);
@@ -210,7 +210,7 @@ impl Raft {
         }
         let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone().into());
         let new = last == LogId::default() && self.hard.term == 0;
-        self.send_durable(peer, Body::RecoverReply { question, new, last, commit, conf });
+        self.send_after_durable(peer, Body::RecoverReply { question, new, last, commit, conf });
     }
 
     pub(super) fn on_recover_reply(
@@ -220,46 +220,49 @@ impl Raft {
         answer: Answer,
         conf: Conf,
     ) {
-        let (Recovery::Asking(asking) | Recovery::Bound(asking)) = &mut self.recovery else {
+        let (Recovery::Querying(query) | Recovery::VoteRestricted(query)) = &mut self.recovery
+        else {
             return;
         };
-        if question != asking.question {
+        if question != query.question {
             return;
         }
-        asking.answers.insert(peer, answer);
+        query.answers.insert(peer, answer);
         // Who was a member long ago may know no better than this replica does.
         let newer = answer.commit >= self.hard.commit
-            && asking.conf.as_ref().is_none_or(|(at, _)| *at < answer.commit);
+            && query.conf.as_ref().is_none_or(|(at, _)| *at < answer.commit);
         if !answer.is_empty() && newer {
-            asking.conf = Some((answer.commit, conf));
+            query.conf = Some((answer.commit, conf));
         }
-        self.count_answers();
+        self.evaluate_answers();
     }
 
     /// What the answers say, once they are enough.
-    fn counted(&self, asking: &Asking) -> Result<Counted, Awaits> {
-        let known = self.whom_to_ask(asking);
-        let doubted = asking.promises == Promises::Doubted;
+    fn tally(&self, query: &Query) -> Result<Tally, RecoveryWait> {
+        let known = self.queried_peers(query);
+        let doubted = query.durability == Durability::Suspect;
         if known.is_empty() && !doubted {
             // Nobody can tell. Who only doubts its disk has to believe it then.
-            return Err(Awaits::Members);
+            return Err(RecoveryWait::Members);
         }
         let mut answers = Vec::with_capacity(known.len());
         for peer in known {
-            let answer = asking.answers.get(&peer).ok_or(Awaits::Answer(peer))?;
+            let answer = query.answers.get(&peer).ok_or(RecoveryWait::Answer(peer))?;
             answers.push((peer, *answer));
         }
         let first = |is: fn(&Answer) -> bool| answers.iter().find(|(_, answer)| is(answer));
         let terms = answers.iter().map(|(_, answer)| answer.term);
         let term = terms.max().unwrap_or(0).max(self.hard.term);
-        let empty = self.log.last() == LogId::default() && asking.promises != Promises::Lost;
+        let empty = self.log.last() == LogId::default() && query.durability != Durability::Lost;
         let begins = empty && answers.iter().all(|(_, answer)| answer.is_empty());
         if begins {
             // Two groups would begin. Only who has a disk from before knows the members better.
-            return match first(|answer| answer.told != Told::TheSame).filter(|_| !doubted) {
-                None => Ok(Counted { term, begins }),
-                Some((peer, Answer { told: Told::Nobody, .. })) => Err(Awaits::AnyMembers(*peer)),
-                Some((peer, _)) => Err(Awaits::SameMembers(*peer)),
+            return match first(|answer| answer.told != KnownMembers::Same).filter(|_| !doubted) {
+                None => Ok(Tally { term, begins }),
+                Some((peer, Answer { told: KnownMembers::None, .. })) => {
+                    Err(RecoveryWait::AnyMembers(*peer))
+                }
+                Some((peer, _)) => Err(RecoveryWait::SameMembers(*peer)),
             };
         }
         // With more new disks than the group survives, what was committed may be on none of the
@@ -268,20 +271,20 @@ impl Raft {
         let voters = answers.len() + 1;
         match first(|answer| answer.new) {
             Some((peer, _)) if 2 * olds < voters || 2 * olds == voters && !doubted => {
-                Err(Awaits::OldDisk(*peer))
+                Err(RecoveryWait::OldDisk(*peer))
             }
-            _ => Ok(Counted { term, begins }),
+            _ => Ok(Tally { term, begins }),
         }
     }
 
-    fn count_answers(&mut self) {
-        let Recovery::Asking(asking) = &self.recovery else { return };
-        let Ok(Counted { term, begins }) = self.counted(asking) else { return };
-        let mut asking = asking.clone();
-        let began_so = asking.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
+    fn evaluate_answers(&mut self) {
+        let Recovery::Querying(query) = &self.recovery else { return };
+        let Ok(Tally { term, begins }) = self.tally(query) else { return };
+        let mut query = query.clone();
+        let began_so = query.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
         // The members may be forgotten below, but not whose answers say what to catch up with.
-        asking.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
-        match asking.promises {
+        query.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
+        match query.durability {
             _ if begins => {
                 self.recovery = Recovery::Done;
                 // What it voted in this term, if it did, it does not know. And from now on its disk
@@ -289,28 +292,28 @@ impl Raft {
                 (self.hard.term, self.hard.vote) = (term.max(1), Some(self.id));
                 return self.wait_for_leader();
             }
-            Promises::Doubted => {
-                self.recovery = Recovery::Bound(asking);
+            Durability::Suspect => {
+                self.recovery = Recovery::VoteRestricted(query);
                 if self.hard.term < term || self.hard.vote.is_none() {
                     // Whom it voted for in this term, if it did, it does not know: for nobody else.
                     (self.hard.term, self.hard.vote) = (term, Some(self.id));
                 }
             }
-            promises => {
-                self.recovery = Recovery::CatchingUp(asking);
+            durability => {
+                self.recovery = Recovery::CatchingUp(query);
                 if self.log.last() == LogId::default() && !began_so {
                     self.conf = Conf::default();
                 }
-                self.anew = promises == Promises::Lost;
+                self.reset_log = durability == Durability::Lost;
                 (self.hard.term, self.hard.vote) = (term, Some(NOBODY));
             }
         }
         self.wait_for_leader();
-        self.end_recovery();
+        self.try_end_recovery();
     }
 
     /// The commit index moved: perhaps all is there.
-    pub(super) fn end_recovery(&mut self) {
+    pub(super) fn try_end_recovery(&mut self) {
         if !self.is_recovering() {
             return;
         }
@@ -319,14 +322,14 @@ impl Raft {
         match &self.recovery {
             Recovery::CatchingUp(..) if self.conf.voters.is_empty() => {}
             // The members are known only now, or changed: some were not asked.
-            Recovery::CatchingUp(asking) if self.lacks_answers(asking) => {
-                self.recovery = Asking::begin(asking.question + 1, Promises::New);
+            Recovery::CatchingUp(query) if self.lacks_answers(query) => {
+                self.recovery = Query::begin(query.question + 1, Durability::Empty);
             }
-            Recovery::CatchingUp(asking) if follows && committed >= self.last_of_others(asking) => {
+            Recovery::CatchingUp(query) if follows && committed >= self.vote_bound(query) => {
                 self.recovery = Recovery::Done;
                 self.hard.vote = self.leader;
             }
-            Recovery::Bound(asking) if committed >= self.last_of_others(asking) => {
+            Recovery::VoteRestricted(query) if committed >= self.vote_bound(query) => {
                 self.recovery = Recovery::Done;
             }
             _ => {}
@@ -334,22 +337,22 @@ impl Raft {
     }
 
     /// Whether another voter has not answered, as far as the members are known.
-    fn lacks_answers(&self, asking: &Asking) -> bool {
-        self.voters().iter().any(|peer| !asking.answers.contains_key(peer))
+    fn lacks_answers(&self, query: &Query) -> bool {
+        self.voters().iter().any(|peer| !query.answers.contains_key(peer))
     }
 
     /// Whether a log that ends so has what this replica may have forgotten.
-    pub(super) fn reaches_bound(&self, last: LogId) -> bool {
-        !matches!(&self.recovery, Recovery::Bound(asking) if last < self.last_of_others(asking))
+    pub(super) fn satisfies_vote_bound(&self, last: LogId) -> bool {
+        !matches!(&self.recovery, Recovery::VoteRestricted(query) if last < self.vote_bound(query))
     }
 
     /// Whether this replica has a vote to give.
-    pub(super) fn has_a_vote(&self) -> bool {
-        matches!(self.recovery, Recovery::Done | Recovery::Bound(_))
+    pub(super) fn may_vote(&self) -> bool {
+        matches!(self.recovery, Recovery::Done | Recovery::VoteRestricted(_))
     }
 
     /// The vote of a term that begins.
-    pub(super) fn no_vote(&self) -> Option<PeerId> {
+    pub(super) fn initial_vote(&self) -> Option<PeerId> {
         matches!(self.recovery, Recovery::CatchingUp(..)).then_some(NOBODY)
     }
 }

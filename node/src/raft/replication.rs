@@ -28,12 +28,12 @@ impl Raft {
         if self.role != Role::Leader {
             return;
         }
-        self.log.close();
-        let (last, witnesses_end) = (self.log.last().index, self.witnesses_end());
+        self.log.seal_batch();
+        let (last, witness_limit) = (self.log.last().index, self.witness_limit());
         for at in 0..self.progress.len() {
             let peer = self.progress[at].peer;
             let is_witness = self.conf.witnesses.contains(&peer);
-            let end = if is_witness { witnesses_end } else { last };
+            let end = if is_witness { witness_limit } else { last };
             while let Some(body) = self.next_append(at, end, reader) {
                 self.send_now(peer, body);
             }
@@ -84,37 +84,41 @@ impl Raft {
 
     /// The connection to a peer was lost or refused a message: find out anew where its log is.
     pub fn unreachable(&mut self, peer: PeerId) {
-        self.silent(peer);
-        if self.progress.of_mut(peer).is_some_and(|peer| !std::mem::replace(&mut peer.away, true)) {
-            self.wake();
+        self.peer_silent(peer);
+        if self
+            .progress
+            .get_mut(peer)
+            .is_some_and(|peer| !std::mem::replace(&mut peer.disconnected, true))
+        {
+            self.unquiesce();
         }
-        if let Some(progress) = self.progress.of_mut(peer)
+        if let Some(progress) = self.progress.get_mut(peer)
             && progress.mode == Mode::Replicate
         {
             progress.probe(self.log.base().index);
             // Not at once: the next heartbeat's turn, or the peer's own word, comes first.
-            progress.mode = Mode::Probe { asked: true };
+            progress.mode = Mode::Probe { sent: true };
         }
     }
 
     /// A follower installed a snapshot of `at`, or got none.
     pub fn snapshot_sent(&mut self, peer: PeerId, at: Option<Index>) {
-        if let Some(progress) = self.progress.of_mut(peer)
+        if let Some(progress) = self.progress.get_mut(peer)
             && progress.mode == Mode::Snapshot
         {
             progress.probe(self.log.base().index.max(at.unwrap_or(0)));
             // Another attempt is not made at once: at the next heartbeat's turn.
-            progress.mode = Mode::Probe { asked: at.is_none() };
+            progress.mode = Mode::Probe { sent: at.is_none() };
         }
     }
 
     /// A peer is connected again.
     pub fn reachable(&mut self, peer: PeerId) {
-        if let Some(progress) = self.progress.of_mut(peer) {
-            progress.away = false;
-            self.wake();
+        if let Some(progress) = self.progress.get_mut(peer) {
+            progress.disconnected = false;
+            self.unquiesce();
         }
-        if let Some(progress) = self.progress.of_mut(peer)
+        if let Some(progress) = self.progress.get_mut(peer)
             && matches!(progress.mode, Mode::Probe { .. })
         {
             progress.probe(self.log.base().index);
@@ -133,9 +137,9 @@ impl Raft {
     ) -> bool {
         let agrees = self.log.term(at.index) == Some(at.term);
         // Entries may have come whose write is not even handed out yet.
-        let reset = !agrees || at.index > self.log.handed_out();
+        let reset = !agrees || at.index > self.log.last_handed_out();
         if agrees {
-            self.log.covered(at);
+            self.log.cover_with_snapshot(at);
             self.changes.retain(|(index, _)| *index > at.index);
         } else {
             assert!(at.index > self.hard.commit, "a committed entry never gives way");
@@ -161,7 +165,7 @@ impl Raft {
         entries: Entries,
         commit: Index,
     ) {
-        if !self.follow(peer) {
+        if !self.accept_leader(peer) {
             return;
         }
         if self.conf.voters.is_empty() {
@@ -176,7 +180,7 @@ impl Raft {
             }
             let hint = self.log.agreement(previous);
             let refused = previous.index;
-            return self.send_durable(peer, Body::AppendRefused { hint, refused });
+            return self.send_after_durable(peer, Body::AppendRefused { hint, refused });
         }
         let matched = entries.last().map_or(previous.index, |entry| entry.id.index);
         let known = |entry: &Entry| match self.log.term(entry.id.index) {
@@ -191,7 +195,7 @@ impl Raft {
             if first <= self.hard.commit {
                 // A committed entry never gives way. The sender or this replica is damaged: nothing
                 // of it is taken, and the driver says so.
-                self.contradicted = Some(peer);
+                self.committed_conflict = Some(peer);
                 return;
             }
             if first <= self.log.last().index {
@@ -213,11 +217,11 @@ impl Raft {
     /// Nothing that is here can be built on.
     fn ask_for_snapshot(&mut self, leader: PeerId) {
         let (hint, refused) = (LogId::default(), 0);
-        self.send_durable(leader, Body::AppendRefused { hint, refused });
+        self.send_after_durable(leader, Body::AppendRefused { hint, refused });
     }
 
     /// Takes `peer` as this term's leader.
-    pub(super) fn follow(&mut self, peer: PeerId) -> bool {
+    pub(super) fn accept_leader(&mut self, peer: PeerId) -> bool {
         if self.role == Role::Leader {
             // Two leaders in a term: the peer breaks the protocol. Nothing it says is taken.
             return false;
@@ -231,11 +235,11 @@ impl Raft {
     }
 
     pub(super) fn on_heartbeat(&mut self, peer: PeerId, committed: LogId, round: u64) {
-        if self.follow(peer) {
+        if self.accept_leader(peer) {
             // Its term tells: the leader may still count what was acknowledged here and then lost.
             self.learn_committed(committed);
-            self.end_recovery();
-            self.send_in_term(peer, Body::HeartbeatReply { round });
+            self.try_end_recovery();
+            self.send_after_term_durable(peer, Body::HeartbeatReply { round });
             if self.damaged {
                 self.ask_for_snapshot(peer);
             }
@@ -245,7 +249,7 @@ impl Raft {
     pub(super) fn commit_to(&mut self, commit: Index) {
         let moves = commit > self.hard.commit;
         self.hard.commit = self.hard.commit.max(commit);
-        self.end_recovery();
+        self.try_end_recovery();
         if moves {
             self.advance_conf();
         }
@@ -266,16 +270,16 @@ impl Raft {
 
     pub(super) fn on_append_reply(&mut self, peer: PeerId, matched: Index) {
         let (now, last) = (self.now, self.log.last().index);
-        let Some(progress) = self.progress.of_mut(peer) else { return };
+        let Some(progress) = self.progress.get_mut(peer) else { return };
         if matched <= last && progress.accept(matched, now) {
             self.advance_commit();
-            self.hand_over_if_ready();
+            self.send_timeout_now_if_ready();
         }
     }
 
     pub(super) fn on_append_refused(&mut self, peer: PeerId, hint: LogId, refused: Index) {
         let (now, agreement) = (self.now, self.log.agreement(hint));
-        let Some(progress) = self.progress.of_mut(peer) else { return };
+        let Some(progress) = self.progress.get_mut(peer) else { return };
         progress.hear(now);
         if refused == 0 && progress.mode != Mode::Snapshot {
             // Nothing comes before the first entry: the follower is new. Or it has entries, what it
@@ -306,7 +310,7 @@ impl Raft {
 
     /// How far the log is known to be durable at a peer, or here.
     pub(super) fn matched(&self, peer: PeerId) -> Index {
-        match self.progress.of(peer) {
+        match self.progress.get(peer) {
             Some(progress) => progress.matched,
             None if peer == self.id => self.log.persisted(),
             None => 0,
@@ -317,7 +321,7 @@ impl Raft {
         if self.hard.commit == self.log.last().index {
             return false;
         }
-        let commit = self.conf.reached(|peer| self.matched(peer));
+        let commit = self.conf.quorum_value(|peer| self.matched(peer));
         if commit <= self.hard.commit || self.log.term(commit) != Some(self.hard.term) {
             return false;
         }

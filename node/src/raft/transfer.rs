@@ -29,13 +29,13 @@ impl Raft {
         if self.role != Role::Leader {
             return Err(Refused::NotLeader(self.leader));
         }
-        if !self.conf.may_lead(to) {
+        if !self.conf.is_electable(to) {
             return Err(Refused::CannotLead(to));
         }
         if to == self.id || self.transfer.as_ref().is_some_and(|transfer| transfer.to == to) {
             return Ok(());
         }
-        self.stir();
+        self.mark_active();
         self.begin_transfer(to);
         Ok(())
     }
@@ -43,15 +43,15 @@ impl Raft {
     fn begin_transfer(&mut self, to: PeerId) {
         let until = self.now + self.config.election.start;
         self.transfer = Some(Transfer { to, until, told: false });
-        self.hand_over_if_ready();
+        self.send_timeout_now_if_ready();
     }
 
     /// Tells the follower to campaign once it has the whole log.
-    pub(super) fn hand_over_if_ready(&mut self) {
+    pub(super) fn send_timeout_now_if_ready(&mut self) {
         let Some(transfer) = &mut self.transfer else { return };
         let has_all = |matched| matched == self.log.last().index;
         let to = transfer.to;
-        if !transfer.told && self.progress.of(to).is_some_and(|p| has_all(p.matched)) {
+        if !transfer.told && self.progress.get(to).is_some_and(|p| has_all(p.matched)) {
             transfer.told = true;
             self.lease.revoke();
             self.send_now(to, Body::TimeoutNow);
@@ -61,30 +61,30 @@ impl Raft {
     pub(super) fn tick_transfer(&mut self) {
         // Whoever was told may still win; until it does, this leader has its say.
         self.transfer.take_if(|transfer| transfer.until <= self.now);
-        self.retire_if_removed();
+        self.transfer_if_not_electable();
     }
 
     /// A leader without a vote, or one whose tree is damaged, hands over.
-    pub(super) fn retire_if_removed(&mut self) {
-        let stays = self.conf.may_lead(self.id) && !self.damaged;
+    pub(super) fn transfer_if_not_electable(&mut self) {
+        let stays = self.conf.is_electable(self.id) && !self.damaged;
         if stays || self.transfer.is_some() {
             return;
         }
-        let able = self.progress.iter().filter(|progress| self.conf.may_lead(progress.peer));
-        if let Some(heir) = able.max_by_key(|progress| progress.matched) {
-            self.begin_transfer(heir.peer);
+        let able = self.progress.iter().filter(|progress| self.conf.is_electable(progress.peer));
+        if let Some(successor) = able.max_by_key(|progress| progress.matched) {
+            self.begin_transfer(successor.peer);
         }
     }
 
     pub(super) fn on_timeout_now(&mut self, peer: PeerId) {
         if self.role == Role::Follower
             && self.leader == Some(peer)
-            && self.may_stand()
+            && self.may_campaign()
             && !self.damaged
         {
             self.leader = None;
             self.reads.fail_all();
-            self.ask_for_votes(true);
+            self.start_election(true);
         }
     }
 }

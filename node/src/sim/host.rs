@@ -429,7 +429,7 @@ impl Node {
         while self.called.try_recv().is_ok() {}
         let limits = &Limits::TINY;
         let done = self.background.work(&self.engine, limits, &self.inputs, &self.metrics);
-        let after = done.and_then(|()| self.engine.log().vouch());
+        let after = done.and_then(|()| self.engine.log().write_sync_marker());
         if let Err(error) = after {
             tracing::warn!(%error, "background work failed");
             if let After::Stop(why) = background::after(&error) {

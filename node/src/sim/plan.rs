@@ -5,7 +5,7 @@ use super::rng::Rng;
 use super::sabotage::Sabotage;
 use super::scenario::Kinds;
 use crate::raft::PeerId;
-use crate::raft::conf::Step;
+use crate::raft::conf::MemberChange;
 
 /// A millisecond of simulated time; all times here are in microseconds.
 pub const MILLI: u64 = 1000;
@@ -193,7 +193,7 @@ pub enum Fault {
     /// The members change.
     Members {
         /// Each member's part.
-        steps: Vec<Step>,
+        steps: Vec<MemberChange>,
     },
     /// Leadership is handed over.
     HandOver {
@@ -431,9 +431,9 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
                 .map(|_| {
                     let peer = 1 + rng.below(nodes);
                     match rng.below(5) {
-                        0..3 => Step::AddVoter(peer),
-                        3 => Step::AddLearner(peer),
-                        _ => Step::Remove(peer),
+                        0..3 => MemberChange::AddVoter(peer),
+                        3 => MemberChange::AddLearner(peer),
+                        _ => MemberChange::Remove(peer),
                     }
                 })
                 .collect(),

@@ -290,7 +290,7 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Event::Heal => self.heal(),
-            Event::Rest => self.rest(),
+            Event::Rest => self.try_quiesce(),
             Event::Last => {
                 match self.clients.are_waiting() {
                     true => self.after(LINKS, Event::Last),
@@ -604,7 +604,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn rest(&mut self) -> Result<(), Failure> {
+    fn try_quiesce(&mut self) -> Result<(), Failure> {
         let leads = |host: &&Host| host.node.as_ref().is_some_and(|n| n.group().raft().is_leader());
         if self.hosts.iter().filter(leads).count() != 1 {
             return Err(self.stuck("there is not one leader"));

@@ -28,7 +28,7 @@ impl Ours {
         let config = Config {
             election: election..2 * election,
             heartbeat,
-            quiet_after: None,
+            quiesce_after: None,
             ..Config::DEFAULT
         };
         let boot = disk.boot(id, seed);
@@ -65,7 +65,7 @@ impl Ours {
 
     fn gather(&mut self) {
         let effects = self.raft.effects(&self.disk);
-        assert_eq!(effects.contradicted, None, "a leader contradicts a committed entry");
+        assert_eq!(effects.committed_conflict, None, "a leader contradicts a committed entry");
         self.writing.extend(effects.write);
         self.sent.extend(effects.send.into_iter().map(|message| (message.peer, message)));
         while self.applied_index < effects.commit {

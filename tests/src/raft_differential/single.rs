@@ -206,7 +206,7 @@ pub fn ours(state: &State, question: &Question) -> Answer {
     }
     let (from, of, body) = match question.clone() {
         Question::Vote { from, term, last } => {
-            (from, term, Body::Vote { last: id(last), handed_over: false })
+            (from, term, Body::Vote { last: id(last), leader_transfer: false })
         }
         Question::PreVote { from, term, last } => (from, term, Body::PreVote { last: id(last) }),
         Question::Append { term, previous, entries, commit } => {

@@ -58,7 +58,7 @@ impl Checks {
         let votes = self.votes.get(&(id, term));
         let said_yes = |peer| peer == id || votes.is_some_and(|votes| votes.contains(&peer));
         assert!(decided(raft.conf(), said_yes), "the leader {id} lacks the votes of a majority");
-        assert!(raft.conf().may_lead(id), "{id} is elected, and may not by {:?}", raft.conf());
+        assert!(raft.conf().is_electable(id), "{id} is elected, and may not by {:?}", raft.conf());
         for (&index, entry) in &self.committed {
             let own = raft.term_at(index);
             let released = own.is_none() && index < raft.status().last.index;

@@ -2,7 +2,7 @@
 
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
-use bedstone_node::raft::{Boot, Conf, LogReader, PeerId, Promises, Write, kind};
+use bedstone_node::raft::{Boot, Conf, Durability, LogReader, PeerId, Write, kind};
 use bytes::Bytes;
 
 /// A tree: what it holds, the members as of then, and a digest of all entries that went into it,
@@ -19,7 +19,7 @@ pub(crate) struct Tree {
 pub(crate) enum Job {
     Write(Write),
     /// The log begins anew, and then takes the write.
-    Anew(LogId, Write),
+    ResetAndWrite(LogId, Write),
     /// A snapshot was installed: the log begins anew after it.
     Reset(LogId),
     /// Entries up to here are in the tree.
@@ -33,7 +33,7 @@ pub(crate) struct Disk {
     entries: Vec<Entry>,
     pub(crate) tree: Tree,
     /// What it has of what its replica promised.
-    promises: Promises,
+    durability: Durability,
 }
 
 impl Disk {
@@ -43,12 +43,12 @@ impl Disk {
 
     /// It is lost, and an empty one takes its place.
     pub(crate) fn lose(&mut self, conf: Conf) {
-        *self = Disk { promises: Promises::New, ..Disk::new(conf) };
+        *self = Disk { durability: Durability::Empty, ..Disk::new(conf) };
     }
 
     /// Records of its log are lost.
     pub(crate) fn damage(&mut self) {
-        self.promises = Promises::Lost;
+        self.durability = Durability::Lost;
     }
 
     /// It never kept what it said to have synced, from this index on.
@@ -58,26 +58,26 @@ impl Disk {
 
     /// It is not to be trusted, if it has anything.
     pub(crate) fn doubt(&mut self) {
-        if self.promises == Promises::Kept && self.tree.conf != Conf::default() {
-            self.promises = Promises::Doubted;
+        if self.durability == Durability::Intact && self.tree.conf != Conf::default() {
+            self.durability = Durability::Suspect;
         }
     }
 
     /// It has all that its replica promised.
     pub(crate) fn keeps_promises(&self) -> bool {
-        matches!(self.promises, Promises::Kept | Promises::Doubted)
+        matches!(self.durability, Durability::Intact | Durability::Suspect)
     }
 
     pub(crate) fn take(&mut self, job: Job) {
         match &job {
-            Job::Reset(_) | Job::Anew(..) => self.promises = Promises::Kept,
-            Job::Write(write) if write.hard.term > 0 && self.promises == Promises::New => {
-                self.promises = Promises::Kept;
+            Job::Reset(_) | Job::ResetAndWrite(..) => self.durability = Durability::Intact,
+            Job::Write(write) if write.hard.term > 0 && self.durability == Durability::Empty => {
+                self.durability = Durability::Intact;
             }
             _ => {}
         }
         match job {
-            Job::Anew(at, write) => {
+            Job::ResetAndWrite(at, write) => {
                 self.take(Job::Reset(at));
                 self.take(Job::Write(write));
             }
@@ -111,11 +111,11 @@ impl Disk {
     /// What a replica starts from.
     pub(crate) fn boot(&mut self, id: PeerId, seed: u64) -> Boot {
         let applied = self.tree.applied;
-        if self.promises == Promises::Lost {
+        if self.durability == Durability::Lost {
             let (hard, conf) = (self.hard, self.tree.conf.clone());
             let boot = Boot::new(id, conf, seed);
-            let (base, last, promises) = (applied, applied.index, Promises::Lost);
-            return Boot { hard, applied, base, last, promises, ..boot };
+            let (base, last, durability) = (applied, applied.index, Durability::Lost);
+            return Boot { hard, applied, base, last, durability, ..boot };
         }
         if self.term(applied.index) != Some(applied.term) {
             // A snapshot was installed, and the power went before the log heard of it.
@@ -133,7 +133,18 @@ impl Disk {
         }
         let (hard, conf) = (self.hard, self.tree.conf.clone());
         let (base, last) = (self.base, self.last().index);
-        Boot { id, conf, changes, hard, applied, base, runs, last, seed, promises: self.promises }
+        Boot {
+            id,
+            conf,
+            changes,
+            hard,
+            applied,
+            base,
+            runs,
+            last,
+            seed,
+            durability: self.durability,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod disk;
 use crate::rng::Rng;
 use bedstone_engine::LogId;
 use bedstone_node::raft::Read as Outcome;
-use bedstone_node::raft::conf::Step;
+use bedstone_node::raft::conf::MemberChange;
 use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, kind};
 use bytes::Bytes;
 use checks::{Checks, decided};
@@ -52,8 +52,8 @@ struct Mix {
     /// Somebody proposes, while there are faults; somebody reads.
     proposes: u64,
     reads: u64,
-    /// See [`Config::quiet_after`].
-    quiet_after: Option<u64>,
+    /// See [`Config::quiesce_after`].
+    quiesce_after: Option<u64>,
     /// Trees are damaged.
     damages: bool,
     /// Disks may lie, and who crashed doubts its own.
@@ -87,7 +87,7 @@ impl Mix {
             lies: false,
             damages: false,
             slow_tree: 0,
-            quiet_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
+            quiesce_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
             // Nobody's, where it draws one who is not there.
             slow_disk: rng.below(2 * nodes) + 1,
             slow_clock: rng.below(2 * nodes) + 1,
@@ -228,7 +228,7 @@ struct World {
 
 fn start(id: PeerId, disk: &mut Disk, seed: u64, mix: &Mix) -> Raft {
     let config = Config {
-        quiet_after: mix.quiet_after,
+        quiesce_after: mix.quiesce_after,
         lease: mix.leases.then_some(LEASE),
         append_bytes_max: 64,
         inflight_bytes_max: 200,
@@ -371,12 +371,12 @@ impl World {
     /// A node notices that another is not heard.
     fn miss(&mut self, id: PeerId) {
         let raft = &self.node(id).raft;
-        let Some(leader) = raft.leader().filter(|_| raft.is_quiet()) else { return };
+        let Some(leader) = raft.leader().filter(|_| raft.is_quiescent()) else { return };
         let missed = self.cut.contains(&(leader, id)) || !self.node(leader).raft.is_leader();
         if missed || self.rng.one_in(100) {
             let raft = &mut self.node_mut(id).raft;
-            raft.silent(leader);
-            assert!(!raft.is_quiet(), "{id} rests, and its leader is missed");
+            raft.peer_silent(leader);
+            assert!(!raft.is_quiescent(), "{id} rests, and its leader is missed");
         }
     }
 
@@ -435,24 +435,24 @@ impl World {
         if self.node_mut(id).raft.change(&change).is_ok() {
             self.checks.changes(&self.node(id).raft);
             self.witnesses.extend(steps.iter().filter_map(|step| match step {
-                Step::AddWitness(peer) => Some(*peer),
+                MemberChange::AddWitness(peer) => Some(*peer),
                 _ => None,
             }));
         }
     }
 
-    fn step(&mut self) -> Step {
+    fn step(&mut self) -> MemberChange {
         let peer = self.any();
         match self.rng.below(6) {
             _ if self.witnesses.contains(&peer) => match self.rng.one_in(2) {
-                true => Step::AddWitness(peer),
-                false => Step::Remove(peer),
+                true => MemberChange::AddWitness(peer),
+                false => MemberChange::Remove(peer),
             },
-            _ if self.rng.one_in(2 * self.mix.shrink) => Step::AddLearner(peer),
-            0..3 => Step::AddVoter(peer),
-            3 => Step::AddLearner(peer),
-            4 => Step::Remove(peer),
-            _ => Step::AddWitness(peer),
+            _ if self.rng.one_in(2 * self.mix.shrink) => MemberChange::AddLearner(peer),
+            0..3 => MemberChange::AddVoter(peer),
+            3 => MemberChange::AddLearner(peer),
+            4 => MemberChange::Remove(peer),
+            _ => MemberChange::AddWitness(peer),
         }
     }
 
@@ -461,7 +461,7 @@ impl World {
         let node = self.node_mut(id);
         if let Some(job) = node.writing.pop_front() {
             let seq = match &job {
-                Job::Write(write) | Job::Anew(_, write) => Some(write.seq),
+                Job::Write(write) | Job::ResetAndWrite(_, write) => Some(write.seq),
                 _ => None,
             };
             node.disk.take(job);
@@ -682,7 +682,7 @@ impl World {
     }
 
     /// A leader answers what `asker` asked: it has a majority's word since then. Who asked gave its
-    /// own by asking.
+    /// own by query.
     fn check_word(&self, leader: PeerId, asker: PeerId, since: u64, conf: &Conf) {
         let heard = |peer| self.heard.get(&(peer, leader)).is_some_and(|left| *left >= since);
         let word = |peer| peer == leader || peer == asker || heard(peer);
@@ -695,11 +695,14 @@ impl World {
     fn effects(&mut self, id: PeerId) {
         let node = &mut self.nodes[id as usize - 1];
         let effects = node.raft.effects(&node.disk);
-        assert_eq!(effects.contradicted, None, "a leader contradicts a committed entry");
-        assert!(!effects.anew || effects.write.is_some(), "a log begins anew without a word of it");
+        assert_eq!(effects.committed_conflict, None, "a leader contradicts a committed entry");
+        assert!(
+            !effects.reset_log || effects.write.is_some(),
+            "a log begins anew without a word of it"
+        );
         let at = node.tree.applied;
-        node.writing.extend(effects.write.map(|write| match effects.anew {
-            true => Job::Anew(at, write),
+        node.writing.extend(effects.write.map(|write| match effects.reset_log {
+            true => Job::ResetAndWrite(at, write),
             false => Job::Write(write),
         }));
         for message in effects.send {
@@ -787,7 +790,7 @@ impl World {
                     crc32fast::hash(&parts).into()
                 });
                 if entry.kind == kind::CHANGE {
-                    tree.conf.take_entry(&entry.data);
+                    tree.conf.apply_entry_data(&entry.data);
                 }
                 self.checks.applies(entry, tree, was_witness);
             }

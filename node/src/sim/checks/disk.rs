@@ -26,7 +26,7 @@ impl Disks {
         let stopped = host.paused_until.min(now);
         let since = node.writing_since.unwrap_or(now).max(*whole).max(stopped);
         let waits = now - since > host.stretch(2 * timeout);
-        if waits && raft.is_leader() && !raft.conf().is_alone(host.id) {
+        if waits && raft.is_leader() && !raft.conf().is_sole_voter(host.id) {
             let text = format!("{} leads, and its disk hangs for {} us", host.id, now - since);
             return Err(Failure::new("hung-leader", text));
         }

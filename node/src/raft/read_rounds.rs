@@ -25,7 +25,7 @@ pub(super) struct Round {
 
 /// What a follower asked its leader.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct LeaderRequest {
     pub(super) question: u64,
     pub(super) since: Tick,
     /// The reads that it is for.
@@ -45,15 +45,15 @@ pub(super) struct Reads {
     pub(super) under_way: Option<Box<Round>>,
     /// Of a follower: its last question, and the one that is under way.
     pub(super) question: u64,
-    pub(super) asked: Option<Box<Asked>>,
+    pub(super) asked: Option<Box<LeaderRequest>>,
     /// What the leader said last to be committed: entries up to it may come after its word.
     pub(super) committed: LogId,
     /// Of a leader: the tokens that stand for followers' questions.
-    pub(super) of_followers: Vec<(u64, PeerId, u64)>,
+    pub(super) follower_requests: Vec<(u64, PeerId, u64)>,
     /// By token, not handed out yet.
     pub(super) settled: Vec<(u64, Read)>,
     /// The leader has committed an entry of its term.
-    pub(super) settled_term: bool,
+    pub(super) committed_own_term: bool,
 }
 
 impl Reads {
@@ -63,24 +63,24 @@ impl Reads {
     }
 
     pub(super) fn begin_term(&mut self) {
-        self.settled_term = false;
+        self.committed_own_term = false;
     }
 
     pub(super) fn committed_in_term(&mut self) {
-        self.settled_term = true;
+        self.committed_own_term = true;
     }
 
     /// Nothing is on its way: room for more need not be kept.
-    pub(super) fn give_memory_back(&mut self) {
+    pub(super) fn shrink_to_fit(&mut self) {
         self.fresh.shrink_to_fit();
-        self.of_followers.shrink_to_fit();
+        self.follower_requests.shrink_to_fit();
         self.settled.shrink_to_fit();
     }
 
     /// Whether no read is on its way.
     pub(super) fn is_idle(&self) -> bool {
         let asked = self.fresh.is_empty() && self.under_way.is_none() && self.asked.is_none();
-        asked && self.of_followers.is_empty() && self.settled.is_empty()
+        asked && self.follower_requests.is_empty() && self.settled.is_empty()
     }
 
     fn settle(&mut self, tokens: Vec<u64>, read: Read) {
@@ -114,11 +114,11 @@ impl Reads {
     }
 
     /// Takes the followers' questions that are settled; those that failed are forgotten.
-    pub(super) fn take_of_followers(&mut self) -> Vec<(PeerId, u64, Index)> {
+    pub(super) fn take_follower_requests(&mut self) -> Vec<(PeerId, u64, Index)> {
         let mut answers = Vec::new();
-        let of_followers = &mut self.of_followers;
+        let follower_requests = &mut self.follower_requests;
         self.settled.retain(|&(token, read)| {
-            let theirs = of_followers.extract_if(.., |&mut (of, ..)| of == token).next();
+            let theirs = follower_requests.extract_if(.., |&mut (of, ..)| of == token).next();
             if let (Some((_, peer, question)), Read::At(index)) = (theirs, read) {
                 answers.push((peer, question, index));
             }
