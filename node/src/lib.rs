@@ -1,13 +1,14 @@
-//! The Bedstone storage node: Raft over the engine and the net, and the faces to clients and
+//! The Bedstone storage node: Raft over the engine and the net, and the interfaces to clients and
 //! operators.
 //!
-//! The way of a write, and so a way through the code:
+//! The path of a write is also a path through the code:
 //!
 //! ```text
-//! client → api/session → api/commands → driver/group → raft
-//!   → Write → driver/logger → engine WAL     (comes back as Input::Persisted)
-//!   → send  → net                            (peers answer as Input::Net)
-//!   → commit → shard/apply → engine LSM → driver/pending → api/port → client
+//! client → api/session → api/commands → worker → router → replica → raft
+//!   → write  → disk_unit/logger → engine WAL  (comes back as DiskEvent::Persisted)
+//!   → send   → cluster/peers → net            (peers answer as Input::Net)
+//!   → commit → replica/apply → shard (StateMachine) → engine LSM
+//!            → request/replies → request/mailbox → api/session → client
 //! ```
 #![forbid(unsafe_code)]
 
@@ -15,18 +16,23 @@ pub mod api;
 pub mod bootstrap;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
-pub mod doubt;
-pub mod driver;
+pub mod disk_unit;
 pub mod limits;
 pub mod line_file;
 pub mod metrics;
+pub mod policy;
 pub mod raft;
+pub mod replica;
+pub mod request;
+pub mod router;
 pub mod shard;
 pub mod sim;
 pub mod start;
 pub mod status;
 pub mod wire;
+pub mod worker;
 
 /// The version of Redis whose commands are offered: what clients are told when they ask.
 pub const REDIS_VERSION: &str = "7.2.0";

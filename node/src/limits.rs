@@ -9,11 +9,11 @@ use std::time::Duration;
 pub const TICK: Duration = Duration::from_millis(50);
 /// Of them in a second.
 pub const TICKS_PER_SECOND: i64 = (1000 / TICK.as_millis()) as i64;
-/// Ticks between two frames to a peer at most, so that it knows this node is there.
-pub const BEAT_TICKS: u64 = 4;
-/// A connected peer that is not heard for so many ticks is missed by the shards that it leads and
-/// that rest.
-pub const SILENT_TICKS: u64 = 12;
+/// Ticks between two frames of coalesced heartbeats to a peer.
+pub const PEER_HEARTBEAT_TICKS: u64 = 4;
+/// Ticks without a frame after which a connected peer counts as silent: the quiescent shards that
+/// the peer leads become active.
+pub const PEER_SILENCE_TICKS: u64 = 12;
 /// Longest single command, encoded.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 /// Entries proposed and not yet committed, beyond which commands gather for the next entry: the

@@ -64,8 +64,8 @@ pub struct Metrics {
     pub leader_changes: Counter,
     /// Whether a leader is known.
     pub has_leader: Gauge,
-    /// Shards here that do not rest.
-    pub awake: Gauge,
+    /// Shards here that are not quiescent.
+    pub active_shards: Gauge,
     /// Commands that wait.
     pub pending: Gauge,
     /// Entries committed and not applied here.
@@ -121,7 +121,7 @@ impl Default for Metrics {
             peer_rtt: Family::default(),
             leader_changes: Counter::default(),
             has_leader: Gauge::default(),
-            awake: Gauge::default(),
+            active_shards: Gauge::default(),
             pending: Gauge::default(),
             commit_lag: Gauge::default(),
             connections: Gauge::default(),
@@ -179,7 +179,7 @@ impl Metrics {
             registry.register(name, help, metric.clone());
         };
         gauge("raft_has_leader", "Whether a leader is known", &self.has_leader);
-        gauge("raft_shards_awake", "Shards here that do not rest", &self.awake);
+        gauge("raft_shards_active", "Shards here that are not quiescent", &self.active_shards);
         gauge("raft_proposals_pending", "Commands that wait", &self.pending);
         gauge("raft_commit_lag_entries", "Entries committed, not applied", &self.commit_lag);
         gauge("client_connections", "Client connections", &self.connections);

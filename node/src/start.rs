@@ -2,26 +2,32 @@
 
 use crate::api::http;
 use crate::api::members::Operate;
-use crate::api::port::Replies;
 use crate::api::server;
 use crate::api::shared::Shared;
 use crate::bootstrap::{self, Begun};
+use crate::cluster::publish::Publisher;
 use crate::config::Config;
-use crate::doubt::Doubt;
-use crate::driver::group::Group;
-use crate::driver::{Driver, DriverInbox, Input, State, background, logger};
+use crate::disk_unit::trust::DiskTrust;
+use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, background, logger};
 use crate::limits::{Limits, TICK};
 use crate::metrics::Metrics;
 use crate::raft::{Conf, Lease};
+use crate::replica::Replica;
+use crate::replica::open::Opening;
+use crate::request::mailbox::ReplyQueue;
+use crate::router::{FIRST_SHARD, Router};
+use crate::shard::StateMachine;
 use crate::shard::system;
 use crate::status::{NodeStatus, StatusCell};
+use crate::worker::inbox::WorkerInbox;
+use crate::worker::{Disk, Input, State, Worker};
 use anyhow::{Context, Result, anyhow};
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits as EngineLimits;
 use bedstone_engine::wal::HardState;
 use bedstone_engine::{Engine, LogId, Options, ShardId};
 use bedstone_net::{Endpoint, Identity, Peer};
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -32,16 +38,13 @@ use tracing::{info, warn};
 /// Where Linux names each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The shard that has all keys, in this version.
-pub const SHARD: ShardId = 1;
-
-/// Runs a node until it is told to stop or cannot go on.
+/// Runs a node until it is told to stop or cannot continue.
 ///
 /// # Errors
-/// What is wrong with the data, a port, a certificate or the disk, and what to do about it.
+/// The fault of the data, a port, a certificate or the disk, and the operator's next step.
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Ports first: a second start of the same node should say so before it touches the data.
+    // Ports first: a second start of the same node fails before it touches the data.
     let resp = runtime
         .block_on(TcpListener::bind(config.resp))
         .with_context(|| format!("cannot listen for clients on {} (`resp`)", config.resp))?;
@@ -49,85 +52,40 @@ pub fn run(config: Config) -> Result<()> {
         .block_on(TcpListener::bind(config.http))
         .with_context(|| format!("cannot listen for operators on {} (`http`)", config.http))?;
     raise_open_files();
-    let disk = Arc::new(OsDisk::open(&config.disk)?);
-    let engine = Arc::new(open_engine(&config, disk.clone())?);
-    let configured = Conf::of(config.members.iter().map(|member| member.node));
-    let shards = SHARD..SHARD + config.shards;
-    let begun = shards.clone().map(|shard| begun(&engine, shard)).collect::<Result<Vec<_>>>()?;
-    if config.join && begun.iter().any(|begun| *begun != Begun::No) {
-        warn!(
-            "take `join` out of the configuration: with it, a node whose disk was lost believes \
-             that it never voted"
-        );
-    }
-    let first = if config.join { Conf::default() } else { configured.clone() };
-    let conf = bootstrap::first_members(&*disk, first, config.node, &begun)?;
-    let mut limits = Limits { follower_reads: config.follower_reads, ..Limits::DEFAULT };
-    limits.raft.lease = config
-        .lease_drift_ppm
-        .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
-    let doubt = config.suspect_disk_after_reboot.then(|| open_doubt(disk)).transpose()?;
-    let doubted = doubt.as_ref().is_some_and(Doubt::is_open);
-    if doubted {
-        info!(
-            "the machine was started since this node was last sure of its disk: it asks the others"
-        );
-    }
-    let open = |shard| -> Result<(ShardId, Group)> {
-        let (conf, seed) = (conf.clone(), random()?);
-        Ok((shard, Group::open(&engine, shard, config.node, conf, &limits, seed, doubted)?))
-    };
-    let groups = shards.map(open).collect::<Result<BTreeMap<_, _>>>()?;
-    for (shard, group) in &groups {
-        for peer in
-            group.raft().conf().members().iter().filter(|id| !configured.voters.contains(id))
-        {
-            warn!(shard, peer, "`members` in the configuration lacks a member: it is not reached");
-        }
-    }
-    let tree = groups[&SHARD].tree().clone();
     let (inputs, input) = unbounded();
-    let inbox = DriverInbox::new(inputs.clone());
+    let metrics = Arc::new(Metrics::default());
+    let disk = open_disk(&config)?;
+    let replicas = open_replicas(&config, &disk, &metrics)?;
+    let machine = |replica: &Replica| replica.machine().clone();
+    let machines = replicas.iter().map(|(&shard, replica)| (shard, machine(replica)));
+    let router = Arc::new(Router::new(machines.collect::<BTreeMap<_, Arc<dyn StateMachine>>>()));
+    let inbox = WorkerInbox::new(inputs.clone());
     let frames = inbox.counter();
     let (endpoint, outbox) = start_net(&config, runtime.handle(), inbox)?;
-    let metrics = Arc::new(Metrics::default());
     let status = Arc::new(StatusCell::default());
-    let replies = Arc::new(Replies::default());
-    let (log, log_jobs) = unbounded();
-    let (calls, called) = bounded(1);
-    let nodes = config.members.iter().map(|member| NodeStatus {
-        id: member.node,
-        resp: member.resp.clone(),
-        http: member.http.clone(),
-        peer: member.peer.clone(),
-        alive: false,
-    });
-    let driver = Driver {
-        node: config.node,
-        engine: engine.clone(),
-        state: State::new(groups.keys().copied()),
-        groups,
+    let reply_queue = Arc::new(ReplyQueue::default());
+    let (cluster, nodes) = (config.cluster.clone(), nodes(&config));
+    let write_mode = disk.engine.write_mode();
+    let worker = Worker {
+        disks: vec![Disk { unit: disk.unit, trust: disk.trust }],
+        state: State::new(replicas.keys().copied()),
+        replicas,
+        router: router.clone(),
         inputs: input,
         frames,
         outbox,
-        log,
-        background: calls,
-        replies: replies.clone(),
+        reply_queue: reply_queue.clone(),
         metrics: metrics.clone(),
-        status: status.clone(),
-        cluster: config.cluster.clone(),
-        nodes: nodes.collect(),
-        path: config.disk.display().to_string(),
+        publisher: Publisher::new(status.clone(), cluster, config.node, nodes),
         started: crate::clock::now(),
         clock: Box::new(crate::clock::now),
         snapshot_bytes_per_second: config.snapshot_bytes_per_second,
-        doubt,
     };
     let submit = inputs.clone();
     let shared = Arc::new(Shared {
         node: config.node,
         nodes: config.members.iter().map(|member| member.node).collect(),
-        tree,
+        router,
         allow_flush: config.allow_flush,
         submit: Box::new(move |batch| {
             let _ = submit.send(Input::Client(batch));
@@ -137,15 +95,18 @@ pub fn run(config: Config) -> Result<()> {
         counters: Default::default(),
     });
     let operate_inputs = inputs.clone();
-    let operate: Operate = Arc::new(move |shard, members, answer| {
-        let _ = operate_inputs.send(Input::Members(shard, members, answer));
+    let operate: Operate = Arc::new(move |shard, request, reply| {
+        let _ = operate_inputs.send(Input::Admin(shard, request, reply));
     });
     let (done, mut failed) = tokio::sync::oneshot::channel();
-    let threads = start_threads(driver, &engine, &inputs, &metrics, log_jobs, called, done)?;
+    let mut threads = serve_disk(&disk.engine, disk.queues, &inputs, &metrics)?;
+    threads.push(spawn("bedstone-worker", move || {
+        let _ = done.send(worker.run());
+    })?);
     info!(node = config.node, resp = %config.resp, http = %config.http, peer = %config.peer,
-          write_mode = ?engine.write_mode(), "started");
+          ?write_mode, "started");
     let outcome = runtime.block_on(async {
-        tokio::spawn(replies.distribute());
+        tokio::spawn(reply_queue.distribute());
         tokio::spawn(server::listen(resp, shared.clone()));
         tokio::spawn(http::serve(
             http,
@@ -158,7 +119,7 @@ pub fn run(config: Config) -> Result<()> {
             _ = terminate.recv() => Ok(()),
             why = &mut failed => match why {
                 Ok(Err(why)) => Err(anyhow!(why)),
-                _ => Err(anyhow!("the driver stopped: its thread panicked")),
+                _ => Err(anyhow!("the worker stopped: its thread panicked")),
             },
         }
     });
@@ -168,6 +129,85 @@ pub fn run(config: Config) -> Result<()> {
         let _ = thread.join();
     }
     outcome
+}
+
+/// An open disk, before its threads run.
+struct OpenDisk {
+    files: Arc<OsDisk>,
+    engine: Arc<Engine>,
+    unit: Arc<DiskUnit>,
+    queues: DiskQueues,
+    trust: Option<DiskTrust>,
+}
+
+fn open_disk(config: &Config) -> Result<OpenDisk> {
+    let files = Arc::new(OsDisk::open(&config.disk)?);
+    let engine = Arc::new(open_engine(config, files.clone())?);
+    let (unit, queues) = DiskUnit::new(engine.clone(), config.disk.display().to_string());
+    let trust = config.suspect_disk_after_reboot.then(|| read_trust(files.clone())).transpose()?;
+    if trust.as_ref().is_some_and(DiskTrust::is_suspect) {
+        info!(
+            "the machine was started since this disk was last known to be complete: the node \
+             queries the other nodes"
+        );
+    }
+    Ok(OpenDisk { files, engine, unit: Arc::new(unit), queues, trust })
+}
+
+fn open_replicas(
+    config: &Config,
+    disk: &OpenDisk,
+    metrics: &Arc<Metrics>,
+) -> Result<BTreeMap<ShardId, Replica>> {
+    let configured = Conf::of(config.members.iter().map(|member| member.node));
+    let shards = FIRST_SHARD..FIRST_SHARD + config.shards;
+    let begun = |shard| begun(&disk.engine, shard);
+    let begun = shards.clone().map(begun).collect::<Result<Vec<_>>>()?;
+    if config.join && begun.iter().any(|begun| *begun != Begun::No) {
+        warn!(
+            "take `join` out of the configuration: with `join`, a node whose disk was lost starts \
+             as if it had never voted"
+        );
+    }
+    let first = if config.join { Conf::default() } else { configured.clone() };
+    let conf = bootstrap::first_members(&*disk.files, first, config.node, &begun)?;
+    let mut limits = Limits { follower_reads: config.follower_reads, ..Limits::DEFAULT };
+    limits.raft.lease = config
+        .lease_drift_ppm
+        .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
+    let mut replicas = BTreeMap::new();
+    for shard in shards {
+        let opening = Opening {
+            shard,
+            node: config.node,
+            conf: conf.clone(),
+            limits: limits.clone(),
+            seed: random()?,
+            disk_is_suspect: disk.trust.as_ref().is_some_and(DiskTrust::is_suspect),
+        };
+        let replica = Replica::open(&disk.unit, metrics, opening)?;
+        let members = replica.raft().conf().members();
+        for peer in members.iter().filter(|id| !configured.voters.contains(id)) {
+            warn!(
+                shard,
+                peer, "a member of the shard is missing in `members` and cannot be reached: add it"
+            );
+        }
+        replicas.insert(shard, replica);
+    }
+    Ok(replicas)
+}
+
+/// Every node of the configuration, for the status.
+fn nodes(config: &Config) -> Vec<NodeStatus> {
+    let nodes = config.members.iter().map(|member| NodeStatus {
+        id: member.node,
+        resp: member.resp.clone(),
+        http: member.http.clone(),
+        peer: member.peer.clone(),
+        alive: false,
+    });
+    nodes.collect()
 }
 
 /// Tables, log slots and connections are open files, and the usual soft limit is for programs that
@@ -210,17 +250,17 @@ fn begun(engine: &Engine, shard: ShardId) -> Result<Begun> {
     Ok(if in_log || tree.applied() != LogId::default() { Begun::Unsaid } else { Begun::No })
 }
 
-fn open_doubt(disk: Arc<OsDisk>) -> Result<Doubt> {
+fn read_trust(disk: Arc<OsDisk>) -> Result<DiskTrust> {
     let boot = std::fs::read_to_string(BOOT_ID).with_context(|| {
         format!("cannot read {BOOT_ID}, which `suspect_disk_after_reboot` needs")
     })?;
-    Ok(Doubt::new(disk, boot.trim()))
+    Ok(DiskTrust::read(disk, boot.trim()))
 }
 
 fn start_net(
     config: &Config,
     runtime: &tokio::runtime::Handle,
-    inbox: DriverInbox,
+    inbox: WorkerInbox,
 ) -> Result<(Arc<Endpoint>, bedstone_net::Outbox)> {
     let identity = match &config.tls {
         Some([ca, cert, key]) => {
@@ -248,41 +288,32 @@ fn start_net(
     Ok((Arc::new(endpoint), outbox))
 }
 
-fn start_threads(
-    driver: Driver,
+/// Starts the threads of a disk.
+fn serve_disk(
     engine: &Arc<Engine>,
+    queues: DiskQueues,
     inputs: &Sender<Input>,
     metrics: &Arc<Metrics>,
-    log_jobs: crossbeam_channel::Receiver<logger::LogJob>,
-    called: crossbeam_channel::Receiver<()>,
-    done: tokio::sync::oneshot::Sender<Result<(), String>>,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.to_owned()).spawn(run)
+    let DiskQueues { log_jobs, background_calls } = queues;
+    let notify = || {
+        let inputs = inputs.clone();
+        move |event: DiskEvent| inputs.send(Input::Disk(event)).is_ok()
     };
-    let (log_engine, log_inputs, log_metrics) = (engine.clone(), inputs.clone(), metrics.clone());
-    let (work_engine, work_inputs, work_metrics) =
-        (engine.clone(), inputs.clone(), metrics.clone());
+    let (log_engine, log_metrics, log_notify) = (engine.clone(), metrics.clone(), notify());
+    let (work_engine, work_metrics, work_notify) = (engine.clone(), metrics.clone(), notify());
     Ok(vec![
-        spawn(
-            "bedstone-log",
-            Box::new(move || {
-                logger::run(&log_engine, &log_jobs, &log_inputs, &log_metrics);
-            }),
-        )?,
-        spawn(
-            "bedstone-compact",
-            Box::new(move || {
-                background::run(&work_engine, &called, &work_inputs, &work_metrics);
-            }),
-        )?,
-        spawn(
-            "bedstone-driver",
-            Box::new(move || {
-                let _ = done.send(driver.run());
-            }),
-        )?,
+        spawn("bedstone-log", move || {
+            logger::run(&log_engine, &log_jobs, &log_notify, &log_metrics);
+        })?,
+        spawn("bedstone-compact", move || {
+            background::run(&work_engine, &background_calls, &work_notify, &work_metrics);
+        })?,
     ])
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    Ok(std::thread::Builder::new().name(name.to_owned()).spawn(run)?)
 }
 
 fn random() -> Result<u64> {

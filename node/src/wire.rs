@@ -9,8 +9,8 @@
 //! | 4 snapshot begin | id u64, term u64, log id (term u64, index u64), timestamp u64 |
 //! | 5 snapshot chunk | id u64, number u64, crc32 u32 of the rest: pairs, each as below |
 //! | 6 snapshot end | id u64, number of chunks u64 |
-//! | 7 snapshot ack | id u64, chunks taken u64, outcome u8 (0 more, 1 installed, 2 failed) |
-//! | 8 beats | for each: shard u64, length u8, a short Raft message; the frame's own shard is 0 |
+//! | 7 snapshot ack | id u64, chunks taken u64, outcome u8: see [`SnapshotOutcome`] |
+//! | 8 coalesced heartbeats | for each: shard u64, length u8, a Raft message; the frame's shard is 0 |
 //!
 //! A pair: key length u32, value length u32, key, value.
 
@@ -35,32 +35,34 @@ pub mod kind {
     pub const SNAPSHOT_END: u8 = 6;
     /// See [`super::Transfer`].
     pub const SNAPSHOT_ACK: u8 = 7;
-    /// Short Raft messages of all shards.
-    pub const BEATS: u8 = 8;
+    /// Short Raft messages of all shards of a node.
+    pub const COALESCED: u8 = 8;
 }
 
-/// Bytes of one message among beats at most.
-pub const BEAT_BYTES_MAX: usize = 9 + 64;
+/// Bytes of requests or replies in one frame, unless a single one is longer.
+pub const FORWARD_BYTES_MAX: usize = 256 << 10;
+/// Bytes of one message in a frame of coalesced heartbeats at most.
+pub const COALESCED_BYTES_MAX: usize = 9 + 64;
 
-/// Adds a short message of a shard to a frame of beats.
-pub fn put_beat(out: &mut BytesMut, shard: ShardId, message: &Message) {
+/// Adds a short message of a shard to a frame of coalesced heartbeats.
+pub fn put_coalesced(out: &mut BytesMut, shard: ShardId, message: &Message) {
     let bytes = message.encode();
-    assert!(9 + bytes.len() <= BEAT_BYTES_MAX, "only short messages travel so");
+    assert!(9 + bytes.len() <= COALESCED_BYTES_MAX, "a coalesced message is short");
     out.put_u64_le(shard);
     out.put_u8(bytes.len() as u8);
     out.put_slice(&bytes);
 }
 
-/// The messages of a frame of beats that came from `peer`; `None` when it is malformed.
-pub fn take_beats(peer: PeerId, mut body: Bytes) -> Option<Vec<(ShardId, Message)>> {
-    let mut beats = Vec::new();
+/// The messages of a frame of coalesced heartbeats from `peer`; `None` when it is malformed.
+pub fn take_coalesced(peer: PeerId, mut body: Bytes) -> Option<Vec<(ShardId, Message)>> {
+    let mut messages = Vec::new();
     while !body.is_empty() {
         let shard = body.try_get_u64_le().ok()?;
         let len = usize::from(body.try_get_u8().ok()?);
         let bytes = (len <= body.len()).then(|| body.split_to(len))?;
-        beats.push((shard, Message::decode(peer, bytes)?));
+        messages.push((shard, Message::decode(peer, bytes)?));
     }
-    Some(beats)
+    Some(messages)
 }
 
 /// A request on its way to the leader.
@@ -100,7 +102,8 @@ impl Forwarded {
     }
 }
 
-/// A reply on its way back; `None` asks the sender to try elsewhere: nothing was done.
+/// A reply on its way back. Without an answer nothing was done: the sender looks for the leader
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replied {
     /// The request's id.
@@ -174,9 +177,32 @@ pub enum Transfer {
         id: u64,
         /// Chunks taken.
         chunks: u64,
-        /// 0 more, 1 installed, 2 failed.
-        outcome: u8,
+        /// The state of the transfer.
+        outcome: SnapshotOutcome,
     },
+}
+
+/// The state of a snapshot transfer at its receiver. The numbers are part of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SnapshotOutcome {
+    /// More chunks are expected.
+    InProgress = 0,
+    /// The snapshot is installed, durably.
+    Installed = 1,
+    /// The receiver has no use for the snapshot, or could not store it.
+    Failed = 2,
+}
+
+impl SnapshotOutcome {
+    fn from_byte(byte: u8) -> Option<SnapshotOutcome> {
+        match byte {
+            0 => Some(SnapshotOutcome::InProgress),
+            1 => Some(SnapshotOutcome::Installed),
+            2 => Some(SnapshotOutcome::Failed),
+            _ => None,
+        }
+    }
 }
 
 impl Transfer {
@@ -212,7 +238,7 @@ impl Transfer {
             Transfer::Ack { id, chunks, outcome } => {
                 out.put_u64_le(*id);
                 out.put_u64_le(*chunks);
-                out.put_u8(*outcome);
+                out.put_u8(*outcome as u8);
                 kind::SNAPSHOT_ACK
             }
         };
@@ -249,7 +275,8 @@ impl Transfer {
             kind::SNAPSHOT_END => Transfer::End { id, chunks: number()? },
             kind::SNAPSHOT_ACK => {
                 let chunks = number()?;
-                Transfer::Ack { id, chunks, outcome: body.try_get_u8().ok()? }
+                let outcome = SnapshotOutcome::from_byte(body.try_get_u8().ok()?)?;
+                Transfer::Ack { id, chunks, outcome }
             }
             _ => return None,
         };

@@ -1,6 +1,7 @@
 //! What a connection has said of itself.
 
 use super::shared::Shared;
+use crate::policy::Consistency;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ pub struct Client {
     pub name: Bytes,
     /// Whether it speaks RESP3.
     pub resp3: bool,
-    /// Whether its reads may be of this node's own state.
-    pub weak: bool,
+    /// The consistency of reads that do not name one.
+    pub consistency: Consistency,
     /// The address that it reached.
     pub local: SocketAddr,
     /// What all connections share.
@@ -28,7 +29,7 @@ impl Client {
     pub fn reset(&mut self) {
         self.name = Bytes::new();
         self.resp3 = false;
-        self.weak = false;
+        self.consistency = Consistency::Strong;
     }
 
     /// Any number: where RANDOMKEY begins to look.

@@ -24,7 +24,7 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// The net.
     pub endpoint: Arc<Endpoint>,
-    /// The way to the driver.
+    /// The way to the worker.
     pub operate: Operate,
 }
 

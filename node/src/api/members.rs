@@ -3,6 +3,7 @@
 use super::http::{State, json};
 use crate::raft::conf::MemberChange;
 use crate::raft::{Change, PeerId, Refused};
+use crate::request::admin::{AdminReply, AdminRequest};
 use crate::status::{ShardStatus, Status};
 use axum::Json;
 use axum::extract::{Path, State as AxumState};
@@ -15,23 +16,13 @@ use std::time::Duration;
 
 /// Entries that a voter may lack and still count as one that can go on at once.
 const BEHIND_MAX: u64 = 10_000;
-/// How long the driver may take to answer.
+/// The longest time that the worker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes of what is asked.
 pub(super) const ASKED_MAX: usize = 16 << 10;
 
-/// What is asked of a shard's leader.
-pub enum Members {
-    /// A change of who takes part.
-    Change(Change),
-    /// That another leads.
-    Transfer(PeerId),
-}
-
-/// Takes the leader's answer.
-pub type Answer = Box<dyn FnOnce(Result<(), Refused>) + Send>;
-/// Hands what is asked to the driver.
-pub type Operate = Arc<dyn Fn(ShardId, Members, Answer) + Send + Sync>;
+/// Hands a request to the worker.
+pub type Operate = Arc<dyn Fn(ShardId, AdminRequest, AdminReply) + Send + Sync>;
 
 /// Changes of a shard's members: all of them are done together, or none.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -144,7 +135,7 @@ pub async fn members(
         return Err(refusal);
     }
     let change = Change::Steps { steps: asked.steps(), explicit: false };
-    ask(&state, shard, Members::Change(change)).await
+    ask(&state, shard, AdminRequest::ChangeMembers(change)).await
 }
 
 /// `POST /shards/{shard}/leader`.
@@ -159,7 +150,7 @@ pub async fn leader(
         let why = format!("node {} is not connected: start it, or name another", asked.to);
         return Err(no(StatusCode::CONFLICT, &why));
     }
-    ask(&state, shard, Members::Transfer(asked.to)).await
+    ask(&state, shard, AdminRequest::TransferLeadership(asked.to)).await
 }
 
 fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Refusal> {
@@ -187,13 +178,13 @@ fn no(code: StatusCode, why: &str) -> Refusal {
     (code, format!("{why}\n"))
 }
 
-async fn ask(state: &State, shard: ShardId, members: Members) -> Result<Response, Refusal> {
+async fn ask(state: &State, shard: ShardId, request: AdminRequest) -> Result<Response, Refusal> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let answer = Box::new(move |done| {
         // Nobody waits any more.
         let _ = answer.send(done);
     });
-    (state.operate)(shard, members, answer);
+    (state.operate)(shard, request, answer);
     let busy = "the node is busy or stopping; look at status";
     let Ok(Ok(done)) = tokio::time::timeout(PATIENCE, answered).await else {
         return Err(no(StatusCode::SERVICE_UNAVAILABLE, busy));

@@ -1,14 +1,14 @@
-//! The faces of a node to its clients: RESP and HTTP. Async code, on the node's one runtime.
+//! The interfaces of a node to its clients and operators: RESP and HTTP. Async code, on the node's one
+//! runtime.
 //!
-//! [`resp`] is the codec, [`commands`] what each command means, [`session`] one connection,
-//! [`port`] the way to the driver and back, [`http`] the operator's side, [`members`] what changes
-//! there.
+//! [`resp`] is the codec, [`commands`] the meaning of each command, [`session`] one connection,
+//! [`server`] the listener, [`http`] the operators' interface, [`members`] its requests that change
+//! the members of a shard.
 
 pub mod client;
 pub mod commands;
 pub mod http;
 pub mod members;
-pub mod port;
 pub mod resp;
 pub mod server;
 pub mod session;

@@ -1,18 +1,20 @@
-//! One client connection: reads requests, hands them to the driver in runs of reads or of writes,
+//! One client connection: reads requests, hands them to the worker in runs of reads or of writes,
 //! and writes the answers in order.
 //!
 //! A run waits for the one before it, so that in a pipeline a read sees the writes before it and
 //! none of those after it.
 
 use super::client::Client;
-use super::commands::{Action, decide};
-use super::port::{Batch, Port, Request};
+use super::commands::decide;
+use super::commands::decode::Action;
 use super::resp::Decoder;
 use super::shared::Shared;
 use crate::limits::{PIPELINE_MAX, REQUEST_TIME};
+use crate::policy::Consistency;
+use crate::request::mailbox::{ClientBatch, ClientRequest, Mailbox};
 use crate::shard::command::{Command, Operation};
-use crate::shard::read::{self, Answer};
 use crate::shard::reply::Reply;
+use crate::shard::{ReadOutcome, ReadTime};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
@@ -36,7 +38,7 @@ enum Owed {
 
 struct Connection {
     client: Client,
-    port: Arc<Port>,
+    mailbox: Arc<Mailbox>,
     owed: VecDeque<Owed>,
     /// The slot of the first answer owed.
     first: u64,
@@ -45,7 +47,7 @@ struct Connection {
     reading: bool,
     /// Decided, and of the other kind than what waits.
     next: Option<Command>,
-    run: Vec<Request>,
+    run: Vec<ClientRequest>,
     closing: bool,
 }
 
@@ -54,10 +56,11 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let drawn = id ^ crate::clock::unix_millis();
-    let client = Client { id, name: Bytes::new(), resp3: false, weak: false, local, shared, drawn };
+    let (name, consistency) = (Bytes::new(), Consistency::Strong);
+    let client = Client { id, name, resp3: false, consistency, local, shared, drawn };
     let mut connection = Connection {
         client,
-        port: Arc::default(),
+        mailbox: Arc::default(),
         owed: VecDeque::new(),
         first: 0,
         waiting: 0,
@@ -82,11 +85,11 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
         let full = connection.closing
             || connection.next.is_some()
             || connection.owed.len() >= PIPELINE_MAX;
-        let port = connection.port.clone();
+        let mailbox = connection.mailbox.clone();
         input.reserve(READ_BYTES);
         tokio::select! {
             biased;
-            replies = port.replies() => {
+            replies = mailbox.replies() => {
                 replies.into_iter().for_each(|(slot, reply)| connection.settle(slot, reply));
             }
             read = stream.read_buf(&mut input), if !full => {
@@ -125,8 +128,8 @@ impl Connection {
             }
         }
         if !self.run.is_empty() {
-            let batch = Batch {
-                port: self.port.clone(),
+            let batch = ClientBatch {
+                mailbox: self.mailbox.clone(),
                 requests: std::mem::take(&mut self.run),
                 deadline: crate::clock::now() + REQUEST_TIME,
             };
@@ -141,10 +144,11 @@ impl Connection {
                 self.owe(reply);
                 self.closing = true;
             }
-            Action::Shard { command, weak: true } if self.waiting == 0 => {
-                let reply = match read::answer(&self.client.shared.tree, &command, 0) {
-                    Ok(Answer::Reply(reply)) => reply,
-                    Ok(Answer::Late) => Reply::err("a weak read met the clock"),
+            Action::Shard { command, consistency: Consistency::Weak } if self.waiting == 0 => {
+                let machine = self.client.shared.router.machine(&command);
+                let reply = match machine.read(&command, ReadTime::Applied) {
+                    Ok(ReadOutcome::Reply(reply)) => reply,
+                    Ok(ReadOutcome::ExpiryDue) => Reply::err("a weak read looked at the clock"),
                     Err(error) => Reply::err(error),
                 };
                 let rendered = reply.render(self.client.resp3);
@@ -167,7 +171,7 @@ impl Connection {
         self.owed.push_back(Owed::Waiting { cursor: command.operation == Operation::Scan });
         self.waiting += 1;
         self.reading = command.is_read();
-        self.run.push(Request { command, resp3: self.client.resp3, slot });
+        self.run.push(ClientRequest { command, resp3: self.client.resp3, slot });
     }
 
     fn settle(&mut self, slot: u64, reply: Bytes) {

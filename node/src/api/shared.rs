@@ -1,9 +1,9 @@
 //! What all client connections of a node share.
 
-use super::port::Batch;
 use crate::limits::CONNECTIONS_MAX;
+use crate::request::mailbox::ClientBatch;
+use crate::router::Router;
 use crate::status::StatusCell;
-use bedstone_engine::Tree;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Cursors of SCAN that are remembered.
 const CURSORS_MAX: usize = 4096;
 
-/// Hands a batch to the driver.
-pub type Submit = Box<dyn Fn(Batch) + Send + Sync>;
+/// Hands a batch to the worker.
+pub type Submit = Box<dyn Fn(ClientBatch) + Send + Sync>;
 
 /// See the module.
 pub struct Shared {
@@ -23,15 +23,15 @@ pub struct Shared {
     pub node: u64,
     /// Every node of the cluster.
     pub nodes: Vec<u64>,
-    /// The shard's tree, for weak reads.
-    pub tree: Arc<Tree>,
+    /// Key to shard, for weak reads.
+    pub router: Arc<Router>,
     /// Whether FLUSHALL is taken.
     pub allow_flush: bool,
-    /// The way to the driver.
+    /// The way to the worker.
     pub submit: Submit,
     /// Where scans stopped.
     pub cursors: Mutex<Cursors>,
-    /// What the driver says of itself.
+    /// The status that the worker publishes.
     pub status: Arc<StatusCell>,
     /// Counters.
     pub counters: Counters,
@@ -51,15 +51,19 @@ pub struct Counters {
 }
 
 impl Shared {
-    /// Hands a batch to the driver.
-    pub fn submit(&self, batch: Batch) {
+    /// Hands a batch to the worker.
+    pub fn submit(&self, batch: ClientBatch) {
         (self.submit)(batch);
     }
 
     /// The text of INFO, with all sections or those asked for.
     pub fn info(&self, wanted: &[Bytes]) -> String {
         let status = self.status.get();
-        let stats = self.tree.stats();
+        let (mut memtable_bytes, mut versions) = (0, 0);
+        for stats in self.router.machines().map(|machine| machine.stats()) {
+            memtable_bytes += stats.memtable_bytes;
+            versions += stats.versions;
+        }
         let connected = self.counters.connected.load(Ordering::Relaxed);
         let sections = [
             (
@@ -77,7 +81,7 @@ impl Shared {
                 "Clients",
                 format!("connected_clients:{connected}\r\nmaxclients:{CONNECTIONS_MAX}\r\n"),
             ),
-            ("Memory", format!("used_memory:{}\r\nmaxmemory:0\r\n", stats.memtable_bytes)),
+            ("Memory", format!("used_memory:{}\r\nmaxmemory:0\r\n", memtable_bytes)),
             (
                 "Persistence",
                 "loading:0\r\naof_enabled:1\r\naof_last_write_status:ok\r\n".to_owned(),
@@ -95,7 +99,7 @@ impl Shared {
                 format!("role:master\r\nconnected_slaves:{}\r\n", self.nodes.len() - 1),
             ),
             ("Cluster", "cluster_enabled:0\r\n".to_owned()),
-            ("Keyspace", format!("db0:keys={},expires=0,avg_ttl=0\r\n", stats.versions)),
+            ("Keyspace", format!("db0:keys={},expires=0,avg_ttl=0\r\n", versions)),
         ];
         let all = wanted.is_empty()
             || wanted.iter().any(|w| {

@@ -63,7 +63,7 @@ struct Of {
     #[arg(long, default_value = "127.0.0.1:7411", value_name = "ADDR")]
     http: String,
     /// The shard.
-    #[arg(long, default_value_t = crate::start::SHARD, value_name = "ID")]
+    #[arg(long, default_value_t = crate::router::FIRST_SHARD, value_name = "ID")]
     shard: ShardId,
     /// How many seconds it may take.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]

@@ -1,52 +1,55 @@
-//! Who takes part in a group, and how that changes (thesis §4.3: joint consensus).
+//! The members of a group and their changes (thesis §4.3: joint consensus).
 //!
-//! A change takes effect at a replica when it learns that the change is committed. That is safe by
-//! three rules, each kept where it is named:
+//! A change takes effect at a replica when the replica learns that the change is committed. Three
+//! rules make this safe. Each rule names the code that enforces it:
 //!
-//! 1. A leader refuses a change until the one before is effective and an entry of its own term is
-//!    committed (`Raft::change`).
-//! 2. The commit index that came with entries is made durable with them (`Raft::effects`), so a
-//!    replica that restarts knows every change before the last one in its log.
-//! 3. Nobody campaigns before every change that it knows to be committed is effective
+//! 1. A leader refuses a change until the previous change is effective and an entry of the leader's
+//!    own term is committed (`Raft::change`).
+//! 2. The commit index that arrives with entries becomes durable with these entries
+//!    (`Raft::effects`). A restarted replica therefore knows every change before the last one in
+//!    its log.
+//! 3. No replica campaigns before every change that it knows to be committed is effective
 //!    (`Raft::advance_conf` runs wherever the commit index moves).
 
 use super::PeerId;
 use super::peer_set::PeerSet;
 use bytes::{Buf, BufMut, Bytes};
 
-/// The members of a group. While `outgoing` is not empty a change is half done: it takes a majority
-/// of `voters` and one of `outgoing` to elect and to commit.
+/// The members of a group. The configuration is joint, and a change is half done, while `outgoing`
+/// is not empty: elections and commits then need a majority of `voters` and a majority of
+/// `outgoing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conf {
-    /// Who votes.
+    /// The replicas that vote.
     pub voters: PeerSet,
-    /// Who voted before the change that is under way.
+    /// The replicas that voted before the change that is under way.
     pub outgoing: PeerSet,
-    /// Who gets the log and does not vote.
+    /// The replicas that receive the log and do not vote.
     pub learners: PeerSet,
-    /// Who becomes a learner once it votes no more.
+    /// The outgoing voters that become learners when the change ends.
     pub learners_next: PeerSet,
-    /// Voters that keep the log without its commands: they vote and acknowledge, but cannot lead.
+    /// Voters that keep the log without its commands. A witness votes and acknowledges, but cannot
+    /// lead.
     pub witnesses: PeerSet,
-    /// The leader ends the change by itself once it is half done.
+    /// The leader ends the change without a further request once the change is half done.
     pub auto_leave: bool,
 }
 
-/// One member's part of a change.
+/// The change of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberChange {
-    /// A voter, new or a learner before.
+    /// The peer becomes a voter. The peer is new or was a learner.
     AddVoter(PeerId),
-    /// A learner, new or a voter before.
+    /// The peer becomes a learner. The peer is new or was a voter.
     AddLearner(PeerId),
-    /// A new voter without the commands.
+    /// The peer becomes a voter without the commands. The peer is new.
     AddWitness(PeerId),
-    /// No member any more.
+    /// The peer is no longer a member.
     Remove(PeerId),
 }
 
 impl MemberChange {
-    /// Whose part it is.
+    /// The member that changes.
     pub fn peer(self) -> PeerId {
         match self {
             MemberChange::AddVoter(peer)
@@ -57,59 +60,63 @@ impl MemberChange {
     }
 }
 
-/// What a change entry says.
+/// The content of a change entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Steps that are done together. A single step of one voter needs no joint configuration.
+    /// Steps that take effect together. A single step that changes one voter needs no joint
+    /// configuration.
     Steps {
         /// The steps, in order.
         steps: Vec<MemberChange>,
-        /// Enter a joint configuration even for one step, and stay in it until told to leave.
+        /// Enters a joint configuration even for one step. Only [`Change::Leave`] ends that
+        /// configuration.
         explicit: bool,
     },
     /// Ends a change that is half done.
     Leave,
 }
 
-/// Why a configuration cannot change so.
+/// The reason why a change is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChange {
-    /// A change is half done: it must be left first.
-    #[error("the change before is half done")]
+    /// A change is half done and must end first.
+    #[error("the previous change is half done: end that change first")]
     AlreadyJoint,
     /// No change is half done.
-    #[error("no change is half done")]
+    #[error("no change is half done: there is none to end")]
     NotJoint,
-    /// Nobody would be left who votes.
+    /// No voter would be left.
     #[error("no voter would be left")]
     NoVoters,
-    /// Witnesses alone would be a majority: an entry could be committed whose commands no disk has.
-    #[error("witnesses alone would be a majority, and no disk might have what is committed")]
+    /// Witnesses alone would be a majority: an entry could be committed although no disk has its
+    /// commands.
+    #[error("witnesses alone would be a majority, and no disk might have the committed commands")]
     TooManyWitnesses,
-    /// A witness lacks the commands, so it can only be removed; a member cannot become one.
-    #[error("node {0}: a witness can only be removed, and a member cannot become one")]
+    /// A witness lacks the commands, so a witness can only be removed. A member cannot become a
+    /// witness.
+    #[error("node {0}: a witness can only be removed, and a member cannot become a witness")]
     Witness(PeerId),
-    /// 0 names nobody.
-    #[error("0 names no node")]
+    /// 0 is not the id of a node.
+    #[error("0 is not the id of a node")]
     Zero,
     /// The change has no steps.
-    #[error("nothing to change")]
+    #[error("the change has no steps")]
     Nothing,
 }
 
-/// What the votes of some voters say.
+/// The result of the votes that have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoteResult {
-    /// A majority said yes.
+    /// A majority granted its votes.
     Won,
-    /// A majority can no longer say yes.
+    /// A majority can no longer grant its votes.
     Lost,
-    /// Neither.
+    /// The votes decide neither way yet.
     Pending,
 }
 
 impl Conf {
-    /// Of voters alone.
+    /// A configuration with these voters and no other members.
     pub fn of(voters: impl IntoIterator<Item = PeerId>) -> Conf {
         Conf { voters: voters.into_iter().collect(), ..Conf::default() }
     }
@@ -129,23 +136,24 @@ impl Conf {
         self.is_voter(peer) && !self.witnesses.contains(&peer)
     }
 
-    /// How many voters are witnesses.
+    /// The number of voters that are witnesses.
     pub fn voting_witnesses(&self) -> usize {
         self.witnesses.iter().filter(|peer| self.voters.contains(peer)).count()
     }
 
-    /// Whether a peer is alone to decide everything.
+    /// Whether a peer is the only voter and no change is half done.
     pub fn is_sole_voter(&self, peer: PeerId) -> bool {
         self.voters.len() == 1 && self.voters.contains(&peer) && !self.is_joint()
     }
 
-    /// Every member.
+    /// All members.
     pub fn members(&self) -> PeerSet {
         let sets = [&self.voters, &self.outgoing, &self.learners, &self.learners_next];
         sets.into_iter().flatten().copied().collect()
     }
 
-    /// What the voters say, as far as they have: yes, no, or nothing yet.
+    /// The result of the votes that have arrived. `said` returns a voter's vote, or `None` before
+    /// the vote arrives.
     pub fn vote_result(&self, said: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
         let of = |voters: &PeerSet| {
             let count = |word| voters.iter().filter(|&&voter| said(voter) == Some(word)).count();
@@ -166,7 +174,7 @@ impl Conf {
         }
     }
 
-    /// The greatest value that a majority has reached, of each set of voters.
+    /// The greatest value that a majority of each set of voters has reached.
     pub fn quorum_value(&self, value: impl Fn(PeerId) -> u64) -> u64 {
         let of = |voters: &PeerSet| {
             let mut small = [0; 8];
@@ -191,10 +199,10 @@ impl Conf {
     /// This configuration after a change.
     ///
     /// # Errors
-    /// [`InvalidChange`]: the change is none, and this configuration stays.
+    /// [`InvalidChange`]: the change is invalid, and this configuration stays.
     pub fn apply(&self, change: &Change) -> Result<Conf, InvalidChange> {
         let (steps, explicit) = match change {
-            Change::Leave if self.is_joint() => return Ok(self.left()),
+            Change::Leave if self.is_joint() => return Ok(self.without_outgoing()),
             Change::Leave => return Err(InvalidChange::NotJoint),
             Change::Steps { .. } if self.is_joint() => return Err(InvalidChange::AlreadyJoint),
             Change::Steps { steps, .. } if steps.is_empty() => return Err(InvalidChange::Nothing),
@@ -203,7 +211,7 @@ impl Conf {
         let mut conf = self.clone();
         conf.outgoing = conf.voters.clone();
         for step in steps {
-            conf.take(*step)?;
+            conf.apply_step(*step)?;
         }
         if conf.voters.is_empty() {
             return Err(InvalidChange::NoVoters);
@@ -211,15 +219,16 @@ impl Conf {
         if conf.voting_witnesses() > conf.voters.len() / 2 {
             return Err(InvalidChange::TooManyWitnesses);
         }
-        // Any two majorities of sets that differ in one voter overlap: no need to be joint.
+        // Any two majorities of sets that differ in one voter overlap, so no joint configuration is
+        // needed.
         if explicit || conf.voters.differences(&conf.outgoing) > 1 {
             conf.auto_leave = !explicit;
             return Ok(conf);
         }
-        Ok(conf.left())
+        Ok(conf.without_outgoing())
     }
 
-    fn take(&mut self, step: MemberChange) -> Result<(), InvalidChange> {
+    fn apply_step(&mut self, step: MemberChange) -> Result<(), InvalidChange> {
         match step {
             MemberChange::AddVoter(0)
             | MemberChange::AddLearner(0)
@@ -260,8 +269,8 @@ impl Conf {
         Ok(())
     }
 
-    /// Without the voters of before.
-    fn left(&self) -> Conf {
+    /// This configuration without the outgoing voters.
+    fn without_outgoing(&self) -> Conf {
         let mut conf = self.clone();
         conf.outgoing = PeerSet::default();
         conf.auto_leave = false;
@@ -271,8 +280,8 @@ impl Conf {
         conf
     }
 
-    /// Takes an entry of a change; whether it had an effect. What cannot be read or is impossible
-    /// has none, at any replica.
+    /// Applies the data of a change entry. Returns whether the change had an effect. Data that does
+    /// not decode and an invalid change have no effect, at any replica.
     pub fn apply_entry_data(&mut self, data: &[u8]) -> bool {
         let next = Change::decode(data).and_then(|change| self.apply(&change).ok());
         let taken = next.is_some();
@@ -282,7 +291,7 @@ impl Conf {
         taken
     }
 
-    /// Appends its bytes: flags u8, then five sets, each a count u16 and ids u64,
+    /// Appends the encoded configuration: flags u8, then five sets, each a count u16 and ids u64,
     /// ascending, little-endian.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u8(u8::from(self.auto_leave));
@@ -296,14 +305,14 @@ impl Conf {
         [&self.voters, &self.outgoing, &self.learners, &self.learners_next, &self.witnesses]
     }
 
-    /// From its bytes; `None` when they are no configuration.
+    /// Decodes a configuration. Returns `None` when the bytes are not a configuration.
     pub fn decode(mut from: &[u8]) -> Option<Conf> {
-        let auto_leave = take_flag(&mut from)?;
+        let auto_leave = decode_flag(&mut from)?;
         let mut sets: [PeerSet; 5] = Default::default();
         for set in &mut sets {
             let count = from.try_get_u16_le().ok()?;
             let peers = (0..count).map(|_| from.try_get_u64_le().ok());
-            // One configuration has one form: ascending, each once.
+            // A configuration has exactly one encoding: ids ascend, each once.
             *set = PeerSet::from_ascending(peers.collect::<Option<_>>()?)?;
         }
         let [voters, outgoing, learners, learners_next, witnesses] = sets;
@@ -313,13 +322,13 @@ impl Conf {
 }
 
 impl Change {
-    /// One step, without a joint configuration where it needs none.
+    /// A change of one step that enters a joint configuration only if the step needs one.
     pub fn one(step: MemberChange) -> Change {
         Change::Steps { steps: vec![step], explicit: false }
     }
 
-    /// The data of its entry: version u8 (1), explicit u8, then each step's kind u8 and id u64,
-    /// little-endian. Without steps it says to leave.
+    /// Encodes the data of the change entry: version u8 (1), explicit u8, then each step's kind u8
+    /// and id u64, little-endian. An encoding without steps is [`Change::Leave`].
     pub fn encode(&self) -> Bytes {
         let (steps, explicit) = match self {
             Change::Leave => (&[][..], false),
@@ -341,12 +350,12 @@ impl Change {
         out.into()
     }
 
-    /// From an entry's data; `None` when it is no change.
+    /// Decodes the data of an entry. Returns `None` when the data is not a change.
     pub fn decode(mut from: &[u8]) -> Option<Change> {
         if from.try_get_u8().ok()? != 1 {
             return None;
         }
-        let explicit = take_flag(&mut from)?;
+        let explicit = decode_flag(&mut from)?;
         let mut steps = Vec::new();
         while let Ok(kind) = from.try_get_u8() {
             let peer = from.try_get_u64_le().ok()?;
@@ -366,7 +375,7 @@ impl Change {
     }
 }
 
-fn take_flag(from: &mut &[u8]) -> Option<bool> {
+fn decode_flag(from: &mut &[u8]) -> Option<bool> {
     match from.try_get_u8().ok()? {
         0 => Some(false),
         1 => Some(true),
@@ -411,10 +420,10 @@ mod tests {
     }
 
     proptest! {
-        /// What keeps two leaders apart: whoever decides before a change and whoever decides after
-        /// it have somebody in common, who votes in both.
+        /// No two leaders can be elected across a change: every deciding set of voters before the
+        /// change and every deciding set after it share a voter, which votes in both.
         #[test]
-        fn those_who_decide_before_and_after_a_change_overlap(
+        fn quorums_before_and_after_a_change_overlap(
             voters in btree_set(1..=PEERS, 1..5),
             changes in vec(change(), 1..6),
         ) {
@@ -423,12 +432,12 @@ mod tests {
                 let Ok(next) = conf.apply(&change) else { continue };
                 let before: Vec<u64> = sets().filter(|&set| decides(&conf, set)).collect();
                 let after: Vec<u64> = sets().filter(|&set| decides(&next, set)).collect();
-                prop_assert!(!after.is_empty(), "nobody decides in {:?}", next);
+                prop_assert!(!after.is_empty(), "no set of voters decides in {:?}", next);
                 for before in before {
                     let overlap = after.iter().all(|after| before & after != 0);
                     prop_assert!(overlap, "{:?} then {:?}", conf, next);
                 }
-                // Of each majority one has the commands, and nobody is two things.
+                // Each majority has a member with the commands, and no peer has two roles.
                 let witnesses = |peer| next.witnesses.contains(&peer).then_some(true);
                 prop_assert!(next.vote_result(witnesses) != VoteResult::Won);
                 prop_assert!(!next.learners.iter().any(|peer| next.is_voter(*peer)));
@@ -438,9 +447,9 @@ mod tests {
             }
         }
 
-        /// What decodes has the one form it is encoded in.
+        /// Bytes that decode are the only encoding of the decoded configuration.
         #[test]
-        fn a_configuration_has_one_form(sets in vec(vec(1..4u64, 0..3), 5)) {
+        fn a_configuration_has_one_encoding(sets in vec(vec(1..4u64, 0..3), 5)) {
             let mut bytes = vec![0];
             for set in &sets {
                 bytes.put_u16_le(set.len() as u16);
@@ -456,9 +465,9 @@ mod tests {
             }
         }
 
-        /// `reached` and `outcome` beside counting.
+        /// `quorum_value` and `vote_result` agree with a count over all sets of peers.
         #[test]
-        fn majorities_are_counted(
+        fn vote_result_and_quorum_value_agree_with_counting(
             voters in btree_set(1..=PEERS, 1..6),
             outgoing in btree_set(1..=PEERS, 0..6),
             values in vec(0..9u64, PEERS as usize),
@@ -485,7 +494,7 @@ mod tests {
         }
 
         #[test]
-        fn bytes_come_back(change in change(), voters in btree_set(any::<u64>(), 0..5)) {
+        fn changes_and_configurations_round_trip(change in change(), voters in btree_set(any::<u64>(), 0..5)) {
             prop_assert_eq!(Change::decode(&change.encode()), Some(change.clone()));
             let conf = Conf::of(voters);
             let conf = conf.apply(&change).unwrap_or(conf);
@@ -495,7 +504,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_decode_or_not(bytes in vec(any::<u8>(), 0..60)) {
+        fn decoding_of_any_bytes_does_not_panic(bytes in vec(any::<u8>(), 0..60)) {
             if let Some(change) = Change::decode(&bytes) {
                 prop_assert_eq!(&change.encode()[..], &bytes[..]);
             }

@@ -1,4 +1,4 @@
-//! The replica itself: its state, the inputs, and how effects are gathered.
+//! One replica: its state, its inputs, and the collection of its effects.
 
 use super::conf::{Conf, InvalidChange};
 use super::entries::Entries;
@@ -18,19 +18,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How a replica behaves. Times are in ticks.
+/// The settings of a replica. Times are in ticks.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// A follower that hears no leader for a time drawn from this range campaigns.
+    /// A follower campaigns when it has heard no leader for a time drawn from this range.
     pub election: Range<Tick>,
-    /// A leader's pause between heartbeats.
+    /// The interval between two heartbeats of a leader.
     pub heartbeat: Tick,
-    /// A disk that owes an answer for so long hangs: this replica cannot lead.
+    /// The disk counts as hung when it has not completed a write for this long. A replica whose
+    /// disk hangs cannot lead.
     pub disk_hangs: Tick,
-    /// A leader that nobody asks for anything for so long puts its group to rest, see
-    /// [`Raft::is_quiescent`]; `None` for never.
+    /// A leader without requests for this long makes its group quiescent, see
+    /// [`Raft::is_quiescent`]. `None` turns quiescence off.
     pub quiesce_after: Option<Tick>,
-    /// Whether leaders may answer reads alone, and for how long; all members have the same.
+    /// The lease with which a leader answers reads without a round of heartbeats, if any. All
+    /// members must have the same setting.
     pub lease: Option<Lease>,
     /// Bytes of entries in one append.
     pub append_bytes_max: usize,
@@ -38,15 +40,15 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// Appends under way to one follower.
     pub inflight_appends_max: usize,
-    /// Bytes of entries that are not committed yet; beyond, proposals are refused.
+    /// Bytes of entries that are not committed yet. Beyond this limit the leader refuses proposals.
     pub uncommitted_bytes_max: usize,
-    /// Bytes of entries kept in memory for slow followers; twice as many where they are not
-    /// applied yet, and by a leader what is not committed.
+    /// Bytes of entries kept in memory for slow followers. While entries are not applied yet, twice
+    /// as many bytes are kept. A leader also keeps all entries that are not committed.
     pub recent_bytes_max: usize,
 }
 
 impl Config {
-    /// For servers.
+    /// The settings for servers.
     pub const DEFAULT: Config = Config {
         election: 10..20,
         heartbeat: 2,
@@ -67,52 +69,53 @@ impl Default for Config {
     }
 }
 
-/// Ticks after which a write takes longer than usual.
+/// The number of ticks after which a write has taken longer than usual.
 const DISK_LATE: Tick = 1;
 
-/// What a replica starts from.
+/// The state from which a replica starts.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// Its own id.
+    /// The replica's own id.
     pub id: PeerId,
-    /// The members as of `applied`.
+    /// The configuration as of `applied`.
     pub conf: Conf,
-    /// The index and the data of each change in the log after `applied`, ascending.
+    /// The index and the data of each configuration change in the log after `applied`, ascending.
     pub changes: Vec<(Index, Bytes)>,
     /// The durable hard state.
     pub hard: HardState,
-    /// What the tree holds.
+    /// The last entry that was applied to the tree.
     pub applied: LogId,
-    /// Where the log begins.
+    /// The last entry before the log's first entry.
     pub base: LogId,
-    /// First entry of each run of one term in the log.
+    /// The first entry of each run of entries with one term in the log.
     pub runs: Vec<LogId>,
     /// The log's last index.
     pub last: Index,
-    /// Draws the election timeouts. No two lives of a replica have the same.
+    /// The seed of the election timeouts. No two starts of a replica have the same seed.
     pub seed: u64,
-    /// Whether the disk has all that the replica promised.
+    /// Whether the disk still has all votes and acknowledged entries of the replica.
     pub durability: Durability,
 }
 
-/// What a disk has of a replica's promises: its votes, and the entries that it acknowledged.
+/// How much of a replica's votes and acknowledged entries its disk still has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// All of them.
+    /// All votes and acknowledged entries.
     #[default]
     Intact,
-    /// It is empty: there were none yet, or the disk was lost.
+    /// The disk is empty: the replica has not voted or acknowledged yet, or the disk was lost.
     Empty,
-    /// All that it says it has, but perhaps not all that it said it had: the machine went down, and
-    /// its disk is not trusted to keep what it was told to sync.
+    /// The disk is suspect. All records on it are valid, but records that it reported as synced may
+    /// be missing: the machine went down, and the disk is not trusted to keep data that it was
+    /// requested to sync.
     Suspect,
-    /// Not all: records were lost. What [`Boot`] says of the log is then what is to be kept of it,
-    /// no more than what was applied.
+    /// Records were lost. The log in [`Boot`] is then the part of the log to keep, which ends no
+    /// later than `applied`.
     Lost,
 }
 
 impl Boot {
-    /// Of a disk that is empty.
+    /// The state of a replica whose disk is empty.
     pub fn new(id: PeerId, conf: Conf, seed: u64) -> Boot {
         Boot {
             id,
@@ -129,90 +132,96 @@ impl Boot {
     }
 }
 
-/// What a replica is.
+/// The role of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Follows a leader, or waits for one.
     Follower,
-    /// Asks whether it would be elected.
+    /// Requests pre-votes, to learn whether it would win an election.
     PreCandidate,
-    /// Asks for votes.
+    /// Requests votes.
     Candidate,
     /// Leads.
     Leader,
 }
 
-/// A write that must become durable; [`Raft::persisted`] reports it.
+/// A write that must become durable. The driver then reports the write with [`Raft::persisted`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// Its number; writes complete in this order.
+    /// The number of the write. Writes complete in the order of their numbers.
     pub seq: Seq,
     /// The new hard state.
     pub hard: HardState,
-    /// Entries to append; they replace what the log has from the first of them on.
+    /// Entries to append. Older entries in the log from the first of these indexes on are replaced.
     pub entries: Entries,
 }
 
-/// What is to be done. See the module for the order.
+/// The effects to execute. Each field states its place in the order of execution, which the comment
+/// of module `raft` explains.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Messages that may leave now.
+    /// First: messages that may leave at once, before `write` is durable. Messages that depend on a
+    /// write are not here yet: they appear in later effects, after [`Raft::persisted`].
     pub send: Vec<Message>,
-    /// The next write.
+    /// Second: the next write to the log. Writes must reach the log in the order of their numbers.
     pub write: Option<Write>,
-    /// Entries up to here may be applied.
+    /// Third: entries up to this index may be applied. The driver need not wait until `write` is
+    /// durable.
     pub commit: Index,
-    /// What became of reads, by their tokens.
+    /// Third, together with `commit`: the outcomes of reads, by token. A read may be served only
+    /// once the entries up to its index are applied.
     pub reads: Vec<(u64, Read)>,
-    /// ProgressMap that need a snapshot.
+    /// Peers that need a snapshot. `snapshots` has no fixed place in the order.
     pub snapshots: PeerSet,
-    /// The log begins anew after `applied`, durable as one with the write of these effects, which
-    /// comes after it: what the disk has besides is not needed any more.
+    /// Part of the second step: the log restarts after `applied`. The restart precedes `write`, and
+    /// both must become durable atomically. Other contents of the log on disk are not needed any
+    /// more.
     pub reset_log: bool,
-    /// A peer sent, as leader, another entry than the one committed here: its log or this one is
-    /// damaged. Nothing of it was taken.
+    /// A peer that sent, as leader, an entry that differs from the entry committed here at the same
+    /// index. The log of the peer or of this replica is damaged. No entry of that append was
+    /// accepted. The driver only reports the conflict, at any place in the order.
     pub committed_conflict: Option<PeerId>,
 }
 
-/// Why an input was not taken.
+/// The reason why an input was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Another node leads, if it is known which.
-    #[error("another node leads")]
+    /// This replica does not lead. The field is the leader, if known.
+    #[error("this node does not lead the group")]
     NotLeader(Option<PeerId>),
-    /// Too much waits to be committed.
-    #[error("too much waits to be committed")]
+    /// Too many bytes of entries wait to be committed.
+    #[error("too many bytes of entries wait to be committed")]
     Full,
-    /// A change of the members is in the log and not effective yet.
-    #[error("the change before is not done yet")]
+    /// A configuration change is in the log and not effective yet.
+    #[error("the previous configuration change is not effective yet")]
     ChangePending,
     /// This leader has not committed an entry of its term yet.
-    #[error("the leader is new and has committed nothing yet")]
+    #[error("the new leader has not committed an entry of its term yet")]
     NoCommitInTerm,
-    /// The members cannot change so.
+    /// The configuration change is invalid.
     #[error("{0}")]
     InvalidChange(InvalidChange),
-    /// A witness was told of entries that no voter of the new members has yet.
-    #[error("a witness knows of entries that no voter afterwards has yet")]
+    /// A witness received entries that no voter with commands in the next configuration has yet.
+    #[error("a witness has entries that no voter of the next configuration has yet")]
     CatchingUp,
-    /// Leadership is being handed to a peer.
-    #[error("leadership is being handed to node {0}")]
+    /// A transfer of leadership to a peer is under way.
+    #[error("leadership is being transferred to node {0}")]
     Transferring(PeerId),
     /// The peer cannot lead: it is no voter, or a witness.
     #[error("node {0} cannot lead: it is no voter, or a witness")]
     CannotLead(PeerId),
 }
 
-/// What status shows.
+/// The state of a replica, as a status shows it.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Its role.
+    /// The role.
     pub role: Role,
-    /// Who leads, if known.
+    /// The leader, if known.
     pub leader: Option<PeerId>,
     /// The term.
     pub term: Term,
-    /// For whom it voted in it.
+    /// The vote of the replica in this term.
     pub vote: Option<PeerId>,
     /// The commit index.
     pub commit: Index,
@@ -220,13 +229,13 @@ pub struct Status {
     pub last: LogId,
     /// The last durable index.
     pub persisted: Index,
-    /// Of a leader: the last index known to be durable at each follower.
+    /// On a leader: the last index known to be durable at each follower.
     pub matched: Vec<(PeerId, Index)>,
-    /// The members, as far as this replica knows what is committed.
+    /// The configuration, as far as this replica knows which changes are committed.
     pub conf: Conf,
-    /// Changes in the log that are not effective yet.
+    /// The indexes of configuration changes in the log that are not effective yet.
     pub changes: Vec<Index>,
-    /// Of a leader: to whom it hands over.
+    /// On a leader: the follower that leadership is being transferred to.
     pub transferring: Option<PeerId>,
 }
 
@@ -236,16 +245,19 @@ pub struct Raft {
     pub(super) config: Arc<Config>,
     pub(super) id: PeerId,
     pub(super) conf: Conf,
-    /// The last change that is effective: that it is committed must be durable.
+    /// The index of the last effective configuration change. A commit index at or after this index
+    /// must become durable.
     pub(super) conf_index: Index,
-    /// Index and data of the changes in the log that are not effective yet, ascending.
+    /// Index and data of the configuration changes in the log that are not effective yet,
+    /// ascending.
     pub(super) changes: VecDeque<(Index, Bytes)>,
     pub(super) hard: HardState,
     pub(super) log: RaftLog,
     pub(super) role: Role,
     pub(super) leader: Option<PeerId>,
     pub(super) now: Tick,
-    /// When the role times out: a follower campaigns, a leader counts whom it heard.
+    /// When the role times out: a follower then campaigns, and a leader then counts the members
+    /// that it has heard.
     pub(super) deadline: Tick,
     /// When the leader was last heard.
     pub(super) heard_leader: Tick,
@@ -259,7 +271,7 @@ pub struct Raft {
     pub(super) committed_conflict: Option<PeerId>,
     pub(super) recovery: Recovery,
     pub(super) reset_log: bool,
-    /// What was applied here is damaged.
+    /// The applied state of this replica is damaged.
     pub(super) damaged: bool,
     pub(super) quiescence: Quiescence,
     pub(super) lease: LeaseState,
@@ -267,26 +279,27 @@ pub struct Raft {
     hard_written: HardState,
     seq: Seq,
     seq_durable: Seq,
-    /// The last write that had to be made for the hard state.
+    /// The last write that the hard state required.
     hard_seq: Seq,
-    /// Since when the disk owes an answer: the oldest write under way was handed out, or the one
-    /// before it completed.
+    /// Since when the disk owes a completed write: since the oldest write under way was handed out,
+    /// or since the write before it completed.
     disk_since: Option<Tick>,
     pub(super) send: Vec<Message>,
-    /// Messages that wait for a write.
+    /// Messages that wait for a write, each with the number of that write.
     awaiting_write: VecDeque<(Seq, Message)>,
     rng_state: u64,
 }
 
 impl Raft {
-    /// Starts a replica as a follower. Those of many groups may share a configuration.
+    /// Starts a replica as a follower. Replicas of many groups may share one [`Config`].
     pub fn new(config: impl Into<Arc<Config>>, boot: Boot) -> Raft {
         let config = config.into();
         let log = RaftLog::new(boot.base, boot.runs, boot.last);
         let mut hard = boot.hard;
         let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let durability = match boot.durability {
-            // It was on its way back when it stopped.
+            // The replica stopped before its recovery was complete: it had stored the vote for
+            // `NOBODY`.
             Durability::Intact | Durability::Suspect if hard.vote == Some(NOBODY) => {
                 Durability::Empty
             }
@@ -338,13 +351,13 @@ impl Raft {
         raft.advance_conf();
         raft.wait_for_leader();
         if raft.conf.is_sole_voter(raft.id) {
-            // Nobody else can lead.
+            // No other replica can lead, so the election starts with the first tick.
             raft.deadline = 0;
         }
         raft
     }
 
-    /// Time passed.
+    /// One tick has passed. The time of a quiescent replica stands still.
     pub fn tick(&mut self) {
         if self.is_quiescent() {
             return;
@@ -359,11 +372,11 @@ impl Raft {
         }
     }
 
-    /// A message came. Never panics on any message that decodes.
+    /// Processes a message from a peer. No message that decodes can cause a panic.
     pub fn step(&mut self, message: Message) {
         let Message { peer, term, body } = message;
-        // Any peer may know of a configuration in which it has a say here, before this replica
-        // does.
+        // Messages of unknown peers are processed too: a peer may know a configuration in which it
+        // is a member before this replica knows that configuration.
         if peer == self.id {
             return;
         }
@@ -371,19 +384,20 @@ impl Raft {
         let body = match body {
             Body::Recover { question } => return self.on_recover(peer, question),
             Body::RecoverReply { question, new, last, commit, conf } => {
-                let told = match *conf {
+                let known_members = match *conf {
                     _ if conf.voters.is_empty() => KnownMembers::None,
                     _ if *conf == self.conf => KnownMembers::Same,
                     _ => KnownMembers::Different,
                 };
-                let answer = Answer { term, new, last, commit, told };
+                let answer = Answer { term, new, last, commit, known_members };
                 return self.on_recover_reply(peer, question, answer, *conf);
             }
+            // A replica whose votes and log are uncertain takes part in nothing but the query.
             _ if self.is_querying() => return,
             other => other,
         };
         if term > self.hard.term && self.follows_higher_term(&body) {
-            // A message from a later term ends this replica's part in its own (§5.1).
+            // A message of a later term ends the role of this replica in the current term (§5.1).
             self.become_follower(term, None);
         }
         let answerable = term <= self.hard.term;
@@ -393,6 +407,8 @@ impl Raft {
                 self.learn_committed(committed);
                 self.on_pre_vote_reply(peer, term, granted);
             }
+            // A message of a later term that this replica does not follow, see
+            // `follows_higher_term`.
             _ if !answerable => {}
             Body::Vote { .. }
             | Body::Append { .. }
@@ -423,9 +439,9 @@ impl Raft {
         }
     }
 
-    /// A write is durable.
+    /// Write `seq` is durable.
     pub fn persisted(&mut self, seq: Seq) {
-        assert!(seq > self.seq_durable && seq <= self.seq, "writes complete once, in order");
+        assert!(seq > self.seq_durable && seq <= self.seq, "each write completes once, in order");
         self.seq_durable = seq;
         self.disk_since = (seq < self.seq).then_some(self.now);
         self.log.on_persisted(seq);
@@ -440,8 +456,8 @@ impl Raft {
         }
     }
 
-    /// Proposes a command. Returns where it will stand in the log, if this replica still leads
-    /// when it commits.
+    /// Proposes a command. Returns the term and index of the entry in the log. The place is certain
+    /// only if this replica still leads when the entry commits.
     pub fn propose(&mut self, data: Bytes) -> Result<LogId, Refused> {
         if self.role != Role::Leader {
             return Err(Refused::NotLeader(self.leader));
@@ -450,7 +466,7 @@ impl Raft {
             return Err(Refused::Transferring(transfer.to));
         }
         if self.damaged {
-            // It could not answer.
+            // The result of the command could not be computed here, because the tree is damaged.
             return Err(Refused::NotLeader(None));
         }
         if self.uncommitted_bytes + data.len() > self.config.uncommitted_bytes_max {
@@ -460,27 +476,28 @@ impl Raft {
         Ok(self.append(kind::NORMAL, data))
     }
 
-    /// Entries up to here are in the tree.
+    /// Entries up to `index` are applied to the tree.
     pub fn applied(&mut self, index: Index) {
         assert!(
             index >= self.applied && index <= self.hard.commit,
-            "applied entries are committed"
+            "applied entries are committed, and the applied index never decreases"
         );
         self.applied = index;
     }
 
-    /// Entries in memory stay within bounds: those that are applied leave first. Where the tree
-    /// falls behind, or is damaged, what is durable leaves too, and is read from the log again; on
-    /// a leader only what is committed.
+    /// Keeps the bytes of entries in memory within bounds. Applied entries leave memory first. When
+    /// the tree falls behind or is damaged, durable entries leave memory too, and are read from the
+    /// log again later. On a leader only committed entries leave in this way.
     #[inline(never)]
     fn bound_memory(&mut self) {
-        self.log.forget(self.applied);
+        self.log.evict(self.applied);
         if self.log.recent_bytes() > 2 * self.config.recent_bytes_max {
-            self.log.forget(self.evictable_until());
+            self.log.evict(self.evictable_until());
         }
     }
 
-    /// The end of what may leave memory once it is durable: a leader counts what is not committed.
+    /// The last index that may leave memory once it is durable. A leader keeps uncommitted entries,
+    /// because the leader counts the bytes of these entries.
     fn evictable_until(&self) -> Index {
         match self.role {
             Role::Leader => self.hard.commit,
@@ -488,25 +505,25 @@ impl Raft {
         }
     }
 
-    /// Bytes of entries in memory that are durable and could leave it.
-    pub fn spare_bytes(&self) -> usize {
+    /// Bytes of durable entries in memory that could leave memory.
+    pub fn evictable_bytes(&self) -> usize {
         self.log.bytes(0, self.log.persisted().min(self.evictable_until()))
     }
 
-    /// Entries up to here were released from the log; a snapshot covers them.
+    /// The log released the entries up to `upto`, which a snapshot covers.
     pub fn compacted(&mut self, upto: LogId) {
         self.log.compact(upto);
     }
 
-    /// What is to be done after some inputs.
+    /// The effects that are required after some inputs.
     pub fn effects(&mut self, reader: &dyn LogReader) -> Effects {
         let mut effects = Effects::default();
         self.effects_into(reader, &mut effects);
         effects
     }
 
-    /// The same, in the place of effects that were executed: their room is used again. Cheap when
-    /// there is nothing.
+    /// Like [`Self::effects`], but writes to a value whose effects were executed, and reuses its
+    /// capacity. The call is cheap when there are no effects.
     pub fn effects_into(&mut self, reader: &dyn LogReader, into: &mut Effects) {
         self.send_appends(reader);
         self.start_read_round();
@@ -515,10 +532,11 @@ impl Raft {
             true => Some(self.next_write()),
             false => None,
         };
-        hand_out(&mut self.send, &mut into.send);
-        hand_out(&mut self.reads.settled, &mut into.reads);
-        // What others have durably may be applied before this disk has it. While the disk keeps up
-        // it is waited for: an entry that has its place in the log need not be copied.
+        move_out(&mut self.send, &mut into.send);
+        move_out(&mut self.reads.settled, &mut into.reads);
+        // An entry that is durable at a majority may be applied before this disk has the entry.
+        // While the disk keeps up, the core waits for the disk, because an entry that has its place
+        // in the log need not be copied.
         into.commit = match self.disk_is_late() {
             true => self.hard.commit,
             false => self.hard.commit.min(self.log.persisted()),
@@ -541,7 +559,7 @@ impl Raft {
         Write { seq: self.seq, hard: self.hard, entries: self.log.write(self.seq) }
     }
 
-    /// Entries from `first` on, to be applied: at least one, then until `max_bytes`.
+    /// The entries from `first` on, to be applied: at least one, then more up to `max_bytes`.
     pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Entries {
         self.log.entries(first, max_bytes, reader)
     }
@@ -551,7 +569,7 @@ impl Raft {
         self.log.term(index)
     }
 
-    /// What the replica is now.
+    /// The present state of the replica.
     pub fn status(&self) -> Status {
         let matched = self.progress.iter().map(|progress| (progress.peer, progress.matched));
         Status {
@@ -569,17 +587,17 @@ impl Raft {
         }
     }
 
-    /// What a leader knows of each other member.
+    /// The progress of each other member, on a leader.
     pub fn progress(&self) -> impl Iterator<Item = &Progress> {
         self.progress.iter()
     }
 
-    /// Up to where the log is known to be committed.
+    /// The commit index.
     pub fn commit(&self) -> Index {
         self.hard.commit
     }
 
-    /// The last entry that only a snapshot has.
+    /// The last entry before the log's first entry; only a snapshot covers it.
     pub fn base(&self) -> LogId {
         self.log.base()
     }
@@ -589,12 +607,12 @@ impl Raft {
         self.log.last()
     }
 
-    /// Of a leader: bytes of entries that are not committed yet.
+    /// On a leader: bytes of entries that are not committed yet.
     pub fn uncommitted_bytes(&self) -> usize {
         self.uncommitted_bytes
     }
 
-    /// The last index that is durable here.
+    /// The last index that is durable on this replica's disk.
     pub fn persisted_index(&self) -> Index {
         self.log.persisted()
     }
@@ -604,7 +622,7 @@ impl Raft {
         self.role == Role::Leader
     }
 
-    /// Who leads, if known.
+    /// The leader, if known.
     pub fn leader(&self) -> Option<PeerId> {
         self.leader
     }
@@ -614,23 +632,24 @@ impl Raft {
         self.hard.term
     }
 
-    /// The members.
+    /// The effective configuration.
     pub fn conf(&self) -> &Conf {
         &self.conf
     }
 
-    /// Sends a message that speaks for nothing that is not durable.
+    /// Sends a message at once. The message must not state anything that is not durable yet.
     pub(super) fn send_now(&mut self, peer: PeerId, body: Body) {
         self.send.push(Message { peer, term: self.hard.term, body });
     }
 
-    /// Sends a message of another term than the own: what a pre-vote speaks of is yet to come.
+    /// Sends a message with a term that may differ from the current one: a pre-vote refers to a
+    /// term that has not begun.
     pub(super) fn send_with_term(&mut self, peer: PeerId, term: Term, body: Body) {
         self.send.push(Message { peer, term, body });
     }
 
-    /// Acknowledges entries. An acknowledgement covers all before it, so of those that wait for the
-    /// same write only the last is kept.
+    /// Acknowledges entries up to `matched`. An acknowledgement covers all entries before it, so
+    /// the new one replaces an acknowledgement that waits for the same write.
     pub(super) fn acknowledge(&mut self, peer: PeerId, matched: Index) {
         let after = self.pending_write();
         let term = self.hard.term;
@@ -646,7 +665,7 @@ impl Raft {
         self.send_after_durable(peer, Body::AppendReply { matched });
     }
 
-    /// Sends a message once everything that this replica has decided so far is durable.
+    /// Sends a message once all decisions of this replica so far are durable.
     pub(super) fn send_after_durable(&mut self, peer: PeerId, body: Body) {
         let message = Message { peer, term: self.hard.term, body };
         match self.pending_write() {
@@ -655,7 +674,8 @@ impl Raft {
         }
     }
 
-    /// Sends a message that speaks for the term, but not for entries: it waits for the term alone.
+    /// Sends a message that states the term but no entries. The message waits only until the term
+    /// is durable.
     pub(super) fn send_after_term_durable(&mut self, peer: PeerId, body: Body) {
         let after = if self.hard_needs_write() { self.seq + 1 } else { self.hard_seq };
         let message = Message { peer, term: self.hard.term, body };
@@ -666,7 +686,8 @@ impl Raft {
         }
     }
 
-    /// The write after which the present state is durable; `None` when it is already.
+    /// The write after which the present state is durable. `None` when the state is durable
+    /// already.
     pub(super) fn pending_write(&self) -> Option<Seq> {
         if self.log.has_unwritten() || self.hard_needs_write() {
             Some(self.seq + 1)
@@ -675,7 +696,7 @@ impl Raft {
         }
     }
 
-    /// What a replica has room for while it works, it need not keep while it rests.
+    /// Releases capacity that an active replica needs and a quiescent one does not.
     pub(super) fn shrink_to_fit(&mut self) {
         self.awaiting_write.shrink_to_fit();
         self.send.shrink_to_fit();
@@ -685,8 +706,8 @@ impl Raft {
         self.reads.shrink_to_fit();
     }
 
-    /// All of the log up to `last`, its end, is durable, committed and applied, and nothing is on
-    /// its way to the disk.
+    /// Whether the whole log, which ends at `last`, is durable, committed and applied, and no write
+    /// is under way.
     pub(super) fn is_fully_applied(&self, last: Index) -> bool {
         let reached = [self.hard.commit, self.log.persisted(), self.applied];
         reached.iter().all(|&index| index == last)
@@ -694,31 +715,32 @@ impl Raft {
             && self.committed_conflict.is_none()
     }
 
-    /// The disk owes an answer for longer than a write usually takes.
+    /// Whether the disk has not completed a write for longer than a write usually takes.
     fn disk_is_late(&self) -> bool {
         self.disk_since.is_some_and(|since| self.now > since + DISK_LATE)
     }
 
-    /// The disk owes an answer for so long that it may hang.
+    /// Whether the disk has not completed a write for so long that it may hang.
     pub(super) fn disk_hangs(&self) -> bool {
         self.disk_since.is_some_and(|since| self.now >= since + self.config.disk_hangs)
     }
 
-    /// The term and the vote must be durable, that the log begins anew, and that a change of the
-    /// members is committed: while no member's disk has that, those of before would have to elect
-    /// after a crash. Otherwise the commit index goes along with the next write.
+    /// Whether the hard state requires a write. Three things must become durable: the term and the
+    /// vote, a restart of the log, and the fact that a configuration change is committed. While no
+    /// member's disk has that last fact, the members before the change would have to elect a leader
+    /// after a crash. In all other cases the commit index is stored with the next write.
     fn hard_needs_write(&self) -> bool {
         self.reset_log
             || (self.hard.term, self.hard.vote) != (self.hard_written.term, self.hard_written.vote)
             || self.hard_written.commit < self.conf_index
     }
 
-    /// Whether this replica would count the same members after a crash.
+    /// Whether this replica would have the same configuration after a crash.
     pub fn members_are_durable(&self) -> bool {
         !self.hard_needs_write() && self.hard_seq <= self.seq_durable
     }
 
-    /// A number for the next election timeout (xorshift64).
+    /// The next random election timeout (xorshift64).
     pub(super) fn random_timeout(&mut self) -> Tick {
         self.rng_state ^= self.rng_state << 13;
         self.rng_state ^= self.rng_state >> 7;
@@ -728,8 +750,9 @@ impl Raft {
     }
 }
 
-/// Gives what is in `from`, in the place of what was given before, whose room `from` gets.
-fn hand_out<T>(from: &mut Vec<T>, into: &mut Vec<T>) {
+/// Moves the contents of `from` to `into`, in place of its earlier contents. `from` gets the
+/// capacity of `into`.
+fn move_out<T>(from: &mut Vec<T>, into: &mut Vec<T>) {
     into.clear();
     if !from.is_empty() {
         std::mem::swap(from, into);

@@ -1,5 +1,5 @@
-//! Elections (§5.2, §5.4.1), with a pre-vote (thesis §9.6) and with leaders that step down when
-//! they do not hear a majority (thesis §6.2).
+//! Elections (§5.2, §5.4.1), with a pre-vote (thesis §9.6). A leader that does not hear a majority
+//! steps down (thesis §6.2).
 
 use super::conf::VoteResult;
 use super::core::{Raft, Role};
@@ -10,9 +10,10 @@ use bedstone_engine::LogId;
 use bytes::Bytes;
 
 impl Raft {
-    /// A message from a later term makes its receiver follow, except a pre-vote, which changes
-    /// nothing, a granted pre-vote, which speaks of a term to come, and a vote request while this
-    /// replica hears its leader: a member that the others do not miss must not disturb them.
+    /// Whether a message of a later term makes this replica a follower of that term. Three messages
+    /// do not. A pre-vote changes no state. A granted pre-vote refers to a term that has not begun.
+    /// A vote request counts only when this replica hears no leader, or when the leader requested
+    /// the election: a candidate must not disturb members that still hear their leader.
     pub(super) fn follows_higher_term(&self, body: &Body) -> bool {
         match body {
             Body::PreVote { .. } | Body::PreVoteReply { granted: true, .. } => false,
@@ -26,8 +27,9 @@ impl Raft {
         match self.role {
             Role::Leader => true,
             Role::Follower => {
-                // With leases even when a later term, or another life, made it forget whom: at its
-                // start `heard_leader` is now.
+                // With leases the timeout counts even if this replica no longer knows which leader
+                // it heard, because a later term began or because the replica restarted: at its
+                // start `heard_leader` equals `now`.
                 let counts = self.leader.is_some() || self.config.lease.is_some();
                 counts && self.now < self.heard_leader + self.config.election.start
             }
@@ -49,7 +51,7 @@ impl Raft {
         self.uncommitted_bytes = 0;
         self.reads.fail_all();
         self.lease.clear();
-        // Rest is agreed with a leader, and ends with it.
+        // Quiescence is agreed with one leader, and ends with that leader.
         self.quiescence.quiescent = false;
         self.wait_for_leader();
     }
@@ -59,7 +61,8 @@ impl Raft {
         self.deadline = self.now + self.random_timeout();
     }
 
-    /// No leader was heard: ask first whether an election would be won.
+    /// No leader was heard. Requests pre-votes first, to learn whether this replica would win an
+    /// election.
     pub(super) fn start_pre_vote(&mut self) {
         self.leader = None;
         self.wait_for_leader();
@@ -80,7 +83,7 @@ impl Raft {
         }
     }
 
-    /// Whether this replica could lead.
+    /// Whether this replica may become leader.
     pub(super) fn may_campaign(&self) -> bool {
         let bound = self.may_vote() && self.satisfies_vote_bound(self.log.last());
         self.conf.is_electable(self.id) && bound
@@ -97,7 +100,8 @@ impl Raft {
         self.conf.vote_result(|peer| self.votes.get(&peer).copied())
     }
 
-    /// Campaigns in a new term; `leader_transfer` by the leader of this one.
+    /// Campaigns in a new term. `leader_transfer` states that the leader of the current term
+    /// requested the election.
     pub(super) fn start_election(&mut self, leader_transfer: bool) {
         self.role = Role::Candidate;
         self.hard.term += 1;
@@ -106,12 +110,12 @@ impl Raft {
         self.wait_for_leader();
         let last = self.log.last();
         for peer in self.voters() {
-            // The own vote is durable before anyone is asked for another.
+            // The replica's own vote is durable before any request for another vote leaves.
             self.send_after_durable(peer, Body::Vote { last, leader_transfer });
         }
     }
 
-    /// Counts the own vote once it is durable, and those that came.
+    /// Counts the replica's own vote, once that vote is durable, and the votes that have arrived.
     pub(super) fn count_votes(&mut self) {
         if self.pending_write().is_none() {
             self.votes.insert(self.id, true);
@@ -130,23 +134,25 @@ impl Raft {
         self.deadline = self.now + self.config.election.start;
         self.next_heartbeat = self.now + self.config.heartbeat;
         self.quiescence.idle_since = self.now;
-        // What earlier leaders left uncommitted counts too, or it would grow with each of them.
+        // Uncommitted entries of earlier leaders count too. Otherwise the uncommitted bytes would
+        // grow with each new leader.
         let first = self.hard.commit + 1;
         self.uncommitted_bytes = self.log.bytes(first, self.log.last().index);
         self.reads.begin_term();
         self.lease.clear();
-        // Entries of earlier terms commit with the first of this one (§5.4.2).
+        // Entries of earlier terms commit with the first entry of this term (§5.4.2).
         self.append(kind::NOOP, Bytes::new());
     }
 
     pub(super) fn tick_leader(&mut self) {
         if self.disk_hangs() && !self.conf.is_sole_voter(self.id) {
-            // Heartbeats would speak for a node that can keep nothing: another does better.
+            // Heartbeats would keep a leader that can make nothing durable. Another node leads
+            // better.
             return self.become_follower(self.hard.term, None);
         }
         if self.now >= self.deadline {
-            // A leader that does not hear a majority may have been replaced: it stops, so that its
-            // clients learn it and its reads end.
+            // A leader that does not hear a majority may have been replaced. The leader steps down,
+            // so that its clients learn this and its reads end.
             let since = self.now.saturating_sub(self.config.election.start);
             let heard = |peer| match self.progress.get(peer) {
                 Some(progress) => Some(progress.heard > since),
@@ -173,10 +179,10 @@ impl Raft {
         LogId { term: self.log.term(index).unwrap_or(0), index }
     }
 
-    /// A peer says that an entry is committed. If this log has it, so it is here, and so are the
-    /// changes up to it. Answers to votes say it as well: without that a voter could wait for ever
-    /// for one who is none any more, who demoted itself as leader, crashed, and has entries that
-    /// the voter lacks.
+    /// A peer reports that an entry is committed. If this log has that entry, the entry is
+    /// committed here too, and so are the configuration changes up to it. Replies to vote requests
+    /// carry this report as well. Without the report a voter could wait for ever for a former
+    /// voter: a leader that demoted itself, crashed, and has entries that this voter lacks.
     pub(super) fn learn_committed(&mut self, committed: LogId) {
         let news = committed.index > self.hard.commit && self.role != Role::Leader;
         if news && self.log.term(committed.index) == Some(committed.term) {
@@ -194,6 +200,8 @@ impl Raft {
             && self.is_up_to_date(last)
             && !self.has_live_leader()
             && self.may_vote();
+        // A granted reply carries the term of the planned election. A refusal carries the current
+        // term, from which the candidate learns a later term.
         let answer_term = if granted { term } else { self.hard.term };
         let committed = self.committed();
         self.send_with_term(peer, answer_term, Body::PreVoteReply { granted, committed });
@@ -213,6 +221,8 @@ impl Raft {
     }
 
     pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId, leader_transfer: bool) {
+        // A replica grants one vote per term, only to a candidate with an up-to-date log, and only
+        // if no leader is heard or the leader requested the election.
         let free = self.hard.vote.is_none_or(|vote| vote == peer);
         let missed = leader_transfer || !self.has_live_leader();
         let granted = free && self.role == Role::Follower && self.is_up_to_date(last) && missed;
@@ -231,7 +241,7 @@ impl Raft {
         }
     }
 
-    /// A message of an earlier term: its sender should learn of this one.
+    /// Answers a message of an earlier term, so that the sender learns the current term.
     pub(super) fn on_stale(&mut self, peer: PeerId) {
         let (granted, committed) = (false, self.committed());
         self.send_after_durable(peer, Body::VoteReply { granted, committed });

@@ -1,5 +1,5 @@
-//! Consecutive log entries as one value: the log, its write, the appends to the followers and
-//! whoever applies them hold one copy together.
+//! Consecutive log entries as one value. The log, the write, the appends to the followers and the
+//! application to the tree share one copy of the entries.
 
 use super::Index;
 use bedstone_engine::wal::Entry;
@@ -7,7 +7,8 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// See the module. Cheap to clone and to cut; what is cut off stays in memory with the rest.
+/// Consecutive entries, see the module. Cloning and slicing are cheap. A slice keeps all entries of
+/// the shared copy in memory.
 #[derive(Clone, Default)]
 pub struct Entries {
     all: Option<Arc<[Entry]>>,
@@ -16,26 +17,26 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Some of them, by their places here.
+    /// The entries at a range of positions within this value.
     ///
     /// # Panics
-    /// Where there are no such places.
+    /// If the range is not within this value.
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Entries {
-        assert!(range.start <= range.end && range.end <= self.len(), "a part of them");
+        assert!(range.start <= range.end && range.end <= self.len(), "the range is in bounds");
         let start = self.start + range.start as u32;
         let end = self.start + range.end as u32;
         Entries { all: self.all.clone().filter(|_| start < end), start, end }
     }
 
-    /// Those from an index on.
+    /// The entries from an index on.
     #[must_use]
     pub fn from_index(&self, first: Index) -> Entries {
         let at = self.first().map_or(0, |entry| first.saturating_sub(entry.id.index));
         self.slice((at as usize).min(self.len())..self.len())
     }
 
-    /// Bytes of their data.
+    /// Bytes of the data of the entries.
     pub fn bytes(&self) -> usize {
         self.iter().map(|entry| entry.data.len()).sum()
     }
@@ -52,7 +53,7 @@ impl Deref for Entries {
     }
 }
 
-/// Takes the entries out of `from`, which keeps its room.
+/// Moves the entries out of `from`, which keeps its capacity.
 impl From<&mut Vec<Entry>> for Entries {
     fn from(from: &mut Vec<Entry>) -> Entries {
         from.drain(..).collect()
@@ -68,7 +69,7 @@ impl From<Vec<Entry>> for Entries {
 impl FromIterator<Entry> for Entries {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Entries {
         let all: Arc<[Entry]> = entries.into_iter().collect();
-        let end = u32::try_from(all.len()).expect("a log's window is smaller");
+        let end = u32::try_from(all.len()).expect("fewer than 2^32 entries are in memory");
         Entries { all: Some(all).filter(|_| end > 0), start: 0, end }
     }
 }

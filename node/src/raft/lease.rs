@@ -1,23 +1,26 @@
-//! Reads by lease (thesis §6.4.1): a leader that a majority answered a while ago still leads, for
-//! none of those votes for another before an election timeout has passed since it heard the
-//! leader. So it may answer reads alone until then, by its own clock. Off by default: it trusts
-//! that no two clocks differ in rate by more than the bound that [`Lease`] was made with.
+//! Reads by lease (thesis §6.4.1). A leader that a majority answered recently still leads: no
+//! replica of that majority votes for another candidate before an election timeout has passed since
+//! it heard the leader. Before that timeout has passed, the leader may answer reads without a round
+//! of heartbeats, by its own clock. Leases are off by default, because they require that no two
+//! clocks differ in rate by more than the bound that [`Lease`] was made with.
 //!
-//! Time here is the driver's, in nanoseconds, not ticks: a process that is stopped misses ticks.
-//! And it may be stopped between a look at the clock and the read, so the driver looks again after
-//! the read, with [`Raft::lease_holds`], before it answers.
+//! The driver supplies the time in nanoseconds. The time is not in ticks, because a stopped process
+//! loses ticks. The process may also stop between a look at the clock and the read. The driver
+//! therefore looks at the clock again after the read, with [`Raft::lease_holds`], before it
+//! answers.
 //!
 //! - A lease begins when the heartbeats *left* that a majority answered.
-//! - A replica votes for nobody for an election timeout after it heard a leader of any term, or
-//!   started: then it has forgotten whom it heard.
-//! - Who is handed leadership is voted for at once, so a leader that told another to campaign has
-//!   no lease any more in its term.
+//! - A replica grants no vote for an election timeout after it heard a leader of any term. A
+//!   replica also grants no vote for an election timeout after its start, because it has forgotten
+//!   which leader it heard.
+//! - The follower that receives leadership in a transfer gets its votes at once. A leader that
+//!   requested a follower to campaign therefore has no lease for the remaining time of its term.
 
 use super::Tick;
 use super::core::{Raft, Role};
 use std::collections::VecDeque;
 
-/// How long a majority's word holds.
+/// The time for which the answers of a majority prove leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// In nanoseconds, by the leader's clock.
@@ -25,9 +28,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// For followers that wait `election` ticks of `tick` nanoseconds each, when no two clocks
-    /// differ in rate by more than `drift` millionths. Two ticks are lost to where in a tick
-    /// something happens.
+    /// A lease for followers that wait `election` ticks of `tick` nanoseconds each, when no two
+    /// clocks differ in rate by more than `drift` millionths. Two ticks are subtracted, because the
+    /// place of an event within a tick is unknown.
     pub const fn new(election: Tick, tick: u64, drift: u32) -> Lease {
         let window = (election - 2) * tick;
         Lease { length: window / 1_000_000 * (1_000_000 - drift as u64) }
@@ -37,18 +40,19 @@ impl Lease {
 /// A leader's lease.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LeaseState {
-    /// The driver's time at the last look.
+    /// The latest time that the driver supplied.
     pub(super) clock: u64,
-    /// When each round of heartbeats left that is not answered yet.
+    /// The number and the departure time of each round of heartbeats that no majority has answered
+    /// yet.
     sent: VecDeque<(u64, u64)>,
-    /// When the latest round left that was answered.
+    /// The departure time of the latest round that a majority has answered.
     since: Option<u64>,
-    /// Another was told to campaign in this term.
+    /// A follower was requested to campaign in this term.
     revoked: bool,
 }
 
 impl LeaseState {
-    /// A leader's term begins, or ends.
+    /// A leader's term begins or ends.
     pub(super) fn clear(&mut self) {
         self.sent.clear();
         (self.since, self.revoked) = (None, false);
@@ -72,12 +76,14 @@ impl LeaseState {
 }
 
 impl Raft {
-    /// What the driver's clock shows, in nanoseconds since whenever it likes. It never goes back.
+    /// Sets the time of the driver's clock, in nanoseconds since an arbitrary moment. The core's
+    /// time never goes back.
     pub fn set_time(&mut self, nanos: u64) {
         self.lease.clock = nanos.max(self.lease.clock);
     }
 
-    /// Whether this leader may have answered alone what it read before `nanos`.
+    /// Whether this leader may answer, without a round of heartbeats, a read that ended before
+    /// `nanos`.
     pub fn lease_holds(&self, nanos: u64) -> bool {
         let leads =
             self.role == Role::Leader && self.reads.committed_own_term && !self.lease.revoked;

@@ -1,5 +1,5 @@
-//! The core's picture of its log: the terms of all entries, the newest entries themselves, and how
-//! much of it is durable. Older entries are read from the engine when a follower needs them.
+//! The core's view of its log: the terms of all entries, the newest entries themselves, and the
+//! durable part of the log. Older entries are read from the engine when a follower needs them.
 
 use super::entries::Entries;
 use super::{Index, Seq, Term};
@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 
 /// Reads durable entries that are no longer in memory.
 pub trait LogReader {
-    /// Entries from `first` on, below `end`: at least one, then until `max_bytes`. Empty when they
-    /// are gone.
+    /// The entries from `first` on, below `end`: at least one, then more up to `max_bytes`. The
+    /// result is empty when the entries are gone.
     fn entries(&self, first: Index, end: Index, max_bytes: usize) -> Vec<Entry>;
 }
 
-/// Entries that came together and are handed on together.
+/// Entries that were added together and are passed on together.
 #[derive(Clone, Debug)]
 struct EntryBatch {
     entries: Entries,
-    /// Of their data.
+    /// Bytes of the data of the entries.
     bytes: usize,
 }
 
@@ -31,7 +31,7 @@ impl EntryBatch {
         self.first() + self.entries.len() as Index - 1
     }
 
-    /// Bytes of the data of those in a range.
+    /// Bytes of the data of the entries from `first` to `last`.
     fn bytes_within(&self, first: Index, last: Index) -> usize {
         if first <= self.first() && self.last() <= last {
             return self.bytes;
@@ -41,29 +41,38 @@ impl EntryBatch {
     }
 }
 
-/// See the module.
+/// The core's view of its log, see the module. Invariants:
+///
+/// - `base.index <= last`, and `persisted < unwritten <= last + 1`.
+/// - `runs` ascends in index and term. The first run begins directly after `base`, so each entry
+///   after `base` belongs to a run.
+/// - The entries in `recent`, followed by the entries in `fresh`, have no gap and end at `last`.
+///   Every entry after `persisted` is among them.
+/// - `writing` ascends in write number, and its indexes never decrease.
 #[derive(Clone, Debug)]
 pub struct RaftLog {
-    /// Everything up to here is in a snapshot; entries begin after it.
+    /// The last entry that a snapshot covers. The entries of the log begin after `base`.
     base: LogId,
-    /// First entry of each run of one term, ascending.
+    /// The first entry of each run of entries with one term, in ascending order.
     runs: VecDeque<LogId>,
     last: Index,
     /// The newest entries, in batches, without a gap.
     recent: VecDeque<EntryBatch>,
-    /// Those after them up to `last`: a leader's proposals, not in a batch yet.
+    /// The entries after `recent` up to `last`: proposals of a leader that are not in a batch yet.
     fresh: Vec<Entry>,
     recent_bytes: usize,
-    /// Entries up to here are durable here.
+    /// Entries up to this index are durable on this replica's disk.
     persisted: Index,
-    /// Writes under way: when one is durable, so is the log up to its index.
+    /// Writes under way. When a write is durable, the log up to the index of the write is durable
+    /// too.
     writing: VecDeque<(Seq, Index)>,
-    /// Entries from here on are in no write yet.
+    /// Entries from this index on are in no write yet.
     unwritten: Index,
 }
 
 impl RaftLog {
-    /// The log as it was found: its base, the runs of terms, the last index.
+    /// The view of a log as found on disk: the base, the first entry of each run of one term, and
+    /// the last index.
     pub fn new(base: LogId, runs: Vec<LogId>, last: Index) -> Self {
         Self {
             base,
@@ -78,7 +87,7 @@ impl RaftLog {
         }
     }
 
-    /// What the snapshot below the first entry covers.
+    /// The last entry that the snapshot below the first entry covers.
     pub fn base(&self) -> LogId {
         self.base
     }
@@ -94,7 +103,7 @@ impl RaftLog {
         self.persisted
     }
 
-    /// The term of an entry; `None` before the base and after the end.
+    /// The term of an entry. Returns `None` before the base and after the end.
     pub fn term(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
@@ -109,8 +118,8 @@ impl RaftLog {
         Some(self.runs[at - 1].term)
     }
 
-    /// The greatest place at or before `hint` whose term is at most the hint's: where a log that
-    /// has the hint may agree with this one (§5.3, the accelerated back-up).
+    /// The last place at or before `hint` whose term is at most the hint's term. A log that has the
+    /// hint may agree with this log at that place (§5.3, the accelerated back-up).
     pub fn agreement(&self, hint: LogId) -> LogId {
         let mut index = hint.index.min(self.last);
         while let Some(term) = self.term(index) {
@@ -126,7 +135,7 @@ impl RaftLog {
         self.base
     }
 
-    /// Adds an entry at the end. Call [`Self::seal_batch`] before anyone is to get it.
+    /// Adds an entry at the end. [`Self::seal_batch`] must run before the entry is read.
     pub fn push(&mut self, entry: Entry) {
         self.extend_to(entry.id, entry.id.index);
         self.recent_bytes += entry.data.len();
@@ -147,18 +156,18 @@ impl RaftLog {
         self.recent.push_back(EntryBatch { entries, bytes });
     }
 
-    /// Entries of one term follow.
+    /// Extends the log to `last` with entries of one term.
     fn extend_to(&mut self, first: LogId, last: Index) {
-        assert_eq!(first.index, self.last + 1, "entries follow each other");
+        assert_eq!(first.index, self.last + 1, "entries follow the last entry without a gap");
         let term = self.last().term;
-        assert!(first.term >= term, "terms never fall");
+        assert!(first.term >= term, "terms never decrease");
         if first.term > term || self.runs.is_empty() {
             self.runs.push_back(first);
         }
         self.last = last;
     }
 
-    /// What was pushed becomes a batch.
+    /// Seals the pushed entries into one batch.
     pub fn seal_batch(&mut self) {
         if !self.fresh.is_empty() {
             let entries = Entries::from(&mut self.fresh);
@@ -167,7 +176,7 @@ impl RaftLog {
         }
     }
 
-    /// Drops the entries from `from` on.
+    /// Removes the entries from `from` on.
     pub fn truncate(&mut self, from: Index) {
         self.seal_batch();
         while let Some(batch) = self.recent.pop_back_if(|batch| batch.last() >= from) {
@@ -190,24 +199,25 @@ impl RaftLog {
         }
     }
 
-    /// Begins anew after a snapshot.
+    /// Restarts the log, without entries, after a snapshot.
     pub fn reset(&mut self, base: LogId) {
         *self = Self::new(base, Vec::new(), base.index);
     }
 
-    /// The last index of which a write was handed out.
+    /// The last index that was handed out in a write.
     pub fn last_handed_out(&self) -> Index {
         self.unwritten - 1
     }
 
-    /// A snapshot of an entry of this log was installed: what it covers needs no write any more.
+    /// A snapshot at an entry of this log was installed. The entries that the snapshot covers need
+    /// no write any more.
     pub fn cover_with_snapshot(&mut self, at: LogId) {
         self.persisted = self.persisted.max(at.index);
         self.unwritten = self.unwritten.max(at.index + 1);
         self.compact(at);
     }
 
-    /// Gives up entries that a snapshot covers.
+    /// Releases entries that a snapshot covers.
     pub fn compact(&mut self, upto: LogId) {
         if upto.index <= self.base.index || upto.index > self.last {
             return;
@@ -221,27 +231,27 @@ impl RaftLog {
             Some(run) => run.index = run.index.max(upto.index + 1),
             None => {}
         }
-        self.forget(upto.index);
+        self.evict(upto.index);
     }
 
-    /// Lets durable entries up to `upto` leave memory, as far as whole batches are.
-    pub fn forget(&mut self, upto: Index) {
+    /// Removes durable entries up to `upto` from memory, in whole batches only.
+    pub fn evict(&mut self, upto: Index) {
         let upto = upto.min(self.persisted);
         while let Some(batch) = self.recent.pop_front_if(|batch| batch.last() <= upto) {
             self.recent_bytes -= batch.bytes;
         }
     }
 
-    /// Durable entries leave memory, and so does the room for more.
+    /// Removes durable entries from memory and releases the spare capacity.
     pub fn shrink_to_fit(&mut self) {
-        self.forget(self.last);
+        self.evict(self.last);
         self.recent.shrink_to_fit();
         self.fresh.shrink_to_fit();
         self.writing.shrink_to_fit();
         self.runs.shrink_to_fit();
     }
 
-    /// Bytes of entries in memory.
+    /// Bytes of the entries in memory.
     pub fn recent_bytes(&self) -> usize {
         self.recent_bytes
     }
@@ -256,12 +266,12 @@ impl RaftLog {
         batches.map(|batch| batch.bytes_within(first, last)).sum()
     }
 
-    /// The first batch that ends at or after an index.
+    /// The position of the first batch that ends at or after an index.
     fn batch_of(&self, index: Index) -> usize {
         self.recent.partition_point(|batch| batch.last() < index)
     }
 
-    /// Entries from `first` on: at least one, then until `max_bytes`.
+    /// The entries from `first` on: at least one, then more up to `max_bytes`.
     pub fn entries(&self, first: Index, max_bytes: usize, reader: &dyn LogReader) -> Entries {
         match self.recent.front().map(EntryBatch::first) {
             Some(front) if first >= front => self.recent(first, max_bytes),
@@ -269,12 +279,12 @@ impl RaftLog {
         }
     }
 
-    /// The newest batch, if it begins with an index: what is asked for most often.
+    /// The newest batch, if the batch begins at `first`. Most requests are for this batch.
     fn newest_from(&self, first: Index) -> Option<&EntryBatch> {
         self.recent.back().filter(|batch| batch.first() == first)
     }
 
-    /// The same of those in memory.
+    /// Like [`Self::entries`], for entries in memory.
     fn recent(&self, first: Index, max_bytes: usize) -> Entries {
         match self.newest_from(first).filter(|batch| batch.bytes <= max_bytes) {
             Some(batch) => batch.entries.clone(),
@@ -282,7 +292,7 @@ impl RaftLog {
         }
     }
 
-    /// They are copied only where they are of many batches.
+    /// Collects entries in memory. Entries are copied only if they span several batches.
     #[inline(never)]
     fn gather(&self, first: Index, max_bytes: usize) -> Entries {
         let at = self.batch_of(first);
@@ -303,7 +313,7 @@ impl RaftLog {
         head.iter().chain(later.take_while(fits)).cloned().collect()
     }
 
-    /// Takes the entries that no write holds yet, as part of write `seq`.
+    /// Returns the entries that are in no write yet, as the entries of write `seq`.
     pub fn write(&mut self, seq: Seq) -> Entries {
         self.seal_batch();
         let entries = match self.has_unwritten() {
@@ -340,9 +350,9 @@ mod tests {
         log
     }
 
-    /// An append and a snapshot of a part of it came together, before a write was handed out.
+    /// An append and a snapshot of a part of that append arrived before a write was handed out.
     #[test]
-    fn what_a_snapshot_covers_is_not_written() {
+    fn entries_covered_by_a_snapshot_are_not_written() {
         let mut log = log(5);
         log.cover_with_snapshot(LogId { term: 1, index: 3 });
         let written = log.write(1);
@@ -352,9 +362,10 @@ mod tests {
         assert_eq!(log.persisted(), 5);
     }
 
-    /// A write that completes late says nothing of what replaced its entries.
+    /// A write that completes late does not prove that the entries that replaced its entries are
+    /// durable.
     #[test]
-    fn a_truncated_write_is_not_its_successors() {
+    fn a_truncated_write_does_not_make_new_entries_durable() {
         let mut log = log(3);
         assert_eq!(log.write(1).len(), 3);
         log.truncate(2);

@@ -1,4 +1,4 @@
-//! Changes of who takes part; see [`super::conf`] for what keeps them safe.
+//! Configuration changes. See [`super::conf`] for the rules that make the changes safe.
 
 use super::conf::{Change, Conf};
 use super::core::{Raft, Refused, Role};
@@ -8,9 +8,9 @@ use super::{Index, kind};
 use bedstone_engine::LogId;
 
 impl Raft {
-    /// Proposes a change of the members. It is effective once it is committed; one that goes
-    /// through a joint configuration is done when a second entry, which the leader adds by itself
-    /// unless the change is explicit, is committed too.
+    /// Proposes a configuration change. The change is effective once it is committed. A change that
+    /// goes through a joint configuration ends when a second entry is committed too. The leader
+    /// adds the second entry without a request, unless the change is explicit.
     ///
     /// # Errors
     /// [`Refused`]: nothing was proposed.
@@ -22,24 +22,25 @@ impl Raft {
             return Err(Refused::Transferring(transfer.to));
         }
         if !self.reads.committed_own_term {
-            // A change of the term before may be committed, unknown to this leader (Ongaro,
-            // raft-dev
-            // 2015, "bug in single-server membership changes").
+            // A change of an earlier term may be committed although this leader does not know it
+            // (Ongaro, raft-dev 2015, "bug in single-server membership changes").
             return Err(Refused::NoCommitInTerm);
         }
         if !self.changes.is_empty() {
             return Err(Refused::ChangePending);
         }
         let next = self.conf.apply(change).map_err(Refused::InvalidChange)?;
+        // A witness with entries that every possible leader of the next configuration lacks would
+        // refuse its vote to each of them. See `witness_limit`.
         let sent = |peer| self.progress.get(peer).map_or(0, |progress| progress.next - 1);
-        if self.conf.witnesses.iter().any(|&peer| sent(peer) > self.best(&next.voters, &next)) {
+        if self.conf.witnesses.iter().any(|&peer| sent(peer) > self.best_matched(&next.voters, &next)) {
             return Err(Refused::CatchingUp);
         }
         self.mark_active();
         Ok(self.append(kind::CHANGE, change.encode()))
     }
 
-    /// Makes the changes effective that are known to be committed.
+    /// Makes every configuration change effective that is known to be committed.
     pub(super) fn advance_conf(&mut self) {
         let committed = self.hard.commit;
         let mut changed = false;
@@ -47,6 +48,7 @@ impl Raft {
             changed |= self.conf.apply_entry_data(&data);
             self.conf_index = at;
         }
+        // A candidate that is no longer electable ends its campaign.
         let campaigns = matches!(self.role, Role::PreCandidate | Role::Candidate);
         if campaigns && !self.conf.is_electable(self.id) {
             self.become_follower(self.hard.term, None);
@@ -68,33 +70,35 @@ impl Raft {
         self.transfer_if_not_electable();
     }
 
-    /// How far the log is that some voter with commands has, of a set.
-    fn best(&self, voters: &PeerSet, conf: &Conf) -> Index {
+    /// The greatest index that is durable at some voter of a set. Witnesses do not count, because
+    /// they lack the commands.
+    fn best_matched(&self, voters: &PeerSet, conf: &Conf) -> Index {
         let able = voters.iter().filter(|peer| !conf.witnesses.contains(peer));
         able.map(|&peer| self.matched(peer)).max().unwrap_or(0)
     }
 
-    /// How much of the log witnesses may be told of: what a voter that can lead has durably, now,
-    /// before and after the change under way. A witness that knew of more would refuse every
-    /// candidate once whoever has the rest is gone.
+    /// The last index that witnesses may receive. Entries up to this index are durable at a voter
+    /// that can lead, in the present configuration, and before and after the change under way. A
+    /// witness with later entries would refuse every candidate once the replica with the same
+    /// entries is gone.
     pub(super) fn witness_limit(&self) -> Index {
         let conf = &self.conf;
         if conf.witnesses.is_empty() {
             return 0;
         }
-        let mut end = self.best(&conf.voters, conf);
+        let mut end = self.best_matched(&conf.voters, conf);
         if conf.is_joint() {
-            end = end.min(self.best(&conf.outgoing, conf));
+            end = end.min(self.best_matched(&conf.outgoing, conf));
         }
         for (_, change) in &self.changes {
             let mut next = conf.clone();
             next.apply_entry_data(change);
-            end = end.min(self.best(&next.voters, &next));
+            end = end.min(self.best_matched(&next.voters, &next));
         }
         end
     }
 
-    /// A leader has one progress for each other member.
+    /// Keeps one [`Progress`] on a leader for each other member.
     pub(super) fn track_members(&mut self) {
         let (next, now) = (self.log.last().index + 1, self.now);
         let mut members = self.conf.members();

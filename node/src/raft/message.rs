@@ -1,18 +1,18 @@
-//! What replicas say to each other, and its bytes on the wire (little-endian):
+//! The messages between replicas, and their bytes on the wire (little-endian):
 //!
 //! kind u8, term u64, then by kind:
 //!
 //! | kind | fields |
 //! |---|---|
-//! | 1 pre-vote, 3 vote, 11 vote for who was handed over to | last term u64, last index u64 |
+//! | 1 pre-vote, 3 vote, 11 vote in a leader transfer | last term u64, last index u64 |
 //! | 2 pre-vote reply, 4 vote reply | granted u8, committed term u64, committed index u64 |
 //! | 5 append | previous term u64, previous index u64, commit u64, count u32, entries |
 //! | 6 append reply | matched u64 |
-//! | 7 append refused | index u64, term u64: where the follower's log may agree; refused u64 |
+//! | 7 append refused | term u64, index u64: where the follower's log may agree; refused u64 |
 //! | 8 heartbeat | committed term u64, committed index u64, round u64 |
 //! | 9 heartbeat reply | round u64 |
-//! | 10 time out now, 17 wake | |
-//! | 16 rest | last term u64, last index u64 |
+//! | 10 time out now, 17 unquiesce | |
+//! | 16 quiesce | last term u64, last index u64 |
 //! | 12 recover, 14 read index | question u64 |
 //! | 15 read index reply | question u64, term u64, index u64 |
 //! | 13 recover reply | question u64, new u8, last term u64, last index u64, commit u64, members |
@@ -29,40 +29,42 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// Bytes in front of an entry's data on the wire.
 const ENTRY_HEADER_BYTES: usize = 13;
 
-/// A message, with the peer it comes from or goes to.
+/// A message, with the peer that sent it or is to receive it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The other side.
+    /// The other replica.
     pub peer: PeerId,
-    /// The sender's term; a pre-vote carries the term that it would campaign in.
+    /// The sender's term. A pre-vote and a granted reply carry the term of the planned election.
     pub term: Term,
-    /// What it says.
+    /// The content.
     pub body: Body,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Would you vote for me? Changes nothing at the receiver (thesis §9.6).
+    /// Queries whether the receiver would vote for the sender. Changes neither the term nor the
+    /// vote of the receiver (thesis §9.6).
     PreVote {
         /// The last entry of the candidate's log.
         last: LogId,
     },
-    /// Answer to a pre-vote.
+    /// Reply to a pre-vote.
     PreVoteReply {
-        /// Whether it would.
+        /// Whether the sender would vote for the candidate.
         granted: bool,
         /// The last entry that the sender knows to be committed.
         committed: LogId,
     },
-    /// Vote for me (§5.2).
+    /// Requests the vote of the receiver (§5.2).
     Vote {
         /// The last entry of the candidate's log.
         last: LogId,
-        /// The leader asked for it: that it is still heard is no reason to refuse.
+        /// The leader requested this election, so a leader that is still heard is no reason to
+        /// refuse.
         leader_transfer: bool,
     },
-    /// Answer to a vote. Leaves only when the vote is durable.
+    /// Reply to a vote request. Leaves only when the vote is durable.
     VoteReply {
         /// Whether the sender votes for the candidate.
         granted: bool,
@@ -71,82 +73,87 @@ pub enum Body {
     },
     /// Entries that follow `previous` (§5.3).
     Append {
-        /// The entry before them.
+        /// The entry before `entries`.
         previous: LogId,
-        /// The entries; none in a probe.
+        /// The entries. An append without entries only probes the follower's log.
         entries: Entries,
         /// The leader's commit index.
         commit: Index,
     },
-    /// The log agrees with the leader's up to here. Leaves only when that is durable.
+    /// The log agrees with the leader's log up to `matched`. Leaves only when the log up to that
+    /// index is durable.
     AppendReply {
         /// The last index that agrees.
         matched: Index,
     },
     /// The log does not agree at `previous`.
     AppendRefused {
-        /// The greatest place at which it may agree.
+        /// The last place at which the logs may agree.
         hint: LogId,
-        /// The index that was refused; 0 when the follower is new, or what it applied is damaged:
-        /// it needs a snapshot first.
+        /// The refused index. 0 when the follower needs a snapshot first, because it is new or its
+        /// applied state is damaged.
         refused: Index,
     },
-    /// I lead; and, when the reply comes, I did when this left (§6.4 of the thesis).
+    /// The sender leads. The replies of a majority prove that the sender led when the heartbeat
+    /// left (thesis §6.4).
     Heartbeat {
         /// The last entry that the leader knows to be committed.
         committed: LogId,
         /// The latest round of reads.
         round: u64,
     },
-    /// Answer to a heartbeat.
+    /// Reply to a heartbeat.
     HeartbeatReply {
-        /// The round it answers.
+        /// The round of the heartbeat.
         round: u64,
     },
-    /// From which index on is a read of mine linearizable (thesis §6.4)?
+    /// Queries from which index on a read of the sender is linearizable (thesis §6.4).
     ReadIndex {
-        /// Of this life of the sender.
+        /// The number of the query, which belongs to the present life of the sender.
         question: u64,
     },
-    /// Answer to that, once a majority has confirmed that the sender leads.
+    /// Reply to [`Body::ReadIndex`]. Leaves once a majority has confirmed that the sender leads.
     ReadIndexReply {
-        /// The question it answers.
+        /// The number of the query.
         question: u64,
-        /// What the reader must have applied: it is committed.
+        /// The committed entry that the reader must have applied.
         at: LogId,
     },
-    /// I have lost what I promised, or never promised anything. What do you know?
+    /// The sender has lost its votes and acknowledgements, or never gave any. Queries the state of
+    /// the receiver.
     Recover {
-        /// Of this life of the sender.
+        /// The number of the query, which belongs to the present life of the sender.
         question: u64,
     },
-    /// Answer to that. Leaves only when the term is durable.
+    /// Reply to [`Body::Recover`]. Leaves only when the term is durable.
     RecoverReply {
-        /// The question it answers.
+        /// The number of the query.
         question: u64,
-        /// The sender never took part in anything, or lost its disk.
+        /// The sender has never taken part in the group, or lost its disk.
         new: bool,
-        /// The last entry of its log.
+        /// The last entry of the sender's log.
         last: LogId,
-        /// How far it knows its log to be committed.
+        /// The commit index of the sender.
         commit: Index,
-        /// The members as of then.
+        /// The configuration of the sender at that commit index.
         conf: Box<Conf>,
     },
-    /// Nothing is to do: you have all that I have, and it is committed. I am silent from now on,
-    /// and you need not miss me.
+    /// The group has no work: the receiver has all entries of the leader, and all are committed.
+    /// The leader is silent from now on, and its silence is no reason to campaign.
     Quiesce {
-        /// The last entry.
+        /// The last entry of the leader's log.
         at: LogId,
     },
-    /// To the leader: somebody does miss you. Tell all that you are there.
+    /// To the leader: a replica is active and needs to hear the leader. The leader becomes active
+    /// and sends heartbeats to all members.
     Unquiesce,
-    /// Campaign at once: I lead, and hand over to you (thesis §3.10).
+    /// Requests the receiver to campaign at once: the sender leads and transfers leadership to the
+    /// receiver (thesis §3.10).
     TimeoutNow,
 }
 
 impl Message {
-    /// Its bytes; the peer is not among them, the connection proves it.
+    /// Encodes the message without `peer`: the connection proves the identity of the peer.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
         let head = |out: &mut BytesMut, kind: u8| {
@@ -241,42 +248,42 @@ impl Message {
         out.freeze()
     }
 
-    /// From its bytes and the peer that sent them. `None` when they are no message. Entries share
-    /// the memory of `from`; no more is allocated than it has bytes for.
+    /// Decodes a message that `peer` sent. Returns `None` when the bytes are not a message. Entries
+    /// share the memory of `from`. The decoder allocates no more than the bytes in `from` justify.
     pub fn decode(peer: PeerId, mut from: Bytes) -> Option<Message> {
         let from = &mut from;
         let kind = from.try_get_u8().ok()?;
-        let term = take_number(from)?;
+        let term = decode_number(from)?;
         let body = match kind {
-            1 => Body::PreVote { last: take_id(from)? },
-            2 => Body::PreVoteReply { granted: take_bool(from)?, committed: take_id(from)? },
-            3 | 11 => Body::Vote { last: take_id(from)?, leader_transfer: kind == 11 },
-            4 => Body::VoteReply { granted: take_bool(from)?, committed: take_id(from)? },
-            5 => take_append(from)?,
-            6 => Body::AppendReply { matched: take_number(from)? },
+            1 => Body::PreVote { last: decode_id(from)? },
+            2 => Body::PreVoteReply { granted: decode_bool(from)?, committed: decode_id(from)? },
+            3 | 11 => Body::Vote { last: decode_id(from)?, leader_transfer: kind == 11 },
+            4 => Body::VoteReply { granted: decode_bool(from)?, committed: decode_id(from)? },
+            5 => decode_append(from)?,
+            6 => Body::AppendReply { matched: decode_number(from)? },
             7 => {
-                let hint = take_id(from)?;
-                Body::AppendRefused { hint, refused: take_number(from)? }
+                let hint = decode_id(from)?;
+                Body::AppendRefused { hint, refused: decode_number(from)? }
             }
             8 => {
-                let committed = take_id(from)?;
-                Body::Heartbeat { committed, round: take_number(from)? }
+                let committed = decode_id(from)?;
+                Body::Heartbeat { committed, round: decode_number(from)? }
             }
-            9 => Body::HeartbeatReply { round: take_number(from)? },
+            9 => Body::HeartbeatReply { round: decode_number(from)? },
             10 => Body::TimeoutNow,
-            12 => Body::Recover { question: take_number(from)? },
+            12 => Body::Recover { question: decode_number(from)? },
             13 => {
-                let (question, new) = (take_number(from)?, take_bool(from)?);
-                let (last, commit) = (take_id(from)?, take_number(from)?);
+                let (question, new) = (decode_number(from)?, decode_bool(from)?);
+                let (last, commit) = (decode_id(from)?, decode_number(from)?);
                 let conf = Conf::decode(&from.split_off(0))?.into();
                 Body::RecoverReply { question, new, last, commit, conf }
             }
-            14 => Body::ReadIndex { question: take_number(from)? },
+            14 => Body::ReadIndex { question: decode_number(from)? },
             15 => {
-                let question = take_number(from)?;
-                Body::ReadIndexReply { question, at: take_id(from)? }
+                let question = decode_number(from)?;
+                Body::ReadIndexReply { question, at: decode_id(from)? }
             }
-            16 => Body::Quiesce { at: take_id(from)? },
+            16 => Body::Quiesce { at: decode_id(from)? },
             17 => Body::Unquiesce,
             _ => return None,
         };
@@ -284,18 +291,18 @@ impl Message {
     }
 }
 
-/// Terms, indexes and rounds count up from 0 by ones: nobody comes near the top half of their
-/// range, and refusing it here keeps every sum behind this from overflowing.
-fn take_number(from: &mut Bytes) -> Option<u64> {
+/// Decodes a number. Terms, indexes and rounds count up from 0 by ones, so no replica comes near
+/// the upper half of the range. The refusal of that half here keeps every later sum from overflow.
+fn decode_number(from: &mut Bytes) -> Option<u64> {
     from.try_get_u64_le().ok().filter(|&number| number <= u64::MAX >> 1)
 }
 
-fn take_id(from: &mut Bytes) -> Option<LogId> {
-    let term = take_number(from)?;
-    Some(LogId { term, index: take_number(from)? })
+fn decode_id(from: &mut Bytes) -> Option<LogId> {
+    let term = decode_number(from)?;
+    Some(LogId { term, index: decode_number(from)? })
 }
 
-fn take_bool(from: &mut Bytes) -> Option<bool> {
+fn decode_bool(from: &mut Bytes) -> Option<bool> {
     match from.try_get_u8().ok()? {
         0 => Some(false),
         1 => Some(true),
@@ -303,9 +310,9 @@ fn take_bool(from: &mut Bytes) -> Option<bool> {
     }
 }
 
-fn take_append(from: &mut Bytes) -> Option<Body> {
-    let previous = take_id(from)?;
-    let commit = take_number(from)?;
+fn decode_append(from: &mut Bytes) -> Option<Body> {
+    let previous = decode_id(from)?;
+    let commit = decode_number(from)?;
     let count = from.try_get_u32_le().ok()? as usize;
     if count > from.len() / ENTRY_HEADER_BYTES {
         return None;
@@ -313,7 +320,7 @@ fn take_append(from: &mut Bytes) -> Option<Body> {
     let mut entries = Vec::with_capacity(count);
     let mut last = previous;
     for _ in 0..count {
-        let term = take_number(from)?;
+        let term = decode_number(from)?;
         let kind = from.try_get_u8().ok()?;
         let len = from.try_get_u32_le().ok()? as usize;
         if len > from.len() || term < last.term {

@@ -1,17 +1,21 @@
 //! Raft (Ongaro and Ousterhout 2014; Ongaro's thesis), as a state machine without I/O.
 //!
-//! A [`Raft`] value is one replica of one group. It knows no clock, thread, lock or socket: inputs
-//! are method calls, and [`Raft::effects`] says what is to be done. The driver executes effects in
-//! the one legal order:
+//! A [`Raft`] value is one replica of one group. The value uses no clock, thread, lock or socket:
+//! inputs are method calls, and [`Raft::effects`] returns the effects that the inputs require. The
+//! driver, which is the caller of the core, executes the effects in the only correct order:
 //!
-//! 1. `send` may leave at once. The core has already held back what must not precede a write:
-//!    votes, acknowledgements and everything else that speaks for state not yet durable.
-//! 2. `write` goes to the log; [`Raft::persisted`] reports it, in order.
-//! 3. `commit` says how far entries may be applied; `reads` which reads may be served once the
-//!    tree has reached their index.
+//! 1. `send`: these messages may leave at once. The core has already held back each message that
+//!    must not precede a write: votes, acknowledgements and every other message that states
+//!    something that is not durable yet.
+//! 2. `write` goes to the log. The driver reports each durable write with [`Raft::persisted`], in
+//!    the order of the writes.
+//! 3. `commit` is the index up to which entries may be applied. `reads` lists the outcomes of
+//!    reads: a read may be served once the tree has applied the entries up to the index of the
+//!    read.
 //!
-//! Read in this order: [`message`], [`entries`], [`log`], [`conf`], [`progress`], `core`,
-//! `election`, `replication`, `read`, `membership`, `transfer`, `recovery`, `quiet`, `lease`.
+//! Read the modules in this order: [`message`], [`entries`], [`log`], [`conf`], [`progress`],
+//! `core`, `election`, `replication`, `read`, `membership`, `transfer`, `recovery`, `quiescence`,
+//! `lease`.
 
 pub mod conf;
 mod core;
@@ -40,25 +44,26 @@ pub use peer_set::PeerSet;
 pub use read_rounds::Read;
 pub use recovery::{NOBODY, RecoveryWait};
 
-/// Names a replica: the node's id.
+/// The id of a replica, which is the id of its node.
 pub type PeerId = u64;
 /// A term.
 pub type Term = u64;
 /// A position in the group's log.
 pub type Index = u64;
-/// Counts a replica's writes to its log.
+/// The number of one write of a replica to its log.
 pub type Seq = u64;
-/// The core's time: the driver calls [`Raft::tick`] at a steady pace.
+/// The core's time. The driver calls [`Raft::tick`] at a steady pace.
 pub type Tick = u64;
 
-/// What an entry is to the core. Stored as the entry's kind byte.
+/// The kinds of log entries that the core distinguishes. The log stores the kind as one byte of the
+/// entry.
 pub mod kind {
-    /// A new leader's first entry: with it, entries of earlier terms commit.
+    /// The first entry of a new leader. Entries of earlier terms commit with this entry.
     pub const NOOP: u8 = 0;
     /// Commands.
     pub const NORMAL: u8 = 1;
-    /// A change of the members, see [`super::conf::Change`].
+    /// A configuration change, see [`super::conf::Change`].
     pub const CHANGE: u8 = 2;
-    /// Commands, as a witness keeps them: without their data.
+    /// Commands in the log of a witness: the entry carries no data.
     pub const WITHHELD: u8 = 3;
 }

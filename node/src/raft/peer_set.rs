@@ -1,35 +1,36 @@
-//! A few peers, each once, ascending.
+//! A small set of peers: each peer once, in ascending order.
 
 use super::PeerId;
 use std::ops::Deref;
 
-/// See the module. Without room for more: sets of peers seldom change and many are kept.
+/// A set of peers, see the module. The set has no spare capacity, because sets of peers seldom
+/// change and a node keeps many of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerSet(Box<[PeerId]>);
 
 impl PeerSet {
-    /// Adds one.
+    /// Adds a peer.
     pub fn insert(&mut self, peer: PeerId) {
         self.extend([peer]);
     }
 
-    /// Takes one out, if it is there.
+    /// Removes a peer, if it is in the set.
     pub fn remove(&mut self, peer: PeerId) {
         self.retain(|other| other != peer);
     }
 
-    /// Takes out those for whom `keep` is false.
+    /// Removes each peer for which `keep` returns false.
     pub fn retain(&mut self, keep: impl Fn(PeerId) -> bool) {
         self.0 = self.iter().copied().filter(|&peer| keep(peer)).collect();
     }
 
-    /// How many are in one of two sets only.
+    /// The number of peers that are in only one of the two sets.
     pub fn differences(&self, other: &PeerSet) -> usize {
         let only = |a: &PeerSet, b: &PeerSet| a.iter().filter(|peer| !b.contains(peer)).count();
         only(self, other) + only(other, self)
     }
 
-    /// The set of these; `None` when they are not ascending.
+    /// The set of these peers. Returns `None` when the peers do not ascend.
     pub fn from_ascending(peers: Vec<PeerId>) -> Option<PeerSet> {
         peers.is_sorted_by(|a, b| a < b).then(|| PeerSet(peers.into()))
     }

@@ -1,4 +1,4 @@
-//! What a leader knows of a follower, and what it may send it.
+//! The leader's knowledge of a follower, and the rules for sending to that follower.
 
 use super::{Index, PeerId, Tick};
 use std::collections::VecDeque;
@@ -7,35 +7,40 @@ use std::ops::{Deref, DerefMut};
 /// How a leader sends to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Where its log agrees is not known: one append at a time, until one is accepted.
+    /// The leader does not know where the follower's log agrees. One append at a time leaves, until
+    /// the follower accepts one.
     Probe {
-        /// An append is under way.
+        /// No append may leave: one is under way, or the next one waits for the next heartbeat.
         sent: bool,
     },
-    /// Its log agrees: appends follow each other without waiting.
+    /// The follower's log agrees. Appends follow each other without waiting for replies.
     Replicate,
-    /// What it lacks was released: a snapshot is on its way.
+    /// The entries that the follower lacks were released. A snapshot is on its way.
     Snapshot,
 }
 
-/// See the module.
+/// The progress of a follower, see the module. Invariants:
+///
+/// - `matched < next`. Only [`Self::forget`] lowers `matched`.
+/// - `inflight` is empty unless `mode` is [`Mode::Replicate`]. The indexes in `inflight` ascend.
+/// - `inflight_bytes` is the sum of the bytes in `inflight`.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// Who it is.
+    /// The id of the follower.
     pub peer: PeerId,
-    /// The last index known to agree and to be durable there.
+    /// The last index that is known to agree and to be durable at the follower.
     pub matched: Index,
     /// The next index to send.
     pub next: Index,
-    /// How to send.
+    /// How the leader sends.
     pub mode: Mode,
-    /// The latest read round that it answered.
+    /// The latest read round that the follower answered.
     pub round: u64,
-    /// When it last answered anything.
+    /// When the follower last answered a message.
     pub heard: Tick,
-    /// It is not connected, as far as is known.
+    /// The follower is not connected, as far as the leader knows.
     pub disconnected: bool,
-    /// When it last answered an append, or when the first of those under way left.
+    /// When the follower last acknowledged an append, or when the first append under way left.
     waiting_since: Tick,
     /// Appends under way: last index and bytes of each.
     inflight: VecDeque<(Index, usize)>,
@@ -43,7 +48,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A follower of a new leader, whose log ends before `next`.
+    /// A follower of a new leader whose log ends before `next`.
     pub fn new(peer: PeerId, next: Index, now: Tick) -> Self {
         Self {
             peer,
@@ -83,13 +88,13 @@ impl Progress {
         }
     }
 
-    /// The follower answered something.
+    /// The follower answered a message.
     pub fn hear(&mut self, now: Tick) {
         self.heard = now;
         self.disconnected = false;
     }
 
-    /// The follower's log agrees up to `matched`. Returns whether that is news.
+    /// The follower's log agrees up to `matched`. Returns whether this increases the known index.
     pub fn accept(&mut self, matched: Index, now: Tick) -> bool {
         self.hear(now);
         self.waiting_since = now;
@@ -100,6 +105,7 @@ impl Progress {
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(matched + 1);
+        // The logs agree directly before `next`: appends need not wait any more.
         if self.mode != Mode::Replicate && self.next == self.matched + 1 {
             self.enter(Mode::Replicate);
         } else if let Mode::Probe { sent } = &mut self.mode {
@@ -108,37 +114,37 @@ impl Progress {
         news
     }
 
-    /// Whether appends under way have had no answer since before `tick`: they may be lost, however
-    /// lively the follower answers heartbeats.
+    /// Whether appends under way have had no answer since before `tick`. The appends may be lost,
+    /// even when the follower answers heartbeats.
     pub fn is_stalled(&self, tick: Tick) -> bool {
         !self.inflight.is_empty() && self.waiting_since < tick
     }
 
-    /// Something may be lost: look again where the logs agree. After `from` is a good place to ask:
-    /// the base of the leader's log, before which only a snapshot helps, or what a snapshot
-    /// brought.
+    /// Finds again the place where the logs agree, because messages may be lost. The search begins
+    /// after `from`, or after `matched` if that is greater. `from` is the base of the leader's log,
+    /// before which only a snapshot helps, or the index of a snapshot that the follower installed.
     pub fn probe(&mut self, from: Index) {
         self.next = self.matched.max(from) + 1;
         self.enter(Mode::Probe { sent: false });
     }
 
-    /// The follower lost what it had acknowledged.
+    /// The follower lost the entries that it had acknowledged.
     pub fn forget(&mut self) {
         self.matched = 0;
     }
 
-    /// The follower refused; its log may agree before `next`.
+    /// The follower refused an append. The follower's log may agree before `next`.
     pub fn back_up(&mut self, next: Index) {
         self.next = next.max(self.matched + 1);
         self.enter(Mode::Probe { sent: false });
     }
 
-    /// Room for appends under way need not be kept when there are none.
+    /// Releases the spare capacity for appends under way.
     pub(super) fn shrink_to_fit(&mut self) {
         self.inflight.shrink_to_fit();
     }
 
-    /// Changes how to send.
+    /// Changes how the leader sends.
     pub fn enter(&mut self, mode: Mode) {
         self.mode = mode;
         self.inflight.clear();
@@ -149,7 +155,8 @@ impl Progress {
     }
 }
 
-/// All whom a leader sends to: few, so they are found by looking at each.
+/// The progress of each peer that a leader sends to. The peers are few, so a lookup compares each
+/// of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProgressMap(Vec<Progress>);
 
@@ -180,7 +187,8 @@ impl ProgressMap {
         self.0 = Vec::new();
     }
 
-    /// There is one for each of these peers, ascending, and for no other.
+    /// Makes the map contain one progress for each of these peers, in ascending order, and no
+    /// other.
     pub(super) fn follow(&mut self, peers: &[PeerId], new: impl Fn(PeerId) -> Progress) {
         let mut kept = std::mem::take(&mut self.0);
         self.0.reserve_exact(peers.len());

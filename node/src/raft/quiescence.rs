@@ -1,15 +1,21 @@
-//! Groups at rest: a leader that nobody asks for anything, and whose followers have all that it
-//! has, tells them so once; then none of them sends or counts anything until something happens.
-//! (CockroachDB calls it quiescence, TiKV hibernation.)
+//! Quiescent groups. A leader without requests, whose followers have all its entries, notifies the
+//! followers once that the group is quiescent. From then on no replica of the group sends messages
+//! or counts time until an event arrives. (CockroachDB calls this quiescence, TiKV hibernation.)
 //!
-//! What a quiet follower does not hear from its leader, it must hear of its leader's node: the
-//! driver calls [`Raft::peer_silent`] when a node is not heard, for all groups at once. A quiet replica
-//! keeps its time standing still, so the times that it measures are those in which it is awake.
+//! A quiescent follower hears nothing from its leader, so it depends on the leader's node: the
+//! driver calls [`Raft::peer_silent`] when a node is silent, for all groups at once. The time of a
+//! quiescent replica stands still. All times that a replica measures are therefore times in which
+//! the replica was active.
 //!
-//! Whatever is lost on the way, somebody stays awake: a follower that was not told to rest times
-//! out, and its question wakes the leader; one that still has something to do says so at once; a
-//! leader that wakes tells everyone. A follower that is woken by another than its leader, or by its
-//! silence, asks the leader to wake too, and trusts that it is there for one more election timeout.
+//! Whichever message is lost, some replica stays active and makes the leader active:
+//!
+//! - A follower that did not receive the quiesce message times out, and its requests make the
+//!   leader active.
+//! - A follower that still has work notifies the leader at once.
+//! - A leader that becomes active sends a heartbeat to every member.
+//! - A follower may become active through another peer than its leader, or because the leader's
+//!   node is silent. The follower then requests the leader to become active too, and assumes for
+//!   one more election timeout that the leader is alive.
 
 use super::conf::VoteResult;
 use super::core::{Raft, Role};
@@ -18,38 +24,38 @@ use super::progress::{Mode, Progress};
 use super::{PeerId, Tick};
 use bedstone_engine::LogId;
 
-/// Whether a replica rests.
+/// The quiescence of a replica.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Quiescence {
-    /// It does.
+    /// The replica is quiescent.
     pub(super) quiescent: bool,
-    /// Since when nobody asked this leader for anything.
+    /// On a leader: when the last request arrived, or when the leader became active.
     pub(super) idle_since: Tick,
 }
 
 impl Raft {
-    /// Whether this replica rests: it need not be ticked, and has nothing to do before something
-    /// comes.
+    /// Whether this replica is quiescent: the replica needs no ticks, and has no work until an
+    /// event arrives.
     pub fn is_quiescent(&self) -> bool {
         self.quiescence.quiescent
     }
 
-    /// The node of a peer is not heard any more.
+    /// The node of a peer is silent.
     pub fn peer_silent(&mut self, peer: PeerId) {
         if self.leader == Some(peer) && self.quiescence.quiescent {
             self.unquiesce();
-            // Perhaps it is there after all.
+            // The leader may be alive and only quiescent.
             self.send_now(peer, Body::Unquiesce);
         }
     }
 
-    /// Something is asked of this replica.
+    /// A request arrives at this replica.
     pub(super) fn mark_active(&mut self) {
         self.quiescence.idle_since = self.now;
         self.unquiesce();
     }
 
-    /// Rest ends; time goes on where it stood still.
+    /// Ends quiescence. The replica's time continues where it stood still.
     pub(super) fn unquiesce(&mut self) {
         if !std::mem::take(&mut self.quiescence.quiescent) {
             return;
@@ -67,8 +73,8 @@ impl Raft {
         }
     }
 
-    /// A message comes to a replica at rest. What a leader is still told of the time before does
-    /// not wake it.
+    /// A message arrives. A quiescent replica becomes active, except a leader that receives a late
+    /// reply to a heartbeat or an append.
     pub(super) fn unquiesce_for(&mut self, peer: PeerId, body: &Body) {
         if !self.quiescence.quiescent {
             return;
@@ -86,7 +92,8 @@ impl Raft {
         }
     }
 
-    /// When a heartbeat is due: whether the followers are told to rest instead.
+    /// Called when a heartbeat is due. Makes the group quiescent instead of sending the heartbeat,
+    /// if that is possible. Returns whether the group became quiescent.
     pub(super) fn try_quiesce(&mut self) -> bool {
         let Some(after) = self.config.quiesce_after else { return false };
         if self.now < self.quiescence.idle_since + after || !self.may_quiesce() {
@@ -124,7 +131,7 @@ impl Raft {
             && self.conf.vote_result(caught_up) == VoteResult::Won
     }
 
-    /// The leader tells that everything up to `at` is committed, and nothing else there.
+    /// The leader reports that its log ends at `at` and that all its entries are committed.
     pub(super) fn on_quiesce(&mut self, peer: PeerId, at: LogId) {
         if !self.accept_leader(peer) {
             return;
@@ -136,6 +143,7 @@ impl Raft {
         let keeps_up = !self.is_recovering() && !self.damaged;
         self.quiescence.quiescent =
             wanted && keeps_up && self.is_fully_applied(at.index) && self.reads.is_idle();
+        // A follower that cannot become quiescent makes the leader active again.
         match self.quiescence.quiescent {
             true => self.shrink_to_fit(),
             false => self.send_now(peer, Body::Unquiesce),

@@ -1,13 +1,15 @@
 //! Linearizable reads without log entries: ReadIndex (thesis §6.4). A read may be served at the
-//! commit index of when it came, once a majority has answered a heartbeat sent after that, and once
-//! this leader has committed an entry of its own term. One round serves all reads that wait.
+//! commit index of the moment when the read arrived. Two conditions must hold first: a majority has
+//! answered a heartbeat that left after that moment, and this leader has committed an entry of its
+//! own term. One round of heartbeats serves all reads that wait.
 //!
-//! A follower asks its leader for such an index, once for all reads that wait, and serves them
-//! itself when it has applied so far. The question is the follower's own word that it knew no later
-//! term when it asked, which is after its reads came: where leader and follower are a majority, as
-//! of three voters, the leader answers at once, and else after a round. A question is numbered from
-//! a number drawn at the start of the follower's life, so no answer to an earlier life is taken for
-//! one to this.
+//! A follower queries its leader for such an index, once for all reads that wait, and serves the
+//! reads itself when it has applied the entries up to the index. The query itself proves that the
+//! follower knew no later term when the query left, which is after the reads arrived. Where leader
+//! and follower are a majority, as among three voters, the leader therefore answers at once. In
+//! other groups the leader answers after a round. Queries are numbered from a number that is drawn
+//! at the start of the follower's life, so no answer to an earlier life counts as an answer to the
+//! present one.
 
 use super::core::{Raft, Refused, Role};
 use super::message::Body;
@@ -16,7 +18,7 @@ use super::{Index, PeerId};
 use bedstone_engine::LogId;
 
 impl Raft {
-    /// Asks for a point from which a read is linearizable. The token comes back in
+    /// Requests an index at which a read is linearizable. The outcome and the token appear in
     /// [`super::Effects::reads`].
     ///
     /// # Errors
@@ -36,13 +38,14 @@ impl Raft {
         Ok(token)
     }
 
-    /// Begins a round for the reads that came since the last, or asks the leader for one.
+    /// Begins a round for the reads that arrived since the last round, or queries the leader for an
+    /// index.
     pub(super) fn start_read_round(&mut self) {
         if self.reads.fresh.is_empty() {
             return;
         }
         if self.role == Role::Follower {
-            return self.ask_leader();
+            return self.query_leader();
         }
         let reads = &mut self.reads;
         let wanted = self.role == Role::Leader && reads.committed_own_term;
@@ -54,11 +57,11 @@ impl Raft {
         let tokens = std::mem::take(&mut reads.fresh);
         reads.under_way = Some(Round { number, index, tokens }.into());
         self.broadcast_heartbeat();
-        // Whoever decides alone has decided.
+        // A sole voter needs no answer, so its round is complete already.
         self.settle_reads();
     }
 
-    fn ask_leader(&mut self) {
+    fn query_leader(&mut self) {
         let (Some(leader), now) = (self.leader, self.now) else { return };
         if self.reads.asked.is_some() {
             return;
@@ -70,20 +73,22 @@ impl Raft {
         self.send_now(leader, Body::ReadIndex { question });
     }
 
-    /// A question whose answer does not come may be lost: its reads are asked anew.
+    /// The answer to a query may be lost. The reads of a late query fail, and the driver requests
+    /// them again.
     pub(super) fn tick_reads(&mut self) {
         let late = self.now.saturating_sub(2 * self.config.heartbeat);
-        self.reads.fail_asked(late);
+        self.reads.fail_late_request(late);
     }
 
-    /// A follower asks for a point from which its reads are linearizable.
+    /// A follower queries for an index at which its reads are linearizable.
     pub(super) fn on_read_index(&mut self, peer: PeerId, question: u64) {
         if self.role != Role::Leader {
             return;
         }
         self.mark_active();
-        let word = |voter| u64::from(voter == peer || voter == self.id);
-        if self.reads.committed_own_term && self.conf.quorum_value(word) == 1 {
+        // The query proves the leadership at once if this replica and `peer` are a majority.
+        let confirms = |voter| u64::from(voter == peer || voter == self.id);
+        if self.reads.committed_own_term && self.conf.quorum_value(confirms) == 1 {
             return self.answer_follower(peer, question, self.hard.commit);
         }
         self.reads.next_token += 1;
@@ -92,13 +97,14 @@ impl Raft {
         self.reads.follower_requests.push((token, peer, question));
     }
 
-    /// The reads need not wait for the next heartbeat to say that their entry is committed.
+    /// The leader answered a query. The reads need not wait for the next heartbeat to report that
+    /// entry `at` is committed.
     pub(super) fn on_read_index_reply(&mut self, question: u64, at: LogId) {
-        self.reads.told(question, at);
+        self.reads.on_answer(question, at);
         self.learn_committed(at);
     }
 
-    /// Answers followers whose questions are settled.
+    /// Answers the followers whose queries are settled.
     pub(super) fn answer_followers(&mut self) {
         if self.reads.follower_requests.is_empty() {
             return;
@@ -120,15 +126,16 @@ impl Raft {
         let latest = self.reads.round;
         let Some(progress) = self.progress.get_mut(peer) else { return };
         progress.hear(now);
-        // A round that was never begun proves nothing.
+        // A reply to a round that never began proves nothing.
         if round <= latest {
             progress.round = progress.round.max(round);
         }
         self.settle_reads();
     }
 
-    /// Serves the reads whose round a majority has answered. The members may have changed since it
-    /// began: who is left may have answered already, or be this replica alone.
+    /// Settles the reads whose round a majority has answered. The configuration may have changed
+    /// since the round began: the remaining voters may have answered already, or this replica may
+    /// be the only voter.
     pub(super) fn settle_reads(&mut self) {
         let latest = self.reads.round;
         let round_of = |peer| match self.progress.get(peer) {

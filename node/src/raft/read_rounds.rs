@@ -1,63 +1,72 @@
-//! Reads on their way through rounds of heartbeats; see [`super::read`] for the protocol.
+//! Pending reads and their rounds of heartbeats; see [`super::read`] for the protocol.
 
 use super::{Index, PeerId, Tick};
 use bedstone_engine::LogId;
 
-/// What became of a read.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// It may be served once the index is applied.
+    /// The read may be served once the index is applied.
     At(Index),
-    /// It may be served once the index is applied, if [`super::Raft::lease_holds`] after that.
+    /// The read may be served once the index is applied, if [`super::Raft::lease_holds`] after
+    /// that.
     ByLease(Index),
-    /// It can no longer be served here.
+    /// The read can no longer be served here.
     Failed,
 }
 
-/// Reads that wait for a majority's answer to a round of heartbeats.
+/// Reads that wait until a majority answers a round of heartbeats.
 #[derive(Clone, Debug)]
 pub(super) struct Round {
     pub(super) number: u64,
-    /// What was committed when it began.
+    /// The commit index when the round began.
     pub(super) index: Index,
     pub(super) tokens: Vec<u64>,
 }
 
-/// What a follower asked its leader.
+/// A query of a follower to its leader.
 #[derive(Clone, Debug)]
 pub(super) struct LeaderRequest {
     pub(super) question: u64,
     pub(super) since: Tick,
-    /// The reads that it is for.
+    /// The reads that the query serves.
     pub(super) tokens: Vec<u64>,
 }
 
-/// Reads on their way. Tokens are made here and never again in this replica's life.
+/// Pending reads. Invariants:
+///
+/// - Tokens are created here and never repeat in this replica's life.
+/// - Until its outcome is handed out, a token is in exactly one place: `fresh`, `under_way`,
+///   `asked` or `settled`.
+/// - At most one round and one query are under way. `under_way` is set on a leader only, and
+///   `asked` on a follower only.
+/// - `round` never decreases.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     pub(super) next_token: u64,
-    /// The latest round begun.
+    /// The number of the latest round.
     pub(super) round: u64,
-    /// Came since then.
+    /// Reads that wait for the next round or query.
     pub(super) fresh: Vec<u64>,
-    /// The round under way. Reads that come meanwhile share the next: under load one round serves
-    /// many reads, and a lone read never waits.
+    /// The round under way. Reads that arrive meanwhile share the next round. Under load one round
+    /// serves many reads, and a lone read never waits for another round.
     pub(super) under_way: Option<Box<Round>>,
-    /// Of a follower: its last question, and the one that is under way.
+    /// On a follower: the number of its last query, and the query under way.
     pub(super) question: u64,
     pub(super) asked: Option<Box<LeaderRequest>>,
-    /// What the leader said last to be committed: entries up to it may come after its word.
+    /// The last entry that a leader reported as committed in its answer to a query. The entries up
+    /// to it may arrive after the answer.
     pub(super) committed: LogId,
-    /// Of a leader: the tokens that stand for followers' questions.
+    /// On a leader: for each query of a follower, its token, the follower and the query's number.
     pub(super) follower_requests: Vec<(u64, PeerId, u64)>,
-    /// By token, not handed out yet.
+    /// Outcomes by token, not handed out yet.
     pub(super) settled: Vec<(u64, Read)>,
-    /// The leader has committed an entry of its term.
+    /// On a leader: an entry of its term is committed.
     pub(super) committed_own_term: bool,
 }
 
 impl Reads {
-    /// A replica's, whose first question to a leader has the number after this one.
+    /// The reads of a new replica, whose first query has the number after `question`.
     pub(super) fn new(question: u64) -> Self {
         Self { question, ..Self::default() }
     }
@@ -70,14 +79,14 @@ impl Reads {
         self.committed_own_term = true;
     }
 
-    /// Nothing is on its way: room for more need not be kept.
+    /// Releases the spare capacity, which is not needed while no read is pending.
     pub(super) fn shrink_to_fit(&mut self) {
         self.fresh.shrink_to_fit();
         self.follower_requests.shrink_to_fit();
         self.settled.shrink_to_fit();
     }
 
-    /// Whether no read is on its way.
+    /// Whether no read is pending.
     pub(super) fn is_idle(&self) -> bool {
         let asked = self.fresh.is_empty() && self.under_way.is_none() && self.asked.is_none();
         asked && self.follower_requests.is_empty() && self.settled.is_empty()
@@ -98,22 +107,23 @@ impl Reads {
         }
     }
 
-    /// The question under way, if it was asked before `late`, gets no answer.
-    pub(super) fn fail_asked(&mut self, late: Tick) {
+    /// Fails the reads of the query under way, if the query left before `late`.
+    pub(super) fn fail_late_request(&mut self, late: Tick) {
         if let Some(asked) = self.asked.take_if(|asked| asked.since < late) {
             self.settle(asked.tokens, Read::Failed);
         }
     }
 
-    /// The leader answered.
-    pub(super) fn told(&mut self, question: u64, at: LogId) {
+    /// The leader answered query `question`.
+    pub(super) fn on_answer(&mut self, question: u64, at: LogId) {
         self.committed = at;
         if let Some(asked) = self.asked.take_if(|asked| asked.question == question) {
             self.settle(asked.tokens, Read::At(at.index));
         }
     }
 
-    /// Takes the followers' questions that are settled; those that failed are forgotten.
+    /// Removes the settled queries of followers and returns those to answer. Failed queries get no
+    /// answer.
     pub(super) fn take_follower_requests(&mut self) -> Vec<(PeerId, u64, Index)> {
         let mut answers = Vec::new();
         let follower_requests = &mut self.follower_requests;

@@ -1,31 +1,39 @@
-//! A replica that cannot prove that it kept its promises: its disk is new, or lost records that
-//! were durable (Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage", FAST '18;
-//! the recovery of Viewstamped Replication Revisited, §4.3, is its relative).
+//! Recovery of a replica that cannot prove that its disk still has all its votes and acknowledged
+//! entries: the disk is new, or lost records that were durable (Alagappan et al., "Protocol-Aware
+//! Recovery for Consensus-Based Storage", FAST '18; the recovery of Viewstamped Replication
+//! Revisited, §4.3, is similar).
 //!
-//! It may have voted and acknowledged without knowing it any more. So it does neither before two
-//! things have happened:
+//! The replica may have voted and acknowledged without knowing it any more. The replica therefore
+//! acknowledges nothing before step 1 ends, and votes for no candidate before step 2 ends:
 //!
-//! 1. **Querying.** Every other voter has answered a question that this life of the replica asked.
-//!    Whoever it voted for or acknowledged to had the term durable before, so the greatest term
-//!    among the answers is at least that of every promise; and whoever leads has forgotten what
-//!    this replica acknowledged before it answered. What the disk still has stays until then.
-//! 2. **Catching up.** It has a committed entry at or after the last entry of all who answered.
-//!    What its forgotten acknowledgements helped to commit was in the log of one of them; so it is
-//!    before that entry, by the term (leader completeness) or by the index.
+//! 1. **Querying.** Every other voter has answered a query of this life of the replica. Each peer
+//!    that received a vote or an acknowledgement of the replica had the term durable before. The
+//!    greatest term among the answers is therefore at least the term of every forgotten vote and
+//!    acknowledgement. A leader that answered has discarded, before it answered, the
+//!    acknowledgements of this replica. Until step 1 ends, the replica keeps the data that is still
+//!    on its disk.
+//! 2. **Catching up.** The replica has a committed entry at or after the last entry of every peer
+//!    that answered. Each entry that a forgotten acknowledgement helped to commit was in the log of
+//!    one of these peers. Each of these acknowledged entries is at or before the committed entry,
+//!    by the term (leader completeness) or by the index.
 //!
-//! Between the two it acknowledges, truthfully, what it takes; it votes for nobody, which is
-//! durable as a vote for [`NOBODY`], with which it asks again after a restart.
+//! Between the two steps the replica acknowledges each entry that it accepts, because its disk then
+//! has the entry. The replica votes for no candidate: its vote for [`NOBODY`] is durable, and a
+//! replica that restarts with this vote queries again.
 //!
-//! Who has nothing may have been configured with other members than the group began with, and the
-//! log alone does not say who those were. So what it was told of them helps only to find somebody
-//! who has something: it goes on without members, unless those are the ones that the others know
-//! from the beginning, and gets them with a snapshot. Whom of them it has not asked, it asks then.
-//! When nobody has an entry, and all were told the same members, the group begins.
+//! A replica with an empty log may have been configured with other members than those with which
+//! the group began, and an empty log does not prove which members those were. The configured
+//! members therefore serve only to find a peer that has entries. The replica then continues without
+//! members and receives the configuration with a snapshot, unless its configured members are those
+//! that the peers know from the beginning. If the received configuration has voters that have not
+//! answered, the replica queries again. When no replica has an entry, and all were configured with
+//! the same members, the group begins.
 //!
-//! A replica whose disk has all that it says, but perhaps not all that it said it had, does the
-//! same, and keeps what is there. It need not wait for others who wait for it: once all have
-//! answered, the last of their entries bounds whom it votes for, and whether it campaigns. Who has
-//! that entry has all that any of them had, and so what is committed.
+//! A replica with a suspect disk, whose records are valid but perhaps not complete, queries too,
+//! and keeps its log. Several replicas with suspect disks need not wait for each other. Once all
+//! peers have answered, the greatest last entry among the answers is a bound: the replica votes
+//! only for a candidate whose log reaches the bound, and campaigns only if its own log does. A log
+//! that reaches the bound has every committed entry that one of the peers had.
 
 use super::conf::Conf;
 use super::core::{Durability, Raft, Role};
@@ -35,53 +43,60 @@ use super::{Index, PeerId, Term, Tick};
 use bedstone_engine::LogId;
 use std::collections::BTreeMap;
 
-/// Names no replica: who is voted for by one that must not vote.
+/// The id of no replica. A replica that must not vote for a candidate stores this id as its vote.
 pub const NOBODY: PeerId = u64::MAX;
 
-/// How far a replica is on its way back.
+/// The state of a replica's recovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Recovery {
-    /// It kept its promises.
+    /// The recovery is complete or was not necessary.
     #[default]
     Done,
-    /// It asks the other voters.
+    /// The replica queries the other voters.
     Querying(Box<Query>),
-    /// It waits for the last entry of those who answered, or a later one, to be committed here.
+    /// The replica waits until the greatest last entry among the answers, or a later one, is
+    /// committed here.
     CatchingUp(Box<Query>),
-    /// The same, and its disk has all that it says: it takes part in the election of who has that
-    /// entry, or a later one.
+    /// Like `CatchingUp`, for a suspect disk. The replica takes part in elections, but only for a
+    /// candidate that has that entry, or a later one.
     VoteRestricted(Box<Query>),
 }
 
-/// See [`Recovery`].
+/// The query of a recovering replica, see [`Recovery`]. Invariants:
+///
+/// - `answers` has only answers to `question`.
+/// - `durability` is never [`Durability::Intact`].
+/// - In [`Recovery::CatchingUp`] and [`Recovery::VoteRestricted`] `conf` is set, and every peer
+///   that was to be queried when [`Recovery::Querying`] ended is in `answers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Query {
-    /// What is the matter with its disk.
+    /// The state of the replica's disk.
     durability: Durability,
-    /// Tells answers to this life's question from answers to an earlier one.
+    /// The number of the query, which separates its answers from answers to an earlier query.
     question: u64,
     answers: BTreeMap<PeerId, Answer>,
-    /// Who takes part, by the answer with the greatest commit index, and that index.
+    /// The configuration from the answer with the greatest commit index, and that index. Without
+    /// such an answer, this replica's own values replace them when the query ends.
     conf: Option<(Index, Conf)>,
     next: Tick,
 }
 
-/// Why a replica that asks does not go on.
+/// The reason why a querying replica does not proceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryWait {
-    /// It knows nobody to ask.
+    /// The replica knows no peer to query.
     Members,
-    /// A peer has not answered.
+    /// This peer has not answered.
     Answer(PeerId),
-    /// Nobody has an entry, and a peer was told other members than this replica.
+    /// No replica has an entry, and this peer was configured with other members than this replica.
     SameMembers(PeerId),
-    /// Nobody has an entry, and a peer was told of no members.
+    /// No replica has an entry, and this peer was configured with no members.
     AnyMembers(PeerId),
-    /// More disks are new than the group survives: this peer's is.
-    OldDisk(PeerId),
+    /// More disks are new than the group survives. The disk of this peer is one of them.
+    NewDisk(PeerId),
 }
 
-/// What one was told of the members, as another sees it.
+/// The members that a peer knows, compared with the members that this replica knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KnownMembers {
     None,
@@ -89,22 +104,22 @@ pub(super) enum KnownMembers {
     Same,
 }
 
-/// What the answers say.
+/// The result of the answers.
 struct Tally {
-    /// The greatest term.
+    /// The greatest term among the answers and of this replica.
     term: Term,
-    /// Nobody has an entry.
+    /// No replica has an entry, so the group begins.
     begins: bool,
 }
 
-/// What a peer said of itself.
+/// The state that a peer reports in its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) term: Term,
     pub(super) new: bool,
     pub(super) last: LogId,
     pub(super) commit: Index,
-    pub(super) told: KnownMembers,
+    pub(super) known_members: KnownMembers,
 }
 
 impl Answer {
@@ -121,17 +136,18 @@ impl Query {
 }
 
 impl Raft {
-    /// Whether this replica may still lack what it promised.
+    /// Whether this replica may still lack votes or entries that it acknowledged.
     pub fn is_recovering(&self) -> bool {
         self.recovery != Recovery::Done
     }
 
-    /// Whether this replica asks, and so takes part in nothing.
+    /// Whether this replica queries the other voters. A querying replica takes part in nothing
+    /// else.
     pub(super) fn is_querying(&self) -> bool {
         matches!(self.recovery, Recovery::Querying(_))
     }
 
-    /// What a replica that asks waits for.
+    /// The reason why a querying replica waits.
     pub fn recovery_wait(&self) -> Option<RecoveryWait> {
         match &self.recovery {
             Recovery::Querying(query) => self.tally(query).err(),
@@ -139,9 +155,10 @@ impl Raft {
         }
     }
 
-    /// What was applied here is damaged, until a snapshot of the leader takes its place. The log is
-    /// sound: this replica goes on to vote and to acknowledge, and as a leader, which it may be or
-    /// become where others lack entries, it only brings them what it has and hands over.
+    /// The tree of this replica is damaged, until a snapshot of the leader replaces it. The log is
+    /// sound, so the replica still votes and acknowledges. The replica may be leader, or become
+    /// leader where other replicas lack entries. As leader it only replicates its entries and
+    /// transfers leadership.
     pub fn damaged(&mut self) {
         self.damaged = true;
         match self.leader {
@@ -150,7 +167,7 @@ impl Raft {
         }
     }
 
-    /// Whether a snapshot is to take the place of what was applied here.
+    /// Whether a snapshot must replace the tree of this replica.
     pub fn is_damaged(&self) -> bool {
         self.damaged
     }
@@ -164,7 +181,7 @@ impl Raft {
         query.next = now + pause;
         let query = query.clone();
         for peer in self.queried_peers(&query) {
-            // Who has nothing may come to have something.
+            // A peer without entries is queried again, because it may have entries later.
             if query.answers.get(&peer).is_none_or(Answer::is_empty) {
                 self.send_now(peer, Body::Recover { question: query.question });
             }
@@ -172,8 +189,9 @@ impl Raft {
         self.evaluate_answers();
     }
 
-    /// No leader is heard: those who answered may have lost since what was not durable there, and
-    /// then nobody has it.
+    /// No leader is heard. The peers that answered may since have lost entries that were not
+    /// durable there, and then no replica has these entries. A replica with a suspect disk
+    /// therefore queries again.
     pub(super) fn repeat_query(&mut self) {
         let Recovery::VoteRestricted(query) = &self.recovery else { return };
         let (query, question) = (query.clone(), query.question);
@@ -182,26 +200,27 @@ impl Raft {
         }
     }
 
-    /// The other voters, by the newest configuration that is known.
+    /// The other voters of the newest known configuration.
     fn queried_peers(&self, query: &Query) -> Vec<PeerId> {
         let conf = query.conf.as_ref().map_or(&self.conf, |(_, conf)| conf);
         let voters = conf.members().into_iter().filter(|&peer| conf.is_voter(peer));
         voters.filter(|&peer| peer != self.id).collect()
     }
 
-    /// The last entry of those who are to be asked and answered.
+    /// The greatest last entry among the answers of the peers to query.
     fn vote_bound(&self, query: &Query) -> LogId {
         let answers = self.queried_peers(query);
         let lasts = answers.iter().filter_map(|peer| query.answers.get(peer)).map(|a| a.last);
         lasts.max().unwrap_or_default()
     }
 
-    /// A peer has lost what it promised.
+    /// A peer has lost its votes and acknowledgements, and queries this replica.
     pub(super) fn on_recover(&mut self, peer: PeerId, question: u64) {
         let lost = |query: &Query| query.durability == Durability::Lost;
         if matches!(&self.recovery, Recovery::Querying(query) if lost(query)) {
-            return; // What it would answer proves nothing.
+            return; // The answer of a replica that lost records proves nothing.
         }
+        // A leader must no longer count the acknowledgements that the peer lost.
         if let Some(progress) = self.progress.get_mut(peer) {
             progress.forget();
             if progress.mode != Mode::Snapshot {
@@ -228,7 +247,7 @@ impl Raft {
             return;
         }
         query.answers.insert(peer, answer);
-        // Who was a member long ago may know no better than this replica does.
+        // A former member may know no newer configuration than this replica does.
         let newer = answer.commit >= self.hard.commit
             && query.conf.as_ref().is_none_or(|(at, _)| *at < answer.commit);
         if !answer.is_empty() && newer {
@@ -237,12 +256,12 @@ impl Raft {
         self.evaluate_answers();
     }
 
-    /// What the answers say, once they are enough.
+    /// The result of the answers, once there are enough of them.
     fn tally(&self, query: &Query) -> Result<Tally, RecoveryWait> {
         let known = self.queried_peers(query);
         let doubted = query.durability == Durability::Suspect;
         if known.is_empty() && !doubted {
-            // Nobody can tell. Who only doubts its disk has to believe it then.
+            // No peer can answer. A replica with a suspect disk must then rely on its disk.
             return Err(RecoveryWait::Members);
         }
         let mut answers = Vec::with_capacity(known.len());
@@ -256,22 +275,24 @@ impl Raft {
         let empty = self.log.last() == LogId::default() && query.durability != Durability::Lost;
         let begins = empty && answers.iter().all(|(_, answer)| answer.is_empty());
         if begins {
-            // Two groups would begin. Only who has a disk from before knows the members better.
-            return match first(|answer| answer.told != KnownMembers::Same).filter(|_| !doubted) {
+            // With different members, two groups would begin. A replica with a suspect disk is
+            // exempt, because its disk is not new and has the members.
+            return match first(|answer| answer.known_members != KnownMembers::Same).filter(|_| !doubted) {
                 None => Ok(Tally { term, begins }),
-                Some((peer, Answer { told: KnownMembers::None, .. })) => {
+                Some((peer, Answer { known_members: KnownMembers::None, .. })) => {
                     Err(RecoveryWait::AnyMembers(*peer))
                 }
                 Some((peer, _)) => Err(RecoveryWait::SameMembers(*peer)),
             };
         }
-        // With more new disks than the group survives, what was committed may be on none of the
-        // others. Whoever only doubts its disk counts as well, and is enough of two.
-        let olds = answers.iter().filter(|(_, answer)| !answer.new).count() + usize::from(doubted);
+        // With more new disks than the group survives, the other disks may lack committed entries.
+        // A replica with a suspect disk counts as an old disk too. With that replica, half of the
+        // voters are enough, for example one of two.
+        let old_disks = answers.iter().filter(|(_, answer)| !answer.new).count() + usize::from(doubted);
         let voters = answers.len() + 1;
         match first(|answer| answer.new) {
-            Some((peer, _)) if 2 * olds < voters || 2 * olds == voters && !doubted => {
-                Err(RecoveryWait::OldDisk(*peer))
+            Some((peer, _)) if 2 * old_disks < voters || 2 * old_disks == voters && !doubted => {
+                Err(RecoveryWait::NewDisk(*peer))
             }
             _ => Ok(Tally { term, begins }),
         }
@@ -281,27 +302,32 @@ impl Raft {
         let Recovery::Querying(query) = &self.recovery else { return };
         let Ok(Tally { term, begins }) = self.tally(query) else { return };
         let mut query = query.clone();
-        let began_so = query.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
-        // The members may be forgotten below, but not whose answers say what to catch up with.
+        let peers_know_these_members = query.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
+        // The configuration may be cleared below. The query keeps it, because the answers of these
+        // voters are the bound for catching up.
         query.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
         match query.durability {
             _ if begins => {
                 self.recovery = Recovery::Done;
-                // What it voted in this term, if it did, it does not know. And from now on its disk
-                // is no longer new.
+                // The replica does not know whether it voted in this term, so it votes for itself:
+                // it can grant no other vote in this term. The durable term also records that the
+                // disk is no longer new.
                 (self.hard.term, self.hard.vote) = (term.max(1), Some(self.id));
                 return self.wait_for_leader();
             }
             Durability::Suspect => {
                 self.recovery = Recovery::VoteRestricted(query);
                 if self.hard.term < term || self.hard.vote.is_none() {
-                    // Whom it voted for in this term, if it did, it does not know: for nobody else.
+                    // The replica does not know whether it voted in this term, so it votes for
+                    // itself: it can grant no other vote in this term.
                     (self.hard.term, self.hard.vote) = (term, Some(self.id));
                 }
             }
             durability => {
                 self.recovery = Recovery::CatchingUp(query);
-                if self.log.last() == LogId::default() && !began_so {
+                // An empty log does not prove the members, unless the peers know the same members
+                // from the beginning.
+                if self.log.last() == LogId::default() && !peers_know_these_members {
                     self.conf = Conf::default();
                 }
                 self.reset_log = durability == Durability::Lost;
@@ -312,7 +338,8 @@ impl Raft {
         self.try_end_recovery();
     }
 
-    /// The commit index moved: perhaps all is there.
+    /// Ends the recovery once the committed entries suffice. Called when the commit index may have
+    /// moved.
     pub(super) fn try_end_recovery(&mut self) {
         if !self.is_recovering() {
             return;
@@ -321,11 +348,12 @@ impl Raft {
         let follows = self.role == Role::Follower && self.leader.is_some();
         match &self.recovery {
             Recovery::CatchingUp(..) if self.conf.voters.is_empty() => {}
-            // The members are known only now, or changed: some were not asked.
+            // The members became known only now, or changed: some voters were not queried.
             Recovery::CatchingUp(query) if self.lacks_answers(query) => {
                 self.recovery = Query::begin(query.question + 1, Durability::Empty);
             }
             Recovery::CatchingUp(query) if follows && committed >= self.vote_bound(query) => {
+                // The term has this leader already, so a vote for the leader elects no other one.
                 self.recovery = Recovery::Done;
                 self.hard.vote = self.leader;
             }
@@ -336,22 +364,24 @@ impl Raft {
         }
     }
 
-    /// Whether another voter has not answered, as far as the members are known.
+    /// Whether some other voter of the known configuration has not answered.
     fn lacks_answers(&self, query: &Query) -> bool {
         self.voters().iter().any(|peer| !query.answers.contains_key(peer))
     }
 
-    /// Whether a log that ends so has what this replica may have forgotten.
+    /// Whether a log that ends at `last` reaches the bound for votes with a suspect disk, if there
+    /// is a bound. A log that reaches the bound has the entries that this replica may have lost.
     pub(super) fn satisfies_vote_bound(&self, last: LogId) -> bool {
         !matches!(&self.recovery, Recovery::VoteRestricted(query) if last < self.vote_bound(query))
     }
 
-    /// Whether this replica has a vote to give.
+    /// Whether this replica may vote for a candidate.
     pub(super) fn may_vote(&self) -> bool {
         matches!(self.recovery, Recovery::Done | Recovery::VoteRestricted(_))
     }
 
-    /// The vote of a term that begins.
+    /// The vote at the beginning of a new term: `NOBODY` while the replica catches up, otherwise
+    /// none.
     pub(super) fn initial_vote(&self) -> Option<PeerId> {
         matches!(self.recovery, Recovery::CatchingUp(..)).then_some(NOBODY)
     }

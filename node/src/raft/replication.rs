@@ -12,7 +12,8 @@ use bedstone_engine::wal::Entry;
 use bytes::Bytes;
 
 impl Raft {
-    /// Adds an entry to a leader's log. Its write and its appends leave with the next effects.
+    /// Adds an entry to a leader's log. The write and the appends of the entry leave with the next
+    /// effects.
     pub(super) fn append(&mut self, kind: u8, data: Bytes) -> LogId {
         let id = LogId { term: self.hard.term, index: self.log.last().index + 1 };
         self.uncommitted_bytes += data.len();
@@ -23,7 +24,7 @@ impl Raft {
         id
     }
 
-    /// Sends each follower what it lacks, as far as its window allows.
+    /// Sends each follower the entries that it lacks, as far as its window allows.
     pub(super) fn send_appends(&mut self, reader: &dyn LogReader) {
         if self.role != Role::Leader {
             return;
@@ -55,21 +56,23 @@ impl Raft {
             _ => Entries::default(),
         };
         let Some(term) = log.term(previous).filter(|_| !lacks || !entries.is_empty()) else {
-            // What it lacks was released from the log: only a snapshot helps.
+            // The entries that the follower lacks were released from the log: only a snapshot
+            // helps.
             progress.enter(Mode::Snapshot);
             self.snapshots.insert(peer);
             return None;
         };
+        // A witness receives only entries up to its limit, without commands.
         if self.conf.witnesses.contains(&peer) {
             let known = entries.iter().take_while(|entry| entry.id.index <= end);
-            entries = known.map(withheld).collect();
+            entries = known.map(without_commands).collect();
         }
         let last = entries.last().map_or(previous, |entry| entry.id.index);
         progress.sent(last, entries.bytes(), self.now);
         Some(Body::Append { previous: LogId { term, index: previous }, entries, commit })
     }
 
-    /// Looks again at followers whose answer does not come: what they were sent may be lost.
+    /// Probes followers whose replies do not arrive: the appends to them may be lost.
     pub(super) fn retry_stalled(&mut self) {
         let since = self.now.saturating_sub(self.config.election.start);
         let base = self.log.base().index;
@@ -82,7 +85,8 @@ impl Raft {
         }
     }
 
-    /// The connection to a peer was lost or refused a message: find out anew where its log is.
+    /// The connection to a peer was lost or refused a message. The leader must probe the peer's log
+    /// again.
     pub fn unreachable(&mut self, peer: PeerId) {
         self.peer_silent(peer);
         if self
@@ -96,18 +100,19 @@ impl Raft {
             && progress.mode == Mode::Replicate
         {
             progress.probe(self.log.base().index);
-            // Not at once: the next heartbeat's turn, or the peer's own word, comes first.
+            // The probe does not leave at once: the next heartbeat's turn, or a reply of the peer,
+            // comes first.
             progress.mode = Mode::Probe { sent: true };
         }
     }
 
-    /// A follower installed a snapshot of `at`, or got none.
+    /// A follower installed a snapshot at index `at`, or received none.
     pub fn snapshot_sent(&mut self, peer: PeerId, at: Option<Index>) {
         if let Some(progress) = self.progress.get_mut(peer)
             && progress.mode == Mode::Snapshot
         {
             progress.probe(self.log.base().index.max(at.unwrap_or(0)));
-            // Another attempt is not made at once: at the next heartbeat's turn.
+            // After a failure the next attempt waits for the next heartbeat's turn.
             progress.mode = Mode::Probe { sent: at.is_none() };
         }
     }
@@ -125,9 +130,9 @@ impl Raft {
         }
     }
 
-    /// This follower's tree is now the snapshot at `at`, from the leader of `term`, durably.
-    /// Returns whether the log on disk must begin anew after it; if not, it is released up to
-    /// there.
+    /// The tree of this follower is now, durably, the snapshot at `at` from the leader of `term`.
+    /// Returns whether the log on disk must restart after `at`. If not, the log is released up to
+    /// `at`.
     pub fn snapshot_installed(
         &mut self,
         leader: PeerId,
@@ -136,7 +141,8 @@ impl Raft {
         conf: Conf,
     ) -> bool {
         let agrees = self.log.term(at.index) == Some(at.term);
-        // Entries may have come whose write is not even handed out yet.
+        // The entries that the snapshot covers may be in memory only, before their write is handed
+        // out.
         let reset = !agrees || at.index > self.log.last_handed_out();
         if agrees {
             self.log.cover_with_snapshot(at);
@@ -169,12 +175,13 @@ impl Raft {
             return;
         }
         if self.conf.voters.is_empty() {
-            // Changes alone do not say who the members are: a new replica begins with a snapshot.
-            return self.ask_for_snapshot(peer);
+            // Change entries alone do not define the members: a new replica begins with a snapshot.
+            return self.request_snapshot(peer);
         }
         if self.log.term(previous.index) != Some(previous.term) {
             if previous.index <= self.hard.commit {
-                // Older than what is settled here, perhaps released already: all of it agrees.
+                // The append is older than the commit index here, and `previous` perhaps released
+                // already. The logs agree up to the commit index.
                 let matched = self.hard.commit;
                 return self.acknowledge(peer, matched);
             }
@@ -185,6 +192,7 @@ impl Raft {
         let matched = entries.last().map_or(previous.index, |entry| entry.id.index);
         let known = |entry: &Entry| match self.log.term(entry.id.index) {
             Some(term) => term == entry.id.term,
+            // A snapshot covers the entries up to the base.
             None => entry.id.index <= self.log.base().index,
         };
         let news = match previous == self.log.last() {
@@ -193,13 +201,13 @@ impl Raft {
         };
         if let Some(first) = entries.get(news).map(|entry| entry.id.index) {
             if first <= self.hard.commit {
-                // A committed entry never gives way. The sender or this replica is damaged: nothing
-                // of it is taken, and the driver says so.
+                // A committed entry is never replaced. The log of the sender or of this replica is
+                // damaged: no entry is accepted, and the driver reports the conflict.
                 self.committed_conflict = Some(peer);
                 return;
             }
             if first <= self.log.last().index {
-                // Entries of a leader that lost give way to this one's (§5.3).
+                // Entries of an earlier leader give way to entries of this leader (§5.3).
                 self.log.truncate(first);
                 self.changes.retain(|(index, _)| *index < first);
             }
@@ -208,22 +216,22 @@ impl Raft {
             self.changes.extend(changes.map(|entry| (entry.id.index, entry.data.clone())));
             self.log.append(entries);
         }
-        // Only what this append proved to agree can be taken as committed.
+        // Only entries that this append proved to agree may count as committed.
         self.commit_to(commit.min(matched));
         self.learn_committed(self.reads.committed);
         self.acknowledge(peer, matched);
     }
 
-    /// Nothing that is here can be built on.
-    fn ask_for_snapshot(&mut self, leader: PeerId) {
+    /// Requests a snapshot from the leader, by a refusal at index 0.
+    fn request_snapshot(&mut self, leader: PeerId) {
         let (hint, refused) = (LogId::default(), 0);
         self.send_after_durable(leader, Body::AppendRefused { hint, refused });
     }
 
-    /// Takes `peer` as this term's leader.
+    /// Accepts `peer` as the leader of this term. Returns whether the message of `peer` counts.
     pub(super) fn accept_leader(&mut self, peer: PeerId) -> bool {
         if self.role == Role::Leader {
-            // Two leaders in a term: the peer breaks the protocol. Nothing it says is taken.
+            // Two leaders in one term: the peer violates the protocol, and its message is ignored.
             return false;
         }
         if self.role != Role::Follower || self.leader != Some(peer) {
@@ -236,12 +244,14 @@ impl Raft {
 
     pub(super) fn on_heartbeat(&mut self, peer: PeerId, committed: LogId, round: u64) {
         if self.accept_leader(peer) {
-            // Its term tells: the leader may still count what was acknowledged here and then lost.
+            // The term of `committed` decides whether this log has that entry. The index alone
+            // proves nothing, because the leader may still count entries that were acknowledged
+            // here and then lost.
             self.learn_committed(committed);
             self.try_end_recovery();
             self.send_after_term_durable(peer, Body::HeartbeatReply { round });
             if self.damaged {
-                self.ask_for_snapshot(peer);
+                self.request_snapshot(peer);
             }
         }
     }
@@ -257,7 +267,8 @@ impl Raft {
 
     pub(super) fn broadcast_heartbeat(&mut self) {
         if self.config.lease.is_some() {
-            // Which heartbeats were answered says when they left.
+            // Each broadcast has its own round, so the answered round shows when its heartbeats
+            // left.
             self.reads.round += 1;
             self.lease.sent(self.reads.round);
         }
@@ -282,16 +293,18 @@ impl Raft {
         let Some(progress) = self.progress.get_mut(peer) else { return };
         progress.hear(now);
         if refused == 0 && progress.mode != Mode::Snapshot {
-            // Nothing comes before the first entry: the follower is new. Or it has entries, what it
-            // applied is damaged, and it goes on to acknowledge.
+            // A refusal at index 0 requests a snapshot. Either the follower is new, or it has
+            // entries and its applied state is damaged. In the second case the follower still
+            // acknowledges entries.
             if progress.matched == 0 {
                 progress.enter(Mode::Snapshot);
             }
             self.snapshots.insert(peer);
         }
         let current = match progress.mode {
-            // Below what it acknowledged there is nothing to find: it lost that. It is asked again
-            // at the pace of heartbeats only.
+            // A follower that refuses an index it acknowledged has lost entries: a search below
+            // that index finds nothing. The follower is probed again only at the pace of
+            // heartbeats.
             Mode::Probe { .. } => refused + 1 == progress.next && refused > progress.matched,
             Mode::Replicate => refused > progress.matched,
             Mode::Snapshot => false,
@@ -301,14 +314,14 @@ impl Raft {
         }
     }
 
-    /// Commits what a majority has durable, if it ends with an entry of this term: entries of
-    /// earlier terms are never committed by counting (§5.4.2).
+    /// Commits the entries that are durable at a majority, if the last of them is of this term.
+    /// Entries of earlier terms are never committed by counting (§5.4.2).
     pub(super) fn advance_commit(&mut self) {
-        // A change that becomes effective may let more be committed.
-        while self.role == Role::Leader && self.commit_what_is_reached() {}
+        // A change that becomes effective may allow further commits.
+        while self.role == Role::Leader && self.commit_durable_entries() {}
     }
 
-    /// How far the log is known to be durable at a peer, or here.
+    /// The last index known to be durable at a peer, or on this replica.
     pub(super) fn matched(&self, peer: PeerId) -> Index {
         match self.progress.get(peer) {
             Some(progress) => progress.matched,
@@ -317,7 +330,7 @@ impl Raft {
         }
     }
 
-    fn commit_what_is_reached(&mut self) -> bool {
+    fn commit_durable_entries(&mut self) -> bool {
         if self.hard.commit == self.log.last().index {
             return false;
         }
@@ -333,9 +346,9 @@ impl Raft {
     }
 }
 
-/// What a witness is told of an entry: that it is there, and who the members are; the commands stay
-/// here.
-fn withheld(entry: &Entry) -> Entry {
+/// The form of an entry for a witness. The witness learns that the entry exists and who the members
+/// are. The commands stay here.
+fn without_commands(entry: &Entry) -> Entry {
     match entry.kind {
         kind::NORMAL => Entry { id: entry.id, kind: kind::WITHHELD, data: Bytes::new() },
         _ => entry.clone(),

@@ -1,27 +1,28 @@
-//! Handing leadership to a chosen follower (thesis §3.10). New proposals are refused meanwhile, so
-//! the follower catches up; then it is told to campaign at once. If that comes to nothing within an
-//! election timeout, this leader goes on.
+//! Leader transfer to a chosen follower (thesis §3.10). The leader refuses new proposals during the
+//! transfer, so that the follower catches up, and then requests the follower to campaign at once.
+//! If the transfer does not succeed within an election timeout, this leader continues.
 //!
-//! A leader that a change took the vote from hands over too, to whoever has most of its log, and
-//! goes on trying: it leads without counting itself (thesis §4.2.2) until another does.
+//! A leader that lost its vote by a configuration change transfers leadership too, to the follower
+//! with the most entries, and repeats the attempt. Until another replica leads, this leader leads
+//! without counting itself (thesis §4.2.2).
 
 use super::core::{Raft, Refused, Role};
 use super::message::Body;
 use super::{PeerId, Tick};
 
-/// A hand-over under way.
+/// A transfer under way.
 #[derive(Clone, Debug)]
 pub(super) struct Transfer {
     pub(super) to: PeerId,
-    /// When it is given up.
+    /// When the leader gives up the transfer.
     until: Tick,
-    /// The follower was told to campaign.
-    told: bool,
+    /// The follower was requested to campaign.
+    requested: bool,
 }
 
 impl Raft {
-    /// Hands leadership to a follower. A call with another follower takes the place of the one
-    /// before.
+    /// Transfers leadership to a follower. A call with another follower replaces the transfer under
+    /// way.
     ///
     /// # Errors
     /// [`Refused`]: nothing changes.
@@ -42,29 +43,31 @@ impl Raft {
 
     fn begin_transfer(&mut self, to: PeerId) {
         let until = self.now + self.config.election.start;
-        self.transfer = Some(Transfer { to, until, told: false });
+        self.transfer = Some(Transfer { to, until, requested: false });
         self.send_timeout_now_if_ready();
     }
 
-    /// Tells the follower to campaign once it has the whole log.
+    /// Requests the follower to campaign once it has the whole log.
     pub(super) fn send_timeout_now_if_ready(&mut self) {
         let Some(transfer) = &mut self.transfer else { return };
         let has_all = |matched| matched == self.log.last().index;
         let to = transfer.to;
-        if !transfer.told && self.progress.get(to).is_some_and(|p| has_all(p.matched)) {
-            transfer.told = true;
+        if !transfer.requested && self.progress.get(to).is_some_and(|p| has_all(p.matched)) {
+            transfer.requested = true;
+            // Votes for the follower are granted at once, so the lease proves nothing any more.
             self.lease.revoke();
             self.send_now(to, Body::TimeoutNow);
         }
     }
 
     pub(super) fn tick_transfer(&mut self) {
-        // Whoever was told may still win; until it does, this leader has its say.
+        // A follower that was requested to campaign may still win. This leader continues until the
+        // follower wins.
         self.transfer.take_if(|transfer| transfer.until <= self.now);
         self.transfer_if_not_electable();
     }
 
-    /// A leader without a vote, or one whose tree is damaged, hands over.
+    /// Starts a transfer if this leader has no vote, or if its tree is damaged.
     pub(super) fn transfer_if_not_electable(&mut self) {
         let stays = self.conf.is_electable(self.id) && !self.damaged;
         if stays || self.transfer.is_some() {

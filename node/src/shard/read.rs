@@ -1,15 +1,17 @@
-//! What read commands answer, from a tree, at the tree's own time.
+//! The replies to read commands, from a tree, at the tree's own time.
 //!
-//! A key expires when the shard's time, which only log entries move, has passed its deadline. A
-//! leader that meets a key whose deadline its own clock has passed says [`Answer::Late`]: it logs a
-//! tick, then reads again. So no clock but the leader's is asked, and a new leader whose clock is
-//! behind never brings an expired key back.
+//! A key expires when the shard's time has passed the key's deadline. Only log entries move the
+//! shard's time. A read at the leader may find a key whose deadline the leader's clock has passed
+//! and the shard's time has not: the result is [`ReadOutcome::ExpiryDue`], and the leader logs a
+//! tick and reads again. Therefore the leader's clock alone decides on expiry, and a new leader
+//! whose clock is behind never shows an expired key again.
 
 use super::apply::{millis_of, parse_int};
 use super::command::{Command, Operation};
 use super::reply::Reply;
 use super::system::is_system;
 use super::value::Stored;
+use super::{ReadOutcome, ReadTime};
 use crate::limits::{ANSWER_BYTES_MAX, SCAN_KEYS_MAX};
 use bedstone_engine::{Result, Tree};
 use bytes::Bytes;
@@ -18,31 +20,26 @@ use std::ops::Bound;
 /// Keys that a scan passes over for one answer, before it gives what it has.
 const SCAN_STEPS_MAX: u64 = 100_000;
 
-/// What became of a read.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// The answer.
-    Reply(Reply),
-    /// A key's deadline lies between the shard's time and the clock: move the shard's time first.
-    Late,
-}
-
-/// Answers a read. `clock` is the leader's, in milliseconds since 1970, or 0 for a weak read, which
-/// takes the shard's time as it is.
-pub fn answer(tree: &Tree, command: &Command, clock: u64) -> Result<Answer> {
-    let mut reader = Reader { tree, now: millis_of(tree.ts()), clock, late: false };
+/// Replies to a read of a tree.
+pub fn answer(tree: &Tree, command: &Command, time: ReadTime) -> Result<ReadOutcome> {
+    let clock = match time {
+        ReadTime::Applied => 0,
+        ReadTime::Leader(unix_millis) => unix_millis,
+    };
+    let mut reader = Reader { tree, now: millis_of(tree.ts()), clock, expiry_due: false };
     let reply = reader.reply(command)?;
-    if reader.late {
-        return Ok(Answer::Late);
+    if reader.expiry_due {
+        return Ok(ReadOutcome::ExpiryDue);
     }
-    Ok(Answer::Reply(reply.unwrap_or_else(|| Reply::err("malformed read"))))
+    Ok(ReadOutcome::Reply(reply.unwrap_or_else(|| Reply::err("malformed read"))))
 }
 
 struct Reader<'a> {
     tree: &'a Tree,
     now: u64,
+    /// The leader's clock in milliseconds since 1970; 0 for a weak read.
     clock: u64,
-    late: bool,
+    expiry_due: bool,
 }
 
 impl Reader<'_> {
@@ -56,7 +53,7 @@ impl Reader<'_> {
         if stored.expired(self.now) {
             return None;
         }
-        self.late |= stored.expired(self.clock);
+        self.expiry_due |= stored.expired(self.clock);
         Some(stored)
     }
 

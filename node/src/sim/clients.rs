@@ -1,11 +1,11 @@
-//! Clients, and what they saw: one request at a time each, to any node, and for each key the
-//! history of what was asked and answered.
+//! Clients and their observations. Each client sends one request at a time, to any node. The
+//! history of each key records the requests and their answers.
 
 use super::Failure;
 use super::history::{Action, Operation as Done, is_linearizable};
 use super::plan::{Plan, SECOND};
 use super::rng::Rng;
-use crate::api::port::{Port, Request};
+use crate::request::mailbox::{ClientRequest, Mailbox};
 use crate::raft::PeerId;
 use crate::shard::command::{Command, Expiry, Operation, byte, number};
 use crate::shard::value::Stored;
@@ -13,26 +13,27 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// After this long a client takes an answer for lost. Longer than any deadline of a node.
+/// After this time a client considers an answer lost. It is longer than any deadline of a node.
 pub(super) const ANSWER_TIME: u64 = 12 * SECOND;
 
-/// What is under way.
+/// A request under way.
 #[derive(Clone, Debug)]
-enum Asked {
+enum RequestKind {
     /// An action on a register.
     Register { key: u64, action: Action },
     /// An addition to a counter.
     Add { key: u64 },
-    /// An addition to a counter, as a request of the client's session: asked until it is answered.
+    /// An addition to a counter as a request of the client's session. The client repeats the
+    /// request until a node answers it.
     Once { key: u64 },
-    /// A session.
+    /// The opening of a session.
     Open,
-    /// Load that no history tells of.
+    /// Load that no history records.
     Noise,
 }
 
 struct Waiting {
-    asked: Asked,
+    asked: RequestKind,
     begun: u64,
     slot: u64,
     node: PeerId,
@@ -40,22 +41,23 @@ struct Waiting {
 
 struct Client {
     rng: Rng,
-    port: Arc<Port>,
+    mailbox: Arc<Mailbox>,
     node: PeerId,
     slot: u64,
     waiting: Option<Waiting>,
-    /// Its session and the last request in it.
+    /// The client's session and the number of the last request in it.
     session: Option<(u64, u64)>,
-    /// The last request has no answer yet: its counter, and when it was asked first.
+    /// The last session request, while it has no answer: its counter, and when the client first
+    /// sent it.
     again: Option<(u64, u64)>,
 }
 
 /// Additions to one counter.
 #[derive(Default)]
 struct Counter {
-    /// When each began and ended, and the sum that it was told.
+    /// The answered additions: when each began and ended, and the sum in the answer.
     told: Vec<(u64, u64, i64)>,
-    /// Additions that may have happened.
+    /// Additions with an unknown outcome.
     unknown: u64,
 }
 
@@ -65,10 +67,10 @@ pub(super) struct Clients {
     keys: u64,
     registers: BTreeMap<u64, Vec<Done>>,
     counters: BTreeMap<u64, Counter>,
-    /// To which every addition is done exactly once.
-    onces: BTreeMap<u64, Counter>,
+    /// Counters to which every addition is done exactly once.
+    session_counters: BTreeMap<u64, Counter>,
     next_value: u64,
-    /// Orders beginnings and ends.
+    /// Orders the beginnings and ends of operations.
     moment: u64,
     pub(super) answered: u64,
     pub(super) unknown: u64,
@@ -81,8 +83,8 @@ impl Clients {
         let clients = (0..plan.clients).map(|number| {
             let mut rng = Rng::new(plan.seed ^ (number << 32) ^ 0x0063_6c69);
             let node = 1 + rng.below(*plan.all().end());
-            let (port, slot, waiting) = (Arc::default(), 0, None);
-            Client { rng, port, node, slot, waiting, session: None, again: None }
+            let (mailbox, slot, waiting) = (Arc::default(), 0, None);
+            Client { rng, mailbox, node, slot, waiting, session: None, again: None }
         });
         Clients {
             clients: clients.collect(),
@@ -90,7 +92,7 @@ impl Clients {
             keys: plan.keys,
             registers: BTreeMap::new(),
             counters: BTreeMap::new(),
-            onces: BTreeMap::new(),
+            session_counters: BTreeMap::new(),
             next_value: 0,
             moment: 0,
             answered: 0,
@@ -112,12 +114,12 @@ impl Clients {
         self.clients.iter().any(|client| client.waiting.is_some())
     }
 
-    /// The next request, and to whom: a node that runs.
+    /// The next request of a client, with a running node as its target.
     pub(super) fn ask(
         &mut self,
         client: usize,
         runs: impl Fn(PeerId) -> bool,
-    ) -> Option<(PeerId, Arc<Port>, Request)> {
+    ) -> Option<(PeerId, Arc<Mailbox>, ClientRequest)> {
         let of = &mut self.clients[client];
         if !runs(of.node) || of.rng.one_in(20) {
             of.node = 1 + of.rng.below(self.nodes);
@@ -129,7 +131,7 @@ impl Clients {
         let (asked, command) = match of.rng.below(12) {
             _ if of.again.is_some() => of.once(key),
             10 | 11 if of.session.is_none() => {
-                (Asked::Open, Command::new(Operation::SessionOpen, []))
+                (RequestKind::Open, Command::new(Operation::SessionOpen, []))
             }
             10 | 11 => {
                 of.session = of.session.map(|(session, request)| (session, request + 1));
@@ -139,33 +141,33 @@ impl Clients {
                 self.next_value += 1;
                 let value = self.next_value;
                 (
-                    Asked::Register { key, action: Action::Write(value) },
+                    RequestKind::Register { key, action: Action::Write(value) },
                     set(key, value, &mut of.rng),
                 )
             }
-            3..6 => (Asked::Register { key, action: Action::Read(None) }, get(key)),
-            6 => (Asked::Add { key }, add(key)),
-            _ => (Asked::Noise, noise(&mut of.rng)),
+            3..6 => (RequestKind::Register { key, action: Action::Read(None) }, get(key)),
+            6 => (RequestKind::Add { key }, add(key)),
+            _ => (RequestKind::Noise, noise(&mut of.rng)),
         };
         Some(self.begin(client, asked, command))
     }
 
-    /// Asks a node to write or read a register.
-    pub(super) fn ask_last(
+    /// A write or a read of a register at the given node.
+    pub(super) fn final_request(
         &mut self,
         client: usize,
         node: PeerId,
         key: u64,
         write: bool,
-    ) -> (PeerId, Arc<Port>, Request) {
+    ) -> (PeerId, Arc<Mailbox>, ClientRequest) {
         self.clients[client].node = node;
         let (asked, command) = match write {
             true => {
                 self.next_value += 1;
                 let (value, rng) = (self.next_value, &mut self.clients[client].rng);
-                (Asked::Register { key, action: Action::Write(value) }, set(key, value, rng))
+                (RequestKind::Register { key, action: Action::Write(value) }, set(key, value, rng))
             }
-            false => (Asked::Register { key, action: Action::Read(None) }, get(key)),
+            false => (RequestKind::Register { key, action: Action::Read(None) }, get(key)),
         };
         self.begin(client, asked, command)
     }
@@ -173,29 +175,29 @@ impl Clients {
     fn begin(
         &mut self,
         client: usize,
-        asked: Asked,
+        asked: RequestKind,
         command: Command,
-    ) -> (PeerId, Arc<Port>, Request) {
+    ) -> (PeerId, Arc<Mailbox>, ClientRequest) {
         self.moment += 1;
         let of = &mut self.clients[client];
         of.slot += 1;
         let (slot, node) = (of.slot, of.node);
         let begun = match asked {
-            Asked::Once { key } => of.again.get_or_insert((key, self.moment)).1,
+            RequestKind::Once { key } => of.again.get_or_insert((key, self.moment)).1,
             _ => self.moment,
         };
         of.waiting = Some(Waiting { asked, begun, slot, node });
-        (of.node, of.port.clone(), Request { command, resp3: false, slot })
+        (of.node, of.mailbox.clone(), ClientRequest { command, resp3: false, slot })
     }
 
-    /// An answer came. Which client may ask again.
+    /// Handles an answer. Returns the client that may send its next request.
     pub(super) fn answer(
         &mut self,
-        port: &Arc<Port>,
+        mailbox: &Arc<Mailbox>,
         slot: u64,
         answer: &Bytes,
     ) -> Result<Option<usize>, Failure> {
-        let Some(at) = self.clients.iter().position(|client| Arc::ptr_eq(&client.port, port))
+        let Some(at) = self.clients.iter().position(|client| Arc::ptr_eq(&client.mailbox, mailbox))
         else {
             return Ok(None);
         };
@@ -204,11 +206,11 @@ impl Clients {
         };
         self.moment += 1;
         if answer.starts_with(b"-UNKNOWN session") {
-            // It made room for others, or is as old as that.
+            // The shard evicted the session, or the session is older than the evicted ones.
             let of = &mut self.clients[at];
             of.session = None;
             if let Some((key, _)) = of.again.take() {
-                self.onces.entry(key).or_default().unknown += 1;
+                self.session_counters.entry(key).or_default().unknown += 1;
             }
         } else if answer.starts_with(b"-UNKNOWN") {
             self.lost(&waiting);
@@ -216,7 +218,7 @@ impl Clients {
             self.refused += 1;
             self.last_refusal = String::from_utf8_lossy(answer).trim_end().to_owned();
         } else if answer.starts_with(b"-") {
-            let text = format!("a client was told {answer:?} to {:?}", waiting.asked);
+            let text = format!("a client received {answer:?} to {:?}", waiting.asked);
             return Err(Failure::new("answers", text));
         } else {
             self.answered += 1;
@@ -225,7 +227,8 @@ impl Clients {
         Ok(Some(at))
     }
 
-    /// The client of a port that waits for `slot` gives up, or its node ended.
+    /// A client stops waiting for `slot`, after a timeout or because its node ended. Returns
+    /// whether the client still waited for `slot`.
     pub(super) fn give_up(&mut self, client: usize, slot: u64) -> bool {
         let taken = self.clients[client].waiting.take_if(|waiting| waiting.slot == slot);
         taken.inspect(|waiting| self.lost(waiting)).is_some()
@@ -235,7 +238,7 @@ impl Clients {
         self.clients[client].slot
     }
 
-    /// Those who wait for a node that ended.
+    /// The clients that wait for a node that ended.
     pub(super) fn waiting_for(&self, node: PeerId) -> Vec<usize> {
         let waits = |client: &Client| client.waiting.as_ref().is_some_and(|w| w.node == node);
         (0..self.clients.len()).filter(|&at| waits(&self.clients[at])).collect()
@@ -245,11 +248,11 @@ impl Clients {
         self.unknown += 1;
         self.last_refusal = format!("no answer to {:?}", waiting.asked);
         match waiting.asked {
-            Asked::Register { key, action: action @ Action::Write(_) } => {
+            RequestKind::Register { key, action: action @ Action::Write(_) } => {
                 let done = Done { action, begun: waiting.begun, ended: None };
                 self.registers.entry(key).or_default().push(done);
             }
-            Asked::Add { key } => self.counters.entry(key).or_default().unknown += 1,
+            RequestKind::Add { key } => self.counters.entry(key).or_default().unknown += 1,
             _ => {}
         }
     }
@@ -258,7 +261,7 @@ impl Clients {
         let (begun, ended) = (waiting.begun, self.moment);
         let odd = || Failure::new("answers", format!("{:?} got {answer:?}", waiting.asked));
         match waiting.asked {
-            Asked::Register { key, action } => {
+            RequestKind::Register { key, action } => {
                 let action = match action {
                     Action::Read(_) => Action::Read(value_of(answer).map_err(|()| odd())?),
                     write if answer.starts_with(b"+OK") => write,
@@ -267,25 +270,25 @@ impl Clients {
                 let done = Done { action, begun, ended: Some(ended) };
                 self.registers.entry(key).or_default().push(done);
             }
-            Asked::Add { key } => {
+            RequestKind::Add { key } => {
                 let sum = int_of(answer).ok_or_else(odd)?;
                 self.counters.entry(key).or_default().told.push((begun, ended, sum));
             }
-            Asked::Once { key } => {
+            RequestKind::Once { key } => {
                 let sum = int_of(answer).ok_or_else(odd)?;
                 self.clients[client].again = None;
-                self.onces.entry(key).or_default().told.push((begun, ended, sum));
+                self.session_counters.entry(key).or_default().told.push((begun, ended, sum));
             }
-            Asked::Open => {
+            RequestKind::Open => {
                 let session = int_of(answer).ok_or_else(odd)? as u64;
                 self.clients[client].session = Some((session, 0));
             }
-            Asked::Noise => {}
+            RequestKind::Noise => {}
         }
         Ok(())
     }
 
-    /// Whether what was seen can have happened.
+    /// Checks whether the observed histories are possible.
     pub(super) fn check(&self) -> Result<(), Failure> {
         for (key, history) in &self.registers {
             if !is_linearizable(history) {
@@ -297,7 +300,7 @@ impl Clients {
             }
         }
         self.counters.iter().try_for_each(|(key, counter)| counter.check(*key, 0))?;
-        self.onces.iter().try_for_each(|(key, counter)| {
+        self.session_counters.iter().try_for_each(|(key, counter)| {
             let asked = self.clients.iter().filter_map(|client| client.again);
             counter.check(*key, asked.filter(|(of, _)| of == key).count() as u64)
         })
@@ -305,28 +308,28 @@ impl Clients {
 }
 
 impl Client {
-    /// Its last request, for the first time or again.
-    fn once(&self, key: u64) -> (Asked, Command) {
+    /// The last request of the session, sent for the first time or again.
+    fn once(&self, key: u64) -> (RequestKind, Command) {
         let (session, request) = self.session.unwrap_or_default();
         let add = Command::new(Operation::IncrBy, [key_of('o', key), number(1)]);
-        (Asked::Once { key }, add.once(session, request))
+        (RequestKind::Once { key }, add.once(session, request))
     }
 }
 
 impl Counter {
-    /// Every addition was done once at most, and in an order that fits the times.
-    /// So many more may have been done that nobody was told of yet.
+    /// Checks that every addition was done at most once, in an order that fits the times. Up to
+    /// `asked` additions more may have been done, which have no answer yet.
     fn check(&self, key: u64, asked: u64) -> Result<(), Failure> {
         let fail = |text: String| Err(Failure::new("exactly-once", text));
         let mut told = self.told.clone();
         told.sort_by_key(|&(.., sum)| sum);
         if told.windows(2).any(|pair| pair[0].2 == pair[1].2) {
-            return fail(format!("counter {key}: two additions were told the same sum: {told:?}"));
+            return fail(format!("counter {key}: two additions returned the same sum: {told:?}"));
         }
-        // Sums without an answer are of additions whose end nobody knows.
+        // A sum that no answer contains belongs to an addition with an unknown outcome.
         let greatest = told.last().map_or(0, |&(.., sum)| sum as u64);
         if greatest > told.len() as u64 + self.unknown + asked {
-            return fail(format!("counter {key} is {greatest}, {} were asked", told.len()));
+            return fail(format!("counter {key} is {greatest}, {} were answered", told.len()));
         }
         let mut latest_begin = 0;
         for &(begun, ended, sum) in &told {
@@ -344,7 +347,7 @@ fn key_of(kind: char, key: u64) -> Bytes {
 }
 
 fn set(key: u64, value: u64, rng: &mut Rng) -> Command {
-    // Now and then so long that it is kept apart from its key.
+    // One value in four is long enough to be stored apart from its key.
     let pad = if rng.one_in(4) { 200 + rng.below(400) } else { rng.below(20) };
     let text = format!("{value}:{}", "x".repeat(pad as usize));
     let stored = Stored::plain(text.into()).encode();
@@ -379,12 +382,12 @@ fn noise(rng: &mut Rng) -> Command {
     }
 }
 
-/// A number that was answered.
+/// The number in an answer.
 fn int_of(answer: &Bytes) -> Option<i64> {
     std::str::from_utf8(answer).ok()?.strip_prefix(':')?.trim_end().parse().ok()
 }
 
-/// The number of a register's value.
+/// The number in a register's value.
 fn value_of(answer: &Bytes) -> Result<Option<u64>, ()> {
     let text = std::str::from_utf8(answer).map_err(drop)?;
     if text.starts_with("$-1") {

@@ -1,13 +1,13 @@
-//! What a planned fault does to the world.
+//! The effect of each planned fault on the world.
 
 use super::Failure;
 use super::host::Host;
 use super::plan::{Fault, Who};
 use super::world::{Event, World};
-use crate::api::members::Members;
-use crate::driver::Input;
+use crate::request::admin::AdminRequest;
+use crate::worker::Input;
 use crate::raft::{Change, PeerId};
-use crate::start::SHARD;
+use crate::router::FIRST_SHARD;
 
 impl World<'_> {
     fn who(&self, who: Who) -> PeerId {
@@ -17,10 +17,10 @@ impl World<'_> {
         }
     }
 
-    /// Who leads in the latest term.
+    /// The leader of the latest term.
     pub(super) fn leader(&self) -> Option<PeerId> {
         let leaders = self.hosts.iter().filter_map(|host| {
-            let raft = host.node.as_ref()?.group().raft();
+            let raft = host.node.as_ref()?.replica().raft();
             raft.is_leader().then_some((raft.term(), host.id))
         });
         leaders.max().map(|(_, id)| id)
@@ -52,7 +52,7 @@ impl World<'_> {
                 let id = self.who(who);
                 let host = self.host(id);
                 if host.node.is_some() {
-                    host.excused = true;
+                    host.disk_fails = true;
                     host.disk.fail_syncs_after(0);
                 }
             }
@@ -137,14 +137,14 @@ impl World<'_> {
                     self.after(1 + step * time, Event::Clog(next(0), time, next(1), down));
                 }
             }
-            // A group that shrinks while a disk is lost may lose more than it survives.
+            // A group that shrinks while a disk is lost could lose more disks than it survives.
             Fault::Members { .. } if self.hosts.iter().any(Host::is_impaired) => {}
             Fault::Members { mut steps } => {
-                // A smaller plan may lack some of them.
+                // A shrunk plan may lack some of these nodes.
                 steps.retain(|step| self.plan.all().contains(&step.peer()));
-                self.ask_members(Members::Change(Change::Steps { steps, explicit: false }));
+                self.send_admin_request(AdminRequest::ChangeMembers(Change::Steps { steps, explicit: false }));
             }
-            Fault::HandOver { to } => self.ask_members(Members::Transfer(to)),
+            Fault::TransferLeadership { to } => self.send_admin_request(AdminRequest::TransferLeadership(to)),
             Fault::Upgrade { who, down } => {
                 let id = self.who(who);
                 let host = self.host(id);
@@ -170,31 +170,32 @@ impl World<'_> {
         self.stop(other, down, false);
     }
 
-    /// Whether the promise covers that a node loses something of its disk now: no other has lost
-    /// anything that it does not have back, and enough others vote.
+    /// Whether the guarantees allow this node to lose data from its disk now: every node runs and
+    /// has all of its data, enough other voters remain, and no configuration change is under way.
     fn may_lose(&self, id: PeerId) -> bool {
         let whole = !self.hosts.iter().any(Host::is_impaired);
         let enough = |host: &Host| {
-            let conf = host.node.as_ref().map(|node| node.group().raft().conf().clone());
+            let conf = host.node.as_ref().map(|node| node.replica().raft().conf().clone());
             conf.is_none_or(|conf| conf.voters.is_empty() || conf.voters.len() > 2)
         };
         let settled = |host: &Host| {
             host.node.as_ref().is_none_or(|node| {
-                let raft = node.group().raft();
+                let raft = node.replica().raft();
                 let changes = raft.conf().is_joint() || !raft.status().changes.is_empty();
                 !changes && raft.members_are_durable()
             })
         };
-        // Who began alone has nobody to ask, and who came later begins with nobody's names.
+        // A node that began alone has no peer to query, and a node that joined later starts without
+        // the names of any peer.
         let takes_part = id <= self.plan.nodes && self.plan.nodes > 1;
         whole && takes_part && self.hosts.iter().all(|host| enough(host) && settled(host))
     }
 
-    /// An operator asks the leader.
-    fn ask_members(&mut self, members: Members) {
+    /// Sends an operator's request to the leader.
+    fn send_admin_request(&mut self, members: AdminRequest) {
         let Some(leader) = self.leader() else { return };
         if let Some(node) = &self.hosts[leader as usize - 1].node {
-            node.input(Input::Members(SHARD, members, Box::new(|_| ())));
+            node.input(Input::Admin(FIRST_SHARD, members, Box::new(|_| ())));
             self.wake(leader);
         }
     }

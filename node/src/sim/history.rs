@@ -1,32 +1,33 @@
-//! Is a history of a register linearizable? (Herlihy and Wing 1990; the search of Wing and Gong
-//! 1993 with the memory of Lowe 2017.)
+//! Checks whether the history of a register is linearizable (Herlihy and Wing 1990). The search is
+//! that of Wing and Gong 1993 with the memory of Lowe 2017.
 //!
-//! Each write has its own value, so a read tells which write it saw.
+//! Each write has its own value, so a read identifies the write that it saw.
 
 use std::collections::HashSet;
 
-/// What was done.
+/// An action on a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Wrote a value that nobody else writes.
+    /// Writes a value that no other action writes.
     Write(u64),
-    /// Read a value; `None` when there was none yet.
+    /// Reads a value; `None` when the register had no value yet.
     Read(Option<u64>),
 }
 
 /// One operation on one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// What.
+    /// The action.
     pub action: Action,
-    /// When it began.
+    /// When the operation began.
     pub begun: u64,
-    /// When it ended; `None` when nobody knows whether and when it happened.
+    /// When the operation ended; `None` when it is unknown whether and when the operation took
+    /// effect.
     pub ended: Option<u64>,
 }
 
-/// Whether the operations on one register, which begins empty, have an order that fits both their
-/// times and their values. Reads without an end say nothing and are left out.
+/// Whether the operations on one register, which is empty at first, have an order that fits both
+/// their times and their values. Reads without an end prove nothing and are left out.
 pub fn is_linearizable(operations: &[Operation]) -> bool {
     let seen: HashSet<u64> = operations
         .iter()
@@ -35,7 +36,7 @@ pub fn is_linearizable(operations: &[Operation]) -> bool {
             _ => None,
         })
         .collect();
-    // A write that may or may not have happened and that nobody saw can be left to happen last.
+    // A write without an end that no read saw can be ordered last, so the search leaves it out.
     let mut relevant: Vec<Operation> = operations
         .iter()
         .copied()
@@ -61,7 +62,8 @@ impl Search {
         Self { operations, done, visited: HashSet::new() }
     }
 
-    /// Depth first, with an explicit stack: each frame is an operation taken and the value before.
+    /// Depth-first search with an explicit stack. Each stack frame is a chosen operation and the
+    /// value before it.
     fn run(&mut self) -> bool {
         let mut value = None;
         let mut stack: Vec<(usize, Option<u64>)> = Vec::new();
@@ -96,14 +98,14 @@ impl Search {
         }
     }
 
-    /// All that certainly happened is in order.
+    /// Whether every operation that certainly happened is in the order.
     fn complete(&self) -> bool {
         let mut rest = self.operations.iter().zip(&self.done);
         rest.all(|(op, done)| *done || op.ended.is_none())
     }
 
-    /// The next operation, from place `from` on, that may come now: its value fits, and none that
-    /// is not taken yet ended before it began.
+    /// The next operation, from place `from` on, that may come now: its value fits, and no
+    /// operation outside the order ended before it began.
     fn next(&self, from: usize, value: Option<u64>) -> Option<usize> {
         let mut earliest_end = u64::MAX;
         for (at, op) in self.operations.iter().enumerate() {
@@ -125,7 +127,7 @@ impl Search {
         None
     }
 
-    /// What is done, 64 to a word; the words of a finished prefix are left out.
+    /// The bits of `done`, 64 in an integer. The integers of a finished prefix are left out.
     fn pack(&self) -> Vec<u64> {
         let first = self.done.iter().position(|done| !done).unwrap_or(self.done.len());
         let word = |bits: &[bool]| bits.iter().fold(0, |word, &bit| word << 1 | u64::from(bit));
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_that_exist_are_found() {
+    fn a_linearizable_history_is_accepted() {
         use Action::{Read, Write};
         let history = [
             op(Write(1), 1, 10),
@@ -164,7 +166,7 @@ mod tests {
         use Action::{Read, Write};
         let history = [op(Write(1), 1, 2), op(Write(2), 3, 4), op(Read(Some(1)), 5, 6)];
         assert!(!is_linearizable(&history));
-        // Also between two reads, when the write itself never ended.
+        // The search also finds a stale read between two reads, when the write itself never ended.
         let history = [
             op(Write(1), 1, 2),
             op(Write(2), 3, 0),

@@ -1,55 +1,61 @@
-//! A simulated server: a whole node but for its sockets and threads. The engine, the driver, the
-//! shard code and the wire format are the product's; the disk is in memory, and time is given.
+//! A simulated server: a whole node without its sockets and threads. The engine, the worker loop,
+//! the shard code and the wire format are the product's; the disk is in memory, and the simulation
+//! supplies the time.
 
 use super::plan::{MILLI, Plan, SECOND};
 use super::rng::Rng;
 use super::sabotage::Sabotage;
-use crate::api::port::Replies;
 use crate::clock::Time;
-use crate::doubt::Doubt;
-use crate::driver::background::{After, Background};
-use crate::driver::group::Group;
-use crate::driver::logger::{self, LogJob};
-use crate::driver::{Driver, DriverInbox, Input, State, background};
+use crate::cluster::publish::Publisher;
+use crate::disk_unit::background::{self, Background, OnError};
+use crate::disk_unit::trust::DiskTrust;
+use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, logger};
 use crate::limits::{Limits, TICK};
 use crate::metrics::Metrics;
 use crate::raft::{Conf, Config, Lease, NOBODY, PeerId};
-use crate::start::SHARD;
+use crate::replica::Replica;
+use crate::replica::open::Opening;
+use crate::request::mailbox::ReplyQueue;
+use crate::router::{FIRST_SHARD, Router};
+use crate::shard::StateMachine;
+use crate::worker::inbox::WorkerInbox;
+use crate::worker::{Disk, Input, State, Worker};
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::scrub::Scrub;
 use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, Options, ShardId};
 use bedstone_net::outbox::Pushed;
 use bedstone_net::{Event, Inbox, Outbox};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the calendars show when a simulation begins, in milliseconds since 1970.
+/// The wall clock at the start of a simulation, in milliseconds since 1970.
 const BEGINNING: u64 = 1_700_000_000_000;
 
-/// What a disk writes as a whole.
+/// Bytes that a disk writes as a whole.
 const SECTOR: usize = 512;
 
-/// Bits or sectors that are damaged at once.
+/// Greatest number of bits or sectors that one fault damages.
 const FLIPS_MAX: u64 = 8;
 
-/// What is read again in one go, where the disk was damaged.
+/// Bytes that one step of the scrub reads again, where the disk was damaged.
 const SCRUB_BYTES: u64 = 16 << 10;
 
-/// Where reads go by lease, no two clocks differ in rate by more than the fifth that this allows.
+/// The lease of plans with lease reads. In such a plan no two clocks differ in rate by more than
+/// the fifth that this lease allows.
 const LEASE: Lease = Lease::new(Config::DEFAULT.election.start, TICK.as_nanos() as u64, 200_000);
 
-/// A node's own idea of time.
+/// The clocks of a node.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
-    /// When the pace changed last: in the world's time, and in its own.
+    /// When the rate last changed: in simulated time, and in the clock's own time.
     since: u64,
     own: u64,
     percent: u64,
-    /// How far the calendar is off, in milliseconds.
+    /// Offset of the wall clock, in milliseconds.
     off: i64,
 }
 
@@ -58,56 +64,55 @@ pub(super) struct Host {
     pub(super) id: PeerId,
     pub(super) disk: MemoryDisk,
     pub(super) node: Option<Node>,
-    /// Counts starts: what was meant for an earlier life is dropped.
+    /// Changes with each start and end of the node: an event for an earlier incarnation is dropped.
     pub(super) life: u64,
-    /// The log's files as they were when it started.
+    /// The log's files as they were when the node last started.
     log_at_start: BTreeMap<String, Vec<u8>>,
-    /// Its disk was damaged, and nobody may have noticed yet.
+    /// The disk was damaged, and the node may not have found the damage yet.
     pub(super) latent: bool,
-    /// Its disk was lost, and this is another.
+    /// The disk was lost, and an empty disk took its place.
     replaced: bool,
-    /// How often the power went.
+    /// Number of power losses.
     boots: u64,
-    /// How often it started with a log that it knew to be damaged.
-    pub(super) known_lost: u64,
+    /// Number of starts with a log that the node knew to be damaged.
+    pub(super) damaged_starts: u64,
     clock: Clock,
     base: Instant,
-    /// What its clock shows in the turn under way.
-    shows: Arc<AtomicU64>,
+    /// The time that the node's clock clock_micros in the current turn.
+    clock_micros: Arc<AtomicU64>,
     pub(super) paused_until: u64,
-    /// It was stopped right after it looked at its clock, then.
+    /// The time at which the node was stopped right after it read its clock.
     pub(super) stopped_at: Option<u64>,
-    /// Its build is of the next version, whose protocol is another.
+    /// The node runs a build of the next version, which has another protocol.
     pub(super) upgraded: bool,
-    /// A sync takes so many times as long until then.
+    /// The factor of the duration of syncs, and when it ends.
     pub(super) slow: (u64, u64),
     pub(super) hung_until: u64,
     pub(super) starved: (u64, u64),
     pub(super) full_until: u64,
-    /// It is a member from the beginning.
-    begins_whole: bool,
-    /// Its disk fails: that it stops is right.
-    pub(super) excused: bool,
-    /// What its lives counted, all together.
+    /// The node is one of several initial voters.
+    is_initial_voter: bool,
+    /// The disk fails because of a fault, so the node may stop.
+    pub(super) disk_fails: bool,
+    /// Counters of all incarnations together.
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// A node that runs.
+/// A running node.
 pub(super) struct Node {
-    pub(super) driver: Driver,
+    pub(super) worker: Worker,
     pub(super) engine: Arc<Engine>,
     pub(super) pushed: Pushed,
-    pub(super) replies: Arc<Replies>,
-    inbox: DriverInbox,
+    pub(super) replies: Arc<ReplyQueue>,
+    inbox: WorkerInbox,
     inputs: Sender<Input>,
-    jobs: Receiver<LogJob>,
-    called: Receiver<()>,
+    queues: DiskQueues,
     metrics: Arc<Metrics>,
     background: Background,
     scrub: Scrub,
     /// Ticks since the last turn.
     pub(super) ticks: u32,
-    /// Whether a turn, a write and background work are scheduled.
+    /// Whether a turn, a log write and background work are scheduled.
     pub(super) turning: bool,
     pub(super) writing: bool,
     pub(super) writing_since: Option<u64>,
@@ -127,10 +132,10 @@ impl Host {
             latent: false,
             replaced: false,
             boots: 0,
-            known_lost: 0,
+            damaged_starts: 0,
             clock: Clock { since: 0, own: 0, percent: 100, off: 0 },
             base,
-            shows: Arc::default(),
+            clock_micros: Arc::default(),
             stopped_at: None,
             paused_until: 0,
             upgraded: false,
@@ -138,13 +143,13 @@ impl Host {
             hung_until: 0,
             starved: (1, 0),
             full_until: 0,
-            excused: false,
-            begins_whole: false,
+            disk_fails: false,
+            is_initial_voter: false,
             metrics: Arc::default(),
         }
     }
 
-    /// Starts the node from what the disk has.
+    /// Starts the node from the content of its disk.
     pub(super) fn start(&mut self, plan: &Plan, seed: u64, now: u64) -> Result<(), String> {
         let mut options = Options::tiny();
         options.owner = format!("node {}", self.id);
@@ -152,11 +157,11 @@ impl Host {
         self.log_at_start = self.files(&["log/"]);
         let engine = Engine::open(Arc::new(self.disk.clone()), options);
         let engine = Arc::new(engine.map_err(|error| error.to_string())?);
-        self.known_lost += u64::from(engine.log().check_whole(SHARD).is_err());
+        self.damaged_starts += u64::from(engine.log().check_whole(FIRST_SHARD).is_err());
         let conf = match (self.id <= plan.nodes, self.replaced) {
             (false, _) => Conf::default(),
             (true, false) => Conf::of(1..=plan.nodes),
-            // By now the configuration names all that there are.
+            // By the time a disk is replaced, the configured members are all nodes of the plan.
             (true, true) => Conf::of(plan.all()),
         };
         let mut limits = Limits { follower_reads: plan.follower_reads, ..Limits::TINY };
@@ -165,57 +170,56 @@ impl Host {
             limits.raft.disk_hangs = u64::MAX >> 1;
         }
         let seed = match plan.sabotage {
-            Some(Sabotage::LivesAlike) => self.id,
+            Some(Sabotage::ReusesRequestNumbers) => self.id,
             _ => seed,
         };
-        let doubt = || Doubt::new(Arc::new(self.disk.clone()), &self.boots.to_string());
-        let doubt = plan.suspect_disks.then(doubt);
-        let doubted = doubt.as_ref().is_some_and(Doubt::is_open)
+        let boot = self.boots.to_string();
+        let trust = || DiskTrust::read(Arc::new(self.disk.clone()), &boot);
+        let trust = plan.suspect_disks.then(trust);
+        let disk_is_suspect = trust.as_ref().is_some_and(DiskTrust::is_suspect)
             && plan.sabotage != Some(Sabotage::TrustsDisks);
-        let group = Group::open(&engine, SHARD, self.id, conf, &limits, seed, doubted)
-            .map_err(|error| error.to_string())?;
+        let snapshot_bytes_per_second = match plan.sabotage {
+            Some(Sabotage::SendsAtOnce) => 1 << 40,
+            _ => limits.snapshot_bytes_per_second,
+        };
+        let metrics = self.metrics.clone();
+        let (unit, queues) = DiskUnit::new(engine.clone(), "memory".to_owned());
+        let unit = Arc::new(unit);
+        let (shard, node) = (FIRST_SHARD, self.id);
+        let opening = Opening { shard, node, conf, limits, seed, disk_is_suspect };
+        let replica = Replica::open(&unit, &metrics, opening).map_err(|error| error.to_string())?;
+        let machine: Arc<dyn StateMachine> = replica.machine().clone();
         let (inputs, input) = unbounded();
-        let inbox = DriverInbox::new(inputs.clone());
-        let (log, jobs) = unbounded();
-        let (calls, called) = bounded(1);
+        let inbox = WorkerInbox::new(inputs.clone());
         let (outbox, pushed) = Outbox::pair(plan.all().filter(|&peer| peer != self.id));
-        let (replies, metrics) = (Arc::<Replies>::default(), self.metrics.clone());
-        let (base, shows) = (self.base, self.shows.clone());
-        let driver = Driver {
-            node: self.id,
-            engine: engine.clone(),
-            groups: [(SHARD, group)].into(),
+        let replies = Arc::<ReplyQueue>::default();
+        let (base, clock_micros) = (self.base, self.clock_micros.clone());
+        let cluster = "simulation".to_owned();
+        let worker = Worker {
+            disks: vec![Disk { unit, trust }],
+            replicas: [(FIRST_SHARD, replica)].into(),
+            router: Arc::new(Router::new([(FIRST_SHARD, machine)].into())),
             inputs: input,
             frames: inbox.counter(),
             outbox,
-            log,
-            background: calls,
-            replies: replies.clone(),
+            reply_queue: replies.clone(),
             metrics: metrics.clone(),
-            status: Arc::default(),
-            cluster: "simulation".to_owned(),
-            nodes: Vec::new(),
-            path: "memory".to_owned(),
+            publisher: Publisher::new(Arc::default(), cluster, self.id, Vec::new()),
             started: self.time(now).now,
-            clock: Box::new(move || base + Duration::from_micros(shows.load(Ordering::Relaxed))),
-            snapshot_bytes_per_second: match plan.sabotage {
-                Some(Sabotage::SendsAtOnce) => 1 << 40,
-                _ => limits.snapshot_bytes_per_second,
-            },
-            doubt,
-            state: State::new([SHARD].into_iter()),
+            clock: Box::new(move || base + Duration::from_micros(clock_micros.load(Ordering::Relaxed))),
+            snapshot_bytes_per_second,
+            state: State::new([FIRST_SHARD].into_iter()),
         };
         self.life += 1;
-        self.begins_whole = self.id <= plan.nodes && plan.nodes > 1;
+        self.is_initial_voter = self.id <= plan.nodes && plan.nodes > 1;
         self.node = Some(Node {
-            driver,
+            worker,
             engine,
             pushed,
             replies,
             inbox,
             inputs,
-            jobs,
-            called,
+            queues,
             metrics,
             background: Background::default(),
             scrub: Scrub::default(),
@@ -230,10 +234,11 @@ impl Host {
         Ok(())
     }
 
-    /// The node is no more. Its disk stays as it was written.
+    /// Ends the node. The disk keeps everything that was written, synced or not.
     pub(super) fn kill(&mut self) {
         self.life += 1;
-        // What is dropped does nothing to the disk any more.
+        // The drop of the node must not change the disk, so every operation on the disk fails
+        // meanwhile.
         self.disk.crash_after(0);
         self.node = None;
         self.disk.clear_faults();
@@ -242,7 +247,7 @@ impl Host {
         self.stopped_at = None;
     }
 
-    /// The node is no more, and of what was not synced its disk has what the draw says.
+    /// Ends the node. The draw decides which unsynced writes the disk keeps.
     pub(super) fn lose_power(&mut self, seed: u64) {
         self.kill();
         self.latent |= self.disk.lies();
@@ -250,7 +255,7 @@ impl Host {
         self.boots += 1;
     }
 
-    /// The node is no more, and its disk neither: an empty one takes its place.
+    /// Ends the node and loses its disk: an empty disk takes its place.
     pub(super) fn lose_disk(&mut self) {
         self.kill();
         self.disk = MemoryDisk::new();
@@ -258,7 +263,7 @@ impl Host {
         self.replaced = true;
     }
 
-    /// Some bits of the log or of tables flip, in parts of the files that are in use.
+    /// Flips some bits of the log or of tables, in the used parts of the files.
     pub(super) fn flip_bits(&mut self, draw: u64) {
         let mut rng = Rng::new(draw);
         for _ in 0..=rng.below(FLIPS_MAX) {
@@ -269,11 +274,12 @@ impl Host {
         self.latent = true;
     }
 
-    /// Sectors of the log or of tables have what they had when the node started, or what belongs
-    /// into other ones.
+    /// Gives some sectors of the log or of tables the content that they had when the node started,
+    /// or the content of other sectors.
     pub(super) fn misplace_sectors(&mut self, draw: u64) {
         let mut rng = Rng::new(draw);
-        // None is in use any more when all of them have what they had at the start.
+        // This stops early when no sector is in use any more: each may have its content from the
+        // start again.
         (0..=rng.below(FLIPS_MAX)).try_for_each(|_| self.misplace_sector(&mut rng));
         self.latent = true;
     }
@@ -296,8 +302,8 @@ impl Host {
         Some(())
     }
 
-    /// A sector in use of a file of the log or of a table: the file, where it begins, and the whole
-    /// file. `None` when nothing is in use.
+    /// A used sector of a file of the log or of a table: the file, the offset of the sector, and
+    /// the content of the file. `None` when no sector is in use.
     fn sector(&self, rng: &mut Rng) -> Option<(String, usize, Vec<u8>)> {
         let part = if rng.one_in(3) { &[".sst", ".val"][..] } else { &["log/"] };
         let used = |(path, bytes): (String, Vec<u8>)| {
@@ -317,34 +323,35 @@ impl Host {
         Some((path, sector * SECTOR, bytes))
     }
 
-    /// Files whose names have one of these in them.
+    /// The files whose names contain one of `parts`, with their content.
     fn files(&self, parts: &[&str]) -> BTreeMap<String, Vec<u8>> {
         let named = |path: &String| parts.iter().any(|part| path.contains(part));
         let files = self.disk.files().into_iter().filter(named);
         files.filter_map(|path| Some((path.clone(), self.disk.bytes(&path).ok()?))).collect()
     }
 
-    /// Whether the node may lack what it promised, or does not run.
+    /// Whether the node may lack votes or entries that it acknowledged, or does not run.
     pub(super) fn is_impaired(&self) -> bool {
         self.latent
             || self.disk.lies()
             || self.node.as_ref().is_none_or(|node| {
-                let hard = node.engine.log().hard_state(SHARD);
-                let new = hard.term == 0 && self.begins_whole;
-                let raft = node.group().raft();
+                let hard = node.engine.log().hard_state(FIRST_SHARD);
+                let new = hard.term == 0 && self.is_initial_voter;
+                let raft = node.replica().raft();
                 raft.is_recovering() || raft.is_damaged() || new || hard.vote == Some(NOBODY)
             })
     }
 
-    /// Its time at the beginning of a turn, and while it goes on.
+    /// The node's time at the beginning of a turn. This also sets the time that the clock shows
+    /// during the turn.
     pub(super) fn begin_turn(&mut self, now: u64, sabotage: Option<Sabotage>) -> Time {
         let looked = self.stopped_at.take().unwrap_or(now);
         let again = if sabotage == Some(Sabotage::TrustsOldClock) { looked } else { now };
-        self.shows.store(self.clock.own(again), Ordering::Relaxed);
+        self.clock_micros.store(self.clock.own(again), Ordering::Relaxed);
         self.time(looked)
     }
 
-    /// Its time.
+    /// The node's time.
     pub(super) fn time(&self, now: u64) -> Time {
         let own = self.clock.own(now);
         let unix_millis = (BEGINNING + own / MILLI).saturating_add_signed(self.clock.off);
@@ -359,25 +366,25 @@ impl Host {
         self.clock.off += millis;
     }
 
-    /// The world's time for a time of its own.
+    /// The simulated time that passes while the node's clock advances by `own`.
     pub(super) fn stretch(&self, own: u64) -> u64 {
         own * 100 / self.clock.percent
     }
 
-    /// How long a turn takes.
+    /// The duration of a turn.
     pub(super) fn turn_time(&self, now: u64) -> u64 {
         let (factor, until) = self.starved;
         if now < until { 50 * factor } else { 50 }
     }
 
-    /// How long a sync takes that takes `usual` otherwise.
+    /// The duration of a sync that normally takes `usual`.
     pub(super) fn sync_time(&self, usual: u64, now: u64) -> u64 {
         let (factor, until) = self.slow;
         let time = if now < until { (usual * factor).min(2 * SECOND) } else { usual };
         time.max(self.hung_until.saturating_sub(now))
     }
 
-    /// The power went in the middle of something.
+    /// Whether the disk lost power in the middle of an operation.
     pub(super) fn is_down(&self) -> bool {
         self.disk.is_down()
     }
@@ -390,7 +397,7 @@ impl Clock {
 }
 
 impl Node {
-    /// Something for the driver's next turn.
+    /// Queues an input for the next turn of the worker.
     pub(super) fn input(&self, input: Input) {
         match input {
             Input::Net(event) => self.net(event),
@@ -403,47 +410,51 @@ impl Node {
     }
 
     pub(super) fn has_jobs(&self) -> bool {
-        !self.jobs.is_empty()
+        !self.queues.log_jobs.is_empty()
     }
 
-    /// A tick has passed; whether the loop wakes for it.
+    /// Counts a tick. Returns whether the loop wakes for it.
     pub(super) fn tick(&mut self) -> bool {
         self.ticks += 1;
-        self.ticks >= self.driver.ticks_to_sleep()
+        self.ticks >= self.worker.ticks_to_sleep()
     }
 
     pub(super) fn is_called(&self) -> bool {
-        !self.called.is_empty()
+        !self.queues.background_calls.is_empty()
     }
 
-    /// Writes what the log is to have; whom to tell, or why it cannot.
+    /// Writes the queued records to the log. Returns the completed writes by shard, or why the
+    /// write failed.
     pub(super) fn commit(&mut self) -> Result<Vec<(ShardId, u64)>, String> {
-        let (records, done) = logger::gather(self.jobs.try_iter());
+        let (records, done) = logger::gather(self.queues.log_jobs.try_iter());
         let records = Sabotage::records(self.sabotage, records, &mut self.late);
         self.engine.log().commit(&records).map_err(|error| error.to_string())?;
         Ok(done)
     }
 
-    /// The background thread's work. Returns how often all was read again and checked.
+    /// Does the work of the background thread. Returns how often the scrub has read and checked
+    /// everything.
     pub(super) fn work(&mut self, scrubs: bool) -> u64 {
-        while self.called.try_recv().is_ok() {}
+        while self.queues.background_calls.try_recv().is_ok() {}
         let limits = &Limits::TINY;
-        let done = self.background.work(&self.engine, limits, &self.inputs, &self.metrics);
+        let inputs = self.inputs.clone();
+        let notify = move |event: DiskEvent| inputs.send(Input::Disk(event)).is_ok();
+        let done = self.background.work(&self.engine, limits, &notify, &self.metrics);
         let after = done.and_then(|()| self.engine.log().write_sync_marker());
         if let Err(error) = after {
             tracing::warn!(%error, "background work failed");
-            if let After::Stop(why) = background::after(&error) {
-                self.input(Input::Failed(why));
+            if let OnError::Stop(why) = background::on_error(&error) {
+                self.input(Input::Disk(DiskEvent::Failed(why)));
             }
         }
         if scrubs {
-            let (engine, inputs) = (&self.engine, &self.inputs);
-            background::scrub_on(&mut self.scrub, engine, inputs, &self.metrics, SCRUB_BYTES);
+            let (engine, metrics) = (&self.engine, &self.metrics);
+            background::scrub_step(&mut self.scrub, engine, &notify, metrics, SCRUB_BYTES);
         }
         self.scrub.rounds()
     }
 
-    pub(super) fn group(&self) -> &Group {
-        &self.driver.groups[&SHARD]
+    pub(super) fn replica(&self) -> &Replica {
+        &self.worker.replicas[&FIRST_SHARD]
     }
 }

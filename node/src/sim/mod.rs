@@ -1,11 +1,11 @@
-//! A cluster of whole nodes in one thread: real engines, drivers, shards and wire formats over
-//! disks, a network and clocks that are simulated, all from one seed. A seed draws a [`Plan`]:
-//! nodes, clients, sizes, and faults of a few kinds. While the world is bad, every turn of every
-//! node is checked; then all faults end, and the cluster must come to rest within a bound, take
-//! writes at each node and hold the same everywhere. What the clients saw must be linearizable.
+//! A cluster of whole nodes in one thread. The engines, worker loops, shards and wire formats are
+//! the product's; the disks, the network and the clocks are simulated. One seed determines a whole
+//! run. A seed draws a [`Plan`]: nodes, clients, sizes, and faults of a few kinds. The checks run
+//! after every turn of every node. At the horizon of the plan all faults end. Within a bound the
+//! cluster must then have one leader, accept a write at each member and hold the same data on every
+//! member. The history that the clients saw must be linearizable.
 //!
-//! The same seed runs the same way, on any machine: [`Ran::trace`] is a digest of all that
-//! happened.
+//! A seed gives the same run on any machine: [`Ran::trace`] is a digest of the run.
 
 mod checks;
 mod clients;
@@ -25,14 +25,14 @@ pub use sabotage::Sabotage;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A promise that did not hold.
+/// A check that failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Which.
+    /// The name of the check.
     pub check: &'static str,
-    /// What was seen instead.
+    /// The state that fails the check.
     pub text: String,
-    /// When, in microseconds of simulated time.
+    /// Time of the failure, in microseconds of simulated time.
     pub at: u64,
 }
 
@@ -48,34 +48,34 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// What a run did.
+/// The counts of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Ran {
-    /// A digest of everything that happened.
+    /// A digest of the run.
     pub trace: u32,
-    /// Events.
+    /// Processed events.
     pub events: u64,
     /// Simulated time, in microseconds.
     pub time: u64,
-    /// Entries committed.
+    /// Committed entries.
     pub committed: u64,
-    /// Requests that were answered, and those of which nobody knows, and those refused.
+    /// Requests with an answer from a node, other than a refusal.
     pub answered: u64,
-    /// See `answered`.
+    /// Requests with an unknown outcome: the node lost track of them or never answered.
     pub unknown: u64,
-    /// See `answered`.
+    /// Requests that a node refused as unavailable or for lack of space.
     pub refused: u64,
-    /// Frames lost for good.
+    /// Lost frames, including frames that the stream sent again.
     pub lost: u64,
-    /// Snapshots taken in.
+    /// Installed snapshots.
     pub snapshots: u64,
-    /// Of snapshots, how often one went on after a break.
+    /// Snapshot transfers that continued after an interruption.
     pub resumed: u64,
-    /// How often a node found its log or a table damaged.
+    /// Times that a node found damage in its log or in a table.
     pub damaged: u64,
-    /// Elections won.
+    /// Won elections.
     pub elections: u64,
-    /// Faults that came, by the row of the list.
+    /// Injected faults, by row of the list in `docs/TESTING.md`.
     pub faults: BTreeMap<usize, u64>,
 }
 
@@ -96,7 +96,7 @@ impl std::fmt::Display for Ran {
 }
 
 impl Ran {
-    /// Adds what another run did.
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Ran) {
         self.events += other.events;
         self.time += other.time;
@@ -118,7 +118,7 @@ impl Ran {
 /// Runs a plan.
 ///
 /// # Errors
-/// The promise that did not hold; a panic of a node is one as well.
+/// The first check that failed. A panic of a node counts as a failed check.
 pub fn run(plan: &Plan) -> Result<Ran, Failure> {
     let outcome = catch_unwind(AssertUnwindSafe(|| world::World::new(plan).run()));
     outcome.unwrap_or_else(|panic| {

@@ -1,7 +1,7 @@
-//! The network between the hosts: connections of streams, as QUIC gives them. A stream keeps its
-//! order; what is lost is sent again and so comes late; a connection on which nothing passes for a
-//! while ends, and what was on it is gone. In a harsh world single Raft frames are lost, doubled
-//! and overtaken besides, which no stream does.
+//! The network between the hosts: connections with streams, as in QUIC. A stream keeps its order. A
+//! lost frame is sent again and so arrives late. A connection on which nothing passes for a while
+//! ends, and the frames on it are lost. In a harsh world single Raft frames are also lost,
+//! duplicated and overtaken, which no stream does.
 
 use super::plan::{MILLI, Plan};
 use super::rng::Rng;
@@ -20,30 +20,31 @@ pub(super) type Pair = (PeerId, PeerId);
 pub(super) struct Travelling {
     pub(super) from: PeerId,
     pub(super) to: PeerId,
-    /// Of the connection.
+    /// The epoch of the connection.
     pub(super) epoch: u64,
-    /// Of the sender.
+    /// The incarnation of the sender.
     pub(super) life: u64,
     pub(super) frame: Frame,
-    /// The sender has been told that it left: it waited, or is a second copy.
+    /// The sender's outbox already counts the frame as sent: the frame waited for a cut to end, or
+    /// is a second copy.
     pub(super) settled: bool,
 }
 
-/// What the two ends know of a connection.
+/// The state of a connection at its two ends.
 #[derive(Default)]
 pub(super) struct Connection {
     epoch: u64,
-    /// Whether each side, the smaller id first, takes it for open.
+    /// Whether each side considers the connection open, the side with the smaller id first.
     open: [bool; 2],
-    /// Since when nothing passes in one direction at least.
+    /// Since when nothing passes in at least one direction.
     silent_since: Option<u64>,
-    /// Waits for a cut to end.
+    /// Frames that wait for a cut to end.
     held: Vec<Travelling>,
 }
 
-/// What happened to a connection, and to whom it is told.
+/// A change of a connection. The first node receives the event; the second is its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum ConnectionEvent {
     Up(PeerId, PeerId),
     Down(PeerId, PeerId),
 }
@@ -52,7 +53,7 @@ pub(super) struct Network {
     rng: Rng,
     delay: u64,
     harsh: bool,
-    /// One frame in so many is sent again, until then.
+    /// Loss of one frame in so many, and when the loss ends.
     pub(super) loss: (u64, u64),
     pub(super) connections: BTreeMap<Pair, Connection>,
     /// Until when each direction is cut.
@@ -81,7 +82,7 @@ impl Network {
         }
     }
 
-    /// Nothing passes from one to the other until then.
+    /// Cuts the direction from one node to the other until the given time.
     pub(super) fn cut(&mut self, from: PeerId, to: PeerId, until: u64) {
         let end = self.cut.entry((from, to)).or_default();
         *end = until.max(*end);
@@ -97,7 +98,7 @@ impl Network {
         self.cut.get(&(from, to)).is_some_and(|&until| now < until)
     }
 
-    /// A frame leaves. When its copies arrive, if any does.
+    /// Sends a frame. Returns when its copies arrive, if any copy does.
     pub(super) fn send(
         &mut self,
         from: PeerId,
@@ -115,13 +116,14 @@ impl Network {
             delay += 20 * MILLI + self.rng.below(100 * MILLI);
         }
         let travelling = Travelling { from, to, epoch, life, frame, settled: false };
-        let is_raft = matches!(travelling.frame.kind, kind::RAFT | kind::BEATS);
+        let is_raft = matches!(travelling.frame.kind, kind::RAFT | kind::COALESCED);
         if self.harsh && is_raft {
             let one_in = if lossy { self.loss.0 } else { 50 };
             let mut copies = Vec::new();
             let lost = self.rng.one_in(one_in);
             self.lost += u64::from(lost);
-            // The sender's window opens either way.
+            // A lost frame arrives in epoch 0, where it is dropped: the sender's window opens all
+            // the same.
             copies.push((
                 now + delay,
                 Travelling { epoch: if lost { 0 } else { epoch }, ..travelling.clone() },
@@ -137,7 +139,7 @@ impl Network {
         vec![(*busy, travelling)]
     }
 
-    /// A frame is due: whether it arrives. It may have to wait for a cut to end, or be gone with
+    /// Returns a due frame if it arrives. The frame may also wait for a cut to end, or be lost with
     /// its connection.
     pub(super) fn arrive(&mut self, travelling: Travelling, now: u64) -> Option<Travelling> {
         let (from, to) = (travelling.from, travelling.to);
@@ -155,7 +157,7 @@ impl Network {
         Some(travelling)
     }
 
-    /// A node ended: nothing tells its peers.
+    /// Ends a node. Its peers receive no notice.
     pub(super) fn ended(&mut self, node: PeerId) {
         for (&(a, b), connection) in &mut self.connections {
             if a == node || b == node {
@@ -165,16 +167,16 @@ impl Network {
         }
     }
 
-    /// Looks after the connections: those whose ends answer, says `answers`, and take each other,
-    /// says `agree`, come to be, and those on which nothing passes end. Frames that waited for a
-    /// cut go on.
+    /// Maintains the connections. A connection opens when its ends answer (`answers`) and accept
+    /// each other (`agree`), and ends when nothing passes on it. Frames that waited for a cut
+    /// continue.
     pub(super) fn maintain(
         &mut self,
         now: u64,
         runs: impl Fn(PeerId) -> bool,
         answers: impl Fn(PeerId) -> bool,
         agree: impl Fn(PeerId, PeerId) -> bool,
-    ) -> (Vec<Told>, Vec<Travelling>) {
+    ) -> (Vec<ConnectionEvent>, Vec<Travelling>) {
         let (mut told, mut moving) = (Vec::new(), Vec::new());
         let pairs: Vec<Pair> = self.connections.keys().copied().collect();
         for (a, b) in pairs {
@@ -195,9 +197,9 @@ impl Network {
                 }
             }
             if (at_a || at_b) && (!passes || attempt) {
-                // It took too long, or one end is there anew.
-                told.extend((at_a && runs(a)).then_some(Told::Down(a, b)));
-                told.extend((at_b && runs(b)).then_some(Told::Down(b, a)));
+                // The connection was silent for too long, or one end has restarted.
+                told.extend((at_a && runs(a)).then_some(ConnectionEvent::Down(a, b)));
+                told.extend((at_b && runs(b)).then_some(ConnectionEvent::Down(b, a)));
                 connection.open = [false; 2];
                 connection.held.clear();
                 connection.epoch += 1;
@@ -206,7 +208,7 @@ impl Network {
                 connection.open = [true; 2];
                 connection.silent_since = None;
                 connection.epoch += 1;
-                told.extend([Told::Up(a, b), Told::Up(b, a)]);
+                told.extend([ConnectionEvent::Up(a, b), ConnectionEvent::Up(b, a)]);
             }
         }
         (told, moving)

@@ -1,5 +1,5 @@
-//! What a seed means: how many nodes and clients, how bad the world is, and which faults come when.
-//! A plan is data, so that a failing one can be made smaller and run again.
+//! The meaning of a seed: how many nodes and clients, how severe the world is, and which faults
+//! come when. A plan is data, so that a failing plan can be shrunk and run again.
 
 use super::rng::Rng;
 use super::sabotage::Sabotage;
@@ -12,215 +12,217 @@ pub const MILLI: u64 = 1000;
 /// A second.
 pub const SECOND: u64 = 1_000_000;
 
-/// Whom a fault meets.
+/// The target of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// A node.
     Node(PeerId),
-    /// Whoever leads then, or else the first node.
+    /// The leader at that time, or the first node if there is no leader.
     Leader,
 }
 
-/// A fault. Each names its row of the list in `docs/TESTING.md`.
+/// A fault. Each has a row in the list of `docs/TESTING.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// SIGKILL, and a start again after a while: what was written, synced or not, is kept.
+    /// SIGKILL, and a start again after a while. The disk keeps everything that was written, synced
+    /// or not.
     Kill {
-        /// Whom.
+        /// The target.
         who: Who,
-        /// Until it starts again.
+        /// Time until the node starts again.
         down: u64,
     },
-    /// SIGKILL for all at once.
+    /// SIGKILL for all nodes at once.
     KillAll {
-        /// Until they start again.
+        /// Time until the nodes start again.
         down: u64,
     },
     /// SIGSTOP, then SIGCONT.
     Pause {
-        /// Whom.
+        /// The target.
         who: Who,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
-    /// The power goes: each unsynced page is kept, lost or torn.
+    /// A power loss: each unsynced page is kept, lost or torn.
     PowerLoss {
-        /// Whose.
+        /// The target.
         who: Who,
-        /// Until it starts again.
+        /// Time until the node starts again.
         down: u64,
     },
-    /// The power of all goes at once.
+    /// A power loss of all nodes at once.
     PowerLossAll {
-        /// Until they start again.
+        /// Time until the nodes start again.
         down: u64,
     },
-    /// The power goes in the middle of whatever the disk does then.
+    /// A power loss in the middle of a disk operation.
     PowerLossAtOperation {
-        /// Whose.
+        /// The target.
         who: Who,
-        /// After so many disk operations.
+        /// Disk operations until the power loss.
         operations: u64,
-        /// Until it starts again.
+        /// Unused: the time until the node starts again is drawn at the power loss.
         down: u64,
     },
-    /// From now on syncs return EIO, until the node was started again.
+    /// Syncs return EIO until the node is restarted.
     SyncError {
-        /// Whose disk.
+        /// The node with the disk.
         who: Who,
-        /// Until it starts again.
+        /// Unused: the time until the node starts again is drawn when the node stops.
         down: u64,
     },
-    /// The disk has only so much room, for a while.
+    /// The disk has little room left, for a while.
     DiskFull {
-        /// Whose disk.
+        /// The node with the disk.
         who: Who,
-        /// Bytes that can still be written.
+        /// Bytes that the disk can still write.
         room: u64,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
     /// The disk is slow.
     SlowDisk {
-        /// Whose disk.
+        /// The node with the disk.
         who: Who,
-        /// So many times.
+        /// The factor by which syncs are slower.
         factor: u64,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
-    /// The disk does not answer.
+    /// The disk does not complete syncs.
     HungDisk {
-        /// Whose disk.
+        /// The node with the disk.
         who: Who,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
-    /// The nodes fall into two parts.
+    /// The nodes are split into two parts.
     Partition {
-        /// Bit of a node: its part.
+        /// The bit at a node's id is the part of that node.
         side: u64,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
     /// One direction between two nodes is cut.
     OneWay {
-        /// From here nothing arrives
+        /// The sender of the lost frames.
         from: PeerId,
-        /// there.
+        /// The receiver, to which no frame arrives.
         to: PeerId,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
-    /// Both directions between two nodes are cut, whatever they have with others.
+    /// Both directions between two nodes are cut. Connections with other nodes stay.
     Link {
-        /// One.
+        /// One node.
         one: PeerId,
-        /// The other.
+        /// The other node.
         other: PeerId,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
-    /// Frames are lost and sent again, for all; unreliable frames are lost for good, or doubled.
+    /// Frames of all nodes are lost and sent again. In a harsh world Raft frames are lost for good
+    /// or duplicated.
     Loss {
-        /// One in so many.
+        /// One frame in so many is lost.
         one_in: u64,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
-    /// The calendar of a node jumps.
+    /// The wall clock of a node jumps.
     ClockJump {
-        /// Whose.
+        /// The target.
         who: Who,
-        /// Milliseconds.
+        /// The jump, in milliseconds.
         by: i64,
     },
-    /// A node's clocks run at another pace.
+    /// The clocks of a node run at another rate.
     ClockRate {
-        /// Whose.
+        /// The target.
         who: Who,
-        /// Percent of the right pace.
+        /// Percent of the correct rate.
         percent: u64,
-        /// For how long.
+        /// Unused: the rate holds until all faults end.
         time: u64,
     },
     /// The disk is lost, and an empty one takes its place.
     LostDisk {
-        /// Whose.
+        /// The target.
         who: Who,
-        /// Until the node starts again.
+        /// Time until the node starts again.
         down: u64,
     },
-    /// The node is killed, and some bits of its log and its tables are not what was written when
-    /// it starts again.
+    /// The node is killed. Some bits of its log and its tables are flipped before the node starts
+    /// again.
     BitFlip {
-        /// Whose.
+        /// The target.
         who: Who,
-        /// Until the node starts again.
+        /// Time until the node starts again.
         down: u64,
-        /// Draws the bit.
+        /// Draws the bits.
         draw: u64,
     },
-    /// The node is killed, and some sectors of its log and its tables are old ones or others' when
-    /// it starts again.
+    /// The node is killed. Before it starts again, some sectors of its log and its tables get their
+    /// old content or the content of other sectors.
     WrongSector {
-        /// Whose.
+        /// The target.
         who: Who,
-        /// Until the node starts again.
+        /// Time until the node starts again.
         down: u64,
-        /// Draws the sector.
+        /// Draws the sectors.
         draw: u64,
     },
-    /// The disk says that it synced, and did not; after a while the power goes.
+    /// The disk reports a sync without making the data durable; after a while the power goes.
     LyingDisk {
-        /// Whose.
+        /// The target.
         who: Who,
-        /// Until the power goes.
+        /// Time until the power loss.
         time: u64,
-        /// Until the node starts again.
+        /// Time until the node starts again.
         down: u64,
     },
-    /// One node after the other is clogged for a while: nothing passes to it or from it. Meanwhile
-    /// the next one is killed.
+    /// The nodes are clogged one after the other: nothing passes to or from a clogged node.
+    /// Meanwhile the next node is killed.
     Clogs {
-        /// Who comes first.
+        /// The first clogged node.
         first: PeerId,
-        /// For how long each.
+        /// How long each node is clogged.
         time: u64,
-        /// Until who was killed starts again.
+        /// Time until the killed node starts again.
         down: u64,
     },
-    /// The members change.
+    /// A configuration change.
     Members {
-        /// Each member's part.
+        /// The steps of the change.
         steps: Vec<MemberChange>,
     },
-    /// Leadership is handed over.
-    HandOver {
-        /// To whom.
+    /// A leader transfer.
+    TransferLeadership {
+        /// The new leader.
         to: PeerId,
     },
-    /// The node is killed, and starts again as a build of the next version, or as one of this
-    /// version if it was of that. The two refuse each other's connections.
+    /// The node is killed. It starts again as a build of the next version, or, if it was one
+    /// already, as a build of this version. The two builds refuse each other's connections.
     Upgrade {
-        /// Whose build.
+        /// The node with the build.
         who: Who,
-        /// Until it starts again.
+        /// Time until the node starts again.
         down: u64,
     },
-    /// A node gets little of its processor.
+    /// A node gets little processor time.
     Starve {
-        /// Who.
+        /// The target.
         who: Who,
-        /// Its turns take so many times as long.
+        /// The factor by which turns of the node take longer.
         factor: u64,
-        /// For how long.
+        /// The duration.
         time: u64,
     },
 }
 
 impl Fault {
-    /// The row in the list of faults.
+    /// The row in the list of faults in `docs/TESTING.md`.
     pub fn row(&self) -> usize {
         match self {
             Fault::Kill { who: Who::Node(_), .. } => 1,
@@ -243,57 +245,59 @@ impl Fault {
             Fault::Clogs { .. } => 20,
             Fault::ClockJump { .. } | Fault::ClockRate { .. } => 21,
             Fault::Starve { .. } => 22,
-            Fault::Members { .. } | Fault::HandOver { .. } => 25,
+            Fault::Members { .. } | Fault::TransferLeadership { .. } => 25,
             Fault::Upgrade { .. } => 28,
         }
     }
 }
 
-/// A fault and when it comes.
+/// A fault and its time.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// Its number in the plan of the seed, to name it when it is run without others.
+    /// The number of the fault in the plan of the seed. It names the fault in a run with fewer
+    /// faults.
     pub number: usize,
-    /// When.
+    /// The time of the fault.
     pub at: u64,
-    /// What.
+    /// The fault.
     pub fault: Fault,
 }
 
-/// A world.
+/// The plan of a simulated world.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where all its random streams begin.
+    /// The seed of all random streams.
     pub seed: u64,
-    /// From which kinds of faults it drew.
+    /// The kinds of faults that the plan was drawn from.
     pub kinds: Kinds,
-    /// Nodes that vote at first.
+    /// Initial voters.
     pub nodes: u64,
-    /// Nodes that are there besides.
+    /// Nodes that are no members at first.
     pub spares: u64,
     /// Clients, each with one request at a time.
     pub clients: u64,
     /// Keys of each kind.
     pub keys: u64,
-    /// How long it is bad; then all faults end, and there must be progress.
+    /// When all faults end, after which the cluster must make progress.
     pub horizon: u64,
-    /// The longest that a client thinks between two requests.
+    /// Longest pause of a client between two requests.
     pub think: u64,
-    /// The longest that a frame travels.
+    /// Longest drawn delay of a frame.
     pub delay: u64,
-    /// The longest that a sync takes.
+    /// Longest drawn duration of a sync.
     pub sync: u64,
-    /// Single Raft frames may be lost, doubled and overtaken, as no stream does it.
+    /// Single Raft frames may be lost, duplicated and overtaken, which no stream does.
     pub harsh: bool,
-    /// Leaders answer reads alone, by a lease; then clocks keep to the bound that it trusts in.
+    /// Leaders answer reads alone, by a lease. Clock rates then stay within the bound that the
+    /// lease assumes.
     pub leases: bool,
     /// Followers answer reads themselves.
     pub follower_reads: bool,
-    /// Disks may lie, and the nodes know it.
+    /// Disks may lie, and the nodes are configured for suspect disks.
     pub suspect_disks: bool,
-    /// What is wrong with the nodes, to see that it is found.
+    /// A planted bug in the nodes, which a check must find.
     pub sabotage: Option<Sabotage>,
-    /// What comes when, in order.
+    /// The faults, in order of time.
     pub faults: Vec<Planned>,
 }
 
@@ -310,7 +314,8 @@ impl Plan {
         let nodes = of(rng, &[3, 3, 3, 5, 5, 1]);
         let spares = of(rng, &[0, 0, 1, 2]);
         let horizon = (4 + rng.below(20)) * SECOND;
-        // Each seed has faults of a few kinds only: some bugs show where something else is rare.
+        // Each seed has faults of a few kinds only: some bugs show only where other faults are
+        // rare.
         let kinds: Vec<u64> = match &*of_kinds.numbers() {
             [] => Vec::new(),
             there => (0..=rng.below(5)).map(|_| of(rng, there)).collect(),
@@ -368,7 +373,7 @@ impl Plan {
         1..=self.nodes + self.spares
     }
 
-    /// The command that runs it again.
+    /// The command that runs this plan again.
     pub fn command(&self) -> String {
         let seed = Plan::of_kinds(self.seed, self.kinds);
         let mut command = format!("bedstone simulate --seed {}", self.seed);
@@ -440,7 +445,7 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
         },
         18 => Fault::LostDisk { who, down },
         19 => Fault::BitFlip { who, down, draw: rng.draw() },
-        17 => Fault::HandOver { to: 1 + rng.below(nodes) },
+        17 => Fault::TransferLeadership { to: 1 + rng.below(nodes) },
         21 => Fault::WrongSector { who, down, draw: rng.draw() },
         22 => Fault::Clogs { first: from, time: 2 * MILLI + time / 4, down },
         23 => Fault::LyingDisk { who, time, down },

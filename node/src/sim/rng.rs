@@ -1,16 +1,16 @@
-//! A seeded random stream (SplitMix64): the same seed draws the same test, for ever.
+//! A seeded random stream (SplitMix64): a seed always draws the same test.
 
-/// The stream.
+/// A random stream.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// A stream of its own for each seed.
+    /// The stream of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0xD134_2543_DE82_EF95) ^ 0x5DEE_CE66)
     }
 
-    /// Any number.
+    /// The next number.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

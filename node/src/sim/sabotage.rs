@@ -1,5 +1,5 @@
-//! Nodes that are wrong on purpose, at the seams between the product's code and the simulated
-//! world: the checks must find each. No plan of a seed has any.
+//! Planted bugs at the boundary between the product's code and the simulated world. The checks must
+//! find each bug. No plan of a seed has any.
 
 use crate::raft::PeerId;
 use crate::shard::system;
@@ -7,40 +7,41 @@ use crate::wire::{Transfer, kind};
 use bedstone_engine::wal::Record;
 use bedstone_net::Frame;
 
-/// What every node does wrong.
+/// A bug that every node of a world has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Writes are told to be durable when they are only about to be.
-    TellsTooSoon,
+    /// A write is reported durable, but reaches the disk only with the next write.
+    ReportsDurableTooSoon,
     /// Terms and votes are not written.
     LosesVotes,
     /// Snapshots lack the table of sessions.
     ForgetsSessions,
     /// Snapshots lack the members.
     ForgetsMembers,
-    /// What is forwarded to a leader arrives twice.
+    /// A request that a follower forwards to the leader arrives twice.
     ForwardsTwice,
-    /// Each life numbers its questions like the one before.
-    LivesAlike,
-    /// The clock is not looked at again after a read by lease.
+    /// Each incarnation of a node numbers its requests to other nodes like the previous one.
+    ReusesRequestNumbers,
+    /// The clock is not read again after a read by lease.
     TrustsOldClock,
-    /// Snapshots are sent as fast as they are taken.
+    /// Snapshots are sent without a rate limit.
     SendsAtOnce,
-    /// A disk that hangs is waited for.
+    /// A leader waits for a disk that hangs.
     WaitsForDisks,
-    /// A disk that may lie is believed after the power went.
+    /// A suspect disk is trusted after a power loss.
     TrustsDisks,
 }
 
 impl Sabotage {
-    /// Of what is to be written: what is, and what waits.
+    /// Returns the records to write now, out of `records` and `waiting`; `waiting` keeps records
+    /// for the next write.
     pub(super) fn records(
         sabotage: Option<Sabotage>,
         mut records: Vec<Record>,
         waiting: &mut Vec<Record>,
     ) -> Vec<Record> {
         match sabotage {
-            Some(Sabotage::TellsTooSoon) => std::mem::swap(&mut records, waiting),
+            Some(Sabotage::ReportsDurableTooSoon) => std::mem::swap(&mut records, waiting),
             Some(Sabotage::LosesVotes) => {
                 records.retain(|record| !matches!(record, Record::HardState { .. }));
             }
@@ -49,7 +50,7 @@ impl Sabotage {
         records
     }
 
-    /// What becomes of a frame that leaves for a peer.
+    /// The frames that leave in place of a frame for a peer.
     pub(super) fn frames(
         sabotage: Option<Sabotage>,
         to: PeerId,

@@ -1,30 +1,29 @@
-//! Which kinds of faults a seed draws from: all, or those of a scenario with a name.
+//! The kinds of faults that a seed draws from: all, or those of a named scenario.
 
 use clap::ValueEnum;
 
-/// How many kinds of faults there are; new ones come at the end, so that old seeds can be drawn
-/// again.
+/// Number of fault kinds. New kinds come at the end, so that old seeds can be drawn again.
 pub const KINDS: u64 = 25;
 
-/// A world in which some kinds of faults come and no others.
+/// A world with some kinds of faults and no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// Nothing goes wrong.
+    /// No faults.
     Calm,
-    /// Nodes are killed, stopped and starved (rows 1 to 4, 22).
+    /// Nodes are killed, stopped and starved of processor time (rows 1 to 4, 22).
     Processes,
-    /// The power goes, also in the middle of whatever a disk does (rows 5 to 7, 26).
+    /// Nodes lose power, also in the middle of a disk operation (rows 5 to 7, 26).
     Power,
-    /// Disks fail, fill up, are slow, hang (rows 8, 14, 15).
+    /// Disks fail, fill up, are slow or hang (rows 8, 14, 15).
     Disks,
-    /// What a disk had is damaged, misplaced, lost, or was never written (rows 10, 12, 13, 16).
+    /// Data on a disk is damaged, misplaced, lost, or was never written (rows 10, 12, 13, 16).
     Damage,
-    /// Links are cut, frames lost, nodes clogged (rows 17 to 20).
+    /// Links are cut, frames are lost, nodes are clogged (rows 17 to 20).
     Network,
     /// Clocks jump and run at other rates, nodes are stopped (rows 4, 21).
     Clocks,
-    /// Members come and go, leaders hand over, while leaders are killed and links cut (rows 2, 17,
-    /// 18, 25).
+    /// Members are added and removed, leadership is transferred, while leaders are killed and links
+    /// are cut (rows 2, 17, 18, 25).
     Members,
     /// Nodes change to the next version and back, while leaders are killed (rows 2, 28).
     Upgrades,
@@ -46,18 +45,18 @@ impl Scenario {
         }
     }
 
-    /// As the command line has it.
+    /// The name on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
-/// What a seed draws from.
+/// The kinds of faults that a seed draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kinds {
-    /// The first so many kinds.
+    /// The kinds with a number below this one.
     First(u64),
-    /// Those of a scenario.
+    /// The kinds of a scenario.
     Of(Scenario),
 }
 

@@ -1,16 +1,16 @@
-//! Makes a failing plan smaller: fewer faults (delta debugging, Zeller and Hildebrandt 2002), then
-//! fewer clients and nodes and less time, as long as the same promise breaks.
+//! Shrinks a failing plan: fewer faults (delta debugging, Zeller and Hildebrandt 2002), then fewer
+//! clients and nodes and less time, as long as the same check fails.
 
 use super::plan::{MILLI, Plan};
 use super::{Failure, run};
 
-/// Runs that shrinking may take.
+/// Greatest number of runs for one shrink.
 const RUNS_MAX: usize = 300;
 
-/// The smallest plan found that breaks the same promise, and how.
+/// The smallest plan found that fails the same check, and its failure.
 pub fn shrink(plan: &Plan, failure: &Failure) -> (Plan, Failure) {
     let mut shrinking = Shrinking { best: plan.clone(), failure: failure.clone(), runs: RUNS_MAX };
-    // What comes after the failure did not cause it.
+    // A fault after the failure did not cause the failure.
     let (at, mut plan) = (failure.at, plan.clone());
     plan.faults.retain(|planned| planned.at <= at);
     plan.horizon = plan.horizon.min(at + MILLI);
@@ -32,7 +32,7 @@ struct Shrinking {
 }
 
 impl Shrinking {
-    /// Takes a plan if it breaks the same promise.
+    /// Keeps a plan if it fails the same check.
     fn attempt(&mut self, plan: Plan) -> bool {
         if self.runs == 0 {
             return false;
@@ -53,7 +53,7 @@ impl Shrinking {
         self.attempt(plan)
     }
 
-    /// Leaves out faults, at first many at a time.
+    /// Removes faults, at first many at a time.
     fn faults(&mut self) {
         let mut size = self.best.faults.len();
         while size > 0 {

@@ -3,31 +3,32 @@
 use super::checks::Checks;
 use super::clients::{ANSWER_TIME, Clients};
 use super::host::{Host, Node};
-use super::network::{Network, Told, Travelling};
+use super::network::{Network, ConnectionEvent, Travelling};
 use super::plan::{MILLI, Plan, SECOND};
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 use super::{Failure, Ran};
-use crate::api::port::{Batch, Port, Request};
-use crate::driver::Input;
 use crate::limits::{REQUEST_TIME, TICK};
 use crate::raft::{Message, PeerId};
-use crate::wire::{Transfer, kind, take_beats};
+use crate::wire::{SnapshotOutcome, Transfer, kind, take_coalesced};
+use crate::disk_unit::DiskEvent;
+use crate::request::mailbox::{ClientBatch, ClientRequest, Mailbox};
+use crate::worker::Input;
 use bedstone_engine::ShardId;
 use bedstone_net::Event as NetEvent;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// The pace at which connections are looked after, and the background threads work.
+/// Interval of the maintenance of connections and of the background work.
 const LINKS: u64 = 100 * MILLI;
-/// The pace at which trees are compared.
+/// Interval of the comparison of trees.
 const LOOK: u64 = 200 * MILLI;
-/// All faults have ended for so long when the cluster must be at rest and serve.
-const REST: u64 = 15 * SECOND;
-/// How long all faults have ended when damage must be mended.
-const PATIENCE: u64 = 120 * SECOND;
-/// More events than any run has: a loop that gets nowhere.
+/// This long after the end of all faults the cluster must have one leader and serve requests.
+const SETTLE_TIME: u64 = 15 * SECOND;
+/// This long after the end of all faults all damage must be repaired.
+const REPAIR_TIME: u64 = 120 * SECOND;
+/// Bound on the events of a run: a run that reaches it makes no progress.
 const EVENTS_MAX: u64 = 20_000_000;
 
 pub(super) enum Event {
@@ -42,18 +43,19 @@ pub(super) enum Event {
     Ask(usize),
     GiveUp(usize, u64),
     Fault(usize),
-    /// Nothing passes to or from the first for so long, and the second is killed.
+    /// Clogs the first node for the time that follows it, and kills the second node. The last field
+    /// is the time until the second node starts again.
     Clog(PeerId, u64, PeerId, u64),
-    /// The power of a node with a lying disk goes, and comes back after so long.
+    /// The power loss of a node with a lying disk, and the time until the node starts again.
     PowerCut(PeerId, u64),
     Start(PeerId, u64),
     Room(PeerId),
     Heal,
-    /// There must be one leader by now; clients ask no more.
-    Rest,
-    /// Each node must take a write and answer reads.
-    Last,
-    /// All of that must be answered by now.
+    /// There must be one leader by now; clients send no more requests.
+    CheckLeader,
+    /// Each member must accept a write and answer reads.
+    FinalRequests,
+    /// All final requests must be answered by now.
     End,
 }
 
@@ -95,10 +97,10 @@ pub(super) struct World<'a> {
     checks: Checks,
     pub(super) healed: bool,
     resting: bool,
-    /// Of the requests after all faults: how many were asked.
+    /// Number of final requests, sent after the end of all faults.
     last: u64,
     refused_before: u64,
-    /// Who takes part in the end.
+    /// The members of the group at the end.
     members: Vec<PeerId>,
     ended: bool,
     trace: crc32fast::Hasher,
@@ -167,7 +169,7 @@ impl<'a> World<'a> {
         self.ran.elections = self.leaders;
         let resumed = self.hosts.iter().map(|host| host.metrics.snapshots_resumed.get());
         self.ran.resumed = resumed.sum();
-        let damaged = self.hosts.iter().map(|h| h.metrics.shards_damaged.get() + h.known_lost);
+        let damaged = self.hosts.iter().map(|h| h.metrics.shards_damaged.get() + h.damaged_starts);
         self.ran.damaged = damaged.sum();
         self.clients.check()
     }
@@ -191,7 +193,7 @@ impl<'a> World<'a> {
         &mut self.hosts[id as usize - 1]
     }
 
-    /// Whether what was meant for a life of a node still finds it.
+    /// Whether an event for an incarnation of a node still applies.
     fn lives(&self, id: PeerId, life: u64) -> bool {
         let host = &self.hosts[id as usize - 1];
         host.life == life && host.node.is_some()
@@ -233,7 +235,7 @@ impl<'a> World<'a> {
                 if let Some(node) = &mut self.host(id).node {
                     node.writing = false;
                     node.writing_since = None;
-                    node.input(Input::Persisted(done));
+                    node.input(Input::Disk(DiskEvent::Persisted(done)));
                 }
                 self.write(id);
                 self.wake(id);
@@ -290,11 +292,11 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Event::Heal => self.heal(),
-            Event::Rest => self.try_quiesce(),
-            Event::Last => {
+            Event::CheckLeader => self.try_quiesce(),
+            Event::FinalRequests => {
                 match self.clients.are_waiting() {
-                    true => self.after(LINKS, Event::Last),
-                    false => self.ask_last(),
+                    true => self.after(LINKS, Event::FinalRequests),
+                    false => self.send_final_requests(),
                 }
                 Ok(())
             }
@@ -310,14 +312,14 @@ impl<'a> World<'a> {
         self.note(1, id);
         if let Err(error) = self.host(id).start(plan, seed, now) {
             if self.host(id).latent {
-                // It names what is damaged; its disk is replaced.
+                // The node names the damage and does not start; its disk is replaced.
                 self.host(id).lose_disk();
                 let life = self.host(id).life;
                 self.after(SECOND, Event::Start(id, life));
                 return Ok(());
             }
             if self.host(id).full_until > now {
-                // No room to start: it is tried again, as a supervisor does.
+                // The disk has no room for the start, which is tried again, as a supervisor does.
                 let life = self.host(id).life;
                 self.after(SECOND, Event::Start(id, life));
                 return Ok(());
@@ -332,7 +334,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// A node ends, and starts again after a while.
+    /// Ends a node, which starts again after `down`.
     pub(super) fn end_life(&mut self, id: PeerId, down: u64, power: bool) {
         let seed = self.rng.draw();
         self.note(2, id);
@@ -353,15 +355,15 @@ impl<'a> World<'a> {
         self.after(down, Event::Start(id, life));
     }
 
-    /// A turn of a node's loop, and what comes of it.
+    /// Runs a turn of a node's loop and handles its output.
     fn turn(&mut self, id: PeerId) -> Result<(), Failure> {
         let (now, sabotage) = (self.now, self.plan.sabotage);
         let host = self.host(id);
         let time = host.begin_turn(now, sabotage);
         let Some(node) = &mut host.node else { return Ok(()) };
-        let led = node.group().raft().is_leader();
+        let led = node.replica().raft().is_leader();
         let ticks = std::mem::take(&mut node.ticks);
-        let turned = node.driver.turn(None, ticks, time);
+        let turned = node.worker.turn(None, ticks, time);
         if self.is_over(id, turned.map(drop))? {
             return Ok(());
         }
@@ -370,24 +372,24 @@ impl<'a> World<'a> {
         let host = self.host(id);
         let life = host.life;
         let Some(node) = &host.node else { return Ok(()) };
-        let leads = node.group().raft().is_leader();
+        let leads = node.replica().raft().is_leader();
         let (frames, replies) = (node.pushed.take(), node.replies.take());
         let called = node.is_called() && !node.working;
         self.leaders += u64::from(leads && !led);
         let frames = frames.into_iter();
         for (to, frame) in frames.flat_map(|(to, frame)| Sabotage::frames(sabotage, to, frame)) {
-            if let Some(Transfer::Ack { outcome: 1, .. }) =
+            if let Some(Transfer::Ack { outcome: SnapshotOutcome::Installed, .. }) =
                 Transfer::decode(frame.kind, frame.body.clone())
             {
                 self.ran.snapshots += 1;
                 self.host(id).latent = false;
             }
-            // The sender's view of a message names the receiver.
+            // On the side of the sender, the peer of a message is the receiver.
             let messages = match frame.kind {
                 kind::RAFT => Message::decode(to, frame.body.clone()).into_iter().collect(),
-                kind::BEATS => {
-                    let beats = take_beats(to, frame.body.clone()).unwrap_or_default();
-                    beats.into_iter().map(|(_, message)| message).collect()
+                kind::COALESCED => {
+                    let heartbeats = take_coalesced(to, frame.body.clone()).unwrap_or_default();
+                    heartbeats.into_iter().map(|(_, message)| message).collect()
                 }
                 _ => Vec::new(),
             };
@@ -399,10 +401,10 @@ impl<'a> World<'a> {
                 self.at(at, Event::Arrive(travelling));
             }
         }
-        for (port, slot, answer) in replies {
+        for (mailbox, slot, answer) in replies {
             self.trace.update(&answer);
-            match self.clients.answer(&port, slot, &answer)? {
-                Some(_) if self.last > 0 => self.ask_last(),
+            match self.clients.answer(&mailbox, slot, &answer)? {
+                Some(_) if self.last > 0 => self.send_final_requests(),
                 Some(client) => self.ask_later(client),
                 None => {}
             }
@@ -414,8 +416,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Whether something that a node did ended it: its disk lost power meanwhile, or it says that
-    /// it cannot go on.
+    /// Whether the last step of a node ended it: the disk lost power during the step, or the node
+    /// reports that it cannot continue.
     fn is_over(&mut self, id: PeerId, did: Result<(), String>) -> Result<bool, Failure> {
         if self.host(id).is_down() {
             let down = 20 * MILLI + self.rng.below(3 * SECOND);
@@ -425,7 +427,7 @@ impl<'a> World<'a> {
         let Err(why) = did else { return Ok(false) };
         let now = self.now;
         let host = self.host(id);
-        let failing = std::mem::take(&mut host.excused);
+        let failing = std::mem::take(&mut host.disk_fails);
         if !failing && host.full_until <= now {
             return Err(Failure::new("goes-on", format!("node {id}: {why}")));
         }
@@ -434,7 +436,7 @@ impl<'a> World<'a> {
         Ok(true)
     }
 
-    /// A node has something to do: it does within the time that a turn takes.
+    /// Schedules a turn of a node that has work, after the time that a turn takes.
     pub(super) fn wake(&mut self, id: PeerId) {
         let now = self.now;
         let host = self.host(id);
@@ -445,7 +447,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The log's thread takes what waits, unless it is busy.
+    /// Schedules a log write of the queued records, unless a write is under way.
     fn write(&mut self, id: PeerId) {
         let host = self.host(id);
         let life = host.life;
@@ -472,7 +474,7 @@ impl<'a> World<'a> {
             Err(why) => {
                 if !self.is_over(id, Ok(()))? {
                     if let Some(node) = &self.hosts[id as usize - 1].node {
-                        node.input(Input::Failed(why));
+                        node.input(Input::Disk(DiskEvent::Failed(why)));
                     }
                     self.wake(id);
                 }
@@ -493,8 +495,9 @@ impl<'a> World<'a> {
         let host = self.host(id);
         let Some(node) = &mut host.node else { return Ok(()) };
         let rounds = node.work(host.latent);
-        // A round that began in this life is over, and nothing is there to be mended.
-        let raft = node.group().raft();
+        // The damage is gone once a whole scrub round of this incarnation is over and nothing is
+        // left to repair.
+        let raft = node.replica().raft();
         host.latent &= rounds < 2 || raft.is_damaged() || raft.is_recovering();
         if self.is_over(id, Ok(()))? {
             return Ok(());
@@ -525,14 +528,14 @@ impl<'a> World<'a> {
         let (now, hosts) = (self.now, &self.hosts);
         let runs = |id: PeerId| hosts[id as usize - 1].node.is_some();
         let answers = |id: PeerId| runs(id) && hosts[id as usize - 1].paused_until <= now;
-        // As `bedstone_net::hello` has it: who speaks another version is refused.
+        // As in `bedstone_net::hello`, a node with another protocol version is refused.
         let upgraded = |id: PeerId| hosts[id as usize - 1].upgraded;
         let agree = |one, other| upgraded(one) == upgraded(other);
         let (told, moving) = self.network.maintain(now, runs, answers, agree);
         for told in told {
             let (id, event) = match told {
-                Told::Up(id, peer) => (id, NetEvent::Up(peer)),
-                Told::Down(id, peer) => (id, NetEvent::Down(peer)),
+                ConnectionEvent::Up(id, peer) => (id, NetEvent::Up(peer)),
+                ConnectionEvent::Down(id, peer) => (id, NetEvent::Down(peer)),
             };
             if let Some(node) = &self.hosts[id as usize - 1].node {
                 node.net(event);
@@ -561,12 +564,12 @@ impl<'a> World<'a> {
         }
     }
 
-    fn submit(&mut self, client: usize, node: PeerId, port: Arc<Port>, request: Request) {
+    fn submit(&mut self, client: usize, node: PeerId, mailbox: Arc<Mailbox>, request: ClientRequest) {
         let slot = request.slot;
         self.note(6, node);
         let deadline = self.hosts[node as usize - 1].time(self.now).now + REQUEST_TIME;
         if let Some(node) = &self.hosts[node as usize - 1].node {
-            node.input(Input::Client(Batch { port, requests: vec![request], deadline }));
+            node.input(Input::Client(ClientBatch { mailbox, requests: vec![request], deadline }));
         }
         self.wake(node);
         self.after(ANSWER_TIME, Event::GiveUp(client, slot));
@@ -574,7 +577,7 @@ impl<'a> World<'a> {
 
     // The end.
 
-    /// All faults end.
+    /// Ends all faults.
     fn heal(&mut self) -> Result<(), Failure> {
         self.note(8, 0);
         self.healed = true;
@@ -584,7 +587,7 @@ impl<'a> World<'a> {
             (host.paused_until, host.hung_until, host.full_until) = (now, now, now);
             (host.slow, host.starved) = ((1, 0), (1, 0));
             host.set_pace(100, now);
-            if !host.excused {
+            if !host.disk_fails {
                 host.disk.clear_faults();
             }
         }
@@ -592,32 +595,32 @@ impl<'a> World<'a> {
         for id in self.plan.all() {
             let host = self.host(id);
             let of_before = std::mem::replace(&mut host.upgraded, next) != next;
-            if std::mem::take(&mut host.excused) || host.disk.lies() {
-                // Its disk was replaced, or says the truth from now on.
+            if std::mem::take(&mut host.disk_fails) || host.disk.lies() {
+                // The disk was replaced, or reports syncs truthfully from now on.
                 self.stop(id, 100 * MILLI, true);
             } else if of_before {
-                // Who began an upgrade ends it.
+                // An upgrade that began on one node completes on all nodes.
                 self.stop(id, 100 * MILLI, false);
             }
         }
-        self.after(REST, Event::Rest);
+        self.after(SETTLE_TIME, Event::CheckLeader);
         Ok(())
     }
 
     fn try_quiesce(&mut self) -> Result<(), Failure> {
-        let leads = |host: &&Host| host.node.as_ref().is_some_and(|n| n.group().raft().is_leader());
+        let leads = |host: &&Host| host.node.as_ref().is_some_and(|n| n.replica().raft().is_leader());
         if self.hosts.iter().filter(leads).count() != 1 {
-            return Err(self.stuck("there is not one leader"));
+            return Err(self.no_progress("there is not exactly one leader"));
         }
         self.resting = true;
         let leader = self.leader().and_then(|id| self.hosts[id as usize - 1].node.as_ref());
-        self.members = leader.into_iter().flat_map(|n| n.group().raft().conf().members()).collect();
-        self.after(1, Event::Last);
+        self.members = leader.into_iter().flat_map(|n| n.replica().raft().conf().members()).collect();
+        self.after(1, Event::FinalRequests);
         Ok(())
     }
 
-    /// Each node in turn takes a write, and reads all registers.
-    fn ask_last(&mut self) {
+    /// Sends the final requests: a write and the reads of all registers, at each member in turn.
+    fn send_final_requests(&mut self) {
         if self.last == 0 {
             self.refused_before = self.clients.refused + self.clients.unknown;
             self.after(ANSWER_TIME, Event::End);
@@ -627,39 +630,39 @@ impl<'a> World<'a> {
         self.last += 1;
         if let Some(&node) = self.members.get(at as usize) {
             let (key, write) = if what == 0 { (0, true) } else { (what - 1, false) };
-            let (node, port, request) = self.clients.ask_last(0, node, key, write);
+            let (node, port, request) = self.clients.final_request(0, node, key, write);
             self.submit(0, node, port, request);
         } else {
-            // The followers hear of the last commit.
+            // The followers learn the last commit index meanwhile.
             self.after(SECOND, Event::End);
         }
     }
 
-    /// Everything came to rest: every node holds the same.
+    /// Waits until all damage is repaired, then checks that every member holds the same data.
     fn end(&mut self) -> Result<(), Failure> {
-        // Who is no member is brought nothing.
+        // A node that is no member receives no data, so its damage stays.
         let members = self.members.clone();
-        let mends = |host: &Host| host.latent && members.contains(&host.id);
-        if self.hosts.iter().any(mends) && self.now < self.plan.horizon + PATIENCE {
+        let awaits_repair = |host: &Host| host.latent && members.contains(&host.id);
+        if self.hosts.iter().any(awaits_repair) && self.now < self.plan.horizon + REPAIR_TIME {
             self.after(SECOND, Event::End);
             return Ok(());
         }
         self.ended = true;
-        if let Some(host) = self.hosts.iter().find(|host| mends(host)) {
-            return Err(self.stuck(&format!("the disk of node {} is damaged", host.id)));
+        if let Some(host) = self.hosts.iter().find(|host| awaits_repair(host)) {
+            return Err(self.no_progress(&format!("the disk of node {} is damaged", host.id)));
         }
         let asked = self.members.len() as u64 * (self.plan.keys + 1);
         let refused = self.clients.refused + self.clients.unknown - self.refused_before;
         if self.last <= asked || refused > 0 {
             let why = &self.clients.last_refusal;
-            let text = format!("{} of {asked} requests asked, {refused} refused: {why}", self.last);
-            return Err(self.stuck(&text));
+            let text = format!("{} of {asked} requests sent, {refused} refused: {why}", self.last);
+            return Err(self.no_progress(&text));
         }
         let hosts = self.members.iter().map(|&id| &self.hosts[id as usize - 1]);
-        let applied = |host: &Host| host.node.as_ref().map(|node| node.group().applied().index);
+        let applied = |host: &Host| host.node.as_ref().map(|node| node.replica().applied().index);
         let applied: Vec<u64> = hosts.map(|host| applied(host).unwrap_or(0)).collect();
         if applied.iter().any(|&index| index != applied[0]) {
-            return Err(self.stuck(&format!("the nodes have applied {applied:?}")));
+            return Err(self.no_progress(&format!("the nodes have applied {applied:?}")));
         }
         for at in 0..self.hosts.len() {
             self.checks.tree(&self.hosts[at])?;
@@ -667,9 +670,9 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn stuck(&self, what: &str) -> Failure {
+    fn no_progress(&self, what: &str) -> Failure {
         let nodes = self.hosts.iter().map(|host| match &host.node {
-            Some(node) => format!("\nnode {}: {:?}", host.id, node.group().raft().status()),
+            Some(node) => format!("\nnode {}: {:?}", host.id, node.replica().raft().status()),
             None => format!("\nnode {} does not run", host.id),
         });
         let nodes: String = nodes.collect();

@@ -5,29 +5,31 @@ use super::super::host::Node;
 use crate::limits::{Limits, QUEUED_COMMANDS_MAX};
 use crate::raft::PeerId;
 
-/// Log segments beyond which something keeps them that should not.
+/// Greatest allowed number of log segments. More segments mean that a segment is kept although
+/// nothing needs it.
 const SEGMENTS_MAX: usize = 64;
 
 pub(super) fn turn(id: PeerId, node: &Node) -> Result<(), Failure> {
-    let group = node.group();
-    let (bytes, most) = (group.raft().uncommitted_bytes(), Limits::TINY.raft.uncommitted_bytes_max);
-    // One entry more than fits may be there, of a leader before.
+    let replica = node.replica();
+    let (bytes, most) = (replica.raft().uncommitted_bytes(), Limits::TINY.raft.uncommitted_bytes_max);
+    // The log may hold one entry more than fits, from an earlier leader, so the bound is twice the
+    // limit.
     if bytes > 2 * most {
-        let text = format!("{id} holds {bytes} uncommitted bytes of {most}");
+        let text = format!("node {id} holds {bytes} uncommitted bytes, limit {most}");
         return Err(Failure::new("bounds", text));
     }
-    let (bytes, most) = (group.raft().spare_bytes(), 2 * Limits::TINY.raft.recent_bytes_max);
-    // What was written together leaves together.
+    let (bytes, most) = (replica.raft().evictable_bytes(), 2 * Limits::TINY.raft.recent_bytes_max);
+    // Entries of one write leave memory together, so the bound has room for one write.
     if bytes > most + Limits::TINY.raft.uncommitted_bytes_max {
-        let text = format!("{id} has {bytes} durable bytes of its log in memory");
+        let text = format!("node {id} keeps {bytes} durable bytes of its log in memory");
         return Err(Failure::new("bounds", text));
     }
-    if group.queued() > QUEUED_COMMANDS_MAX {
-        return Err(Failure::new("bounds", format!("{id} has {} requests", group.queued())));
+    if replica.queued() > QUEUED_COMMANDS_MAX {
+        return Err(Failure::new("bounds", format!("{id} queues {} requests", replica.queued())));
     }
     let segments = node.engine.log().segments().holds().len();
     if segments > SEGMENTS_MAX {
-        return Err(Failure::new("bounds", format!("{id} has {segments} log segments")));
+        return Err(Failure::new("bounds", format!("node {id} has {segments} log segments")));
     }
     Ok(())
 }

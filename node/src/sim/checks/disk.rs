@@ -1,5 +1,5 @@
-//! A leader whose disk hangs makes room for another within two election timeouts of an entry that
-//! waits for it.
+//! A leader whose disk hangs steps down within two election timeouts after an entry begins to wait
+//! for that disk.
 
 use super::super::Failure;
 use super::super::host::Host;
@@ -9,25 +9,25 @@ use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub(super) struct Disks {
-    /// When each node was last seen with all of its log durable.
+    /// When the whole log of each node was last seen durable.
     whole: BTreeMap<PeerId, u64>,
 }
 
 impl Disks {
     pub(super) fn turn(&mut self, host: &Host, now: u64) -> Result<(), Failure> {
         let Some(node) = &host.node else { return Ok(()) };
-        let raft = node.group().raft();
+        let raft = node.replica().raft();
         let whole = self.whole.entry(host.id).or_default();
         if raft.persisted_index() >= raft.last().index {
             *whole = now;
         }
         let timeout = Limits::TINY.raft.election.end * TICK.as_micros() as u64;
-        // While it is stopped it can do nothing.
+        // A stopped node cannot step down.
         let stopped = host.paused_until.min(now);
         let since = node.writing_since.unwrap_or(now).max(*whole).max(stopped);
         let waits = now - since > host.stretch(2 * timeout);
         if waits && raft.is_leader() && !raft.conf().is_sole_voter(host.id) {
-            let text = format!("{} leads, and its disk hangs for {} us", host.id, now - since);
+            let text = format!("{} still leads, its disk hangs for {} us", host.id, now - since);
             return Err(Failure::new("hung-leader", text));
         }
         Ok(())

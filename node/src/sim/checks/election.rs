@@ -1,4 +1,4 @@
-//! Election safety: one leader in a term at most (Raft, §5.2).
+//! Election safety: at most one leader in a term (Raft, §5.2).
 
 use super::super::Failure;
 use super::super::host::Node;
@@ -12,11 +12,11 @@ pub(super) struct Election {
 
 impl Election {
     pub(super) fn turn(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
-        let raft = node.group().raft();
+        let raft = node.replica().raft();
         if raft.is_leader() {
             let leader = *self.leaders.entry(raft.term()).or_insert(id);
             if leader != id {
-                let text = format!("{leader} and {id} lead in term {}", raft.term());
+                let text = format!("nodes {leader} and {id} both lead in term {}", raft.term());
                 return Err(Failure::new("election-safety", text));
             }
         }

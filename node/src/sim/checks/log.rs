@@ -1,11 +1,11 @@
-//! The log: leaders only append; what is committed at an index never changes, is the same
-//! everywhere, and is in the log of every later leader; the commit index never falls while a node
-//! lives (Raft, §5.3 and §5.4).
+//! The log: a leader only appends. A committed entry never changes, is the same on every node, and
+//! is in the log of every later leader. The commit index never falls while a node runs (Raft, §5.3
+//! and §5.4).
 
 use super::super::Failure;
 use super::super::host::Node;
 use crate::raft::{Index, LogReader, PeerId, Term};
-use crate::start::SHARD;
+use crate::router::FIRST_SHARD;
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 pub(super) struct Logs {
     /// The term and a digest of each committed entry.
     committed: BTreeMap<Index, (Term, u32)>,
-    /// Of each node: how far its commits were compared, in this life.
+    /// The index up to which the commits of each node were compared, in its current incarnation.
     seen: BTreeMap<PeerId, Index>,
-    /// Of each leader: its term and its last entry.
+    /// The term and the last entry of each leader.
     leaders: BTreeMap<PeerId, (Term, LogId)>,
 }
 
@@ -24,7 +24,7 @@ struct Disk<'a>(&'a Node);
 
 impl LogReader for Disk<'_> {
     fn entries(&self, first: Index, end: Index, max_bytes: usize) -> Vec<Entry> {
-        self.0.engine.log().entries(SHARD, first, end, max_bytes).unwrap_or_default()
+        self.0.engine.log().entries(FIRST_SHARD, first, end, max_bytes).unwrap_or_default()
     }
 }
 
@@ -44,13 +44,13 @@ impl Logs {
     }
 
     fn commits(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
-        let raft = node.group().raft();
-        // What is applied is what counts; the rest may not be durable here yet.
-        let commit = node.group().applied().index;
-        // Before the base, the disk may still have what a snapshot took the place of.
+        let raft = node.replica().raft();
+        // Only applied entries are compared: a committed entry may not be durable on this node yet.
+        let commit = node.replica().applied().index;
+        // Up to the base, the disk may still hold entries that a snapshot replaced.
         let mut seen = self.seen.get(&id).copied().unwrap_or(0).max(raft.base().index);
         if commit < seen {
-            let text = format!("{id} took back its commit {seen}, now {commit}");
+            let text = format!("the commit index of node {id} fell from {seen} to {commit}");
             return Err(Failure::new("commit-never-falls", text));
         }
         while seen < commit {
@@ -59,7 +59,7 @@ impl Logs {
                 break; // The disk cannot be read at present.
             };
             if first.id.index != seen + 1 {
-                let text = format!("{id} has {:?} where {} was asked for", first.id, seen + 1);
+                let text = format!("node {id} returned {:?} for index {}", first.id, seen + 1);
                 return Err(Failure::new("log-is-whole", text));
             }
             for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
@@ -77,7 +77,7 @@ impl Logs {
     }
 
     fn leads(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
-        let raft = node.group().raft();
+        let raft = node.replica().raft();
         if !raft.is_leader() {
             self.leaders.remove(&id);
             return Ok(());
@@ -88,18 +88,18 @@ impl Logs {
             && (last.index < before.index
                 || raft.term_at(before.index).is_some_and(|t| t != before.term))
         {
-            let text = format!("{id}, leader of {of}, had {before:?}, and now ends with {last:?}");
+            let text = format!("leader {id} of term {of} had {before:?}, now ends with {last:?}");
             return Err(Failure::new("leader-append-only", text));
         }
         if before.is_some_and(|(of, _)| of == term) {
             return Ok(());
         }
-        // Newly elected: it has everything that was committed in terms before.
+        // A new leader has every entry that was committed in an earlier term.
         let newest = self.committed.iter().next_back().filter(|(_, (of, _))| *of < term);
         if let Some((&index, &(of, _))) = newest
             && raft.term_at(index) != Some(of)
         {
-            let text = format!("{id} leads in term {term} without entry {index} of term {of}");
+            let text = format!("node {id} leads in term {term} without entry {index} of term {of}");
             return Err(Failure::new("leader-completeness", text));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What must hold at every step, one file for each promise.
+//! Properties that must hold at every step, one file per property.
 
 mod bounds;
 mod disk;
@@ -12,7 +12,7 @@ use super::Failure;
 use super::host::Host;
 use crate::raft::Message;
 
-/// What the checks remember.
+/// The state of the checks.
 #[derive(Default)]
 pub(super) struct Checks {
     disks: disk::Disks,
@@ -23,7 +23,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// After each turn of a node.
+    /// Checks a node after one of its turns.
     pub(super) fn turn(&mut self, host: &Host, now: u64) -> Result<(), Failure> {
         let Some(node) = &host.node else { return Ok(()) };
         self.election.turn(host.id, node)?;
@@ -33,7 +33,7 @@ impl Checks {
         bounds::turn(host.id, node)
     }
 
-    /// Before a message leaves.
+    /// Checks a message before it leaves.
     pub(super) fn sends(&self, host: &Host, message: &Message) -> Result<(), Failure> {
         match &host.node {
             Some(node) => durable::sends(host.id, node, message),
@@ -41,7 +41,7 @@ impl Checks {
         }
     }
 
-    /// Now and then: what the tree holds.
+    /// Compares the content of a tree. The event loop runs this check at intervals.
     pub(super) fn tree(&mut self, host: &Host) -> Result<(), Failure> {
         match &host.node {
             Some(node) => self.state.look(host.id, node),
@@ -49,12 +49,13 @@ impl Checks {
         }
     }
 
-    /// A node ended: what it knows begins anew with its disk.
+    /// Forgets the log of a node that ended: the next incarnation begins with the state of its
+    /// disk.
     pub(super) fn ended(&mut self, id: crate::raft::PeerId) {
         self.log.ended(id);
     }
 
-    /// How many entries are committed.
+    /// The number of committed entries.
     pub(super) fn committed(&self) -> u64 {
         self.log.committed()
     }

@@ -1,4 +1,4 @@
-//! Snapshots leave a node no faster than they may.
+//! A node sends snapshots no faster than the limit allows.
 
 use super::super::Failure;
 use super::super::host::Host;
@@ -7,7 +7,7 @@ use crate::raft::PeerId;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// A bucket that leaks at the pace that is allowed, by the node's own clock.
+/// A bucket that leaks at the allowed rate, by the node's own clock.
 #[derive(Clone, Copy)]
 struct Bucket {
     looked: Instant,
@@ -23,7 +23,8 @@ pub(super) struct Paces {
 impl Paces {
     pub(super) fn turn(&mut self, host: &Host, now: u64) -> Result<(), Failure> {
         let pace = Limits::TINY.snapshot_bytes_per_second as f64;
-        // Of two ticks, and of the messages that passed what was left.
+        // The bucket may hold the bytes of two ticks, and of the chunks that exceeded the remaining
+        // allowance.
         let chunk = Limits::TINY.snapshot_chunk_bytes as f64;
         let most = 2.0 * pace / TICKS_PER_SECOND as f64 + 4.0 * chunk;
         let (looked, sent) = (host.time(now).now, host.metrics.snapshot_bytes.get());
@@ -32,7 +33,7 @@ impl Paces {
         let bytes = (bucket.bytes - leaked).max(0.0) + (sent - bucket.sent) as f64;
         *bucket = Bucket { looked, sent, bytes };
         if bytes > most {
-            let text = format!("{} sent {bytes:.0} bytes at once of {most:.0}", host.id);
+            let text = format!("node {} sent {bytes:.0} bytes at once, limit {most:.0}", host.id);
             return Err(Failure::new("snapshot-pace", text));
         }
         Ok(())

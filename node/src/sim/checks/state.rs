@@ -1,4 +1,4 @@
-//! State-machine safety: two trees that have applied the same entries hold the same.
+//! State-machine safety: two trees that have applied the same entries hold the same data.
 
 use super::super::Failure;
 use super::super::host::Node;
@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct States {
     digests: BTreeMap<Index, (PeerId, u32)>,
-    /// What some of the trees held that were looked at last, to say what differs.
+    /// The content of some of the latest trees, to report a difference.
     contents: BTreeMap<Index, Vec<(Bytes, Bytes)>>,
 }
 
-/// How many contents are remembered.
+/// Greatest number of remembered contents.
 const REMEMBERED: usize = 100;
 
 impl States {
     pub(super) fn look(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
-        let tree = node.group().tree();
+        let tree = node.replica().tree();
         let applied = tree.applied().index;
         let now = millis_of(tree.ts());
         let mut hash = crc32fast::Hasher::new();
@@ -30,7 +30,8 @@ impl States {
             let Ok((key, stored)) = item else {
                 return Ok(()); // The disk cannot be read at present.
             };
-            // What has expired is dropped here sooner, there later.
+            // Nodes drop expired values at different times, so the digest leaves out expired
+            // values.
             if Stored::decode(stored.clone()).is_none_or(|stored| !stored.expired(now)) {
                 hash.update(&(key.len() as u32).to_le_bytes());
                 hash.update(&key);
@@ -47,8 +48,8 @@ impl States {
                 pairs.take(3).map(|pair| format!("{pair:?}")).collect::<Vec<_>>().join(", ")
             };
             let text = format!(
-                "{first} and {id} applied {applied} entries and hold others: the one has {}; \
-                 the other {}; at {now}",
+                "{first} and {id} applied {applied} entries and differ: only {first} has {}; \
+                 only {id} has {}; at {now}",
                 only(before, &content),
                 only(&content, before)
             );

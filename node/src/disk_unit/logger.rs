@@ -1,28 +1,27 @@
-//! The thread that makes things durable: one per disk, for all shards on it. What arrives while a
-//! sync is under way shares the next one.
+//! The thread that makes records durable: one per disk, for all shards on the disk. Records that
+//! arrive during a sync share the next one.
 
-use super::Input;
+use super::{DiskEvent, Notify};
 use crate::metrics::Metrics;
 use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, ShardId};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::sync::Arc;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// After this much quiet, one empty block promises that the last commit is durable, so that damage
-/// to it is told from a torn tail.
+/// After a commit, the log writes a sync marker when no other commit follows for this long. With the
+/// marker, damage to the last commit is told from a torn write.
 const SYNC_MARKER_DELAY: Duration = Duration::from_millis(5);
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// What is to be made durable.
+/// Records that are to become durable together.
 pub struct LogJob {
     /// The records.
     pub records: Vec<Record>,
-    /// Whom to tell, with the write's number.
+    /// The shard and the sequence number of the write, to be reported when it is durable.
     pub done: Option<(ShardId, u64)>,
 }
 
-/// One commit's worth: the records of some jobs, and whom to tell.
+/// Joins jobs to one commit: the records, and the writes to report.
 pub fn gather(jobs: impl Iterator<Item = LogJob>) -> (Vec<Record>, Vec<(ShardId, u64)>) {
     let (mut records, mut done) = (Vec::new(), Vec::new());
     for job in jobs {
@@ -32,13 +31,8 @@ pub fn gather(jobs: impl Iterator<Item = LogJob>) -> (Vec<Record>, Vec<(ShardId,
     (records, done)
 }
 
-/// Runs until the channel closes or the log fails.
-pub fn run(
-    engine: &Engine,
-    jobs: &Receiver<LogJob>,
-    driver: &Sender<Input>,
-    metrics: &Arc<Metrics>,
-) {
+/// Runs until the channel closes, the worker stops or the log fails.
+pub fn run(engine: &Engine, jobs: &Receiver<LogJob>, notify: &Notify, metrics: &Metrics) {
     let mut marked = true;
     loop {
         let wait = if marked { FOREVER } else { SYNC_MARKER_DELAY };
@@ -51,17 +45,18 @@ pub fn run(
         if records.is_empty() && marked {
             continue;
         }
+        // A commit without records is the sync marker.
         marked = records.is_empty();
         let begun = crate::clock::now();
         if let Err(error) = engine.log().commit(&records) {
-            let _ = driver.send(Input::Failed(error.to_string()));
+            notify(DiskEvent::Failed(error.to_string()));
             return;
         }
         if !marked {
             metrics.wal_fsync_seconds.observe(begun.elapsed().as_secs_f64());
             metrics.wal_commit_records.observe(records.len() as f64);
         }
-        if !done.is_empty() && driver.send(Input::Persisted(done)).is_err() {
+        if !done.is_empty() && !notify(DiskEvent::Persisted(done)) {
             return;
         }
     }

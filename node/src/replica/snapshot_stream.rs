@@ -64,7 +64,7 @@ impl Outgoing {
         Transfer::Begin { id: self.id, term, at: self.at, ts: self.view.ts() }
     }
 
-    /// The connection is gone: nothing is sent before it is offered anew.
+    /// The connection is gone: nothing is sent before the next offer.
     pub fn cut(&mut self) {
         self.taken = false;
     }

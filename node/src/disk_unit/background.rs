@@ -1,44 +1,44 @@
 //! The thread that flushes, compacts, allocates and fills log slots, so that no commit waits for
-//! them.
+//! that work.
 
-use super::Input;
+use super::{DiskEvent, Notify};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use bedstone_engine::scrub::Scrub;
 use bedstone_engine::{Engine, Error};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tracing::error;
 
-/// How often it looks without being called.
+/// Pause between two looks for work without a call.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Bytes that are read again and checked at each look without a call: 4 MiB a second at most.
+/// Bytes that the scrub reads at each look without a call: 4 MiB a second at most.
 const SCRUB_BYTES: u64 = 400 << 10;
-/// From the beginning of a round of the scrub to that of the next, at least.
+/// Shortest time from the beginning of a scrub round to the beginning of the next.
 const SCRUB_ROUND: Duration = Duration::from_secs(3600);
 /// Pause after a failure.
 const PAUSE_FAILED: Duration = Duration::from_secs(1);
 
-/// What to do about an error of the background work.
-pub enum After {
-    /// Try again later: there may be room then, or damage is repaired.
-    Again,
-    /// Stop the node: its disk fails, and whoever waits for it would wait for ever.
+/// The reaction to an error of the background work.
+pub enum OnError {
+    /// Try again later: room may be freed by then, or damage repaired.
+    Retry,
+    /// Stop the node, with this text: the disk fails, and requests would wait for ever.
     Stop(String),
 }
 
-/// Decides what to do about an error.
-pub fn after(error: &Error) -> After {
-    match error.is_failed_write() {
-        true => After::Stop(format!(
+/// Decides on an error.
+pub fn on_error(error: &Error) -> OnError {
+    if error.is_failed_write() {
+        return OnError::Stop(format!(
             "{error}: restart the node to verify the disk; if it fails again, replace the disk"
-        )),
-        false => After::Again,
+        ));
     }
+    OnError::Retry
 }
 
 /// Runs until the channel closes or the disk fails.
-pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metrics: &Metrics) {
+pub fn run(engine: &Engine, calls: &Receiver<()>, notify: &Notify, metrics: &Metrics) {
     let mut pause = PAUSE;
     let mut scrub = Scrub::default();
     let mut next_round = crate::clock::now();
@@ -49,37 +49,37 @@ pub fn run(engine: &Engine, calls: &Receiver<()>, driver: &Sender<Input>, metric
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let worked = background.work(engine, &Limits::DEFAULT, driver, metrics);
+        let worked = background.work(engine, &Limits::DEFAULT, notify, metrics);
         if idle {
             let now = crate::clock::now();
             if !scrub.is_between_rounds() || now >= next_round {
                 if scrub.is_between_rounds() {
                     next_round = now + SCRUB_ROUND;
                 }
-                scrub_on(&mut scrub, engine, driver, metrics, SCRUB_BYTES);
+                scrub_step(&mut scrub, engine, notify, metrics, SCRUB_BYTES);
             }
             let filled = engine.log().write_sync_marker().and_then(|()| engine.log().fill_slot());
             if let Err(error) = filled {
-                error!(%error, "the log cannot be looked after");
+                error!(%error, "a log slot cannot be filled ahead of its use");
             }
         }
         pause = PAUSE;
         if let Err(error) = worked {
-            if let After::Stop(why) = after(&error) {
-                let _ = driver.send(Input::Failed(why));
+            if let OnError::Stop(why) = on_error(&error) {
+                notify(DiskEvent::Failed(why));
                 return;
             }
-            error!(%error, "background work failed; it will be tried again");
+            error!(%error, "background work failed; the node tries again");
             pause = PAUSE_FAILED;
         }
     }
 }
 
-/// Reads on for so many bytes, and tells the driver of what cannot be read.
-pub fn scrub_on(
+/// Reads the next `bytes` of the disk's data, and reports each shard whose data cannot be read.
+pub fn scrub_step(
     scrub: &mut Scrub,
     engine: &Engine,
-    driver: &Sender<Input>,
+    notify: &Notify,
     metrics: &Metrics,
     bytes: u64,
 ) {
@@ -90,16 +90,16 @@ pub fn scrub_on(
                 metrics.damage_found.inc();
                 error!(%damage, "the scrub found damage");
                 if let Some(shard) = damage.damaged_shard() {
-                    let _ = driver.send(Input::Damaged(shard, damage.to_string()));
+                    notify(DiskEvent::Damaged(shard, damage.to_string()));
                 }
             }
         }
-        Err(error) => error!(%error, "the scrub cannot read; it goes on with the next table"),
+        Err(error) => error!(%error, "the scrub cannot read; it continues with the next table"),
     }
 }
 
-/// The work, look by look. A look costs what there is to do, whatever the number of trees; a sweep
-/// now and then finds what only time brought about.
+/// The work, look by look. A look costs time in proportion to the work there is, whatever the number
+/// of trees. A sweep over all trees now and then finds work that only the passing of time made due.
 #[derive(Default)]
 pub struct Background {
     /// Looks until the next sweep.
@@ -107,18 +107,18 @@ pub struct Background {
 }
 
 impl Background {
-    /// Does what there is to do.
+    /// Does the work that is due.
     ///
     /// # Errors
-    /// The disk's; what was not done is done at the next call.
+    /// Errors of the disk; the next call does the work that was left.
     pub fn work(
         &mut self,
         engine: &Engine,
         limits: &Limits,
-        driver: &Sender<Input>,
+        notify: &Notify,
         metrics: &Metrics,
     ) -> bedstone_engine::Result<()> {
-        // What a failure leaves behind, a sweep finds.
+        // After an error the next call sweeps, and so finds the work that was left.
         let until_sweep = std::mem::take(&mut self.until_sweep);
         let sweeps = until_sweep == 0;
         engine.measure_space()?;
@@ -142,22 +142,22 @@ impl Background {
                 let begun = crate::clock::now();
                 tree.run(job).inspect_err(|error| {
                     if error.is_damage() {
-                        let _ = driver.send(Input::Damaged(shard, error.to_string()));
+                        notify(DiskEvent::Damaged(shard, error.to_string()));
                     }
                 })?;
                 worked = true;
                 metrics.compaction_seconds.observe(begun.elapsed().as_secs_f64());
                 if tree.flushed() != before {
-                    // Told at once: the log can be released while compaction goes on.
-                    let _ = driver.send(Input::Flushed(shard));
+                    // Reported at once: the log can be released while compaction goes on.
+                    notify(DiskEvent::Flushed(shard));
                 }
             }
             if crowded {
-                let _ = driver.send(Input::Flushed(shard));
+                notify(DiskEvent::Flushed(shard));
             }
         }
         engine.log().trim_slots()?;
-        // What tables point to changes with the tables, and with it what is to be collected.
+        // Compaction changes which values tables point to, and with it the collection targets.
         self.until_sweep = match worked {
             true => 0,
             false => until_sweep.checked_sub(1).unwrap_or(limits.looks_between_sweeps),

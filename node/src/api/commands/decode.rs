@@ -1,0 +1,135 @@
+//! The arguments of a request, and what the commands of all families need to decode them.
+
+use crate::policy::Consistency;
+use crate::shard::apply::parse_int;
+use crate::shard::command::{Command, Expiry, Operation};
+use crate::shard::reply::Reply;
+use crate::shard::value::Stored;
+use bytes::{BufMut, Bytes, BytesMut};
+use std::ops::Deref;
+
+/// The consequence of a request.
+#[derive(Debug)]
+pub enum Action {
+    /// Answer this.
+    Reply(Reply),
+    /// Hand this command to its shard.
+    Shard {
+        /// The command.
+        command: Command,
+        /// The consistency, if the command is a read.
+        consistency: Consistency,
+    },
+    /// Answer this and close the connection.
+    Close(Reply),
+}
+
+/// The consequence of a request, or the error that refuses it.
+pub type Outcome = Result<Action, Reply>;
+
+/// The arguments of a request. The command's name is argument 0.
+pub struct Args {
+    name: String,
+    all: Vec<Bytes>,
+}
+
+impl Args {
+    /// The arguments of a request that has one at least.
+    pub fn new(name: String, all: Vec<Bytes>) -> Args {
+        Args { name, all }
+    }
+
+    /// The command's name in lower case.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first argument after the name: the key, for commands with one key.
+    pub fn key(&self) -> Bytes {
+        self.all[1].clone()
+    }
+
+    /// The first argument after the name in upper case; empty when there is none.
+    pub fn subcommand(&self) -> String {
+        self.get(1).map(word).unwrap_or_default()
+    }
+
+    /// The arguments from a place on.
+    pub fn from(&self, place: usize) -> impl Iterator<Item = Bytes> + '_ {
+        self.all[place..].iter().cloned()
+    }
+}
+
+impl Deref for Args {
+    type Target = [Bytes];
+
+    fn deref(&self) -> &[Bytes] {
+        &self.all
+    }
+}
+
+/// Answers at once.
+pub fn answer(reply: Reply) -> Outcome {
+    Ok(Action::Reply(reply))
+}
+
+/// Hands an operation to its shard.
+pub fn shard(operation: Operation, args: impl IntoIterator<Item = Bytes>) -> Outcome {
+    let command = Command::new(operation, args);
+    Ok(Action::Shard { command, consistency: Consistency::Strong })
+}
+
+/// Refuses a request with too few or too many arguments.
+pub fn wrong_arity(name: &str) -> Reply {
+    Reply::err(format!("wrong number of arguments for '{name}' command"))
+}
+
+/// Refuses a request whose options make no sense together.
+pub fn syntax() -> Reply {
+    Reply::err("syntax error")
+}
+
+/// Refuses a subcommand that is not offered.
+pub fn unknown_subcommand(args: &Args) -> Outcome {
+    let sub: String = args.subcommand().chars().take(64).collect();
+    Err(Reply::err(format!("unknown subcommand '{sub}' of '{}'", args.name())))
+}
+
+/// The stored form of a value without a deadline.
+pub fn stored(value: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(value.len() + 1);
+    out.put_u8(Stored::PLAIN);
+    out.put_slice(value);
+    out.freeze()
+}
+
+/// An integer argument.
+pub fn int(arg: &Bytes) -> Result<i64, Reply> {
+    parse_int(arg).ok_or_else(|| Reply::err("value is not an integer or out of range"))
+}
+
+/// An option in upper case.
+pub fn word(arg: &Bytes) -> String {
+    String::from_utf8_lossy(arg).to_ascii_uppercase()
+}
+
+/// An expiry argument in units of `unit` milliseconds, as milliseconds; at least 1.
+pub fn millis(name: &str, arg: &Bytes, unit: i64) -> Result<u64, Reply> {
+    let given = int(arg)?;
+    let millis = given.checked_mul(unit).filter(|&millis| given > 0 && millis < i64::MAX / 2);
+    millis
+        .map(|millis| millis as u64)
+        .ok_or_else(|| Reply::err(format!("invalid expire time in '{name}' command")))
+}
+
+/// EX, PX, EXAT or PXAT with its argument.
+pub fn expiry_option(name: &str, option: &str, arg: Option<&Bytes>) -> Result<Expiry, Reply> {
+    let arg = arg.ok_or_else(syntax)?;
+    Ok(match option {
+        "EX" => Expiry::In(millis(name, arg, 1000)?),
+        "PX" => Expiry::In(millis(name, arg, 1)?),
+        "EXAT" => Expiry::At(millis(name, arg, 1000)?),
+        "PXAT" => Expiry::At(millis(name, arg, 1)?),
+        _ => return Err(syntax()),
+    })
+}

@@ -1,0 +1,104 @@
+//! Bedstone's own commands: ordered scans, reads at a level of consistency, writes done once.
+
+use super::decide;
+use super::decode::{Action, Args, Outcome, int, shard, syntax, word};
+use super::spec::{CommandSpec, Flag, Keys, spec};
+use crate::api::client::Client;
+use crate::policy::Consistency;
+use crate::shard::apply::parse_int;
+use crate::shard::command::{Command, Operation, byte, number};
+use crate::shard::reply::Reply;
+use bytes::Bytes;
+
+/// The commands of this family.
+pub(super) const SPECS: &[CommandSpec] = &[
+    spec("kv.get", -2, Flag::Read, Keys::FIRST, kv_get),
+    spec("kv.once", -4, Flag::Write, Keys::NONE, kv_once),
+    spec("kv.scan", -3, Flag::Read, Keys::new(1, 2, 1), kv_scan),
+    spec("kv.session", -2, Flag::Write, Keys::NONE, kv_session),
+];
+
+/// `KV.GET key [STRONG|WEAK]`
+fn kv_get(_: &mut Client, args: &Args) -> Outcome {
+    let consistency = match args.get(2).map(word).as_deref() {
+        None | Some("STRONG") => Consistency::Strong,
+        Some("WEAK") => Consistency::Weak,
+        Some(_) => return Err(Reply::err("KV.GET key [STRONG|WEAK]")),
+    };
+    Ok(Action::Shard { command: Command::new(Operation::Get, [args[1].clone()]), consistency })
+}
+
+/// `KV.SCAN start end [LIMIT n] [WEAK|STRONG]`: keys from `start` on, below `end`; `-` and `+` are
+/// before the first and after the last key, `(key` excludes and `[key` includes a bound.
+fn kv_scan(_: &mut Client, args: &Args) -> Outcome {
+    let mut limit = 100;
+    let mut consistency = Consistency::Strong;
+    let mut rest = args[3..].iter();
+    while let Some(option) = rest.next() {
+        match word(option).as_str() {
+            "LIMIT" => limit = int(rest.next().ok_or_else(syntax)?)?.max(0) as u64,
+            "WEAK" => consistency = Consistency::Weak,
+            "STRONG" => consistency = Consistency::Strong,
+            _ => return Err(Reply::err("KV.SCAN start end [LIMIT n] [WEAK|STRONG]")),
+        }
+    }
+    let mut bounds = 0;
+    let start = match &args[1][..] {
+        b"-" => Bytes::new(),
+        [b'(', ..] => {
+            bounds |= 1;
+            args[1].slice(1..)
+        }
+        [b'[', ..] => args[1].slice(1..),
+        _ => args[1].clone(),
+    };
+    let end = match &args[2][..] {
+        b"+" => {
+            bounds |= 4;
+            Bytes::new()
+        }
+        [b'[', ..] => {
+            bounds |= 2;
+            args[2].slice(1..)
+        }
+        [b'(', ..] => args[2].slice(1..),
+        _ => args[2].clone(),
+    };
+    let command = Command::new(Operation::Range, [start, end, number(limit), byte(bounds)]);
+    Ok(Action::Shard { command, consistency })
+}
+
+/// `KV.SESSION OPEN`, `KV.SESSION CLOSE session`
+fn kv_session(_: &mut Client, args: &Args) -> Outcome {
+    match (word(&args[1]).as_str(), args.get(2), args.len()) {
+        ("OPEN", None, _) => shard(Operation::SessionOpen, []),
+        ("CLOSE", Some(id), 3) => {
+            shard(Operation::SessionClose, [number(ordinal(id, "the session")?)])
+        }
+        _ => Err(Reply::err("KV.SESSION OPEN, or KV.SESSION CLOSE session")),
+    }
+}
+
+/// `KV.ONCE session request command …`: a write, as a numbered request of a session.
+fn kv_once(client: &mut Client, args: &Args) -> Outcome {
+    let session = ordinal(&args[1], "the session")?;
+    let request = ordinal(&args[2], "the request's number")?;
+    let inner = args[3..].to_vec();
+    if word(&args[3]).starts_with("KV.") {
+        return Err(Reply::err("KV.ONCE takes a write other than those of sessions"));
+    }
+    match decide(client, inner) {
+        Action::Shard { command, .. } if !command.is_read() => {
+            let command = command.once(session, request);
+            Ok(Action::Shard { command, consistency: Consistency::Strong })
+        }
+        Action::Reply(refusal @ Reply::Error(_)) => Err(refusal),
+        _ => Err(Reply::err("KV.ONCE takes a write: a read does no harm when it is repeated")),
+    }
+}
+
+/// A number of a session, or of a request in a session.
+fn ordinal(arg: &Bytes, what: &str) -> Result<u64, Reply> {
+    let number = parse_int(arg).and_then(|number| u64::try_from(number).ok());
+    number.filter(|&number| number > 0).ok_or_else(|| Reply::err(format!("{what} is not valid")))
+}

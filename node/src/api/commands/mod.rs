@@ -1,0 +1,124 @@
+//! The meaning of each RESP command: an answer at once, a command for a shard, or a change of the
+//! connection.
+//!
+//! [`spec`] holds the specification of every command; a new command is one line and one function in
+//! its family: [`connection`], [`server`], [`string`], [`keys`], [`scan`], [`kv`], [`cluster`].
+
+pub mod cluster;
+pub mod connection;
+pub mod decode;
+pub mod keys;
+pub mod kv;
+pub mod scan;
+pub mod server;
+pub mod spec;
+pub mod string;
+
+use super::client::Client;
+use crate::limits::COMMAND_BYTES_MAX;
+use crate::policy::Consistency;
+use crate::shard::command::{Command, Operation};
+use crate::shard::reply::Reply;
+use crate::shard::system::{self, is_system};
+use bedstone_engine::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use bytes::Bytes;
+use decode::{Action, Args, Outcome, wrong_arity};
+
+/// Commands of Redis that users will look for, and what to do instead.
+const ABSENT: &[(&str, &str)] = &[
+    ("multi", "transactions are not offered; MSET, MSETNX, RENAME and single commands are atomic"),
+    ("exec", "transactions are not offered"),
+    ("discard", "transactions are not offered"),
+    ("watch", "transactions are not offered; use SET with NX, XX or GET"),
+    ("unwatch", "transactions are not offered"),
+    ("eval", "scripts are not offered"),
+    ("evalsha", "scripts are not offered"),
+    ("subscribe", "publish and subscribe are not offered"),
+    ("publish", "publish and subscribe are not offered"),
+];
+
+/// Decides on a request.
+pub fn decide(client: &mut Client, args: Vec<Bytes>) -> Action {
+    decode(client, args).unwrap_or_else(Action::Reply)
+}
+
+fn decode(client: &mut Client, args: Vec<Bytes>) -> Outcome {
+    let Some(name) = args.first() else { return Ok(Action::Reply(Reply::OK)) };
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    let spec = spec::find(&name).ok_or_else(|| unknown(&name, &args))?;
+    let count = args.len() as i64;
+    if (spec.arity >= 0 && count != spec.arity) || count < -spec.arity {
+        return Err(wrong_arity(&name));
+    }
+    let action = (spec.decode)(client, &Args::new(name, args))?;
+    let Action::Shard { command, consistency } = action else { return Ok(action) };
+    check(&command)?;
+    let is_weak = command.is_read() && client.consistency == Consistency::Weak;
+    let consistency = if is_weak { Consistency::Weak } else { consistency };
+    Ok(Action::Shard { command, consistency })
+}
+
+fn unknown(name: &str, args: &[Bytes]) -> Reply {
+    if let Some((_, advice)) = ABSENT.iter().find(|(absent, _)| *absent == name) {
+        return Reply::err(format!("{}: {advice}", name.to_ascii_uppercase()));
+    }
+    let shown = args.iter().skip(1).take(3).map(|arg| {
+        let text = String::from_utf8_lossy(&arg[..arg.len().min(32)]).into_owned();
+        format!("'{}' ", text.replace(|c: char| c.is_control(), "?"))
+    });
+    let shown: String = shown.collect();
+    Reply::err(format!(
+        "unknown command '{}', with args beginning with: {shown}",
+        name.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect::<String>()
+    ))
+}
+
+/// Refuses a command whose sizes the engine does not accept, or whose key is reserved.
+fn check(command: &Command) -> Result<(), Reply> {
+    let too_large = |what: &str, found: usize, limit: usize| {
+        Err(Reply::Error(format!(
+            "TOOLARGE {what} has {found} bytes, the limit is {limit}: split it"
+        )))
+    };
+    if command.encoded_len() > COMMAND_BYTES_MAX {
+        return too_large("the command", command.encoded_len(), COMMAND_BYTES_MAX);
+    }
+    let key_step = match command.operation {
+        Operation::SetMany | Operation::SetManyIfNone => 2,
+        Operation::Delete | Operation::GetMany | Operation::Exists => 1,
+        _ => usize::MAX,
+    };
+    for key in command.args.iter().step_by(key_step) {
+        if key.len() > KEY_BYTES_MAX {
+            return too_large("the key", key.len(), KEY_BYTES_MAX);
+        }
+        reserved(key)?;
+    }
+    for arg in &command.args {
+        // A stored value has one byte of tag, or nine with a deadline.
+        if arg.len() > VALUE_BYTES_MAX - 8 {
+            return too_large("the value", arg.len(), VALUE_BYTES_MAX - 9);
+        }
+    }
+    if matches!(command.operation, Operation::Rename | Operation::Copy | Operation::Range) {
+        let second = command.args.get(1).map_or(0, Bytes::len);
+        if second > KEY_BYTES_MAX {
+            return too_large("the key", second, KEY_BYTES_MAX);
+        }
+    }
+    if matches!(command.operation, Operation::Rename | Operation::Copy) {
+        reserved(command.args.get(1).map_or(&[], |key| key))?;
+    }
+    Ok(())
+}
+
+/// Refuses keys that the store reserves for itself.
+fn reserved(key: &[u8]) -> Result<(), Reply> {
+    match is_system(key) {
+        true => {
+            let prefix = system::PREFIX.escape_ascii();
+            Err(Reply::err(format!("keys that begin with {prefix} are the store's own")))
+        }
+        false => Ok(()),
+    }
+}

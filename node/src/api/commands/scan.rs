@@ -1,0 +1,40 @@
+//! Commands that walk over many keys.
+
+use super::decode::{Args, Outcome, int, shard, syntax, word};
+use super::spec::{CommandSpec, Flag, Keys, spec};
+use crate::api::client::Client;
+use crate::shard::command::{Operation, number};
+use crate::shard::reply::Reply;
+use bytes::Bytes;
+
+/// The commands of this family.
+pub(super) const SPECS: &[CommandSpec] = &[
+    spec("dbsize", 1, Flag::Read, Keys::NONE, |_, _| shard(Operation::Size, [])),
+    spec("keys", 2, Flag::Read, Keys::NONE, |_, args| shard(Operation::Keys, [args.key()])),
+    spec("randomkey", 1, Flag::Read, Keys::NONE, |client, _| shard(Operation::RandomKey, [number(client.draw())])),
+    spec("scan", -2, Flag::Read, Keys::NONE, scan),
+];
+
+/// `SCAN cursor [MATCH pattern] [COUNT n] [TYPE string]`
+fn scan(client: &mut Client, args: &Args) -> Outcome {
+    let cursor = u64::try_from(int(&args[1])?).map_err(|_| Reply::err("invalid cursor"))?;
+    let Some(after) = client.shared.cursors.lock().get(cursor) else {
+        return Err(Reply::err("unknown cursor: begin again with 0"));
+    };
+    let (mut count, mut pattern) = (10, Bytes::from_static(b"*"));
+    let mut rest = args[2..].iter();
+    while let Some(option) = rest.next() {
+        let value = rest.next().ok_or_else(syntax)?;
+        match word(option).as_str() {
+            "MATCH" => pattern = value.clone(),
+            "COUNT" => count = int(value)?,
+            "TYPE" if word(value) == "STRING" => {}
+            "TYPE" => pattern = Bytes::new(),
+            _ => return Err(syntax()),
+        }
+    }
+    if count < 1 {
+        return Err(syntax());
+    }
+    shard(Operation::Scan, [after, number(count as u64), pattern])
+}

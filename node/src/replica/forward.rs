@@ -1,0 +1,129 @@
+//! Requests of clients that reached a node without the leader: to the leader, and replies back.
+
+use super::{Replica, Turn};
+use crate::raft::PeerId;
+use crate::request::replies::Replies;
+use crate::request::{PendingRequest, Requester};
+use crate::wire::{self, FORWARD_BYTES_MAX, Forwarded, Replied};
+use bedstone_net::{Frame, Lane};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The requests that were forwarded to a leader and wait for its reply.
+pub(super) struct ForwardTracker {
+    /// By the number of the request: the node, and the request.
+    awaiting_reply: BTreeMap<u64, (PeerId, PendingRequest)>,
+    /// The number of the last request. It begins at a random number, so that a reply to a request
+    /// of an earlier life of the node matches no request of this one.
+    last_id: u64,
+    /// No request is forwarded before this tick: the node that was asked last does not lead.
+    not_before: u64,
+}
+
+impl ForwardTracker {
+    pub(super) fn new(first_id: u64) -> ForwardTracker {
+        ForwardTracker { awaiting_reply: BTreeMap::new(), last_id: first_id, not_before: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.awaiting_reply.is_empty()
+    }
+
+    /// Takes the requests whose deadline has passed.
+    pub(super) fn take_late(&mut self, now: Instant) -> Vec<PendingRequest> {
+        let late = self.awaiting_reply.extract_if(.., |_, (_, request)| request.is_late(now));
+        late.map(|(_, (_, request))| request).collect()
+    }
+
+    /// Takes the requests that a node has, whose connection was lost.
+    pub(super) fn take_of(&mut self, peer: PeerId) -> Vec<PendingRequest> {
+        let lost = self.awaiting_reply.extract_if(.., |_, (to, _)| *to == peer);
+        lost.map(|(_, (_, request))| request).collect()
+    }
+
+    /// Numbers a request and appends it to a frame's body.
+    fn add(
+        &mut self,
+        leader: PeerId,
+        request: PendingRequest,
+        now: Instant,
+        body: &mut BytesMut,
+    ) -> u64 {
+        let left = request.deadline.saturating_duration_since(now).as_millis() as u32;
+        self.last_id += 1;
+        let (id, resp3, command) = (self.last_id, request.resp3, request.command.clone());
+        Forwarded { id, left, resp3, command }.encode(body);
+        self.awaiting_reply.insert(id, (leader, request));
+        id
+    }
+}
+
+impl Replica {
+    /// Sends the waiting requests to the leader.
+    pub(super) fn forward(&mut self, turn: &mut Turn<'_>) {
+        let leader = self.raft.leader().filter(|leader| turn.net.is_connected(*leader));
+        let Some(leader) = leader.filter(|_| self.ticks >= self.forwards.not_before) else {
+            return;
+        };
+        while self.queue.has_for_leader() {
+            let (mut body, mut ids) = (BytesMut::new(), Vec::new());
+            while body.len() < FORWARD_BYTES_MAX
+                && let Some(request) = self.queue.pop_for_leader()
+            {
+                ids.push(self.forwards.add(leader, request, turn.now, &mut body));
+            }
+            let (lane, kind, shard) = (Lane::Append, wire::kind::FORWARD, self.shard);
+            if !turn.net.push(leader, Frame { lane, kind, shard, body: body.freeze() }) {
+                // The frame did not leave: its requests wait for the next turn.
+                for id in ids.into_iter().rev() {
+                    if let Some((_, request)) = self.forwards.awaiting_reply.remove(&id) {
+                        self.queue.push_front(request);
+                    }
+                }
+                return;
+            }
+        }
+    }
+
+    /// Queues the requests that another node forwarded to this leader. `None` when the frame is
+    /// malformed.
+    pub(super) fn on_forward(
+        &mut self,
+        peer: PeerId,
+        body: Bytes,
+        now: Instant,
+        replies: &mut Replies,
+    ) -> Option<()> {
+        for forwarded in Forwarded::decode_all(body)? {
+            if !self.raft.is_leader() {
+                replies.redirect(peer, self.shard, forwarded.id);
+                continue;
+            }
+            let request = PendingRequest {
+                command: forwarded.command,
+                requester: Requester::Peer { peer, shard: self.shard, id: forwarded.id },
+                resp3: forwarded.resp3,
+                served_by: crate::policy::ServedBy::Leader,
+                deadline: now + Duration::from_millis(u64::from(forwarded.left)),
+            };
+            self.submit(request, replies);
+        }
+        Some(())
+    }
+
+    /// Passes the leader's replies on. `None` when the frame is malformed.
+    pub(super) fn on_reply(&mut self, body: Bytes, replies: &mut Replies) -> Option<()> {
+        for Replied { id, answer } in Replied::decode_all(body)? {
+            let Some((_, request)) = self.forwards.awaiting_reply.remove(&id) else { continue };
+            if let Some(answer) = answer {
+                replies.rendered(request.requester, answer);
+                continue;
+            }
+            // The node does not lead, and did nothing. The new leader is known soon.
+            self.forwards.not_before = self.ticks + 1;
+            self.queue.push_front(request);
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,526 @@
+//! One shard's replica on one disk: the Raft core, the state machine, and the requests in between.
+//!
+//! The parts own their state: [`queue`] the requests that wait, [`proposals`] the entries proposed
+//! here, [`reads`] the strong reads, [`forward`] the requests at the leader, [`snapshot`] the
+//! transfers. [`Replica::step`] runs them in the one legal order.
+
+mod apply;
+mod forward;
+pub mod open;
+mod proposals;
+mod queue;
+mod reads;
+mod repair;
+mod snapshot;
+pub mod snapshot_stream;
+
+use crate::disk_unit::DiskUnit;
+use crate::limits::{Limits, REPLAY_BYTES};
+use crate::metrics::Metrics;
+use crate::policy::ServedBy;
+use crate::raft::{
+    Body, Change, Conf, Effects, Index, LogReader, Message, PeerId, Raft, RecoveryWait, Refused,
+    Role,
+};
+use crate::request::mailbox::{ClientRequest, Mailbox};
+use crate::request::replies::Replies;
+use crate::request::{PendingRequest, Requester};
+use crate::shard::StateMachine;
+use crate::status::ShardStatus;
+use crate::wire::{self, Transfer};
+use bedstone_engine::wal::{Entry, HardState, Record};
+use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
+use bedstone_net::{Frame, Lane};
+use forward::ForwardTracker;
+use proposals::Proposals;
+use queue::RequestQueue;
+use reads::ReadTracker;
+use snapshot::Snapshots;
+use std::sync::Arc;
+use std::time::Instant;
+use tracing::{error, info, warn};
+
+/// The other nodes, as a replica reaches them.
+pub trait Network {
+    /// Whether a node is connected.
+    fn is_connected(&self, peer: PeerId) -> bool;
+    /// Queues a frame for a node; `false` when the frame cannot leave.
+    fn push(&mut self, peer: PeerId, frame: Frame) -> bool;
+    /// Adds a short message to the next frame of coalesced heartbeats for its receiver.
+    fn coalesce(&mut self, shard: ShardId, message: &Message);
+}
+
+/// The circumstances of one turn of the worker, and the room for its effects.
+pub struct Turn<'a> {
+    /// The time of this turn.
+    pub now: Instant,
+    /// The time of this turn in nanoseconds since the node started.
+    pub elapsed: u64,
+    /// The nanoseconds since the node started at the moment of the call.
+    pub clock: &'a dyn Fn() -> u64,
+    /// The time of this turn by the calendar, in milliseconds since 1970.
+    pub unix_millis: u64,
+    /// The way to the other nodes.
+    pub net: &'a mut dyn Network,
+    /// The replies of this turn.
+    pub replies: &'a mut Replies,
+    /// Room for the effects of a core.
+    pub effects: &'a mut Effects,
+    /// Bytes of snapshots that all shards together may still send.
+    pub snapshot_budget: &'a mut i64,
+}
+
+/// See the module.
+///
+/// Invariants: `applied.index <= commit`; `conf` is the configuration as of `applied`; entries are
+/// applied one by one, in order (asserted in [`apply`]).
+pub struct Replica {
+    shard: ShardId,
+    node: PeerId,
+    limits: Limits,
+    disk: Arc<DiskUnit>,
+    metrics: Arc<Metrics>,
+    raft: Raft,
+    machine: Arc<dyn StateMachine>,
+    tree: Arc<Tree>,
+    conf: Conf,
+    applied: LogId,
+    commit: Index,
+    ticks: u64,
+    leader_seen: Option<PeerId>,
+    queue: RequestQueue,
+    proposals: Proposals,
+    reads: ReadTracker,
+    forwards: ForwardTracker,
+    snapshots: Snapshots,
+}
+
+/// The parts from which a replica is put together.
+struct Parts {
+    shard: ShardId,
+    node: PeerId,
+    limits: Limits,
+    disk: Arc<DiskUnit>,
+    metrics: Arc<Metrics>,
+    raft: Raft,
+    machine: Arc<dyn StateMachine>,
+    tree: Arc<Tree>,
+    conf: Conf,
+    seed: u64,
+}
+
+/// Reads a shard's durable entries.
+struct ShardLog<'a> {
+    engine: &'a Engine,
+    shard: ShardId,
+}
+
+impl LogReader for ShardLog<'_> {
+    fn entries(&self, first: Index, end: Index, max_bytes: usize) -> Vec<Entry> {
+        match self.engine.log().entries(self.shard, first, end, max_bytes) {
+            Ok(entries) => entries,
+            Err(Error::Compacted { .. }) => Vec::new(),
+            Err(error) => {
+                // A follower that needs the entries gets a snapshot instead.
+                warn!(%error, shard = self.shard, "the log cannot be read");
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Replica {
+    fn new(parts: Parts) -> Replica {
+        let Parts { shard, node, limits, disk, metrics, raft, machine, tree, conf, seed } = parts;
+        let (applied, ts) = (tree.applied(), tree.ts());
+        Replica {
+            shard,
+            node,
+            limits,
+            disk,
+            metrics,
+            raft,
+            machine,
+            tree,
+            conf,
+            applied,
+            commit: applied.index,
+            ticks: 0,
+            leader_seen: None,
+            queue: RequestQueue::default(),
+            proposals: Proposals::new(ts),
+            reads: ReadTracker::default(),
+            forwards: ForwardTracker::new(seed >> 1),
+            snapshots: Snapshots::new(seed >> 1),
+        }
+    }
+
+    /// The Raft core.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The last entry applied.
+    pub fn applied(&self) -> LogId {
+        self.applied
+    }
+
+    /// The tree that holds the state.
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    /// The state machine.
+    pub fn machine(&self) -> &Arc<dyn StateMachine> {
+        &self.machine
+    }
+
+    /// Requests that wait to be proposed or forwarded.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether the replica has nothing to do before the next input, however much time passes.
+    pub fn is_quiescent(&self) -> bool {
+        self.raft.is_quiescent()
+            && self.applied.index == self.commit
+            && self.queue.len() + self.proposals.len() == 0
+            && self.reads.is_empty()
+            && self.forwards.is_empty()
+            && self.snapshots.is_empty()
+    }
+
+    // Inputs.
+
+    /// Proposes a change of the members.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing was proposed.
+    pub fn change_members(&mut self, change: &Change) -> Result<(), Refused> {
+        self.raft.change(change).map(drop)
+    }
+
+    /// Transfers leadership to another member.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing changes.
+    pub fn transfer_leadership(&mut self, to: PeerId) -> Result<(), Refused> {
+        self.raft.transfer(to)
+    }
+
+    /// A request of a client of this node.
+    pub fn on_client(
+        &mut self,
+        request: ClientRequest,
+        mailbox: &Arc<Mailbox>,
+        deadline: Instant,
+        replies: &mut Replies,
+    ) {
+        let served_by = match self.limits.follower_reads {
+            true => ServedBy::AnyReplica,
+            false => ServedBy::Leader,
+        };
+        let request = PendingRequest {
+            command: request.command,
+            requester: Requester::Client(mailbox.clone(), request.slot),
+            resp3: request.resp3,
+            served_by,
+            deadline,
+        };
+        self.submit(request, replies);
+    }
+
+    fn submit(&mut self, request: PendingRequest, replies: &mut Replies) {
+        if let Err(refused) = self.queue.push(request) {
+            replies.unavailable(refused, "too many requests wait here", &self.metrics);
+        }
+    }
+
+    /// A frame of a peer; `None` when it is malformed.
+    pub fn on_frame(
+        &mut self,
+        peer: PeerId,
+        frame: Frame,
+        now: Instant,
+        replies: &mut Replies,
+    ) -> Option<()> {
+        match frame.kind {
+            wire::kind::RAFT => self.on_message(Message::decode(peer, frame.body)?),
+            wire::kind::FORWARD => self.on_forward(peer, frame.body, now, replies)?,
+            wire::kind::REPLY => self.on_reply(frame.body, replies)?,
+            other => self.on_transfer(peer, Transfer::decode(other, frame.body)?),
+        }
+        Some(())
+    }
+
+    /// A Raft message of a peer.
+    pub fn on_message(&mut self, message: Message) {
+        self.raft.step(message);
+    }
+
+    /// No frame of a peer's node arrived for the silence timeout.
+    pub fn on_peer_silent(&mut self, peer: PeerId) {
+        self.raft.peer_silent(peer);
+    }
+
+    /// A write is durable.
+    pub fn on_persisted(&mut self, seq: u64) {
+        self.raft.persisted(seq);
+    }
+
+    /// A peer connected.
+    pub fn on_peer_up(&mut self, peer: PeerId) {
+        self.raft.reachable(peer);
+    }
+
+    /// The connection to a peer is lost, with the frames on the way.
+    pub fn on_peer_down(&mut self, peer: PeerId, replies: &mut Replies) {
+        self.raft.unreachable(peer);
+        self.snapshots.disconnect(peer);
+        self.raft.snapshot_sent(peer, None);
+        for request in self.forwards.take_of(peer) {
+            if request.command.is_read() {
+                self.queue.push_front(request);
+            } else {
+                replies.unknown(request, "the leader was lost", &self.metrics);
+            }
+        }
+    }
+
+    /// A memtable was flushed: the log before it is released, but for the entries that slow
+    /// followers may need.
+    pub fn on_flushed(&mut self) {
+        let flushed = self.tree.flushed();
+        let log = self.disk.engine().log();
+        let (segments, limits) = (log.entry_segments(), &self.limits);
+        let keep = if segments > limits.log_segments { 0 } else { limits.log_retain_entries };
+        // A follower that receives a snapshot needs the entries after the snapshot, but not at the
+        // price of a full disk.
+        let needed = self.snapshots.needed_from();
+        let needed = needed.filter(|_| segments <= limits.log_segments_sending);
+        let index = flushed.index.saturating_sub(keep).min(needed.unwrap_or(Index::MAX));
+        if index <= log.base(self.shard).index {
+            return;
+        }
+        if let Some(term) = self.raft.term_at(index) {
+            let upto = LogId { term, index };
+            self.raft.compacted(upto);
+            self.disk.log(vec![Record::Release { shard: self.shard, upto }], None);
+        }
+    }
+
+    /// A tick of the worker's clock passed.
+    pub fn on_tick(&mut self, now: Instant, replies: &mut Replies) {
+        self.ticks += 1;
+        self.raft.tick();
+        self.expire_requests(now, replies);
+        self.expire_transfers();
+    }
+
+    /// Replies to the requests whose deadline has passed.
+    fn expire_requests(&mut self, now: Instant, replies: &mut Replies) {
+        for request in self.queue.take_late(now) {
+            replies.unavailable(request, "no leader took it in time", &self.metrics);
+        }
+        for request in self.proposals.take_late(now) {
+            replies.unknown(request, "no quorum answered in time", &self.metrics);
+        }
+        for request in self.forwards.take_late(now) {
+            replies.unknown(request, "the leader did not answer in time", &self.metrics);
+        }
+        for request in self.reads.take_late(now) {
+            replies.unavailable(request, "no quorum answered in time", &self.metrics);
+        }
+    }
+
+    // Effects.
+
+    /// Proposes or forwards the waiting requests, and executes the core's effects.
+    ///
+    /// # Errors
+    /// The replica cannot continue, and no other replica can repair it.
+    pub fn step(&mut self, turn: &mut Turn<'_>) -> bedstone_engine::Result<()> {
+        self.log_installed();
+        self.watch_leader(turn.replies);
+        if self.raft.is_leader() {
+            self.propose(turn);
+        } else {
+            self.forward(turn);
+        }
+        self.begin_reads(turn.elapsed);
+        self.execute(turn);
+        let applied = self.apply(turn);
+        self.repair(applied)?;
+        let answered = self.answer_reads(turn);
+        self.repair(answered)?;
+        // Applying entries makes room in the core for the next proposal.
+        if self.raft.is_leader() && self.queue.has_writes() && self.may_propose() {
+            self.propose(turn);
+            self.execute(turn);
+        }
+        let sent = self.continue_transfers(turn);
+        self.repair(sent)
+    }
+
+    /// Notices a change of the leader. A replica that does not lead cannot finish the proposals of
+    /// its own term, nor requests that other nodes forwarded.
+    fn watch_leader(&mut self, replies: &mut Replies) {
+        let leader = self.raft.leader();
+        if leader != self.leader_seen {
+            if let Some(leader) = leader {
+                info!(shard = self.shard, leader, term = self.raft.term(), "follows a leader");
+                self.metrics.leader_changes.inc();
+            }
+            self.leader_seen = leader;
+        }
+        if self.raft.is_leader() {
+            return;
+        }
+        for request in self.proposals.take_all() {
+            replies.unknown(request, "this node stopped leading", &self.metrics);
+        }
+        for (peer, shard, id) in self.queue.take_forwarded() {
+            replies.redirect(peer, shard, id);
+        }
+    }
+
+    /// Executes the core's effects in the order that [`Effects`] states.
+    fn execute(&mut self, turn: &mut Turn<'_>) {
+        let mut effects = std::mem::take(turn.effects);
+        let reader = ShardLog { engine: self.disk.engine(), shard: self.shard };
+        self.raft.effects_into(&reader, &mut effects);
+        for message in effects.send.drain(..) {
+            self.send(&message, turn.net);
+        }
+        if let Some(write) = effects.write.take() {
+            let mut records = log_records(self.shard, &write.entries, write.hard);
+            if effects.reset_log {
+                // The reset and the withheld vote are one commit: without the vote, the reset log
+                // would count as complete.
+                records.insert(0, Record::Reset { shard: self.shard, at: self.applied });
+            }
+            self.disk.log(records, Some((self.shard, write.seq)));
+        }
+        self.commit = self.commit.max(effects.commit);
+        if let Some(peer) = effects.committed_conflict {
+            error!(
+                shard = self.shard,
+                peer, "a leader sent another entry than the one committed here: check both disks"
+            );
+        }
+        for (token, read) in effects.reads.drain(..) {
+            for again in self.reads.on_read_index(token, read) {
+                self.queue.push_front(again);
+            }
+        }
+        for peer in std::mem::take(&mut effects.snapshots) {
+            self.send_snapshot(peer, turn);
+        }
+        *turn.effects = effects;
+    }
+
+    fn send(&mut self, message: &Message, net: &mut dyn Network) {
+        let peer = message.peer;
+        if !net.is_connected(peer) {
+            return self.raft.unreachable(peer);
+        }
+        if is_coalesced(&message.body) {
+            return net.coalesce(self.shard, message);
+        }
+        let lane = match message.body {
+            Body::Append { .. } => Lane::Append,
+            _ => Lane::Control,
+        };
+        let (kind, shard) = (wire::kind::RAFT, self.shard);
+        if !net.push(peer, Frame { lane, kind, shard, body: message.encode() }) {
+            self.raft.unreachable(peer);
+        }
+    }
+
+    /// The replica as status shows it.
+    pub fn status(&self) -> ShardStatus {
+        let raft = self.raft.status();
+        let stats = self.tree.stats();
+        let role = match raft.role {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate | Role::PreCandidate => "candidate",
+        };
+        let lag = raft.matched.iter().map(|&(peer, m)| (peer, raft.last.index.saturating_sub(m)));
+        ShardStatus {
+            id: self.shard,
+            leader: raft.leader.unwrap_or(0),
+            role: role.to_owned(),
+            term: raft.term,
+            commit: raft.commit.max(self.applied.index),
+            applied: self.applied.index,
+            last: raft.last.index,
+            damaged: self.raft.is_damaged(),
+            recovery_wait: self.raft.recovery_wait().map_or_else(String::new, describe_wait),
+            persisted: raft.persisted,
+            voters: raft.conf.voters.to_vec(),
+            learners: raft.conf.learners.iter().chain(&*raft.conf.learners_next).copied().collect(),
+            witnesses: raft.conf.witnesses.to_vec(),
+            changing: raft.conf.is_joint() || !raft.changes.is_empty(),
+            lag: lag.collect(),
+            memtable_bytes: stats.memtable_bytes,
+            table_bytes: stats.table_bytes,
+            log_value_bytes: stats.log_value_bytes,
+            file_value_bytes: stats.file_value_bytes,
+            tables: stats.tables,
+        }
+    }
+}
+
+/// Whether a message is one of the short ones that the shards of a node send together.
+fn is_coalesced(body: &Body) -> bool {
+    use Body::{Heartbeat, HeartbeatReply, Quiesce, Unquiesce};
+    matches!(body, Heartbeat { .. } | HeartbeatReply { .. } | Quiesce { .. } | Unquiesce)
+}
+
+/// The wait of a recovering replica in words, with the operator's next step where there is one.
+fn describe_wait(wait: RecoveryWait) -> String {
+    match wait {
+        RecoveryWait::Members => "waits for a node that knows the shard's members".to_owned(),
+        RecoveryWait::Answer(peer) => {
+            format!("waits for node {peer} to report its term and log; start node {peer}")
+        }
+        RecoveryWait::SameMembers(peer) => format!(
+            "does not begin: node {peer} is configured with other `members`; make `members` the \
+             same on all nodes, and restart the nodes that you changed"
+        ),
+        RecoveryWait::AnyMembers(peer) => format!(
+            "does not begin: node {peer} is configured without members; is `join` set on node \
+             {peer}?"
+        ),
+        RecoveryWait::NewDisk(peer) => format!(
+            "waits: with the disk of node {peer}, more disks are new than the shard survives; \
+             start a node that still has its old disk"
+        ),
+    }
+}
+
+/// A write as log records: one for each run of entries of one term, and the hard state with them,
+/// so that a commit index is never durable without the entries up to it.
+fn log_records(shard: ShardId, entries: &[Entry], state: HardState) -> Vec<Record> {
+    let mut records = Vec::with_capacity(2);
+    let mut left = entries;
+    while let Some(first) = left.first() {
+        let mut bytes = 0;
+        let run = left
+            .iter()
+            .take_while(|entry| {
+                bytes += entry.data.len();
+                entry.id.term == first.id.term
+                    && (bytes <= REPLAY_BYTES / 2 || entry.id == first.id)
+            })
+            .count();
+        let (run, later) = left.split_at(run);
+        let datas = run.iter().map(|entry| (entry.kind, entry.data.clone()));
+        let record = Record::entries(shard, first.id, datas);
+        records.push(record.expect("entries are within the limits that const assertions relate"));
+        left = later;
+    }
+    records.push(Record::HardState { shard, state });
+    records
+}

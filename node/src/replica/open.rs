@@ -1,0 +1,118 @@
+//! Opening a replica from the contents of its disk.
+
+use super::{Parts, Replica};
+use crate::disk_unit::DiskUnit;
+use crate::limits::{Limits, REPLAY_BYTES};
+use crate::metrics::Metrics;
+use crate::raft::{Boot, Conf, Durability, Index, PeerId, Raft, kind};
+use crate::shard::store::Store;
+use crate::shard::system;
+use bedstone_engine::wal::HardState;
+use bedstone_engine::{Engine, LogId, Result, ShardId};
+use bytes::Bytes;
+use std::sync::Arc;
+use tracing::warn;
+
+/// The circumstances in which a replica is opened.
+pub struct Opening {
+    /// The shard.
+    pub shard: ShardId,
+    /// The node.
+    pub node: PeerId,
+    /// The members that the configuration names; they count until the shard itself records its
+    /// members.
+    pub conf: Conf,
+    /// Sizes.
+    pub limits: Limits,
+    /// A random number, another at each start.
+    pub seed: u64,
+    /// Whether the disk may have lost records that it reported as synced.
+    pub disk_is_suspect: bool,
+}
+
+impl Replica {
+    /// Opens the replica of a shard on a disk.
+    ///
+    /// # Errors
+    /// Errors of the disk; damage of a shard that no other replica can repair.
+    pub fn open(disk: &Arc<DiskUnit>, metrics: &Arc<Metrics>, opening: Opening) -> Result<Replica> {
+        let Opening { shard, node, conf, limits, seed, disk_is_suspect } = opening;
+        let engine = disk.engine();
+        let tree = engine.open_shard(shard)?;
+        let (_, last) = engine.log().bounds(shard);
+        let applied = tree.applied();
+        let conf = system::members(&tree)?.unwrap_or(conf);
+        let mut boot = Boot {
+            id: node,
+            conf: conf.clone(),
+            changes: Vec::new(),
+            hard: engine.log().hard_state(shard),
+            applied,
+            base: engine.log().base(shard),
+            runs: engine.log().terms(shard),
+            last: last.index,
+            seed,
+            durability: Durability::Intact,
+        };
+        let mut resets_log = false;
+        if let Err(error) = engine.log().check_whole(shard) {
+            // Votes and acknowledgements may be lost. A sole voter has no other replica to query.
+            if conf.is_sole_voter(node) || conf == Conf::default() {
+                return Err(error);
+            }
+            warn!(%error, shard, "the log lost records: the replica queries every other voter");
+            (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
+            boot.durability = Durability::Lost;
+        } else if boot.hard == HardState::default() && last == LogId::default() {
+            // The shard is new, or this disk takes the place of a lost one: only the other voters
+            // know.
+            if applied == LogId::default() && !conf.voters.is_empty() {
+                boot.durability = Durability::Empty;
+            }
+        } else if engine.log().term(shard, applied.index) != Some(applied.term) {
+            // A snapshot was installed, and the power failed before the log recorded it.
+            (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
+            resets_log = true;
+        } else {
+            boot.changes = changes_after(engine, shard, applied.index, last.index)?;
+        }
+        if disk_is_suspect && boot.durability == Durability::Intact && !boot.conf.voters.is_empty()
+        {
+            boot.durability = Durability::Suspect;
+        }
+        let mut replica = Replica::new(Parts {
+            shard,
+            node,
+            disk: disk.clone(),
+            metrics: metrics.clone(),
+            raft: Raft::new(limits.raft.clone(), boot),
+            machine: Arc::new(Store::new(tree.clone())),
+            tree,
+            limits,
+            conf,
+            seed,
+        });
+        if resets_log {
+            replica.reset_log_at_start(applied);
+        }
+        Ok(replica)
+    }
+}
+
+/// The changes of the members among the entries that are applied again.
+fn changes_after(
+    engine: &Engine,
+    shard: ShardId,
+    applied: Index,
+    last: Index,
+) -> Result<Vec<(Index, Bytes)>> {
+    let (mut changes, mut next) = (Vec::new(), applied + 1);
+    while next <= last {
+        let entries = engine.log().entries(shard, next, last + 1, REPLAY_BYTES)?;
+        let Some(end) = entries.last().map(|entry| entry.id.index) else { break };
+        let of_kind = entries.into_iter().filter(|entry| entry.kind == kind::CHANGE);
+        changes.extend(of_kind.map(|entry| (entry.id.index, entry.data)));
+        next = end + 1;
+    }
+    Ok(changes)
+}

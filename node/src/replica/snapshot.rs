@@ -1,0 +1,238 @@
+//! The snapshots of a shard: sent to followers that need released entries, and installed.
+
+use super::snapshot_stream::{Incoming, Outgoing};
+use super::{Replica, Turn};
+use crate::raft::{Index, PeerId, Raft};
+use crate::wire::{self, SnapshotOutcome, Transfer};
+use bedstone_engine::LogId;
+use bedstone_engine::wal::Record;
+use bedstone_net::{Frame, Lane};
+use std::collections::BTreeMap;
+use tracing::{info, warn};
+
+/// A transfer is given up after this many ticks without a message of the other side.
+const TRANSFER_TICKS: u64 = 200;
+
+/// The snapshots that this replica sends and receives.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    outgoing: BTreeMap<PeerId, Outgoing>,
+    incoming: Option<Incoming>,
+    /// Acknowledgements to send.
+    acks: Vec<(PeerId, Transfer)>,
+    /// The record of an installed snapshot. The log has to hold it before any entry that follows.
+    installed: Option<Record>,
+    /// The number of the last snapshot sent.
+    last_id: u64,
+}
+
+impl Snapshots {
+    pub(super) fn new(first_id: u64) -> Snapshots {
+        Snapshots { last_id: first_id, ..Snapshots::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let sending = !self.outgoing.is_empty() || !self.acks.is_empty();
+        !sending && self.incoming.is_none() && self.installed.is_none()
+    }
+
+    /// The least entry after which followers with a snapshot under way need the log.
+    pub(super) fn needed_from(&self) -> Option<Index> {
+        self.outgoing.values().map(|outgoing| outgoing.at.index).min()
+    }
+
+    /// Gives up every snapshot that this replica sends.
+    pub(super) fn abort_outgoing(&mut self, raft: &mut Raft) {
+        for peer in std::mem::take(&mut self.outgoing).into_keys() {
+            raft.snapshot_sent(peer, None);
+        }
+    }
+
+    /// The connection to a follower is lost. Its snapshot continues after the next offer.
+    pub(super) fn disconnect(&mut self, peer: PeerId) {
+        if let Some(outgoing) = self.outgoing.get_mut(&peer) {
+            outgoing.cut();
+        }
+    }
+}
+
+impl Replica {
+    /// Offers a snapshot to a follower.
+    pub(super) fn send_snapshot(&mut self, peer: PeerId, turn: &mut Turn<'_>) {
+        if self.snapshots.outgoing.get(&peer).is_some_and(Outgoing::is_under_way) {
+            return;
+        }
+        // A snapshot that was interrupted continues, unless the entries after it were released.
+        let is_usable = |o: &Outgoing| self.raft.term_at(o.at.index) == Some(o.at.term);
+        let interrupted = self.snapshots.outgoing.remove(&peer).filter(is_usable);
+        let mut outgoing = interrupted.unwrap_or_else(|| {
+            self.snapshots.last_id += 1;
+            Outgoing::new(&self.tree, self.snapshots.last_id, self.ticks)
+        });
+        let offer = outgoing.offer(self.raft.term(), self.ticks);
+        info!(shard = self.shard, peer, index = outgoing.at.index, "offers a snapshot");
+        self.snapshots.outgoing.insert(peer, outgoing);
+        self.push_transfer(peer, &offer, turn);
+    }
+
+    fn push_transfer(&mut self, peer: PeerId, transfer: &Transfer, turn: &mut Turn<'_>) {
+        let (kind, body) = transfer.encode();
+        let lane = if kind == wire::kind::SNAPSHOT_ACK { Lane::Control } else { Lane::Bulk };
+        if lane == Lane::Bulk {
+            *turn.snapshot_budget -= body.len() as i64;
+            self.metrics.snapshot_bytes.inc_by(body.len() as u64);
+        }
+        if !turn.net.push(peer, Frame { lane, kind, shard: self.shard, body }) {
+            self.raft.snapshot_sent(peer, None);
+        }
+    }
+
+    /// A message of a snapshot transfer.
+    pub(super) fn on_transfer(&mut self, peer: PeerId, transfer: Transfer) {
+        match transfer {
+            Transfer::Ack { id, chunks, outcome } => self.on_snapshot_ack(peer, id, chunks, outcome),
+            Transfer::Begin { id, term, at, ts } => self.on_snapshot_offer(peer, id, term, at, ts),
+            Transfer::Chunk { id, number, pairs } => {
+                let is_from = |incoming: &&mut Incoming| (incoming.from, incoming.id) == (peer, id);
+                let Some(incoming) = self.snapshots.incoming.as_mut().filter(is_from) else {
+                    return;
+                };
+                incoming.heard = self.ticks;
+                let outcome = match incoming.chunk(number, pairs) {
+                    Ok(true) => SnapshotOutcome::InProgress,
+                    Ok(false) => SnapshotOutcome::Failed,
+                    Err(error) => {
+                        warn!(%error, "a chunk of a snapshot cannot be stored");
+                        SnapshotOutcome::Failed
+                    }
+                };
+                let chunks = incoming.taken();
+                if outcome == SnapshotOutcome::Failed {
+                    self.snapshots.incoming = None;
+                }
+                self.acknowledge(peer, id, chunks, outcome);
+            }
+            Transfer::End { id, chunks } => self.install(peer, id, chunks),
+        }
+    }
+
+    fn acknowledge(&mut self, peer: PeerId, id: u64, chunks: u64, outcome: SnapshotOutcome) {
+        self.snapshots.acks.push((peer, Transfer::Ack { id, chunks, outcome }));
+    }
+
+    /// A follower acknowledges chunks of its snapshot, or ends the transfer.
+    fn on_snapshot_ack(&mut self, peer: PeerId, id: u64, chunks: u64, outcome: SnapshotOutcome) {
+        let Some(outgoing) = self.snapshots.outgoing.get_mut(&peer).filter(|o| o.id == id) else {
+            return;
+        };
+        let is_known = outgoing.acked(chunks, self.ticks);
+        let installed = (outcome == SnapshotOutcome::Installed).then_some(outgoing.at.index);
+        if outcome != SnapshotOutcome::InProgress || !is_known {
+            self.snapshots.outgoing.remove(&peer);
+            self.raft.snapshot_sent(peer, installed);
+        }
+    }
+
+    /// The leader offers a snapshot: a new one, or one that was interrupted.
+    fn on_snapshot_offer(&mut self, peer: PeerId, id: u64, term: u64, at: LogId, ts: u64) {
+        let from_leader = term == self.raft.term() && self.raft.leader() == Some(peer);
+        if !from_leader || !self.needs_snapshot(at) {
+            return self.acknowledge(peer, id, 0, SnapshotOutcome::Failed);
+        }
+        let is_same = |i: &Incoming| (i.from, i.id, i.at) == (peer, id, at);
+        let interrupted = self.snapshots.incoming.take().filter(is_same);
+        let mut incoming =
+            interrupted.unwrap_or_else(|| Incoming::begin(&self.tree, peer, id, at, ts));
+        incoming.term = term;
+        incoming.heard = self.ticks;
+        let chunks = incoming.taken();
+        self.metrics.snapshots_resumed.inc_by(u64::from(chunks > 0));
+        info!(shard = self.shard, peer, index = at.index, chunks, "receives a snapshot");
+        self.acknowledge(peer, id, chunks, SnapshotOutcome::InProgress);
+        self.snapshots.incoming = Some(incoming);
+    }
+
+    /// Whether a snapshot at `at` has entries that the state lacks, or repairs the state.
+    fn needs_snapshot(&self, at: LogId) -> bool {
+        let applied = self.applied.index;
+        at.index > applied || self.raft.is_damaged() && at.index == applied
+    }
+
+    fn install(&mut self, peer: PeerId, id: u64, chunks: u64) {
+        let is_from = |incoming: &mut Incoming| (incoming.from, incoming.id) == (peer, id);
+        let Some(incoming) = self.snapshots.incoming.take_if(is_from) else { return };
+        let (term, at, conf) = (incoming.term, incoming.at, incoming.conf.clone());
+        // A replica without known members takes the members from the snapshot alone.
+        let known = || (!self.raft.conf().voters.is_empty()).then(|| self.conf.clone());
+        let conf = conf.or_else(known);
+        // Entries that arrived during the transfer may have made the snapshot useless.
+        let installed = match conf.filter(|_| self.needs_snapshot(at)) {
+            Some(conf) => incoming.finish(chunks).map(|complete| complete.then_some(conf)),
+            None => Ok(None),
+        };
+        let outcome = match installed {
+            Ok(Some(conf)) => {
+                info!(shard = self.shard, index = at.index, "installed a snapshot");
+                self.applied = at;
+                self.commit = self.commit.max(at.index);
+                self.conf = conf;
+                let resets = self.raft.snapshot_installed(peer, term, at, self.conf.clone());
+                self.snapshots.installed = Some(match resets {
+                    true => Record::Reset { shard: self.shard, at },
+                    false => Record::Release { shard: self.shard, upto: at },
+                });
+                SnapshotOutcome::Installed
+            }
+            Ok(None) => SnapshotOutcome::Failed,
+            Err(error) => {
+                warn!(%error, "a snapshot cannot be installed");
+                SnapshotOutcome::Failed
+            }
+        };
+        self.acknowledge(peer, id, chunks, outcome);
+    }
+
+    /// Gives up transfers without a message for long, and a snapshot that is of no use any more.
+    pub(super) fn expire_transfers(&mut self) {
+        let long_ago = self.ticks.saturating_sub(TRANSFER_TICKS);
+        let incoming = self.snapshots.incoming.as_ref();
+        let is_useful = incoming.is_some_and(|incoming| self.needs_snapshot(incoming.at));
+        self.snapshots.incoming.take_if(|incoming| incoming.heard < long_ago || !is_useful);
+        let late = |_: &PeerId, outgoing: &mut Outgoing| outgoing.heard < long_ago;
+        for (peer, _) in self.snapshots.outgoing.extract_if(.., late) {
+            self.raft.snapshot_sent(peer, None);
+        }
+    }
+
+    /// Logs an installed snapshot, before any entry that follows it is written.
+    pub(super) fn log_installed(&mut self) {
+        if let Some(record) = self.snapshots.installed.take() {
+            self.disk.log(vec![record], None);
+        }
+    }
+
+    /// The log on the disk was found to end before the state: the next turn resets it there.
+    pub(super) fn reset_log_at_start(&mut self, at: LogId) {
+        self.snapshots.installed = Some(Record::Reset { shard: self.shard, at });
+    }
+
+    /// Sends acknowledgements, and chunks as far as the budget goes.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub(super) fn continue_transfers(&mut self, turn: &mut Turn<'_>) -> bedstone_engine::Result<()> {
+        for (peer, ack) in std::mem::take(&mut self.snapshots.acks) {
+            self.push_transfer(peer, &ack, turn);
+        }
+        let peers: Vec<PeerId> = self.snapshots.outgoing.keys().copied().collect();
+        for peer in peers {
+            while *turn.snapshot_budget > 0 {
+                let Some(outgoing) = self.snapshots.outgoing.get_mut(&peer) else { break };
+                let next = outgoing.next_message(self.limits.snapshot_chunk_bytes)?;
+                let Some(transfer) = next else { break };
+                self.push_transfer(peer, &transfer, turn);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! Key to shard: every path from a client to the data goes through the router.
+//!
+//! In this version one shard has all keys. Further shards take part in elections and heartbeats
+//! only, so that the cost of an idle shard can be measured.
+
+use crate::shard::StateMachine;
+use crate::shard::command::Command;
+use bedstone_engine::ShardId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The shard that has all keys, in this version.
+pub const FIRST_SHARD: ShardId = 1;
+
+/// The shards of a node.
+pub struct Router {
+    machines: BTreeMap<ShardId, Arc<dyn StateMachine>>,
+}
+
+impl Router {
+    /// A router over the shards of a node, with the state machine of each.
+    ///
+    /// # Panics
+    /// [`FIRST_SHARD`] is missing.
+    pub fn new(machines: BTreeMap<ShardId, Arc<dyn StateMachine>>) -> Router {
+        assert!(machines.contains_key(&FIRST_SHARD), "the first shard has all keys");
+        Router { machines }
+    }
+
+    /// The shard that executes a command.
+    pub fn route(&self, _command: &Command) -> ShardId {
+        FIRST_SHARD
+    }
+
+    /// The state machine of the shard that executes a command, for weak reads.
+    pub fn machine(&self, command: &Command) -> &dyn StateMachine {
+        &*self.machines[&self.route(command)]
+    }
+
+    /// The state machines of all shards.
+    pub fn machines(&self) -> impl Iterator<Item = &dyn StateMachine> {
+        self.machines.values().map(|machine| &**machine)
+    }
+}

@@ -1,0 +1,346 @@
+//! The loop: inputs in, effects executed in the one legal order.
+//!
+//! One thread owns the replicas of its shards. Each turn takes the inputs that have arrived (client
+//! requests, frames, durable writes, ticks), lets the replicas work, then executes their effects:
+//! frames and replies leave with one wake-up each, writes go to the disk's logger, committed entries
+//! into the state machine. The loop waits for no disk and no peer, except that a read of a table
+//! block that is not cached waits for the disk.
+
+pub mod inbox;
+
+use crate::clock::Time;
+use crate::cluster::peers::{PeerNetwork, Peers};
+use crate::cluster::publish::Publisher;
+use crate::disk_unit::trust::DiskTrust;
+use crate::disk_unit::{DiskEvent, DiskUnit, restore_trust};
+use crate::limits::{INPUTS_PER_STEP, TICK, TICKS_PER_SECOND};
+use crate::metrics::Metrics;
+use crate::raft::{Effects, PeerId, Refused};
+use crate::replica::{Replica, Turn};
+use crate::request::admin::{AdminReply, AdminRequest};
+use crate::request::mailbox::{ClientBatch, ReplyQueue};
+use crate::request::replies::Replies;
+use crate::router::Router;
+use crate::wire;
+use bedstone_engine::ShardId;
+use bedstone_net::{Event, Frame, Outbox};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use tracing::{error, warn};
+
+/// An input of the loop.
+pub enum Input {
+    /// From the net.
+    Net(Event),
+    /// From a client connection of this node.
+    Client(ClientBatch),
+    /// From a disk of this node.
+    Disk(DiskEvent),
+    /// From an operator, for a shard.
+    Admin(ShardId, AdminRequest, AdminReply),
+    /// Stop.
+    Stop,
+}
+
+/// A disk of the node, and its trust record where the disk is not trusted without one.
+pub struct Disk {
+    /// The disk.
+    pub unit: Arc<DiskUnit>,
+    /// The trust record; `None` where the disk is trusted.
+    pub trust: Option<DiskTrust>,
+}
+
+/// The parts of the loop.
+pub struct Worker {
+    /// The disks.
+    pub disks: Vec<Disk>,
+    /// The replicas of the shards here.
+    pub replicas: BTreeMap<ShardId, Replica>,
+    /// Key to shard.
+    pub router: Arc<Router>,
+    /// Inputs.
+    pub inputs: Receiver<Input>,
+    /// Frames delivered by the net and not taken yet.
+    pub frames: Arc<AtomicUsize>,
+    /// The way to the net.
+    pub outbox: Outbox,
+    /// The way to the clients.
+    pub reply_queue: Arc<ReplyQueue>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Publishes the status.
+    pub publisher: Publisher,
+    /// The time of the start.
+    pub started: Instant,
+    /// The time at the moment of the call.
+    pub clock: Box<dyn Fn() -> Instant + Send>,
+    /// Bytes of snapshots that the node sends in a second.
+    pub snapshot_bytes_per_second: u64,
+    /// The state that the loop keeps from turn to turn.
+    pub state: State,
+}
+
+/// The state that the loop keeps from turn to turn besides the replicas.
+#[derive(Default)]
+pub struct State {
+    peers: Peers,
+    replies: Replies,
+    /// Room for the effects of a core.
+    effects: Effects,
+    snapshot_budget: i64,
+    /// The shards that are not quiescent: only these cost anything in a turn.
+    active: BTreeSet<ShardId>,
+}
+
+impl State {
+    /// The state of a node that starts with these shards.
+    pub fn new(shards: impl Iterator<Item = ShardId>) -> State {
+        State { active: shards.collect(), ..State::default() }
+    }
+}
+
+impl Worker {
+    /// Runs until [`Input::Stop`] arrives.
+    ///
+    /// # Errors
+    /// The reason for which this node cannot continue.
+    pub fn run(mut self) -> Result<(), String> {
+        let mut last_tick = self.started;
+        loop {
+            let sleep = self.ticks_to_sleep();
+            let due = last_tick + TICK * sleep;
+            let wait = due.saturating_duration_since(crate::clock::now());
+            let first = match self.inputs.recv_timeout(wait) {
+                Ok(input) => Some(input),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            let time = crate::clock::time();
+            let passed = time.now.saturating_duration_since(last_tick);
+            let passed = u32::try_from(passed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
+            last_tick = match passed <= sleep {
+                true => last_tick + TICK * passed,
+                // After a pause of the process, time continues from now, without a burst of ticks.
+                false => time.now,
+            };
+            if !self.turn(first, passed.min(sleep), time)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ticks that the loop may sleep: while all shards are quiescent, until the next frame of
+    /// coalesced heartbeats is due.
+    pub fn ticks_to_sleep(&self) -> u32 {
+        if self.state.active.is_empty() { self.state.peers.ticks_to_heartbeat() } else { 1 }
+    }
+
+    /// One turn of the loop: takes `first` and the inputs that wait, lets the replicas work, and
+    /// executes their effects. `ticks` is the number of [`TICK`]s since the last turn, at most
+    /// [`Worker::ticks_to_sleep`] as of then. Returns `false` after [`Input::Stop`].
+    ///
+    /// # Errors
+    /// The reason for which this node cannot continue.
+    pub fn turn(&mut self, first: Option<Input>, ticks: u32, time: Time) -> Result<bool, String> {
+        let more = self.inputs.clone();
+        for input in first.into_iter().chain(more.try_iter().take(INPUTS_PER_STEP)) {
+            match input {
+                Input::Stop => return Ok(false),
+                Input::Net(event) => self.on_net(event, time.now),
+                Input::Client(batch) => self.on_client(batch),
+                Input::Disk(event) => self.on_disk(event)?,
+                Input::Admin(shard, request, reply) => self.on_admin(shard, request, reply),
+            }
+        }
+        self.step(ticks, time)?;
+        if ticks > 0 {
+            self.restore_trust()?;
+            self.publish_if_due(ticks);
+        }
+        Ok(true)
+    }
+
+    fn on_net(&mut self, event: Event, now: Instant) {
+        let State { peers, replies, active, .. } = &mut self.state;
+        match event {
+            Event::Up(peer) => {
+                peers.connected(peer);
+                active.extend(self.replicas.keys());
+                for replica in self.replicas.values_mut() {
+                    replica.on_peer_up(peer);
+                }
+            }
+            Event::Down(peer) => {
+                peers.disconnected(peer);
+                active.extend(self.replicas.keys());
+                for replica in self.replicas.values_mut() {
+                    replica.on_peer_down(peer, replies);
+                }
+            }
+            Event::Frames(peer, frames) => {
+                self.frames.fetch_sub(frames.len(), Ordering::Relaxed);
+                peers.heard(peer);
+                for frame in frames {
+                    self.on_frame(peer, frame, now);
+                }
+            }
+        }
+    }
+
+    fn on_frame(&mut self, peer: PeerId, frame: Frame, now: Instant) {
+        let (kind, shard) = (frame.kind, frame.shard);
+        if kind == wire::kind::COALESCED {
+            let Some(messages) = wire::take_coalesced(peer, frame.body) else {
+                return warn!(peer, kind, "a malformed frame is dropped");
+            };
+            for (shard, message) in messages {
+                if let Some(replica) = self.activate(shard) {
+                    replica.on_message(message);
+                }
+            }
+            return;
+        }
+        let State { replies, active, .. } = &mut self.state;
+        let Some(replica) = self.replicas.get_mut(&shard) else {
+            return warn!(peer, shard, "a frame for a shard that is not here is dropped");
+        };
+        active.insert(shard);
+        if replica.on_frame(peer, frame, now, replies).is_none() {
+            warn!(peer, kind, "a malformed frame is dropped");
+        }
+    }
+
+    fn on_client(&mut self, batch: ClientBatch) {
+        let ClientBatch { mailbox, requests, deadline } = batch;
+        let State { replies, active, .. } = &mut self.state;
+        for request in requests {
+            let shard = self.router.route(&request.command);
+            active.insert(shard);
+            if let Some(replica) = self.replicas.get_mut(&shard) {
+                replica.on_client(request, &mailbox, deadline, replies);
+            }
+        }
+    }
+
+    fn on_disk(&mut self, event: DiskEvent) -> Result<(), String> {
+        match event {
+            DiskEvent::Failed(why) => return Err(why),
+            DiskEvent::Persisted(writes) => {
+                for (shard, seq) in writes {
+                    if let Some(replica) = self.activate(shard) {
+                        replica.on_persisted(seq);
+                    }
+                }
+            }
+            DiskEvent::Flushed(shard) => {
+                if let Some(replica) = self.activate(shard) {
+                    replica.on_flushed();
+                }
+            }
+            DiskEvent::Damaged(shard, damage) => {
+                if let Some(replica) = self.activate(shard) {
+                    replica.damaged(&damage);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_admin(&mut self, shard: ShardId, request: AdminRequest, reply: AdminReply) {
+        let Some(replica) = self.activate(shard) else {
+            return reply(Err(Refused::NotLeader(None)));
+        };
+        reply(match request {
+            AdminRequest::ChangeMembers(change) => replica.change_members(&change),
+            AdminRequest::TransferLeadership(to) => replica.transfer_leadership(to),
+        });
+    }
+
+    /// The replica of a shard, which takes part in the next step.
+    fn activate(&mut self, shard: ShardId) -> Option<&mut Replica> {
+        let replica = self.replicas.get_mut(&shard)?;
+        self.state.active.insert(shard);
+        Some(replica)
+    }
+
+    /// Lets the replicas work and executes their effects.
+    fn step(&mut self, ticks: u32, time: Time) -> Result<(), String> {
+        let State { peers, replies, effects, active, snapshot_budget } = &mut self.state;
+        if ticks > 0 {
+            // The budget does not accumulate, and an overdraft is paid back.
+            let budget = self.snapshot_bytes_per_second as i64 / TICKS_PER_SECOND;
+            *snapshot_budget = (*snapshot_budget + budget * i64::from(ticks)).min(budget);
+        }
+        for _ in 0..ticks {
+            for peer in peers.tick() {
+                active.extend(self.replicas.keys());
+                for replica in self.replicas.values_mut() {
+                    replica.on_peer_silent(peer);
+                }
+            }
+        }
+        let mut quiescent = Vec::new();
+        let since_start = |now: Instant| now.duration_since(self.started).as_nanos() as u64;
+        let clock = || since_start((self.clock)());
+        let mut net = PeerNetwork { peers, outbox: &mut self.outbox };
+        for &shard in active.iter() {
+            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            let mut turn = Turn {
+                now: time.now,
+                elapsed: since_start(time.now),
+                clock: &clock,
+                unix_millis: time.unix_millis,
+                net: &mut net,
+                replies,
+                effects,
+                snapshot_budget,
+            };
+            if ticks > 0 {
+                replica.on_tick(time.now, turn.replies);
+            }
+            replica.step(&mut turn).map_err(|error| {
+                error!(%error, shard, "the shard cannot continue");
+                error.to_string()
+            })?;
+            if replica.is_quiescent() {
+                quiescent.push(shard);
+            }
+        }
+        for shard in quiescent {
+            active.remove(&shard);
+            self.publisher.mark_outdated(shard);
+        }
+        peers.send_coalesced(ticks > 0, &mut self.outbox);
+        replies.send_to_peers(&mut self.outbox);
+        self.outbox.flush();
+        replies.flush_to_clients(&self.reply_queue);
+        Ok(())
+    }
+
+    /// Restores the trust in suspect disks once no replica recovers any more.
+    fn restore_trust(&mut self) -> Result<(), String> {
+        for disk in &mut self.disks {
+            let is_suspect = disk.trust.as_ref().is_some_and(DiskTrust::is_suspect);
+            if is_suspect && !self.replicas.values().any(|replica| replica.raft().is_recovering()) {
+                restore_trust(&mut disk.trust)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish_if_due(&mut self, ticks: u32) {
+        let State { peers, active, .. } = &self.state;
+        let Some(shards) = self.publisher.due(ticks, active) else { return };
+        let replica = |shard| Some((shard, self.replicas.get(&shard)?.status()));
+        let disks = self.disks.iter().map(|disk| &*disk.unit);
+        let changed = shards.into_iter().filter_map(replica);
+        self.publisher.publish(changed, peers, disks, &self.metrics);
+        let active_replicas = active.iter().filter_map(|shard| self.replicas.get(shard));
+        let pending: usize = active_replicas.map(Replica::queued).sum();
+        self.metrics.active_shards.set(active.len() as i64);
+        self.metrics.pending.set(pending as i64);
+    }
+}
