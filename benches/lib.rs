@@ -1,3 +1,3 @@
-//! Criterion benchmarks, and what they share; see `docs/BENCHMARKS.md` for how to read them.
+//! Criterion benchmarks and their shared code; `docs/BENCHMARKS.md` explains how to read them.
 
 pub mod raft_cluster;

@@ -1,5 +1,5 @@
-//! Three replicas of a group in one thread and in memory: messages are handed over as they are,
-//! nothing is encoded and nothing synced.
+//! Three replicas of a group in one thread and in memory: messages are handed over as values,
+//! nothing is encoded and nothing is synced.
 
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
@@ -14,11 +14,11 @@ impl LogReader for Nothing {
     }
 }
 
-/// The replicas, with a leader.
+/// The replicas, one of which leads.
 pub struct Cluster {
     replicas: [Raft; 3],
     leader: usize,
-    /// To whom something came.
+    /// The replicas that received something since their last call.
     asked: [bool; 3],
     effects: Effects,
 }
@@ -27,11 +27,11 @@ impl Cluster {
     /// Elects a leader.
     ///
     /// # Panics
-    /// When nobody is elected.
+    /// When no replica is elected.
     #[must_use]
     pub fn new() -> Cluster {
         let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
-        // Memory is kept small, as with a driver that applies.
+        // The entries in memory are few, as with a worker that applies entries.
         let config = Config { recent_bytes_max: 1 << 20, quiesce_after: None, ..Config::default() };
         let replicas = [1, 2, 3].map(|id| Raft::new(config.clone(), boot(id)));
         let (asked, effects) = ([true; 3], Effects::default());
@@ -45,10 +45,11 @@ impl Cluster {
         cluster
     }
 
-    /// Proposes as many entries, together, and carries them until the leader knows them committed.
+    /// Proposes `entries` entries together, and carries messages until the leader has committed
+    /// them.
     ///
     /// # Panics
-    /// When they are not.
+    /// When the leader has not committed the entries.
     pub fn commit(&mut self, data: &Bytes, entries: u64) {
         let leader = &mut self.replicas[self.leader];
         let mut last = LogId::default();
@@ -60,8 +61,8 @@ impl Cluster {
         assert!(self.replicas[self.leader].commit() >= last.index);
     }
 
-    /// Carries messages and completes writes until nothing is left to do: as a driver does, it asks
-    /// those for their effects to whom something came.
+    /// Carries messages and completes writes until nothing is left to do. Like a worker, this calls
+    /// only the replicas that received something.
     fn settle(&mut self) {
         while self.asked.contains(&true) {
             for at in 0..self.replicas.len() {

@@ -1,14 +1,15 @@
-//! The tables' filter, binary fuse, beside Bloom filters of 10 bits a key: building, and asking as
-//! a point read does, one filter of many at a time. Sizes and false positives are printed first.
+//! The filter of tables, binary fuse, beside Bloom filters of 10 bits per key: building, and
+//! lookups as a point read does them, in one filter of many at a time. Sizes and false-positive
+//! rates are printed first.
 
 use bedstone_engine::checksum::key_hash;
 use bedstone_engine::table::filter;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
-/// Keys of one partition: 512 KiB of entries of 128 bytes.
+/// Keys of one partition: 512 KiB of entries of 128 bytes each.
 const KEYS: u64 = 3_600;
-/// Partitions of a million keys.
+/// Partitions that hold a million keys together.
 const PARTITIONS: u64 = 280;
 
 fn hash(number: u64) -> u64 {
@@ -24,7 +25,7 @@ fn fuse(hashes: &[u64]) -> Vec<u8> {
     filter::build(hashes.to_vec())
 }
 
-/// A plain Bloom filter, its bits found by multiplication.
+/// A plain Bloom filter, which finds its bits by multiplication.
 mod bloom {
     const BITS_PER_KEY: usize = 10;
     const PROBES: u64 = 6;
@@ -60,7 +61,7 @@ fn report(name: &str, filters: &[Vec<u8>], ask: fn(&[u8], u64) -> bool) {
         .map(|(p, filter)| hashes(p, 1).into_iter().filter(|&hash| ask(filter, hash)).count())
         .sum();
     eprintln!(
-        "{name}: {:.2} bits a key, {:.2}% false positives",
+        "{name}: {:.2} bits per key, {:.2}% false positives",
         bytes as f64 * 8.0 / keys,
         wrong as f64 * 100.0 / keys
     );
@@ -81,7 +82,7 @@ fn filters(c: &mut Criterion) {
 
     let mut group = c.benchmark_group("filter_ask");
     for (name, odd) in [("present", 0), ("absent", 1)] {
-        // One partition after the other, as far apart as random reads are.
+        // Lookups go to one partition after the other, as far apart as random reads are.
         let asked: Vec<(usize, u64)> = (0..KEYS * 4)
             .map(|i| {
                 let partition = (i * 7919) % PARTITIONS;

@@ -1,5 +1,6 @@
-//! The log: group commit at 1, 16 and 256 records per sync, in each write mode, beside the bare
-//! write-and-sync of as many bytes into a recycled file, which is the limit of this machine.
+//! The log: group commit at 1, 16 and 256 records per sync, in each write mode. The bare write and
+//! sync of as many bytes into a recycled file is measured beside it: it is the limit of the
+//! machine.
 
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::disk::{Disk, Pages};
@@ -15,7 +16,7 @@ const VALUE_BYTES: usize = 256;
 const WRITE_MODES: [(&str, WriteMode); 3] =
     [("direct", WriteMode::Direct), ("pwrite", WriteMode::Pwrite), ("mapped", WriteMode::Mapped)];
 
-/// A directory on the disk under test: BEDSTONE_BENCH_DIR, or here.
+/// A directory on the disk under test: BEDSTONE_BENCH_DIR, or the current directory.
 fn directory() -> tempfile::TempDir {
     let dir = std::env::var("BEDSTONE_BENCH_DIR").unwrap_or_else(|_| ".".to_owned());
     tempfile::tempdir_in(Path::new(&dir)).expect("a directory for the log")
@@ -36,7 +37,7 @@ fn append(criterion: &mut Criterion) {
             let data = bytes::Bytes::from_static(&[7; VALUE_BYTES]);
             let mut index = 0;
             group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-                // Producers make records, and their checksums, on threads of their own.
+                // Producers make records, and their checksums, on their own threads.
                 let make = || {
                     let mut batch: Vec<Record> = (0..records)
                         .map(|_| {
@@ -45,7 +46,7 @@ fn append(criterion: &mut Criterion) {
                             Record::entries(1, first, [(1, data.clone())]).expect("small")
                         })
                         .collect();
-                    // Slots go round: everything before the last 10,000 entries is given up.
+                    // Slots are reused: everything before the last 10,000 entries is released.
                     if index.is_multiple_of(4096) && index > 10_000 {
                         let upto = LogId { term: 1, index: index - 10_000 };
                         batch.push(Record::Release { shard: 1, upto });
@@ -61,7 +62,7 @@ fn append(criterion: &mut Criterion) {
     }
 }
 
-/// The same bytes, written and synced into a prepared file, with nothing around it.
+/// Writes and syncs as many bytes into a prepared file, without a log around them.
 fn bare(
     group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
     records: usize,

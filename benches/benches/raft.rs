@@ -1,4 +1,5 @@
-//! The Raft core: from proposal to commit on three cores in memory, 128-byte entries, in batches.
+//! The Raft core: from proposal to commit on three cores in memory, with 128-byte entries in
+//! batches.
 
 use bedstone_benches::raft_cluster::Cluster;
 use bytes::Bytes;
@@ -17,8 +18,8 @@ fn propose_to_commit(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One entry after the other: of one group alone, of a thousand groups in turn, and of one group
-/// that is called with 999 others at rest.
+/// One entry after the other: in one group alone, in a thousand groups in turn, and in one group
+/// beside 999 quiescent groups.
 fn groups(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("raft_groups");
     let data = Bytes::from(vec![7; 128]);

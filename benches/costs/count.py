@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Counts what operations of the engine cost, and prints a Markdown table.
+"""Counts the costs of operations of the engine, and prints a Markdown table.
 
     benches/costs/count.py
 
-Needs strace and valgrind. System calls are those of the calling thread; copies are bytes that
-memcpy, memmove and their like moved in user space, on any thread, the median of three counts. Both
-are differences between a run of N and a run of 2 N operations. Allocations are those of the whole
-process, the least of five counts: background threads allocate too.
+Needs strace and valgrind. System calls are those of the calling thread. Copies are bytes that
+memcpy, memmove and similar functions moved in user space, on any thread; the table shows the median
+of three counts. Both numbers are differences between a run of N and a run of 2 N operations.
+Allocations are those of the whole process; the table shows the least of five counts, because
+background threads allocate too.
 """
 
 import pathlib

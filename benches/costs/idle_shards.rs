@@ -1,5 +1,5 @@
-//! What shards cost that nobody uses: three nodes as processes of their own, with real disks and
-//! real QUIC between them, and the share of a core that all three take once every shard rests.
+//! The cost of unused shards: three nodes as separate processes, with real disks and real QUIC
+//! between them, and the share of a core that all three use once every shard is quiescent.
 //!
 //!     bedstone-idle-shards <shards> <seconds>
 
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 const CLUSTER: &str = "idle";
 const USAGE: &str = "usage: bedstone-idle-shards <shards> <seconds>";
-/// Between two looks whether all shards rest.
+/// Pause between two checks whether all shards are quiescent.
 const LOOK: Duration = Duration::from_millis(500);
-/// For elections, and until all rest.
+/// Time limit for elections, and until all shards are quiescent.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() -> Result<()> {
@@ -30,14 +30,14 @@ fn main() -> Result<()> {
     }
 }
 
-/// One of the nodes.
+/// Runs one of the nodes.
 fn node(shards: u64, config: &Path) -> Result<()> {
     let mut config = Settings::read(config)?.check()?;
     config.shards = shards;
     start::run(config)
 }
 
-/// The nodes, which end with it.
+/// The node processes, which end when this value is dropped.
 struct Nodes(Vec<(Child, SocketAddr)>);
 
 impl Drop for Nodes {
@@ -53,15 +53,15 @@ fn measure(shards: &str, time: Duration) -> Result<()> {
     let dir = tempfile::tempdir_in(".")?;
     let nodes = start_nodes(dir.path(), shards)?;
     let begun = Instant::now();
-    while !nodes.0.iter().all(|(_, http)| awake(*http).is_ok_and(|awake| awake == 0)) {
+    while !nodes.0.iter().all(|(_, http)| active_shards(*http).is_ok_and(|active_shards| active_shards == 0)) {
         if begun.elapsed() > PATIENCE {
-            bail!("the shards do not come to rest");
+            bail!("the shards did not become quiescent in time");
         }
         std::thread::sleep(LOOK);
     }
     let mut out = std::io::stdout();
-    writeln!(out, "{shards} shards on three nodes rest after {:.0?}", begun.elapsed())?;
-    // What follows an election is not rest yet: the first rounds of the background work.
+    writeln!(out, "{shards} shards on three nodes are quiescent after {:.0?}", begun.elapsed())?;
+    // The first rounds of the background work follow an election, so the nodes are not idle yet.
     std::thread::sleep(time / 4);
     let (before, begun) = (cpu(&nodes)?, Instant::now());
     std::thread::sleep(time);
@@ -82,7 +82,7 @@ fn share(taken: Duration, of: Duration) -> f64 {
 
 fn start_nodes(dir: &Path, shards: &str) -> Result<Nodes> {
     let authority = Authority::generate(CLUSTER)?;
-    // Held until all are drawn, so that none is drawn twice.
+    // All sockets are held until all ports are drawn, so that no port is drawn twice.
     let sockets = (0..3).map(|_| -> Result<_> {
         let tcp = || TcpListener::bind("127.0.0.1:0");
         Ok((UdpSocket::bind("127.0.0.1:0")?, tcp()?, tcp()?))
@@ -120,27 +120,27 @@ fn start_nodes(dir: &Path, shards: &str) -> Result<Nodes> {
             .args(["node", shards])
             .arg(&config)
             .spawn()
-            .context("a node does not start")?;
+            .context("cannot start a node")?;
         nodes.0.push((child, member.http.parse()?));
     }
     Ok(nodes)
 }
 
-/// How many shards of a node do not rest.
-fn awake(http: SocketAddr) -> Result<u64> {
+/// The number of shards of a node that are not quiescent.
+fn active_shards(http: SocketAddr) -> Result<u64> {
     let mut stream = TcpStream::connect(http)?;
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("bedstone_raft_shards_awake "));
+    let line = text.lines().find_map(|line| line.strip_prefix("bedstone_raft_shards_active "));
     let leads = text.lines().any(|line| line == "bedstone_raft_has_leader 1");
     if !leads {
         bail!("not all shards have a leader");
     }
-    Ok(line.context("the node does not say")?.parse()?)
+    Ok(line.context("the node reports no count")?.parse()?)
 }
 
-/// Processor time of each thread of the nodes so far.
+/// The processor time of each thread of the nodes so far.
 fn cpu(nodes: &Nodes) -> Result<Vec<(String, Duration)>> {
     let mut all = Vec::new();
     for (child, _) in &nodes.0 {

@@ -1,5 +1,5 @@
-//! One kind of operation, many times on one thread, and what it allocates. `count.py` runs it under
-//! tools that count system calls and copied bytes.
+//! One kind of operation, many times on one thread, and its allocations. `count.py` runs this
+//! program under tools that count system calls and copied bytes.
 
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::wal::Record;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Keys that are there before anything is counted.
+/// Keys in the store before the count begins.
 const KEYS: u64 = 4000;
 /// Records of a group commit.
 const GROUP: u64 = 64;
@@ -40,7 +40,7 @@ fn main() {
     let calls = change.allocations + change.reallocations;
     let (calls, bytes) =
         (calls as f64 / count as f64, change.bytes_allocated as f64 / count as f64);
-    writeln!(std::io::stdout(), "{calls} {bytes}").expect("somebody reads it");
+    writeln!(std::io::stdout(), "{calls} {bytes}").expect("standard output is open");
 }
 
 fn key(at: u64) -> [u8; 16] {
@@ -57,7 +57,7 @@ fn put(dir: &Path, value: usize) -> Box<dyn FnMut(u64)> {
     })
 }
 
-/// A store whose keys are all in tables, and read once.
+/// A store whose keys are all in tables and were read once.
 fn loaded(dir: &Path, value: usize) -> Db {
     let db = Db::open(dir, Options::default()).expect("the store opens");
     for from in (0..KEYS).step_by(100) {
@@ -89,7 +89,7 @@ fn scan(dir: &Path, value: usize) -> Box<dyn FnMut(u64)> {
     })
 }
 
-/// Commits of one record of each of 64 shards.
+/// Group commits with one record from each of 64 shards.
 fn commit(dir: &Path, value: usize) -> Box<dyn FnMut(u64)> {
     let disk = Arc::new(OsDisk::open(dir).expect("the directory opens"));
     let engine = Engine::open(disk, Options::default()).expect("the engine opens");

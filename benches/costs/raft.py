@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Counts the instructions of a committed entry: three Raft cores together, entries of 128 bytes.
+"""Counts the instructions per committed entry of 128 bytes, of three Raft cores together.
 
     benches/costs/raft.py            prints a Markdown table
     benches/costs/raft.py --check    also fails when a count is above its limit
 
-Needs valgrind. A count is the difference between a run of N batches and one of 2 N. Counts do not depend
-on the machine's load, only on the compiler and the C library; the limits leave room for those.
+Needs valgrind. A count is the difference between a run of N batches and a run of 2 N batches. Counts depend on
+the compiler and the C library, and the limits leave room for both. The load of the machine has no effect.
 """
 
 import pathlib
@@ -39,7 +39,7 @@ def main():
         print(f"| {batch:,} | {each:,.0f} | {limit:,} |")
         over |= each > limit
     if over and "--check" in sys.argv:
-        sys.exit("an entry takes more instructions than its limit")
+        sys.exit("a committed entry takes more instructions than the limit in the table")
 
 
 main()

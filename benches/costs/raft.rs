@@ -1,4 +1,4 @@
-//! Commits batches of entries of 128 bytes on three Raft cores; `raft.py` counts the instructions.
+//! Commits batches of 128-byte entries on three Raft cores; `raft.py` counts the instructions.
 //!
 //!     bedstone-raft-costs <entries in a batch> <batches>
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compares two builds: clusters of three on loopback that take the same loads in turns.
+"""Compares two builds: clusters of three nodes on loopback that run the same loads in turns.
 
     benches/costs/versions.py BEFORE AFTER [ROUNDS]
 
-BEFORE and AFTER are two `bedstone` binaries; the load comes from AFTER's `bench`, for both. In each round each build
-gets a new cluster, which takes all loads and ends before the other's begins: one that waits costs something as well.
-Who is first changes from round to round. Prints medians of operations per second and of the 99th percentile, and the
-median and the quartiles of the ratios of each round, as Markdown.
+BEFORE and AFTER are two `bedstone` binaries; the load for both comes from the `bench` of AFTER. In each round each
+build gets a new cluster, which runs all loads. A cluster ends before the next begins, because an idle cluster costs
+something as well. The order of the builds alternates from round to round. Prints medians of operations per second and
+of the 99th percentile, and the median and the quartiles of the ratios of each round, as Markdown.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def main():
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5
     found = [{name: [] for name in binaries} for _ in LOADS]
     for number in range(rounds):
-        # Neither always finds the quieter machine.
+        # The order alternates, so that the machine is not always quieter for one build.
         for name in sorted(binaries, reverse=number % 2 == 0):
             with cluster(binaries[name], PORT_BASE) as resp:
                 for at, (_, load) in enumerate(LOADS):

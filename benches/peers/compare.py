@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Bedstone beside etcd (three nodes each) and Redis with `appendfsync always` (one node), interleaved
-in one run, medians of the rounds. CPU is user and system time of all server processes.
+"""Compares Bedstone, etcd (three nodes each) and Redis with `appendfsync always` (one node), interleaved
+in one run. The figures are medians over the rounds. CPU is user and system time of all server processes.
 
     apt-get install etcd-server redis-server redis-tools protobuf-compiler libprotobuf-dev
     cargo build --release && (cd benches/peers && cargo build --release)
@@ -45,7 +45,7 @@ def wait_for(what, probe, seconds=60):
         except (OSError, subprocess.CalledProcessError):
             pass
         time.sleep(0.1)
-    raise SystemExit(f"waited in vain for {what}")
+    raise SystemExit(f"{what} did not become ready within {seconds} s")
 
 
 class Bedstone:

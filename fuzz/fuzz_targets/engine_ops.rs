@@ -1,6 +1,6 @@
-//! A store beside a sorted map: after any operations both hold the same, also after the power went.
+//! A store and a sorted map hold the same pairs after any operations, also after a power loss.
 //!
-//! Input: three bytes an operation: what, which key, how long a value.
+//! Input: three bytes per operation: the kind, the key, and the length of the value.
 #![no_main]
 
 use bedstone_engine::disk::memory::MemoryDisk;
@@ -16,7 +16,7 @@ fn open(disk: &MemoryDisk) -> Db {
 }
 
 fn pairs(items: bedstone_engine::lsm::Scan) -> Vec<(Vec<u8>, Vec<u8>)> {
-    items.map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())).expect("sound")).collect()
+    items.map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())).expect("sound data")).collect()
 }
 
 fn check(items: bedstone_engine::lsm::Scan, model: &Model) {
@@ -43,8 +43,8 @@ fuzz_target!(|input: &[u8]| {
                 batch.delete(&key);
                 model.remove(&key);
             }
-            7 => db.flush().expect("memory"),
-            8 => db.settle().expect("memory"),
+            7 => db.flush().expect("memory works"),
+            8 => db.settle().expect("memory works"),
             9 => held = Some((db.snapshot(), model.clone())),
             10 => {
                 if let Some((snapshot, then)) = held.take() {
@@ -52,7 +52,7 @@ fuzz_target!(|input: &[u8]| {
                 }
             }
             11 => {
-                // What was set in the range before, in the same batch too, is gone.
+                // The range deletion also removes pairs that the same batch set before.
                 batch.put(&key, &value);
                 batch.delete_range(&key, &other);
                 batch.put(&other, &value);
@@ -61,7 +61,7 @@ fuzz_target!(|input: &[u8]| {
                 model.insert(other, value);
             }
             12 => {
-                // A deadline that has passed.
+                // At time 1, the deadlines 0 and 1 have passed and the deadline 2 has not.
                 now = 1;
                 db.advance(now);
                 batch.put_until(&key, &value, u64::from(op[2] % 3));
@@ -71,34 +71,34 @@ fuzz_target!(|input: &[u8]| {
                 }
             }
             13 => {
-                let mut ingest = db.ingest().expect("memory");
+                let mut ingest = db.ingest().expect("memory works");
                 ingest.put(&key, &value).expect("the first key");
                 model.insert(key.clone(), value.clone());
                 if other > key {
                     ingest.put(&other, &[]).expect("keys ascend");
                     model.insert(other, Vec::new());
                 }
-                ingest.finish().expect("memory");
+                ingest.finish().expect("memory works");
             }
             14 => {
                 let range = key.clone()..;
                 let mut found = pairs(db.scan_back(range.clone()));
                 found.reverse();
                 let expected = model.range(range).map(|(k, v)| (k.clone(), v.clone()));
-                assert!(found.into_iter().eq(expected), "backwards");
+                assert!(found.into_iter().eq(expected), "a backward scan differs");
             }
             _ => {
                 held = None;
                 drop(db);
                 disk = disk.power_loss(u64::from(op[1]) << 8 | u64::from(op[2]));
                 db = open(&disk);
-                // Whoever has the clock says the time again.
+                // The owner of the clock sets the time again.
                 db.advance(now);
             }
         }
-        db.write(batch).expect("memory");
+        db.write(batch).expect("memory works");
         let expected = model.get(&[b'k', op[2] % 32][..]).map(|v| &v[..]);
-        assert_eq!(db.get(&[b'k', op[2] % 32]).expect("sound").as_deref(), expected);
+        assert_eq!(db.get(&[b'k', op[2] % 32]).expect("sound data").as_deref(), expected);
     }
     check(db.scan(..), &model);
     if let Some((snapshot, then)) = held {

@@ -1,7 +1,7 @@
-//! A log of one damaged segment: recovery never panics, and what it does not miss
-//! can be read.
+//! A log with one damaged segment: recovery never panics, and every entry that it does not report
+//! as missing can be read.
 //!
-//! Input: pairs of a place (u16, in units of 8 bytes) and 8 bytes to put there, over a sound
+//! Input: pairs of a place (u16, in units of 8 bytes) and 8 bytes to put at that place in a sound
 //! segment.
 #![no_main]
 
@@ -23,7 +23,8 @@ fn sound() -> Vec<(String, Vec<u8>)> {
         let data = vec![index as u8; 100 * index as usize];
         let state = HardState { term: first.term, vote: Some(1), commit: index - 1 };
         let entries = Record::entries(index % 2, first, [(1, data.into())]).expect("small");
-        log.commit(&[entries, Record::HardState { shard: index % 2, state }]).expect("memory");
+        log.commit(&[entries, Record::HardState { shard: index % 2, state }])
+            .expect("memory works");
     }
     disk.files().into_iter().map(|path| (path.clone(), disk.bytes(&path).unwrap())).collect()
 }
@@ -45,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
         for shard in log.shards() {
             let (first, last) = log.bounds(shard);
             let missing = log.missing(shard).entries;
-            // A range of missing ones may be as long as a damaged number says.
+            // A damaged number can make a range of missing entries very long.
             for index in (first..=last.index).take(1000) {
                 let known = !missing.iter().any(|range| range.contains(&index));
                 let found = log.entries(shard, index, index + 1, usize::MAX);

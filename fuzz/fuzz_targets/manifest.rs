@@ -1,4 +1,4 @@
-//! Arbitrary manifest bytes: decoding never panics, and what decodes encodes to the same bytes.
+//! Arbitrary manifest bytes: decoding never panics, and a decoded edit encodes to the same bytes.
 #![no_main]
 
 use bedstone_engine::lsm::manifest::{Edit, decode_manifest};

@@ -1,7 +1,8 @@
-//! Arbitrary messages into a replica: what decodes encodes to the same bytes, and no sequence of
-//! messages makes the replica panic unless it would have it break a promise already durable.
+//! Arbitrary messages to a replica: a decoded message encodes to the same bytes, and no sequence of
+//! messages makes the replica panic, except one that would make it break a vote or an
+//! acknowledgement that is already durable.
 //!
-//! Input: messages, each behind a length u8 and a peer u8.
+//! Input: messages, each after a length u8 and a peer u8.
 #![no_main]
 
 use bedstone_engine::wal::Entry;

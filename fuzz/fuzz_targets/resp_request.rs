@@ -1,5 +1,5 @@
 //! Arbitrary bytes of a client, in arbitrary pieces: the first byte is the size of the pieces. The
-//! decoder finds the same requests however they are cut.
+//! decoder finds the same requests for every size.
 #![no_main]
 
 use bedstone_node::api::resp::Decoder;

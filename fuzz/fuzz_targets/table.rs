@@ -1,7 +1,8 @@
-//! A table of arbitrary blocks under sound checksums: reading never panics and never takes more
+//! A table of arbitrary blocks with correct checksums: reading never panics, and never uses more
 //! memory than the file has bytes.
 //!
-//! Input: the first byte chooses raw bytes, or blocks (length u8 × 4 each) that are sealed here.
+//! Input: the first byte chooses between raw bytes and blocks (length u8 × 4 each), which are
+//! sealed here.
 #![no_main]
 
 use bedstone_engine::disk::memory::MemoryDisk;

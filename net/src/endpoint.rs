@@ -1,5 +1,6 @@
-//! QUIC by quinn: one connection per pair of nodes, dialled by the one with the lower id, with a
-//! few streams that stay open each way. The only file that knows quinn and tokio.
+//! QUIC by quinn: one connection per pair of nodes, dialled by the node with the lower id, with a
+//! few streams that stay open in each direction. Connections, sockets and tokio tasks are in this
+//! file alone.
 
 use crate::NodeId;
 use crate::error::{Error, Violation};
@@ -23,18 +24,18 @@ use tracing::{debug, info, warn};
 
 const CLOSE_VIOLATION: VarInt = VarInt::from_u32(1);
 const CLOSE_REPLACED: VarInt = VarInt::from_u32(2);
-/// Pause of a reader whose inbox is full, before it looks again.
+/// Pause of a reader before it checks a full inbox again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
-/// How an endpoint is set up.
+/// The configuration of an endpoint.
 pub struct Config {
-    /// This node.
+    /// The id of this node.
     pub node: NodeId,
-    /// Its cluster; a DNS label.
+    /// The name of its cluster; a DNS label.
     pub cluster: String,
-    /// Grows with each start of the node.
+    /// A number that grows with each start of the node.
     pub boot: u64,
-    /// Where peers reach this node (UDP).
+    /// The UDP address on which peers reach this node.
     pub listen: SocketAddr,
     /// Certificates and key.
     pub identity: Identity,
@@ -47,41 +48,41 @@ pub struct Config {
 pub struct Peer {
     /// Its id.
     pub node: NodeId,
-    /// Where it listens for peers: `host:port`, looked up anew at each attempt to connect.
+    /// The address on which it listens for peers: `host:port`, resolved at each attempt to connect.
     pub addr: String,
 }
 
-/// What the net tells the node.
+/// An event that the endpoint delivers to the node.
 #[derive(Debug)]
 pub enum Event {
-    /// A peer proved itself and said hello.
+    /// A peer authenticated itself and sent its hello.
     Up(NodeId),
-    /// The connection to a peer is gone; frames on the way may be lost.
+    /// The connection to a peer is gone; frames under way may be lost.
     Down(NodeId),
-    /// What one read of a stream held, in order.
+    /// The frames of one read of a stream, in order.
     Frames(NodeId, Vec<Frame>),
 }
 
-/// Who takes the events. Called on the net's thread: must not block.
+/// Receives the events of an endpoint. The thread of the net calls it, so it must not block.
 pub trait Inbox: Send + Sync + 'static {
-    /// Takes an event.
+    /// Accepts an event.
     fn deliver(&self, event: Event);
-    /// Whether entries and snapshots may come; heartbeats always may.
+    /// Whether the node has room for entries and snapshots; heartbeats do not depend on it.
     fn has_room(&self) -> bool;
 }
 
 /// Counters of one endpoint.
 #[derive(Default)]
 pub struct Counters {
-    /// Attempts to connect to a peer that came to nothing.
+    /// Failed attempts to connect to a peer.
     pub dials_failed: AtomicU64,
-    /// Connections closed for breaking the protocol.
+    /// Connections closed for a violation of the protocol.
     pub violations: AtomicU64,
     /// Frames dropped because their peer was not connected.
     pub dropped: AtomicU64,
 }
 
-/// The running endpoint. Dropping it does not stop it; its runtime does.
+/// The running endpoint. It stops with its runtime, not when it is dropped.
 pub struct Endpoint {
     shared: Arc<Shared>,
 }
@@ -98,11 +99,11 @@ struct Shared {
     counters: Counters,
 }
 
-/// The way to one peer.
+/// The connection and the queues of one peer.
 struct Link {
     addr: String,
     queues: [Queue; StreamId::COUNT],
-    /// The connection in use and its place in the order of connections.
+    /// The connection in use, and its number in the order of connections.
     connection: Mutex<(u64, Option<Connection>)>,
 }
 
@@ -119,7 +120,7 @@ impl Link {
 #[derive(Default)]
 struct Queue {
     frames: Mutex<VecDeque<Frame>>,
-    bell: Notify,
+    notify: Notify,
 }
 
 impl Endpoint {
@@ -179,7 +180,7 @@ impl Endpoint {
         &self.shared.counters
     }
 
-    /// The round trip to a connected peer, as QUIC measures it.
+    /// The round-trip time to a connected peer, as QUIC measures it.
     pub fn round_trip(&self, peer: NodeId) -> Option<Duration> {
         let link = self.shared.links.get(&peer)?;
         let connection = link.connection.lock();
@@ -216,12 +217,12 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// Path MTU to look for. Not above 6500: ten segments of more pass 64 KiB, which the kernel refuses
-/// and quinn drops in silence.
+/// Greatest path MTU that discovery tries. A value above 6500 fails: ten larger segments exceed 64
+/// KiB, the kernel refuses them, and quinn drops them without an error.
 const MTU_BYTES: u16 = 6500;
 
-/// The reset key and the connection ids follow from the node's key, so that a restarted node can
-/// tell a peer at once that its old connection is gone.
+/// The reset key and the connection ids are derived from the node's key, so that a restarted node
+/// can notify a peer at once that its old connection is gone.
 fn endpoint_config(secret: &[u8; 32]) -> quinn::EndpointConfig {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
     let mut config = quinn::EndpointConfig::new(Arc::new(key));
@@ -236,14 +237,15 @@ fn endpoint_config(secret: &[u8; 32]) -> quinn::EndpointConfig {
 fn bind(addr: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    // The kernel may grant less; quinn recovers what is lost for want of buffer.
+    // The kernel may grant smaller buffers; quinn recovers packets that are lost for lack of
+    // buffer.
     socket.set_recv_buffer_size(SOCKET_BYTES)?;
     socket.set_send_buffer_size(SOCKET_BYTES)?;
     socket.bind(&addr.into())?;
     Ok(socket.into())
 }
 
-/// Moves pushed frames to the streams that they take.
+/// Moves pushed frames to the queues of their streams.
 async fn distribute(shared: Arc<Shared>) {
     let mut frames = Vec::new();
     loop {
@@ -257,7 +259,7 @@ async fn distribute(shared: Arc<Shared>) {
             }
             let queue = &link.queues[StreamId::of(&frame).position()];
             queue.frames.lock().push_back(frame);
-            queue.bell.notify_one();
+            queue.notify.notify_one();
         }
     }
 }
@@ -279,7 +281,7 @@ async fn accept(shared: Arc<Shared>) {
                     });
                     match known {
                         Some(peer) => serve(&shared, peer, connection).await,
-                        None => shared.refuse(&connection, &Violation::Stranger(names)),
+                        None => shared.refuse(&connection, &Violation::UnknownNode(names)),
                     }
                 }
                 Ok(Err(error)) => warn!(%error, "a peer's handshake failed"),
@@ -289,7 +291,7 @@ async fn accept(shared: Arc<Shared>) {
     }
 }
 
-/// Keeps a connection to a peer, pausing longer after each failure.
+/// Keeps a connection to a peer, and pauses longer after each failure.
 async fn dial(shared: Arc<Shared>, peer: NodeId) {
     let link = &shared.links[&peer];
     let name = tls::server_name(peer, &shared.cluster);
@@ -319,19 +321,20 @@ async fn dial(shared: Arc<Shared>, peer: NodeId) {
     }
 }
 
-/// Says hello, then carries frames both ways until the connection ends.
+/// Exchanges hellos, then carries frames both ways until the connection ends.
 async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
     let greeting = tokio::time::timeout(CONNECT_TIME, greet(shared, peer, &connection)).await;
     let (send, receive) = match greeting {
         Ok(Ok(control)) => control,
         Ok(Err(Some(violation))) => return shared.refuse(&connection, &violation),
-        Ok(Err(None)) | Err(_) => return debug!(peer, "no hello"),
+        Ok(Err(None)) | Err(_) => return debug!(peer, "no valid exchange of hellos"),
     };
     let link = &shared.links[&peer];
     let order = {
         let mut current = link.connection.lock();
         if let Some(old) = current.1.replace(connection.clone()) {
-            // The peer came back before its old connection timed out: what was on that is lost.
+            // The peer connected again before its old connection timed out: frames on the old
+            // connection are lost.
             old.close(CLOSE_REPLACED, b"replaced");
             link.drop_queued(shared, peer);
             shared.inbox.deliver(Event::Down(peer));
@@ -416,7 +419,7 @@ async fn open(connection: &Connection, stream: StreamId) -> Result<SendStream, (
     Ok(send)
 }
 
-/// A stream and what was read of it but not decoded.
+/// A stream, and the bytes that were read from it and are not decoded yet.
 struct Incoming {
     stream: RecvStream,
     buffer: BytesMut,
@@ -440,7 +443,7 @@ impl Incoming {
     }
 }
 
-/// Delivers what comes in on a stream, all that one read gave at once.
+/// Delivers the frames of a stream, all frames of one read at once.
 async fn read(
     shared: Arc<Shared>,
     peer: NodeId,
@@ -470,7 +473,7 @@ async fn read(
     }
 }
 
-/// Writes what is queued for a stream, many frames at a time.
+/// Writes the frames that are queued for a stream, many at a time.
 async fn write(
     shared: Arc<Shared>,
     peer: NodeId,
@@ -500,7 +503,7 @@ async fn write(
         }
         if chunks.is_empty() {
             tokio::select! {
-                () = queue.bell.notified() => continue,
+                () = queue.notify.notified() => continue,
                 _ = connection.closed() => return,
             }
         }

@@ -1,11 +1,11 @@
-//! What can go wrong between nodes.
+//! The errors between nodes.
 
 use std::net::SocketAddr;
 
 /// Why the endpoint could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The peer address is taken or not ours.
+    /// The peer address is in use, or is no address of this machine.
     #[error("cannot listen for peers on {addr} (UDP): {source}; choose another `peer` address")]
     Listen {
         /// The address.
@@ -16,52 +16,53 @@ pub enum Error {
     /// A certificate or key cannot be used.
     #[error("{what} cannot be used: {cause}")]
     Tls {
-        /// Which file or step.
+        /// The file or the step.
         what: &'static str,
-        /// Why.
+        /// The cause.
         cause: String,
     },
 }
 
-/// What a peer did that it must not. Its connection is closed and the event counted.
+/// A violation of the protocol by a peer. The endpoint closes the connection and counts the
+/// violation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A frame announced more than its lane takes.
-    #[error("a frame of {found} bytes on a lane that takes {limit}")]
+    /// A frame announced more bytes than its lane accepts.
+    #[error("a frame of {found} bytes on a lane with a limit of {limit} bytes")]
     TooLarge {
         /// Announced bytes.
         found: usize,
         /// The lane's limit.
         limit: usize,
     },
-    /// The frame's checksum does not fit.
+    /// The checksum of a frame does not match.
     #[error("a frame with a wrong checksum")]
     Checksum,
-    /// A stream begins with no known lane.
-    #[error("a stream for lane {0}, which is none")]
+    /// A stream begins with the number of no known lane.
+    #[error("a stream for lane {0}, which does not exist")]
     Lane(u8),
-    /// The first frame is no hello.
-    #[error("a first frame that is no hello")]
+    /// The first frame is no valid hello.
+    #[error("a first frame that is no valid hello")]
     Hello,
     /// The certificate names no node of this cluster.
     #[error("a certificate that names {0:?}, which is no peer of this cluster")]
-    Stranger(Vec<String>),
+    UnknownNode(Vec<String>),
     /// The hello names another node or cluster than the certificate.
     #[error("a hello from {claimed}, with the certificate of {proven}")]
     Impostor {
-        /// Who the hello says it is.
+        /// The node and the cluster in the hello.
         claimed: String,
-        /// Whom the certificate names.
+        /// The node and the cluster in the certificate.
         proven: String,
     },
-    /// No protocol version in common.
-    #[error("protocol versions {min} to {max}; this node speaks {ours}: upgrade the older one")]
+    /// The peer does not support the protocol version of this node.
+    #[error("protocol versions {min} to {max}; this node has {ours}: upgrade the older node")]
     Version {
-        /// The peer's oldest.
+        /// The oldest version of the peer.
         min: u16,
-        /// The peer's newest.
+        /// The newest version of the peer.
         max: u16,
-        /// Ours.
+        /// The version of this node.
         ours: u16,
     },
 }

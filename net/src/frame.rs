@@ -3,13 +3,13 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | body length |
-//! | 4 | 1 | kind, the node's business; 0 is the hello |
+//! | 4 | 1 | kind, defined by the node; 0 is the hello |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | shard |
 //! | 16 | 4 | CRC of bytes 0..16 and of the body |
 //!
-//! then the body. The checksum catches our own mistakes; TLS guards the wire. A stream begins with
-//! one byte that names its lane: 0 control, 1..=4 append, 8 bulk.
+//! The body follows. The checksum detects bugs of this code; TLS protects the bytes on the wire. A
+//! stream begins with one byte that names its lane: 0 control, 1..=4 append, 8 bulk.
 
 use crate::error::Violation;
 use crate::limits::{APPEND_BYTES_MAX, APPEND_STREAMS, BULK_BYTES_MAX, CONTROL_BYTES_MAX};
@@ -18,14 +18,15 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// Bytes in front of a body.
 pub const HEADER_BYTES: usize = 20;
 
-/// What a frame competes with. Order holds within a lane and a shard.
+/// The priority of a frame. Order holds within a lane and a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Votes, heartbeats, acknowledgements, read rounds, forwarded requests: small, first.
+    /// Votes, heartbeats, acknowledgements, read rounds, forwarded requests: small frames that go
+    /// first.
     Control,
     /// Log entries.
     Append,
-    /// Snapshots: last.
+    /// Snapshots, which go last.
     Bulk,
 }
 
@@ -45,7 +46,7 @@ impl Lane {
 pub struct StreamId(u8);
 
 impl StreamId {
-    /// How many there are.
+    /// The number of streams.
     pub const COUNT: usize = 2 + APPEND_STREAMS;
     const BULK: u8 = 8;
 
@@ -54,7 +55,7 @@ impl StreamId {
         (0..=APPEND_STREAMS as u8).chain([Self::BULK]).map(StreamId)
     }
 
-    /// The stream that a frame takes.
+    /// The stream of a frame.
     pub fn of(frame: &Frame) -> StreamId {
         match frame.lane {
             Lane::Control => StreamId(0),
@@ -73,7 +74,7 @@ impl StreamId {
         Self::all().find(|stream| stream.0 == byte).ok_or(Violation::Lane(byte))
     }
 
-    /// Its lane.
+    /// The lane of the stream.
     pub fn lane(self) -> Lane {
         match self.0 {
             0 => Lane::Control,
@@ -82,7 +83,7 @@ impl StreamId {
         }
     }
 
-    /// Its place among all.
+    /// The position of the stream among all streams.
     pub fn position(self) -> usize {
         usize::from(self.0).min(Self::COUNT - 1)
     }
@@ -91,18 +92,18 @@ impl StreamId {
 /// One message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Where it travels.
+    /// The lane.
     pub lane: Lane,
-    /// What it is, to the node.
+    /// The kind, defined by the node.
     pub kind: u8,
-    /// The shard it concerns.
+    /// The shard that the frame concerns.
     pub shard: u64,
     /// Its content.
     pub body: Bytes,
 }
 
 impl std::fmt::Debug for Frame {
-    /// Without the content, which is the users'.
+    /// Omits the content, which is data of users.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Frame { lane, kind, shard, body } = self;
         write!(f, "Frame({lane:?}, kind {kind}, shard {shard}, {} bytes)", body.len())
@@ -115,7 +116,7 @@ impl Frame {
         HEADER_BYTES + self.body.len()
     }
 
-    /// Never: a frame has a header.
+    /// Always `false`: a frame has a header.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -132,8 +133,8 @@ impl Frame {
         header
     }
 
-    /// Takes the next frame off the front of `from`; `None` when it is not all there yet. The
-    /// announced length is checked before anything waits for it.
+    /// Removes the next frame from the front of `from`; `None` while the frame is incomplete. The
+    /// announced length is checked before its body arrives.
     pub fn decode(from: &mut BytesMut, lane: Lane) -> Result<Option<Frame>, Violation> {
         let Some(mut header) = from.get(..HEADER_BYTES) else { return Ok(None) };
         let len = header.get_u32_le() as usize;

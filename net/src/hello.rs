@@ -1,4 +1,5 @@
-//! The first frame of each side: who it is and what it speaks. All numbers are little-endian.
+//! The first frame of each side: the identity of the sender and its protocol versions. All numbers
+//! are little-endian.
 //!
 //! Body: magic `BNET`, oldest and newest protocol version u16 each, node u64, boot u64 (grows with
 //! each start of the node), cluster name length u16 and bytes.
@@ -10,20 +11,20 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The frame kind of a hello.
 pub const KIND: u8 = 0;
-/// The protocol version that this build speaks.
+/// The protocol version of this build.
 pub const VERSION: u16 = 5;
 const MAGIC: [u8; 4] = *b"BNET";
 
-/// Who a side says it is.
+/// The identity that a side claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// Oldest version it speaks.
+    /// The oldest version that it supports.
     pub min_version: u16,
-    /// Newest version it speaks.
+    /// The newest version that it supports.
     pub max_version: u16,
     /// Its node id.
     pub node: NodeId,
-    /// Which start of the node this is.
+    /// The boot number, which grows with each start of the node.
     pub boot: u64,
     /// Its cluster.
     pub cluster: String,
@@ -36,7 +37,7 @@ impl Hello {
         Self { min_version: VERSION, max_version: VERSION, node, boot, cluster }
     }
 
-    /// As a frame.
+    /// Encodes the hello as a frame.
     pub fn frame(&self) -> Frame {
         let mut body = BytesMut::new();
         body.put_slice(&MAGIC);
@@ -49,7 +50,7 @@ impl Hello {
         Frame { lane: Lane::Control, kind: KIND, shard: 0, body: body.freeze() }
     }
 
-    /// From the first frame of a connection.
+    /// Decodes the first frame of a connection.
     pub fn decode(frame: &Frame) -> Result<Hello, Violation> {
         let read = || {
             let mut body: Bytes = frame.body.clone();
@@ -70,7 +71,7 @@ impl Hello {
         read().ok_or(Violation::Hello)
     }
 
-    /// Checks it against what the peer's certificate proves.
+    /// Checks the hello against the identity that the peer's certificate proves, and the versions.
     pub fn verify(&self, node: NodeId, cluster: &str) -> Result<(), Violation> {
         if self.node != node || self.cluster != cluster {
             let claimed = format!("node {} of {}", self.node, self.cluster);

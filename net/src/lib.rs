@@ -1,11 +1,11 @@
 //! Frames between the nodes of a cluster, over QUIC with mutual TLS.
 //!
-//! This crate knows peers and bytes, not what the bytes mean. [`Endpoint::start`] connects to every
-//! peer and keeps connecting; what comes in is handed to an [`Inbox`] in batches, what goes out is
-//! pushed into an [`Outbox`] by a thread that never blocks. Delivery is at most once and in order
-//! per lane: a frame may be lost with its connection, and the layer above sends again.
+//! This crate transports bytes between peers and does not interpret them. [`Endpoint::start`] keeps
+//! a connection to every peer. Received frames go to an [`Inbox`] in batches. A thread that never
+//! blocks pushes outgoing frames into an [`Outbox`]. Delivery is at most once, and in order per
+//! lane and shard: a frame may be lost with its connection, and the layer above sends it again.
 //!
-//! Async code lives in [`endpoint`] alone.
+//! Async tasks run in [`endpoint`] alone.
 
 #![forbid(unsafe_code)]
 
@@ -24,5 +24,5 @@ pub use frame::{Frame, Lane};
 pub use outbox::Outbox;
 pub use tls::{Authority, Identity};
 
-/// Names a node in its cluster, for ever; never 0, never reused.
+/// The id of a node in its cluster: permanent, never 0, never reused.
 pub type NodeId = u64;

@@ -1,5 +1,5 @@
-//! The hand-over from a thread to the net: frames gather in a list, and a step's worth of them
-//! costs one wake-up at most, whatever their number.
+//! The hand-over of frames from a thread to the net. Frames gather in a list, and all frames of a
+//! step together cost at most one wake-up.
 
 use crate::NodeId;
 use crate::frame::{Frame, Lane};
@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-/// What the pushing thread and the net share.
+/// The state that the pushing thread and the net share.
 pub(crate) struct Handover {
     frames: Mutex<Vec<(NodeId, Frame)>>,
-    /// The net was told that there is something, and has not looked yet.
+    /// The net was notified of frames and has not looked yet.
     armed: AtomicBool,
-    bell: Notify,
+    notify: Notify,
     queued: BTreeMap<NodeId, Queued>,
 }
 
-/// Bytes on their way to one peer, by class: a slow snapshot must not refuse a heartbeat.
+/// Bytes under way to one peer, by lane: a slow snapshot must not cause the refusal of a heartbeat.
 #[derive(Default)]
 pub(crate) struct Queued {
     control: AtomicUsize,
@@ -42,15 +42,15 @@ impl Handover {
         Arc::new(Self {
             frames: Mutex::default(),
             armed: AtomicBool::new(false),
-            bell: Notify::new(),
+            notify: Notify::new(),
             queued: peers.map(|peer| (peer, Queued::default())).collect(),
         })
     }
 
-    /// Waits until something was pushed, and takes all of it.
+    /// Waits for pushed frames and removes all of them.
     pub(crate) async fn take(&self, into: &mut Vec<(NodeId, Frame)>) {
-        self.bell.notified().await;
-        // Cleared before the list is taken: a push after this rings again.
+        self.notify.notified().await;
+        // The flag is cleared before the list is taken, so a push after this notifies again.
         self.armed.store(false, Ordering::SeqCst);
         std::mem::swap(&mut *self.frames.lock(), into);
     }
@@ -60,7 +60,7 @@ impl Handover {
         std::mem::take(&mut *self.frames.lock())
     }
 
-    /// A frame was written or dropped.
+    /// Records that a frame was written or dropped.
     pub(crate) fn settled(&self, peer: NodeId, frame: &Frame) {
         if let Some(queued) = self.queued.get(&peer) {
             queued.of(frame.lane).fetch_sub(frame.len(), Ordering::Relaxed);
@@ -68,24 +68,24 @@ impl Handover {
     }
 }
 
-/// The other end of an [`Outbox`], for a transport other than QUIC: a simulated network.
+/// The other end of an [`Outbox`], for a transport other than QUIC, such as a simulated network.
 pub struct Pushed {
     shared: Arc<Handover>,
 }
 
 impl Pushed {
-    /// Takes the frames that were handed over since the last call, with their receivers.
+    /// Removes the frames that were handed over since the last call, with their receivers.
     pub fn take(&self) -> Vec<(NodeId, Frame)> {
         self.shared.drain()
     }
 
-    /// A frame left, or never will: its bytes make room for others.
+    /// Records that a frame left or was dropped: its bytes make room for other frames.
     pub fn settled(&self, peer: NodeId, frame: &Frame) {
         self.shared.settled(peer, frame);
     }
 }
 
-/// Where a thread pushes frames. Never blocks.
+/// The end at which a thread pushes frames. It never blocks.
 pub struct Outbox {
     shared: Arc<Handover>,
     step: Vec<(NodeId, Frame)>,
@@ -96,17 +96,17 @@ impl Outbox {
         Self { shared, step: Vec::new() }
     }
 
-    /// An outbox towards these peers, and its other end.
+    /// An outbox for these peers, and its other end.
     pub fn pair(peers: impl Iterator<Item = NodeId>) -> (Self, Pushed) {
         let shared = Handover::new(peers);
         (Self::new(shared.clone()), Pushed { shared })
     }
 
-    /// Gives a frame to the net at the next [`Outbox::flush`].
+    /// Queues a frame for the net until the next [`Outbox::flush`].
     ///
     /// # Errors
-    /// The frame itself, when too much waits for that peer on the lane, the frame is over the
-    /// lane's limit, or the peer is unknown.
+    /// Returns the frame itself when too many bytes wait for that peer on the lane, the frame is
+    /// over the lane's limit, or the peer is unknown.
     pub fn push(&mut self, to: NodeId, frame: Frame) -> Result<(), Frame> {
         let Some(queued) = self.shared.queued.get(&to) else { return Err(frame) };
         let bytes = queued.of(frame.lane);
@@ -120,14 +120,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// Ends a step: hands over what was pushed, with one wake-up at most.
+    /// Ends a step: hands over the pushed frames, with at most one wake-up.
     pub fn flush(&mut self) {
         if self.step.is_empty() {
             return;
         }
         self.shared.frames.lock().append(&mut self.step);
         if !self.shared.armed.swap(true, Ordering::SeqCst) {
-            self.shared.bell.notify_one();
+            self.shared.notify.notify_one();
         }
     }
 }

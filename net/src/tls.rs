@@ -1,5 +1,6 @@
-//! Who is who: a private authority per cluster, and a certificate per node that names the node and
-//! the cluster as `n-<node>.<cluster>.bedstone`. TLS 1.3 only, no resumption, no early data.
+//! The identity of nodes: a private authority per cluster, and a certificate per node that names
+//! the node and the cluster as `n-<node>.<cluster>.bedstone`. TLS 1.3 only, no resumption, no early
+//! data.
 
 use crate::NodeId;
 use crate::error::Error;
@@ -21,7 +22,7 @@ pub fn server_name(node: NodeId, cluster: &str) -> String {
     format!("n-{node}.{cluster}.bedstone")
 }
 
-/// The node that a certificate's name stands for, if it is of this cluster.
+/// The node that the name in a certificate denotes, if the name is of this cluster.
 pub fn node_of_name(name: &str, cluster: &str) -> Option<NodeId> {
     let node = name.strip_prefix("n-")?.strip_suffix(".bedstone")?;
     node.strip_suffix(cluster)?.strip_suffix('.')?.parse().ok()
@@ -32,7 +33,8 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// The authority's certificate, PEM: every node trusts it.
     pub cert_pem: String,
-    /// The authority's key, PEM: whoever has it can name nodes. Keep it off the servers.
+    /// The authority's key, PEM. A holder of the key can issue certificates of nodes, so keep the
+    /// key off the servers.
     pub key_pem: String,
 }
 
@@ -76,10 +78,10 @@ impl Authority {
     }
 }
 
-/// What a node needs to prove itself and to check others.
+/// The credentials of a node, to prove its identity and to check the identity of peers.
 #[derive(Clone)]
 pub struct Identity {
-    /// Certificates to trust, PEM: the cluster's authority, or two while it is replaced.
+    /// Trusted certificates, PEM: the cluster's authority, or two authorities during a replacement.
     pub authority_pem: String,
     /// The node's certificate, PEM.
     pub cert_pem: String,
@@ -88,7 +90,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A secret that only this node can have, the same after each start.
+    /// A secret of this node alone, equal after each start.
     pub(crate) fn secret(&self) -> [u8; 32] {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.key_pem.as_bytes());
         digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
@@ -144,7 +146,7 @@ impl Identity {
     }
 }
 
-/// The names in the certificate that a peer proved to hold.
+/// The names in the certificate that a peer proved to own.
 pub(crate) fn proven_names(identity: Option<Box<dyn std::any::Any>>) -> Vec<String> {
     let certs = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let Some(cert) = certs.and_then(|certs| certs.into_iter().next()) else { return Vec::new() };

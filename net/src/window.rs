@@ -1,9 +1,9 @@
 //! Congestion control: Cubic (RFC 9438) with a floor under its window.
 //!
-//! Between the nodes of a cluster most packets are lost to a bad link, not to a full queue, and
-//! Cubic answers each with a smaller window, down to two packets: where three of ten are lost, a
-//! connection then sends one and waits for its timer. [`crate::limits::WINDOW_FLOOR_BYTES`] in
-//! flight are no congestion for any link that a cluster can run on.
+//! Between the nodes of a cluster most packets are lost to a bad link, not to a full queue. Cubic
+//! reduces its window at each loss, down to two packets. Where three of ten packets are lost, a
+//! connection then sends one packet and waits for its timer. [`crate::limits::WINDOW_FLOOR_BYTES`]
+//! in flight are no congestion on any link that a cluster can run on.
 
 use crate::limits::WINDOW_FLOOR_BYTES;
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
@@ -24,7 +24,7 @@ impl ControllerFactory for FlooredCubic {
     }
 }
 
-/// A controller whose window never passes below the floor.
+/// A controller whose window never falls below the floor.
 struct Floored(Box<dyn Controller>);
 
 impl Controller for Floored {
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any moment will do")]
-    fn losses_leave_the_floor() {
+    fn the_window_stays_at_its_floor_after_losses() {
         let began = Instant::now();
         let mut window = Arc::new(FlooredCubic::default()).build(began, 1200);
         for second in 0..20 {
@@ -105,6 +105,6 @@ mod tests {
             window.on_congestion_event(now, now, second % 3 == 0, 1200);
             assert!(window.window() >= WINDOW_FLOOR_BYTES);
         }
-        assert_eq!(window.clone_box().window(), WINDOW_FLOOR_BYTES, "and nothing was left of it");
+        assert_eq!(window.clone_box().window(), WINDOW_FLOOR_BYTES, "the window is at its floor");
     }
 }

@@ -1,4 +1,5 @@
-//! Our own engine, as an embedded store and as a log; all that the harness knows of it is here.
+//! Bedstone's engine, as an embedded store and as a log. This file holds all that the harness knows
+//! of the engine.
 
 use crate::store::{AppendLog, Setup, Store, touch};
 use bedstone_engine::disk::os::OsDisk;
@@ -13,16 +14,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 const TERM: u64 = 1;
-/// Unsynced writes under way at a time.
+/// Greatest number of unsynced writes under way at a time.
 const PENDING_MAX: usize = 64;
-/// Log slots prepared before the measuring begins: 512 MiB, as the peer's log has.
+/// Log slots that are prepared before the measurement: 512 MiB, as in the log of the peer.
 const SLOTS_PREPARED: usize = 16;
 
 fn options(setup: Setup) -> Options {
     let limits = Limits {
         memtable_bytes: setup.memtable as usize,
         value_bytes_separate: setup.separate as usize,
-        // As the peers: values are incompressible.
+        // No compression, as for the peers: values are incompressible.
         compression: Codec::None,
         bottom_compression: Codec::None,
         ..Limits::DEFAULT
@@ -33,18 +34,18 @@ fn options(setup: Setup) -> Options {
 /// The embedded store.
 pub struct Bedstone {
     db: Db,
-    /// Writes that nobody waited for yet.
+    /// Writes that no caller has waited for yet.
     pending: Mutex<VecDeque<Pending>>,
 }
 
 impl Bedstone {
-    /// Opens or makes it.
+    /// Opens or creates the store.
     pub fn open(dir: &Path, setup: Setup) -> Self {
         let db = Db::open(dir, options(setup)).expect("bedstone opens");
         Self { db, pending: Mutex::default() }
     }
 
-    /// Waits for all but so many of the unsynced writes.
+    /// Waits until at most `left` unsynced writes are under way.
     fn wait_for_all_but(&self, left: usize) {
         let mut pending = self.pending.lock().expect("no thread panicked");
         while pending.len() > left {
@@ -62,7 +63,8 @@ impl Store for Bedstone {
         if sync {
             return self.db.write(changes).expect("bedstone writes");
         }
-        // There is no unsynced write. Where the peers do not sync, this does not wait at once.
+        // The engine has no unsynced write. Where the peers do not sync, this call does not wait at
+        // once.
         let written = self.db.submit(changes).expect("bedstone writes");
         self.pending.lock().expect("no thread panicked").push_back(written);
         self.wait_for_all_but(PENDING_MAX);
@@ -87,7 +89,7 @@ impl Store for Bedstone {
     }
 }
 
-/// The log alone, with the engine's group commit before it.
+/// The log alone, with the engine's group commit in front of it.
 pub struct BedstoneLog {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -100,7 +102,7 @@ struct Shared {
 }
 
 impl BedstoneLog {
-    /// Opens or makes it, with a thread that commits and one that prepares slots ahead of need.
+    /// Opens or creates the log, with a thread that commits and one that prepares slots in advance.
     pub fn open(dir: &Path, setup: Setup) -> Self {
         let disk = Arc::new(OsDisk::open(dir).expect("the directory opens"));
         let engine = Engine::open(disk, options(setup)).expect("bedstone opens");

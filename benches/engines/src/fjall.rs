@@ -9,26 +9,26 @@ use std::time::Duration;
 const BLOOM_BITS: f32 = 10.0;
 const BLOB_BYTES_MIN: u32 = 512;
 const POLL: Duration = Duration::from_millis(10);
-/// Times in a row that nothing must be running before compaction counts as settled.
+/// Number of consecutive idle polls after which compaction counts as settled.
 const IDLE_POLLS: u32 = 5;
 
-/// Where values live.
+/// The place of values.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Values {
     /// Beside their keys.
     InTables,
-    /// In blob files, from [`BLOB_BYTES_MIN`] on.
+    /// In blob files, for values of [`BLOB_BYTES_MIN`] bytes or more.
     InBlobs,
 }
 
-/// The store. It is built without its compression.
+/// The store, built without compression.
 pub struct Fjall {
     db: Database,
     data: Keyspace,
 }
 
 impl Fjall {
-    /// Opens or makes it.
+    /// Opens or creates the store.
     pub fn open(dir: &Path, setup: Setup, values: Values) -> Self {
         let db = Database::builder(dir)
             .cache_size(setup.cache)

@@ -1,4 +1,4 @@
-//! LMDB: a memory-mapped copy-on-write B-tree with one writer. The page cache is its cache, so its
+//! LMDB: a memory-mapped copy-on-write B-tree with one writer. Its cache is the page cache, so its
 //! memory is neither limited nor counted.
 
 use crate::store::{Store, touch};
@@ -14,12 +14,12 @@ const READERS_MAX: u32 = 256;
 pub struct Lmdb {
     env: Env,
     data: Database<'static, Bytes, Bytes>,
-    /// Whether commits sync now.
+    /// Whether commits sync at present.
     syncs: Mutex<bool>,
 }
 
 impl Lmdb {
-    /// Opens or makes it.
+    /// Opens or creates the store.
     pub fn open(dir: &Path) -> Self {
         let mut options = EnvOpenOptions::new();
         options.map_size(MAP_BYTES).max_readers(READERS_MAX);
@@ -36,11 +36,11 @@ impl Lmdb {
 
 impl Store for Lmdb {
     fn write(&self, batch: &[(&[u8], &[u8])], sync: bool) {
-        // Writers come one at a time anyway; the lock lets them change the flag.
+        // LMDB runs one writer at a time anyway; the lock lets a writer change the flag.
         let mut syncs = self.syncs.lock().expect("no panic");
         if *syncs != sync {
             let mode = if sync { FlagSetMode::Disable } else { FlagSetMode::Enable };
-            // SAFETY: under the lock, one thread at a time; files of a benchmark may be lost.
+            // SAFETY: the lock admits one thread at a time; the files of a benchmark may be lost.
             unsafe { self.env.set_flags(EnvFlags::NO_SYNC, mode) }.expect("a known flag");
             *syncs = sync;
         }

@@ -5,26 +5,26 @@
 //! cargo run --release -- compare --stores bedstone,rocksdb,fjall-kv --value 1024
 //! ```
 //!
-//! Each store gets the same memory and no compression. Stores take turns, stage by stage and round
-//! by round, and each stage is a process of its own, so that its processor time and memory are the
-//! store's alone. `--workloads` takes names or families of them:
+//! Each store gets the same memory and no compression. The stores take turns, stage by stage and
+//! round by round. Each stage is a separate process, so that its processor time and memory are
+//! those of the store alone. `--workloads` accepts names or families of them:
 //!
-//! | workload | what is done |
+//! | workload | operations |
 //! |---|---|
-//! | `load_seq`, `load_rand` | every key once, in order or not, batches of 100, not synced |
+//! | `load_seq`, `load_rand` | writes of every key once, in order or not, unsynced batches of 100 |
 //! | `overwrite` | as many writes to random keys |
-//! | `read_hit`, `read_miss` | random reads of keys that are there, or are not, warm |
-//! | `scan100` | a hundred values from a random key on |
-//! | `mixed` | two threads, reads and batched writes by turns |
-//! | `sync1`, `sync16`, `sync64` | so many threads, one synced write at a time each |
-//! | `log1`, … and `log1v`, … | the log alone, with entries of 256 bytes and of `--value` |
-//! | `reopen` | opening after a kill |
+//! | `read_hit`, `read_miss` | random reads of present or absent keys, with a warm cache |
+//! | `scan100` | reads of a hundred values from a random key on |
+//! | `mixed` | two threads that each alternate reads and batched writes |
+//! | `sync1`, `sync16`, `sync64` | 1, 16 or 64 threads, each with one synced write at a time |
+//! | `log1`, … and `log1v`, … | the log alone, entries of 256 and of `--value` bytes |
+//! | `reopen` | the opening after a kill |
 //!
-//! For `load`, `overwrite` and `mixed`, the device's bytes and processor time include the flush and
-//! compaction that the writes caused, also when those end after the last write; throughput does
-//! not, but `settle s` says how long they took. For `sync` and `log` they end with the last write,
-//! and logs have been written once before, so that all who can recycle them do. Memory is what is
-//! no file's: LMDB's pages are not counted.
+//! For `load`, `overwrite` and `mixed`, the bytes of the device and the processor time include the
+//! flush and compaction that the writes cause, also after the last write. Throughput does not
+//! include them; `settle s` gives their duration. For `sync` and `log` all figures end with the
+//! last write. Their logs were filled once before, so that every store that can recycle logs does
+//! so. Memory counts the pages that belong to no file, so the pages of LMDB are not counted.
 
 mod bedstone;
 mod fjall;
@@ -56,7 +56,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run every stage on every store, each in a process of its own
+    /// Run every stage on every store, each stage in a separate process
     Compare {
         /// Stores to compare
         #[arg(long, value_delimiter = ',', default_value = "bedstone,rocksdb,fjall-kv",
@@ -65,19 +65,19 @@ enum Task {
         /// Workloads or families of them
         #[arg(long, value_delimiter = ',', default_value = "all")]
         workloads: Vec<String>,
-        /// How often all is repeated; figures are medians
+        /// Number of rounds; the figures are medians over the rounds
         #[arg(long, default_value_t = 3)]
         rounds: u64,
-        /// Where the stores are made, on the device to be measured
+        /// Directory of the stores, on the device to be measured
         #[arg(long, default_value = "engines-data")]
         dir: PathBuf,
-        /// Where the figures are kept
+        /// File for the figures
         #[arg(long, default_value = "engines.json")]
         json: PathBuf,
         #[command(flatten)]
         shape: Shape,
     },
-    /// Run one stage on one store and print its figures, a line of JSON each
+    /// Run one stage on one store and print its figures, one line of JSON per workload
     Run {
         /// The store
         #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(store::NAMES))]
@@ -91,15 +91,15 @@ enum Task {
         #[command(flatten)]
         shape: Shape,
     },
-    /// Draw what `compare` kept
+    /// Draw the figures of `compare`
     Plot {
-        /// The figures
+        /// File with the figures
         #[arg(long, default_value = "engines.json")]
         json: PathBuf,
-        /// The drawing
+        /// File for the drawing
         #[arg(long, default_value = "engines.svg")]
         out: PathBuf,
-        /// Which figure
+        /// The figure to draw
         #[arg(long, default_value = "ops_per_s")]
         metric: String,
         /// The store that is not a peer
@@ -169,7 +169,7 @@ fn compare(
     Ok(())
 }
 
-/// Runs one stage in a process of its own; `None` when it failed.
+/// Runs one stage in a separate process; `None` when the stage failed.
 fn run_apart(
     store: &str,
     workloads: &[&str],

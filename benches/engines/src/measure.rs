@@ -1,4 +1,4 @@
-//! What a workload costs: time per operation, processor, memory, device, directory.
+//! The costs of a workload: time per operation, processor, memory, device, directory.
 
 use hdrhistogram::Histogram;
 use rustix::fs::{major, minor};
@@ -12,7 +12,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Figures by name, such as `ops_per_s`. One that a workload does not have is absent.
+/// Figures by name, such as `ops_per_s`. A figure that a workload does not have is absent.
 pub type Metrics = BTreeMap<String, f64>;
 
 const RSS_EVERY: Duration = Duration::from_millis(50);
@@ -42,7 +42,7 @@ impl Random {
     }
 }
 
-/// When to stop.
+/// The end of a measurement.
 #[derive(Clone, Copy)]
 pub enum Limit {
     /// After this many calls, over all threads.
@@ -51,21 +51,21 @@ pub enum Limit {
     Seconds(f64),
 }
 
-/// What a call may use.
+/// The input of a call.
 pub struct Turn {
     /// The thread, from 0.
     pub thread: usize,
-    /// The calls that this thread made before.
+    /// The number of calls that this thread made before.
     pub number: u64,
-    /// Its random numbers.
+    /// The random numbers of the thread.
     pub random: Random,
 }
 
-/// What a call did.
+/// The result of a call.
 pub struct Done {
-    /// Which of the workload's kinds of call it was: 0 or 1.
+    /// The kind of the call among the kinds of the workload: 0 or 1.
     pub lane: usize,
-    /// Operations.
+    /// Number of operations.
     pub ops: u64,
     /// Bytes of keys and values written.
     pub bytes: u64,
@@ -165,7 +165,7 @@ pub fn drive(
     Work { lanes, bytes, seconds: (ended - begun).as_secs_f64() }
 }
 
-/// What one thread did.
+/// The calls of one thread.
 struct Share {
     lanes: [Lane; 2],
     bytes: u64,
@@ -203,8 +203,8 @@ fn drive_one(
     Share { lanes, bytes, begun, ended: before }
 }
 
-/// Counts what the process and the device do from `start` to `finish`. Other processes that write
-/// to the same device are counted too, so there should be none.
+/// Counts the costs of the process and the device from `start` to `finish`. Other processes that
+/// write to the device are counted too, so there should be none.
 pub struct Meter {
     dir: PathBuf,
     cpu: f64,
@@ -213,7 +213,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Begins to count.
+    /// Begins the count.
     pub fn start(dir: &Path) -> Self {
         let device = device_bytes(dir);
         let (stop, stopped) = channel();
@@ -227,7 +227,7 @@ impl Meter {
         Self { dir: dir.to_owned(), cpu: cpu_seconds(), device, rss: (stop, sampler) }
     }
 
-    /// Costs of the work, and of all that followed it until now.
+    /// The costs of the work, and of everything that followed the work until now.
     pub fn finish(self, work: &Work) -> Metrics {
         let cpu = cpu_seconds() - self.cpu;
         let (stop, sampler) = self.rss;
@@ -257,7 +257,7 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Memory that is no file's.
+/// Memory that belongs to no file.
 fn anonymous_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -265,7 +265,7 @@ fn anonymous_bytes() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Bytes that the device below a directory has taken, once the file system is synced.
+/// Bytes written to the device of a directory, after a sync of the file system.
 fn device_bytes(dir: &Path) -> Option<u64> {
     let file = File::open(dir).ok()?;
     rustix::fs::syncfs(&file).ok()?;

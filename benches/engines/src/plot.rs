@@ -1,5 +1,5 @@
-//! A comparison as an SVG: for each workload a group of bars, one per store, each the store's
-//! figure over that of the best peer. Up is better, on a scale of powers of two.
+//! A comparison as an SVG. Each workload has a group of bars, one bar per store: the store's figure
+//! divided by that of the best peer. Up is better, on a scale of powers of two.
 
 use crate::report::{Report, Row};
 use std::fmt::Write;
@@ -17,7 +17,7 @@ const DOUBLING: f64 = 44.0;
 /// Bars end at this many doublings.
 const DOUBLINGS_MAX: f64 = 5.0;
 
-/// Draws one figure of every workload. `ours` is the store that the peers are peers of.
+/// Draws one figure of every workload. `ours` is the store that is not a peer.
 pub fn svg(report: &Report, metric: &str, ours: &str) -> String {
     let mut stores: Vec<&str> = Vec::new();
     let mut workloads: Vec<&str> = Vec::new();
@@ -106,7 +106,7 @@ pub fn svg(report: &Report, metric: &str, ours: &str) -> String {
     out
 }
 
-/// Each store's figure over the best peer's, turned so that more is better.
+/// Each store's figure divided by that of the best peer, turned so that more is better.
 fn ratios<'a>(rows: &[&'a Row], metric: &str, ours: &str) -> Vec<(&'a str, f64)> {
     let more_is_better = metric == "ops_per_s";
     let score = |row: &Row| {

@@ -13,13 +13,14 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Threads that write at a time, at most.
+/// Greatest number of threads that write at a time.
 const SHARDS: u64 = 64;
-/// Entries of a shard after which those before are released.
+/// Entries of a shard after which the earlier entries are released.
 const RELEASE_EVERY: u64 = 256;
 const PURGE_EVERY: Duration = Duration::from_millis(500);
 
-/// Protobuf's own message that has a number and bytes, which is all that a Raft entry is here.
+/// The message of protobuf itself that has a number and bytes, which is all that a Raft entry needs
+/// here.
 struct Entry;
 
 impl MessageExt for Entry {
@@ -37,7 +38,8 @@ pub struct RaftLog {
 }
 
 impl RaftLog {
-    /// Opens or makes it: log files written before use and recycled, no compression.
+    /// Opens or creates the log: log files are written before use and recycled, without
+    /// compression.
     pub fn open(dir: &Path) -> Self {
         let config = Config {
             dir: dir.to_str().expect("a path in UTF-8").to_owned(),
@@ -102,7 +104,7 @@ thread_local! {
 }
 
 impl TwoLogs {
-    /// Opens or makes it.
+    /// Opens or creates the store.
     pub fn open(dir: &Path, setup: Setup) -> Self {
         let log = RaftLog::open(&dir.join("log"));
         let tree = Rocks::open(&dir.join("tree"), setup, Values::InTables);
@@ -114,7 +116,7 @@ impl TwoLogs {
 
 impl Store for TwoLogs {
     fn write(&self, batch: &[(&[u8], &[u8])], sync: bool) {
-        // Each thread has its shard, as if it led a Raft group of its own.
+        // Each thread has its own shard, as if it led its own Raft group.
         let shard = THREAD.with(|thread| thread % SHARDS);
         let mut payload = Vec::new();
         for (key, value) in batch {
@@ -125,7 +127,8 @@ impl Store for TwoLogs {
         }
         let mut last = self.shards[shard as usize].lock().expect("no panic");
         *last += 1;
-        // A real user would wait for RocksDB's flush before a release: this favours the peer.
+        // A real user would wait for the flush of RocksDB before a release, so this favours the
+        // peer.
         let release = last.is_multiple_of(RELEASE_EVERY).then(|| *last - RELEASE_EVERY / 2);
         self.log.write(shard + 1, *last, payload, release, sync);
         self.tree.write(batch, false);

@@ -10,13 +10,13 @@ const DATA: TableDefinition<&[u8], &[u8]> = TableDefinition::new("data");
 /// The store.
 pub struct Redb {
     db: Database,
-    /// Bytes since the last durable commit. Without one, redb cannot use a page again.
+    /// Bytes since the last durable commit. Without a durable commit redb cannot reuse a page.
     unsynced: AtomicU64,
     unsynced_max: u64,
 }
 
 impl Redb {
-    /// Opens or makes it. It has no memtable, so its cache gets that share too.
+    /// Opens or creates the store. redb has no memtable, so its cache gets that share too.
     pub fn open(dir: &Path, setup: Setup) -> Self {
         let cache = (setup.cache + setup.memtable) as usize;
         let file = dir.join("data.redb");
@@ -65,7 +65,7 @@ impl Store for Redb {
     }
 
     fn settle(&self) {
-        // A second durable commit hands back the pages that the first one freed.
+        // A second durable commit frees the pages that the first one released.
         self.write(&[], true);
     }
 }

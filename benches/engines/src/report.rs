@@ -1,4 +1,4 @@
-//! The result of a comparison: medians over rounds, kept as JSON and shown as a table.
+//! The result of a comparison: medians over rounds, stored as JSON and printed as a table.
 
 use crate::measure::Metrics;
 use crate::workload::{Outcome, Shape};
@@ -8,9 +8,9 @@ use std::fmt::Write;
 /// A comparison.
 #[derive(Serialize, Deserialize)]
 pub struct Report {
-    /// How much was done.
+    /// The amount of work.
     pub shape: Shape,
-    /// One for each workload and store.
+    /// One row per workload and store.
     pub rows: Vec<Row>,
 }
 
@@ -21,19 +21,19 @@ pub struct Row {
     pub workload: String,
     /// The store.
     pub store: String,
-    /// Each figure's median.
+    /// The median of each figure.
     pub median: Metrics,
     /// The figures, round by round.
     pub rounds: Vec<Metrics>,
 }
 
 impl Report {
-    /// Nothing yet.
+    /// An empty report.
     pub fn new(shape: Shape) -> Self {
         Self { shape, rows: Vec::new() }
     }
 
-    /// Takes in what one process found.
+    /// Adds the figures of one process.
     pub fn add(&mut self, store: &str, outcome: Outcome) {
         let Outcome { workload, metrics } = outcome;
         let known = |row: &&mut Row| row.workload == workload && row.store == store;
@@ -46,7 +46,8 @@ impl Report {
         }
     }
 
-    /// Puts stores side by side, workloads in the order in which they were first met.
+    /// Computes the medians and puts stores side by side, with workloads in the order of their
+    /// first row.
     pub fn finish(&mut self) {
         let mut order: Vec<String> = Vec::new();
         for row in &mut self.rows {
@@ -115,7 +116,7 @@ fn spread(rounds: &[Metrics]) -> f64 {
     (most - least) / 2.0 / middle
 }
 
-/// With a comma between thousands once it is large.
+/// Formats a figure, with a comma between thousands once it is large.
 fn number(figure: f64, decimals: usize) -> String {
     if figure < 1000.0 {
         let decimals = if figure < 10.0 && decimals == 0 && figure > 0.0 { 1 } else { decimals };

@@ -12,15 +12,15 @@ const BLOOM_BITS: f64 = 10.0;
 const BLOB_BYTES_MIN: u64 = 512;
 const RECYCLED_LOGS: usize = 4;
 const POLL: Duration = Duration::from_millis(10);
-/// Times in a row that nothing must be running before compaction counts as settled.
+/// Number of consecutive idle polls after which compaction counts as settled.
 const IDLE_POLLS: u32 = 5;
 
-/// Where values live.
+/// The place of values.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Values {
     /// Beside their keys.
     InTables,
-    /// In BlobDB's files, from [`BLOB_BYTES_MIN`] on.
+    /// In BlobDB's files, for values of [`BLOB_BYTES_MIN`] bytes or more.
     InBlobs,
 }
 
@@ -33,7 +33,7 @@ pub struct Rocks {
 }
 
 impl Rocks {
-    /// Opens or makes it.
+    /// Opens or creates the store.
     pub fn open(dir: &Path, setup: Setup, values: Values) -> Self {
         let db = DB::open(&options(setup, values), dir).expect("rocksdb opens");
         let mut synced = WriteOptions::default();
@@ -55,7 +55,7 @@ fn options(setup: Setup, values: Values) -> Options {
     let mut table = BlockBasedOptions::default();
     let cache = Cache::new_lru_cache(setup.cache as usize).expect("a cache");
     table.set_block_cache(&cache);
-    // Index and filters stay outside the cache, where no block can drive them out.
+    // Index and filters stay outside the cache, where no block can evict them.
     table.set_bloom_filter(BLOOM_BITS, false);
     table.set_format_version(5);
     let mut options = Options::default();
@@ -68,8 +68,9 @@ fn options(setup: Setup, values: Values) -> Options {
     options.set_max_background_jobs(background_threads() as i32);
     options.set_bytes_per_sync(1 << 20);
     if setup.for_sync {
-        // Recycled logs make syncs cheaper. RocksDB 7.8 recycles in this recovery mode alone, and
-        // in it may never come back from the next opening, so the other workloads go without.
+        // Recycled logs make syncs cheaper. RocksDB 7.8 recycles logs in this recovery mode only.
+        // In this mode the next opening may never return, so the other workloads do not recycle
+        // logs.
         options.set_recycle_log_file_num(RECYCLED_LOGS);
         options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
     }

@@ -1,41 +1,44 @@
-//! What is asked of every engine: the two traits, and the list of those who answer.
+//! The interface to every engine: the two traits, and the list of the engines.
 
 use std::path::Path;
 
-/// How every engine is opened.
+/// The settings of every engine.
 #[derive(Clone, Copy)]
 pub struct Setup {
-    /// Bytes for blocks that were read.
+    /// Bytes of the cache for blocks.
     pub cache: u64,
-    /// Size at which a memtable is frozen; an engine may have one more that is being written out.
+    /// Size at which a memtable is frozen; an engine may have one more memtable that is being
+    /// flushed.
     pub memtable: u64,
-    /// Values of this size or more stay in Bedstone's log.
+    /// Values of this size or more stay in the log of Bedstone.
     pub separate: u64,
-    /// Whether this is for synced writes, after which the store is never opened again.
+    /// Whether the store is opened for synced writes, after which it is never opened again.
     pub for_sync: bool,
 }
 
-/// An ordered map from bytes to bytes. Failures end the process: a benchmark has no plan B.
+/// An ordered map from bytes to bytes. A failure ends the process: a benchmark does not continue
+/// after an error.
 pub trait Store: Send + Sync {
-    /// Sets the keys, together. With `sync` they are durable when it returns.
+    /// Sets the keys together. With `sync` they are durable when the call returns.
     fn write(&self, batch: &[(&[u8], &[u8])], sync: bool);
-    /// What [`touch`] makes of the value, if there is one.
+    /// The result of [`touch`] for the value, if there is one.
     fn get(&self, key: &[u8]) -> Option<usize>;
-    /// What [`touch`] makes of the next `count` values, added up.
+    /// The sum of the results of [`touch`] for the next `count` values.
     fn scan(&self, from: &[u8], count: usize) -> usize;
-    /// Moves everything that is in memory into tables.
+    /// Moves all data from memory into tables.
     fn flush(&self);
-    /// Waits until nothing is left to compact.
+    /// Waits until no compaction is left to do.
     fn settle(&self);
 }
 
-/// A log of many shards, each of which numbers its entries from 1.
+/// A log of many shards; each shard numbers its entries from 1.
 pub trait AppendLog: Send + Sync {
-    /// Appends one entry, durable when it returns. Entries up to `release` are not needed again.
+    /// Appends one entry, which is durable when the call returns. Entries up to `release` are not
+    /// needed any more.
     fn append(&self, shard: u64, index: u64, payload: &[u8], release: Option<u64>);
 }
 
-/// Reads a byte of every cache line, so that no engine gets away with a pointer.
+/// Reads a byte of every cache line, so that no engine can return a pointer instead of reading.
 pub fn touch(value: &[u8]) -> usize {
     let sum = value.iter().step_by(64).fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     value.len() + usize::from(sum)
@@ -46,7 +49,7 @@ pub fn background_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
 }
 
-/// Every name that [`open`] or [`open_log`] knows.
+/// Every name that [`open`] or [`open_log`] accepts.
 pub const NAMES: [&str; 9] = [
     "bedstone",
     "rocksdb",
@@ -65,13 +68,13 @@ pub fn takes_part(store: &str, workload: &str) -> bool {
     match store {
         "bedstone" => true,
         "raft-engine" => on_log,
-        // Recovering it would mean to write the replay that a user of both would have to write.
+        // Its recovery would need the replay that a user of both would have to write.
         "raft-engine+rocksdb" => !on_log && !workload.starts_with("reopen"),
         _ => !on_log,
     }
 }
 
-/// Opens or makes a store in a directory.
+/// Opens or creates a store in a directory.
 pub fn open(name: &str, dir: &Path, setup: Setup) -> Box<dyn Store> {
     use crate::{bedstone, fjall, lmdb, raft_log, redb, rocks};
     match name {
@@ -87,7 +90,7 @@ pub fn open(name: &str, dir: &Path, setup: Setup) -> Box<dyn Store> {
     }
 }
 
-/// Opens or makes a log in a directory.
+/// Opens or creates a log in a directory.
 pub fn open_log(name: &str, dir: &Path, setup: Setup) -> Box<dyn AppendLog> {
     match name {
         "bedstone" => Box::new(crate::bedstone::BedstoneLog::open(dir, setup)),

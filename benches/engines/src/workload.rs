@@ -1,4 +1,4 @@
-//! The workloads: what is done to a store or a log, stage by stage.
+//! The workloads: the operations on a store or a log, stage by stage.
 
 use crate::measure::{Done, Limit, Meter, Metrics, Random, Turn, Work, drive};
 use crate::store::{self, AppendLog, Setup, Store, takes_part};
@@ -9,22 +9,24 @@ use std::time::Instant;
 
 const KEY_BYTES: usize = 16;
 const BATCH_KEYS: u64 = 100;
-/// Batches of large values have fewer keys, so that every engine takes them whole.
+/// Greatest size of a batch: batches of large values have fewer keys, so that every engine accepts
+/// a whole batch.
 const BATCH_BYTES_MAX: u64 = 2 << 20;
 const SCAN_KEYS: usize = 100;
 const VALUE_POOL_BYTES: usize = 1 << 20;
 const LOG_ENTRY_BYTES: usize = 256;
 /// Entries that each shard keeps in its log.
 const LOG_KEEP: u64 = 256;
-/// Written before synced workloads, in memtables: logs have gone round once and are recycled.
+/// Memtables written before synced workloads: every log has then been filled once and is recycled.
 const WARM_MEMTABLES: u64 = 4;
 const WARM_VALUE_BYTES: usize = 4096;
 const MIXED_THREADS: usize = 2;
-/// Synced before a store is killed, and looked for once it is open again.
+/// The key that is synced before a store is killed and read once the store is open again.
 const LAST_KEY: &[u8; KEY_BYTES] = b"the last key set";
 
-/// Groups of workloads. A group shares one directory, each of its stages is one process, and its
-/// first workload is run for the others' sake even when nobody asks for its figures.
+/// Groups of workloads. The workloads of a group share one directory, and each stage is one
+/// process. `load_rand` and `reopen_fill` also run when only later workloads of their groups are
+/// requested, because these need the data.
 pub const GROUPS: [&[&[&str]]; 5] = [
     &[&["load_seq"]],
     &[&["load_rand", "overwrite"], &["read_hit", "read_miss", "scan100"], &["mixed"]],
@@ -33,7 +35,7 @@ pub const GROUPS: [&[&[&str]]; 5] = [
     &[&["reopen_fill"], &["reopen"]],
 ];
 
-/// The stages of a group that a store takes part in and that were asked for, each with its
+/// The stages of a group that were requested and that a store takes part in, each with its
 /// workloads.
 pub fn stages<'a>(group: &[&[&'a str]], store: &str, asked: &[String]) -> Vec<Vec<&'a str>> {
     let is_asked = |name: &str| asked.iter().any(|asked| selects(asked, name));
@@ -50,13 +52,14 @@ pub fn stages<'a>(group: &[&[&'a str]], store: &str, asked: &[String]) -> Vec<Ve
     stages
 }
 
-/// Whether an asked name means a workload: the name itself, or a family such as `sync` or `all`.
+/// Whether a requested name selects a workload: the name itself, or a family such as `sync` or
+/// `all`.
 pub fn selects(asked: &str, name: &str) -> bool {
     let is_family = asked.chars().all(char::is_alphabetic);
     asked == "all" || asked == name || (is_family && name.starts_with(asked))
 }
 
-/// How much of everything. The same for all stores of a comparison.
+/// The amount of work, equal for all stores of a comparison.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 pub struct Shape {
     /// Keys in a loaded store
@@ -65,25 +68,25 @@ pub struct Shape {
     /// Bytes of a value
     #[arg(long, default_value_t = 128, value_parser = parse_size)]
     pub value: u64,
-    /// Length of reads, synced writes and log appends, each
+    /// Seconds of the reads, the synced writes and the log appends, each
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
     /// Threads of read_hit, read_miss and scan100
     #[arg(long, default_value_t = 1)]
     pub read_threads: usize,
-    /// Block cache
+    /// Bytes of the block cache
     #[arg(long, default_value = "64M", value_parser = parse_size)]
     pub cache: u64,
-    /// Memtable
+    /// Bytes of a memtable
     #[arg(long, default_value = "64M", value_parser = parse_size)]
     pub memtable: u64,
     /// Loads, overwrites and mixed writes sync each batch
     #[arg(long)]
     pub sync_batches: bool,
-    /// Reads find caches as they are, not warmed by reading every key once
+    /// Reads find cold caches: no read of every key warms them
     #[arg(long)]
     pub cold: bool,
-    /// Values of this size or more stay in Bedstone's log
+    /// Values of this size or more stay in the log of Bedstone
     #[arg(long, default_value = "1K", value_parser = parse_size)]
     pub separate: u64,
     /// Bytes written before the kill that reopen recovers from
@@ -95,7 +98,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The arguments that make this shape.
+    /// The command-line arguments that give this shape.
     pub fn arguments(&self) -> Vec<String> {
         let named = [
             ("keys", self.keys.to_string()),
@@ -145,9 +148,9 @@ fn parse_size(text: &str) -> Result<u64, String> {
 /// The figures of one workload.
 #[derive(Serialize, Deserialize)]
 pub struct Outcome {
-    /// Its name; `mixed` has two, one for its reads and one for its writes.
+    /// The name; `mixed` has two outcomes, one for its reads and one for its writes.
     pub workload: String,
-    /// Its figures.
+    /// The figures.
     pub metrics: Metrics,
 }
 
@@ -181,7 +184,7 @@ pub fn run(store: &str, workloads: &[String], dir: &Path, shape: &Shape) -> Vec<
     workloads.iter().flat_map(|name| stage.run(name)).collect()
 }
 
-/// An open store and what is written to it.
+/// An open store and the values that are written to it.
 struct Stage<'a> {
     store: Box<dyn Store>,
     dir: &'a Path,
@@ -214,13 +217,13 @@ impl Stage<'_> {
             }),
             "read_miss" => reading(&|turn| {
                 let number = turn.random.below(keys);
-                assert!(self.store.get(&absent_key(number)).is_none(), "a key out of nowhere");
+                assert!(self.store.get(&absent_key(number)).is_none(), "an absent key is found");
             }),
             "scan100" => reading(&|turn| {
                 let number = turn.random.below(keys - SCAN_KEYS as u64 + 1);
                 let least = SCAN_KEYS * self.shape.value_bytes();
                 let found = self.store.scan(&key(number), SCAN_KEYS);
-                assert!(found >= least, "a short scan from {number}");
+                assert!(found >= least, "the scan from {number} is short");
             }),
             "mixed" => self.mixed(),
             sync => {
@@ -236,8 +239,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Takes the costs of some work. Flush and compaction that unsynced writes leave behind are a
-    /// cost of theirs; throughput is that of the calls alone.
+    /// Measures the costs of some work. The flush and the compaction that unsynced writes cause
+    /// count as costs of these writes; the throughput is that of the calls alone.
     fn measure(&self, name: &str, work: impl FnOnce() -> Work) -> Vec<Outcome> {
         let meter = Meter::start(self.dir);
         let work = work();
@@ -266,7 +269,7 @@ impl Stage<'_> {
         costs
     }
 
-    /// As many unsynced writes as there are keys; `number` gives the key for each place.
+    /// Makes as many writes as there are keys; `number` gives the key for each place.
     fn write_all(&self, number: impl Fn(u64, &mut Random) -> u64 + Sync) -> Work {
         let Shape { keys, seed, .. } = *self.shape;
         let batch = self.shape.batch_keys();
@@ -286,7 +289,7 @@ impl Stage<'_> {
         Done { lane: 0, ops, bytes: ops * (KEY_BYTES as u64 + self.shape.value) }
     }
 
-    /// Threads that each make one batched write after as many reads as the batch has keys.
+    /// Runs threads that each make one batched write after as many reads as the batch has keys.
     fn mixed(&self) -> Vec<Outcome> {
         let Shape { keys, seconds, seed, .. } = *self.shape;
         let batch = self.shape.batch_keys();
@@ -339,8 +342,8 @@ fn outcome(name: &str, mut metrics: Metrics, costs: Metrics) -> Outcome {
     Outcome { workload: name.to_owned(), metrics }
 }
 
-/// Appends from N threads, each to a shard of its own, for `logN` and, with entries as long as
-/// values, `logNv`.
+/// Appends from N threads, each to its own shard, for `logN`. The entries of `logNv` are as long as
+/// values.
 fn append(name: &str, run: u64, log: &dyn AppendLog, dir: &Path, shape: &Shape) -> Outcome {
     let rest = name.trim_start_matches("log");
     let (threads, bytes) = match rest.strip_suffix('v') {
@@ -368,7 +371,7 @@ fn append(name: &str, run: u64, log: &dyn AppendLog, dir: &Path, shape: &Shape) 
     outcome(name, work.metrics(0), costs)
 }
 
-/// Writes without a flush, the last write synced, and kills the process.
+/// Writes without a flush, syncs the last write, and kills the process.
 fn fill_and_die(store: &str, dir: &Path, shape: &Shape) -> ! {
     let store = store::open(store, dir, shape.setup(false));
     let stage = Stage { store, dir, shape, values: Values::new(shape) };
@@ -385,7 +388,7 @@ fn fill_and_die(store: &str, dir: &Path, shape: &Shape) -> ! {
     unreachable!("the process was killed")
 }
 
-/// Times the opening, up to the first read.
+/// Measures the time of the opening, up to the first read.
 fn reopen(store: &str, dir: &Path, shape: &Shape) -> Outcome {
     let meter = Meter::start(dir);
     let begun = Instant::now();
@@ -396,7 +399,7 @@ fn reopen(store: &str, dir: &Path, shape: &Shape) -> Outcome {
     outcome("reopen", work.metrics(0), meter.finish(&work))
 }
 
-/// Keys are decimal, of even numbers: between any two there is room for one that is absent.
+/// Keys are even numbers in decimal: between any two of them there is an absent key.
 fn key(number: u64) -> [u8; KEY_BYTES] {
     decimal(number * 2)
 }
@@ -414,7 +417,7 @@ fn decimal(mut number: u64) -> [u8; KEY_BYTES] {
     digits
 }
 
-/// Random bytes, of which values are cut.
+/// Random bytes, from which values are cut.
 struct Values {
     pool: Vec<u8>,
 }
@@ -433,8 +436,8 @@ impl Values {
     }
 }
 
-/// A random order of the numbers below `count`: a Feistel network that is walked until it is back
-/// in range.
+/// A random order of the numbers below `count`: a Feistel network that is applied until the result
+/// is in range.
 struct Permutation {
     count: u64,
     half_bits: u32,

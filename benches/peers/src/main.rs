@@ -1,6 +1,6 @@
-//! Closed-loop puts or gets on etcd over gRPC, one connection a client, spread over the members:
-//! `etcd-load ADDR,ADDR,ADDR put|get CLIENTS SECONDS VALUE_BYTES KEYS`. Prints one JSON document
-//! with the fields of `bedstone bench --json`.
+//! Closed-loop puts or gets on etcd over gRPC, with one connection per client, spread over the
+//! members: `etcd-load ADDR,ADDR,ADDR put|get CLIENTS SECONDS VALUE_BYTES KEYS`. Prints one JSON
+//! document with the fields of `bedstone bench --json`.
 
 use etcd_client::Client;
 use hdrhistogram::Histogram;
