@@ -1,5 +1,5 @@
-//! Makes a copy of the Raft core, and of the world that tests it, for each bug of
-//! `planted/raft.rs`, with that bug in it. The product has no switch for them. See
+//! For each bug of `planted/raft.rs`, makes a copy of the Raft core and of the world that tests it,
+//! and plants the bug in the copy. The product has no switch for these bugs. See
 //! `tests/planted_raft.rs`.
 
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ fn main() {
             planted += text.matches(bug.sound).count();
             text.replacen(bug.sound, bug.broken, 1)
         });
-        assert_eq!(planted, 1, "`{}`: its place in {} is not there once", bug.name, bug.file);
+        assert_eq!(planted, 1, "`{}`: its `sound` text must occur once in {}", bug.name, bug.file);
         copy(&world, &dir.join("world"), |_, text| {
             let text = text.replace("bedstone_node::raft", &format!("crate::{name}::raft"));
             text.replace("crate::rng", "bedstone_tests::rng")
@@ -49,20 +49,21 @@ fn main() {
     write(&out.join("planted_raft.rs"), &list);
 }
 
-/// Copies the source files of a directory, each as `change` makes it.
+/// Copies the source files of a directory, each as `change` returns it.
 fn copy(from: &Path, to: &Path, mut change: impl FnMut(&str, String) -> String) {
     fs::create_dir_all(to).expect("a directory for the copy");
     for entry in fs::read_dir(from).expect("the sources") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
         let text = fs::read_to_string(&path).expect("a source file");
-        // Its own tests would find the bug without a simulation.
+        // The unit tests of the core are left out, because they would find the bug without a
+        // simulation.
         let text = text.split("\n#[cfg(test)]").next().unwrap_or_default().to_owned();
         write(&to.join(name), &change(name, text));
     }
 }
 
-/// Leaves a file alone that is as it should be, so that nothing is built anew for it.
+/// Writes a file only if its content differs, so that an unchanged copy is not built again.
 fn write(path: &Path, text: &str) {
     if fs::read_to_string(path).ok().as_deref() != Some(text) {
         fs::write(path, text).expect("room for the copy");

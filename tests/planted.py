@@ -3,7 +3,7 @@
 
     tests/planted.py [NAME ...]
 
-Exits 1 when a bug is not caught. Takes about a minute a bug; not part of the gate.
+Exits 1 when a bug is not caught. Takes about a minute for each bug. The gate does not run it.
 """
 
 import os
@@ -18,7 +18,7 @@ CRASH = ["engine_model", "whenever"]
 DISK = ["engine_model", "options_change"]
 MISSING = ["missing", "whatever"]
 
-# Name, the test that must fail, and edits: file, what stands there, what the bug makes of it.
+# Name, the test that must fail, and the edits: file, text of the source, text that replaces it.
 BUGS = [
     ("commit-not-synced", CRASH, [(
         "wal/mod.rs",
@@ -45,7 +45,7 @@ BUGS = [
         "wal/scan.rs", "if verdict != Verdict::DamagedDurable {", "if true {")]),
     ("segment-freed-too-early", DISK, [(
         "wal/segment.rs", "Arc::strong_count(segment) == 1", "Arc::strong_count(segment) > 0")]),
-    # The pause makes the moment long enough to be hit; with the lock it does no harm.
+    # The pause makes the race window long enough. With the lock the pause has no effect.
     ("memtable-frozen-while-an-entry-is-applied", ["db_threads", "a_flush"], [
         ("lsm/mod.rs", "pub fn freeze(&self) {\n        let _applying = self.applying.lock();",
          "pub fn freeze(&self) {"),
@@ -87,7 +87,7 @@ def main():
             path = tree / "engine" / "src" / file
             text = path.read_text()
             if text.count(old) != 1:
-                sys.exit(f"{name}: {file} has `{old}` {text.count(old)} times")
+                sys.exit(f"{name}: {file} has `{old}` {text.count(old)} times, not once")
             path.write_text(text.replace(old, new))
         command = ["cargo", "test", "--quiet", "--release", "-p", "bedstone-tests", "--test", *test]
         environment = dict(os.environ, CARGO_TARGET_DIR=str(COPY / "build"), RUST_BACKTRACE="0")

@@ -1,5 +1,5 @@
-"""Real input: every package of this machine's Debian index goes into the cluster, is read back from
-each node, and again after all nodes were restarted."""
+"""Real input: writes every package of the machine's Debian index into the cluster, and reads it back
+from each node, before and after a restart of all nodes."""
 
 import os
 import signal
@@ -46,14 +46,14 @@ def until(what, holds):
         if holds():
             return
         time.sleep(0.1)
-    raise SystemExit(f"waited in vain: {what}")
+    raise SystemExit(f"not reached within a minute: {what}")
 
 
 def has_ended(pid):
-    """Whether a process has let go of its ports; its parent may not have asked for its end yet."""
+    """Whether a process has ended and released its ports. A zombie counts as ended."""
     try:
         state = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]
-        # Its first thread may have ended before those that still hold the ports.
+        # The first thread may end before other threads that still hold the ports.
         return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) <= 1
     except FileNotFoundError:
         return True

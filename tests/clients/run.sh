@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stock clients against every node of a cluster: tests/clients/run.sh BEDSTONE CLIENTS
+# Runs unmodified clients against every node of a cluster: tests/clients/run.sh BEDSTONE CLIENTS
 # CLIENTS is a folder with the Python package `redis` in python/ and the npm package `ioredis` in
 # node_modules/.
 set -euo pipefail

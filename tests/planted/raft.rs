@@ -124,15 +124,15 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a read without a round",
         file: "read.rs",
-        sound: "        self.settle_reads();\n    }\n\n    fn ask_leader",
-        broken: "        self.reads.answered(u64::MAX);\n    }\n\n    fn ask_leader",
+        sound: "        self.settle_reads();\n    }\n\n    fn query_leader",
+        broken: "        self.reads.answered(u64::MAX);\n    }\n\n    fn query_leader",
         caught_by: &["without a majority's word"],
     },
     RaftBug {
         name: "a follower's question is word enough in any group",
         file: "read.rs",
-        sound: "self.conf.quorum_value(word) == 1",
-        broken: "self.conf.quorum_value(word) < 2",
+        sound: "self.conf.quorum_value(confirms) == 1",
+        broken: "self.conf.quorum_value(confirms) < 2",
         caught_by: &["without a majority's word"],
     },
     RaftBug {
@@ -257,7 +257,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a witness is told of what only the leader's memory has",
         file: "membership.rs",
-        sound: "let mut end = self.best(&conf.voters, conf);",
+        sound: "let mut end = self.best_matched(&conf.voters, conf);",
         broken: "let mut end = self.log.last().index;",
         caught_by: &["no progress"],
     },
@@ -283,14 +283,14 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["follows in a term that its disk lacks"],
     },
     RaftBug {
-        name: "a replica that lost its durability votes in the next term",
+        name: "a replica that lost its log votes in the next term",
         file: "election.rs",
         sound: "            self.hard.vote = self.initial_vote();",
         broken: "            self.hard.vote = None;",
         caught_by: &["lacks committed entry", "one leader in term", "contradicts"],
     },
     RaftBug {
-        name: "who lost its durability is back as soon as it follows",
+        name: "a replica that lost its log is back as soon as it follows",
         file: "recovery.rs",
         sound: "if follows && committed >= self.vote_bound(query)",
         broken: "if follows && committed >= LogId::default().min(self.vote_bound(query))",
@@ -339,7 +339,7 @@ const RAFT_BUGS: &[RaftBug] = &[
         caught_by: &["a read waits for ever"],
     },
     RaftBug {
-        name: "who lost its durability acknowledges before it asked",
+        name: "a replica that lost its log acknowledges before it asked",
         file: "core.rs",
         sound: "            _ if self.is_querying() => return,\n",
         broken: "",
@@ -348,7 +348,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a tree that falls behind fills the memory",
         file: "core.rs",
-        sound: "self.log.forget(self.evictable_until());",
+        sound: "self.log.evict(self.evictable_until());",
         broken: "",
         caught_by: &["durable bytes in memory"],
     },
@@ -369,7 +369,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "damage asks for no snapshot",
         file: "replication.rs",
-        sound: "if self.damaged {\n                self.ask_for_snapshot(peer);\n            }",
+        sound: "if self.damaged {\n                self.request_snapshot(peer);\n            }",
         broken: "",
         caught_by: &["is still damaged"],
     },

@@ -1,5 +1,5 @@
-//! A cluster of real processes on loopback, made by `bedstone dev`, whose nodes are killed, stopped
-//! and started again for real.
+//! A cluster of real processes on loopback. `bedstone dev` creates the cluster; tests kill, stop
+//! and restart its nodes.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One cluster at a time: three nodes and a load are enough for two cores.
+/// Only one cluster runs at a time: three nodes and a load are enough for two cores.
 static ONE: Mutex<()> = Mutex::new(());
 static NEXT_BASE: AtomicU16 = AtomicU16::new(0);
-/// How long anything may take before a test fails.
+/// How long a test waits for a condition before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -27,7 +27,7 @@ pub fn binary() -> PathBuf {
     binary
 }
 
-/// Held by whoever runs a cluster.
+/// Returns the lock that every running cluster holds.
 pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -38,22 +38,22 @@ pub fn port_base() -> u16 {
     20_000 + process + NEXT_BASE.fetch_add(40, Ordering::Relaxed) % 100
 }
 
-/// Waits until something holds.
+/// Waits until `probe` returns a value, and returns that value.
 ///
 /// # Panics
-/// When it does not within [`PATIENCE`].
+/// When `probe` returns no value within [`PATIENCE`].
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(begun.elapsed() < PATIENCE, "not reached within {PATIENCE:?}: {what}");
         std::thread::sleep(POLL);
     }
 }
 
-/// A running cluster. Its processes end with it.
+/// A running cluster. Dropping it ends its processes.
 pub struct Cluster {
     dev: Child,
     dir: tempfile::TempDir,
@@ -64,7 +64,7 @@ pub struct Cluster {
 
 struct Node {
     pid: u32,
-    /// Set once the node was started by hand.
+    /// Set once a test, not `bedstone dev`, has started the node.
     child: Option<Child>,
 }
 
@@ -74,7 +74,7 @@ impl Cluster {
         Self::start_in(tempfile::tempdir().expect("a directory for the data"))
     }
 
-    /// Starts them in a directory, where something may be at their data's places already.
+    /// Starts three nodes in `dir`. Their data directories may already exist there.
     pub fn start_in(dir: tempfile::TempDir) -> Cluster {
         let one = one_at_a_time();
         let base = port_base();
@@ -88,7 +88,7 @@ impl Cluster {
         let mut lines = BufReader::new(dev.stdout.take().expect("piped")).lines();
         let mut nodes = Vec::new();
         loop {
-            let line = lines.next().expect("dev says ready before it ends").expect("text");
+            let line = lines.next().expect("dev prints ready before it ends").expect("text");
             if line == "ready" {
                 break;
             }
@@ -109,12 +109,12 @@ impl Cluster {
         format!("127.0.0.1:{}", self.base + 10 * node as u16 + 1)
     }
 
-    /// Where the cluster's files are.
+    /// The directory with the cluster's files.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A page of a node's HTTP side; `None` when it does not answer.
+    /// Gets a page from a node's HTTP address; `None` when the node does not answer.
     pub fn get(&self, node: usize, path: &str) -> Option<(u16, String)> {
         http_get(&self.http(node), path)
     }
@@ -125,7 +125,7 @@ impl Cluster {
         serde_json::from_str(&body).ok()
     }
 
-    /// The node that leads, as all that answer agree.
+    /// Waits until all nodes that answer report the same leader, and returns that leader.
     pub fn leader(&self) -> usize {
         eventually("a leader", || {
             let mut leaders = (1..=3).filter_map(|node| {
@@ -142,7 +142,7 @@ impl Cluster {
         let _ = kill_process(pid, signal);
     }
 
-    /// SIGKILL.
+    /// Kills a node with SIGKILL and waits for its end.
     pub fn kill(&mut self, node: usize) {
         self.signal(node, Signal::KILL);
         if let Some(child) = &mut self.nodes[node - 1].child {
@@ -169,15 +169,15 @@ impl Cluster {
         self.nodes[node - 1] = Node { pid: child.id(), child: Some(child) };
     }
 
-    /// Gives a node's configuration another setting. Returns what it was.
+    /// Adds a setting to a node's configuration. Returns the previous text of the configuration.
     pub fn add_setting(&self, node: usize, line: &str) -> String {
         let file = self.config(node);
-        let text = std::fs::read_to_string(&file).expect("it is configured");
+        let text = std::fs::read_to_string(&file).expect("the configuration is readable");
         std::fs::write(file, format!("{line}\n{text}")).expect("a file can be written");
         text
     }
 
-    /// Where a node's configuration is.
+    /// The path of a node's configuration.
     pub fn config(&self, node: usize) -> PathBuf {
         self.dir().join(format!("node{node}/bedstone.toml"))
     }
@@ -206,8 +206,9 @@ impl Drop for Cluster {
     }
 }
 
-/// Whether a process has let go of its ports; its parent may not have asked for its end yet. Its
-/// first thread may be a zombie while others still hold its sockets: all of them must have ended.
+/// Whether a process has ended and released its ports. A zombie counts as ended, because its parent
+/// may not have waited for it yet. All threads must have ended: other threads may still hold the
+/// sockets while the first thread is a zombie.
 fn has_ended(pid: u32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.flatten().all(|thread| {
@@ -217,7 +218,7 @@ fn has_ended(pid: u32) -> bool {
     })
 }
 
-/// Runs a command to its end; what it said, if that was a bad one.
+/// Runs a command to its end. When the command fails, the error contains its standard error output.
 pub fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
     let why = |error: std::io::Error| format!("{program}: {error}");
     let mut child = Command::new(program)
@@ -235,7 +236,7 @@ pub fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
     output.status.success().then_some(()).ok_or(format!("{program} {}: {said}", args.join(" ")))
 }
 
-/// Begins `bedstone shard`, with these words, asked of a node.
+/// Starts `bedstone shard` with these arguments, for the node with this HTTP address.
 pub fn shard(http: &str, words: &str) -> Child {
     Command::new(binary())
         .arg("shard")
@@ -247,7 +248,7 @@ pub fn shard(http: &str, words: &str) -> Child {
         .expect("a command starts")
 }
 
-/// One GET; `None` when nobody answers.
+/// Sends one GET request; `None` when the server does not answer.
 pub fn http_get(addr: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;

@@ -1,24 +1,27 @@
-//! A cluster of real processes, each on a file system of its own, in an image mounted through a
-//! loop device, that can be frozen: what stores to it or syncs it waits, in the kernel, until it
-//! thaws, as on a disk that hangs. Needs root, `mkfs.ext4`, `mount` and `fsfreeze`.
+//! A cluster of real processes, each with a file system of its own. The file system is an image
+//! that is mounted through a loop device, and a test can freeze it: a process that writes to a
+//! frozen file system or syncs it waits in the kernel until the thaw, as on a disk that hangs.
+//! Needs root, `mkfs.ext4`, `mount` and `fsfreeze`.
 
 use crate::cluster::{Cluster, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Of an image. It is sparse: what was never written takes no room.
+/// The size of an image. The image file is sparse: blocks that were never written use no space.
 const IMAGE_BYTES: u64 = 2 << 30;
 
-/// The cluster. Its file systems thaw before its processes end, and go after them.
+/// The cluster. Dropping it thaws the file systems, ends the processes and unmounts the file
+/// systems.
 pub struct Disks {
-    /// Its fields are dropped in this order.
+    /// The fields are dropped in the order of their declaration.
     thaw: Thaw,
     /// The nodes.
     pub cluster: Cluster,
     _mounts: Mounts,
 }
 
-/// Thaws all file systems: a process that waits for one cannot even be killed.
+/// Thaws all file systems when dropped: a process that waits for a frozen file system cannot be
+/// killed.
 struct Thaw(Vec<PathBuf>);
 struct Mounts {
     dir: tempfile::TempDir,
@@ -26,8 +29,8 @@ struct Mounts {
 }
 
 impl Disks {
-    /// Starts three nodes and waits until they are ready; why not, where the machine does not
-    /// allow it.
+    /// Starts three nodes and waits until they are ready. The error gives the reason when the
+    /// machine does not allow this.
     pub fn start() -> Result<Disks, String> {
         let why = |error: std::io::Error| error.to_string();
         let dir = tempfile::tempdir().map_err(why)?;
@@ -38,7 +41,7 @@ impl Disks {
             fs::create_dir(&home).map_err(why)?;
             std::os::unix::fs::symlink(&disk, home.join("data")).map_err(why)?;
         }
-        // The machine must be able to do both, before anything waits for it.
+        // Freeze and thaw must both work on this machine before a process depends on them.
         for disk in &mounts.mounted {
             freeze(disk)?;
             thaw(disk)?;
@@ -47,12 +50,12 @@ impl Disks {
         Ok(Disks { thaw, cluster: Cluster::start_in(dir), _mounts: mounts })
     }
 
-    /// From now on, the disk of a node hangs.
+    /// Freezes the file system of a node, so that the node's disk hangs.
     pub fn freeze(&self, node: usize) {
         freeze(&self.thaw.0[node - 1]).expect("freezes");
     }
 
-    /// It goes on.
+    /// Thaws the file system of a node.
     pub fn thaw(&self, node: usize) {
         thaw(&self.thaw.0[node - 1]).expect("thaws");
     }
@@ -85,7 +88,7 @@ impl Mounts {
 impl Drop for Thaw {
     fn drop(&mut self) {
         for disk in &self.0 {
-            // Most are not frozen.
+            // Most file systems are not frozen, so thawing them fails.
             let _ = thaw(disk);
         }
     }

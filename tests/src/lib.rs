@@ -1,5 +1,6 @@
-//! What the tests share: a random stream from a seed, real clusters of processes, a world of Raft
-//! replicas, other implementations of Raft beside ours, and a model of the store.
+//! Code that the tests share: a random number generator with a seed, clusters of real processes, a
+//! simulated world of Raft replicas, other Raft implementations for comparison, and a model of the
+//! store.
 
 pub mod cluster;
 pub mod disks;
@@ -15,8 +16,8 @@ pub mod store_model;
 
 pub use bedstone_node::sim::{history, rng};
 
-/// The seeds of a test: so many, or as `BEDSTONE_CRASH_SEEDS` says. A soak gives it a large number,
-/// and `BEDSTONE_CRASH_FROM` the first.
+/// The seeds of a test: `default` seeds from 0 on, unless `BEDSTONE_CRASH_FROM` sets the first seed
+/// and `BEDSTONE_CRASH_SEEDS` the number of seeds. A soak run sets a large number.
 pub fn seeds(default: u64) -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
     let from = number("BEDSTONE_CRASH_FROM").unwrap_or(0);

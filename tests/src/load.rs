@@ -1,4 +1,5 @@
-//! Clients that write and read real clusters the whole time, and the verdict on what they saw.
+//! Clients that write to and read from a real cluster during a whole test, and the check of their
+//! histories.
 
 use crate::cluster::eventually;
 use crate::history::{Action, Operation, is_linearizable};
@@ -12,13 +13,13 @@ use std::time::{Duration, Instant};
 
 const CLIENTS: u64 = 4;
 const KEYS: u64 = 6;
-/// How long a client waits for an answer before it takes it for lost.
+/// How long a client waits for an answer before it treats the answer as lost.
 const ANSWER_TIME: Duration = Duration::from_secs(8);
 
-/// What was asked and answered, by key.
+/// The operations of all clients, by key.
 pub type Histories = BTreeMap<u64, Vec<Operation>>;
 
-/// Clients that write and read until they are told to stop.
+/// Clients that write and read until [`Load::finish`] stops them.
 pub struct Load {
     stop: Arc<AtomicBool>,
     progress: Arc<AtomicU64>,
@@ -26,7 +27,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Clients of the nodes at these addresses.
+    /// Starts clients of the nodes at these addresses.
     pub fn start(nodes: &[String], seed: u64) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let progress = Arc::new(AtomicU64::new(0));
@@ -43,7 +44,7 @@ impl Load {
         Load { stop, progress, clients }
     }
 
-    /// Waits until the clients have had some more answers.
+    /// Waits until the clients have received more than 200 further answers.
     pub fn wait_progress(&self) {
         let before = self.progress.load(Ordering::Relaxed);
         eventually("clients make progress", || {
@@ -51,12 +52,12 @@ impl Load {
         });
     }
 
-    /// Ends the clients; what they saw.
+    /// Stops the clients and returns their operations.
     pub fn finish(self) -> Histories {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Histories::new();
         for client in self.clients {
-            for (key, mut operations) in client.join().expect("a client ends well") {
+            for (key, mut operations) in client.join().expect("a client does not panic") {
                 all.entry(key).or_default().append(&mut operations);
             }
         }
@@ -102,9 +103,11 @@ impl LoadClient {
                     self.connection = Some(connection);
                     Some(ended)
                 }
-                // It did not happen, says the node; the checker takes it at its word.
+                // The answer states that the operation did not happen, so the history omits the
+                // operation. The checker relies on this statement.
                 Err(error) if error.code() == Some("UNAVAILABLE") => {
-                    // Most stay; if all did, nobody might be left who reaches a majority.
+                    // One client in four reconnects. If all stayed, all might be at nodes that
+                    // reach no majority.
                     self.connection = Some(connection).filter(|_| !self.rng.one_in(4));
                     continue;
                 }
@@ -124,12 +127,12 @@ impl LoadClient {
     }
 }
 
-/// Reads everything once more at every node, and checks each key's history.
+/// Reads every key once more at every node, and checks the history of each key.
 ///
 /// # Panics
-/// When it is not linearizable.
+/// When a history is not linearizable.
 pub fn verdict(nodes: &[String], mut histories: Histories, load_began: Instant) {
-    // A last read of every key from every node: what was acknowledged must be there.
+    // The last read of every key at every node must return the acknowledged writes.
     for node in nodes {
         let client = Client::open(format!("redis://{node}")).unwrap();
         let mut connection = client.get_connection().unwrap();
@@ -155,7 +158,7 @@ pub fn verdict(nodes: &[String], mut histories: Histories, load_began: Instant) 
     eprintln!("{count} operations on {} keys", histories.len());
 }
 
-/// The checker must be able to fail on this very history: once with a stale read at its end, once
+/// The checker must be able to reject this very history: once with a stale read at its end, once
 /// with its acknowledged writes lost.
 fn planted(operations: &[Operation]) {
     let writes: Vec<&Operation> = operations

@@ -1,6 +1,6 @@
-//! A cluster of real processes, each in a network namespace of its own on one bridge, so that links
-//! between them can be cut and made to lose packets while clients still reach every node. Needs
-//! root, `ip` and `nft`.
+//! A cluster of real processes, each in a network namespace of its own on one bridge. A test can
+//! cut the links between nodes and make them lose packets, while clients still reach every node.
+//! Needs root, `ip` and `nft`.
 
 use crate::cluster::{binary, eventually, http_get, one_at_a_time, run};
 use bedstone_net::Authority;
@@ -9,33 +9,33 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::MutexGuard;
 
-/// The nodes, by number.
+/// The numbers of the nodes.
 pub const NODES: [usize; 3] = [1, 2, 3];
-/// One that is not among them at first.
+/// The number of a node that is not a member at first.
 pub const SPARE: usize = 4;
 const HOSTS: [usize; 4] = [1, 2, 3, SPARE];
 const CLUSTER: &str = "namespaces";
 
-/// What a node's packets to another meet.
+/// A fault on the packets that a node sends to other nodes.
 #[derive(Clone, Copy)]
 pub enum Rule {
-    /// Nothing from the first arrives at the second.
+    /// No packet from the first node arrives at the second.
     Cut(usize, usize),
-    /// Of what the first sends to its peers, so many of 100 packets are lost.
+    /// The node loses this percentage of the packets that it sends to its peers.
     Loss(usize, u32),
 }
 
 impl Rule {
-    /// Both directions between two nodes.
+    /// Cuts both directions between two nodes.
     pub fn link(one: usize, other: usize) -> [Rule; 2] {
         [Rule::Cut(one, other), Rule::Cut(other, one)]
     }
 }
 
-/// The cluster. Its processes and its network end with it.
+/// The cluster. Dropping it ends its processes and removes its network.
 pub struct Namespaces {
     dir: tempfile::TempDir,
-    /// Names the network, and is a part of its addresses.
+    /// A part of the network's names and addresses.
     net: u32,
     children: [Option<Child>; 4],
     authority: Authority,
@@ -43,8 +43,8 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Starts three nodes and waits until they are ready; why not, where the machine does not
-    /// allow it.
+    /// Starts three nodes and waits until they are ready. The error gives the reason when the
+    /// machine does not allow this.
     pub fn start() -> Result<Namespaces, String> {
         let net = 1 + std::process::id() % 250;
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -90,7 +90,7 @@ impl Namespaces {
         self.dir.path().join(format!("node{node}"))
     }
 
-    /// Writes the configuration of these nodes, which names all of them.
+    /// Writes the configurations of these nodes. Each configuration names all of them.
     pub fn configure(&self, nodes: &[usize]) {
         let members = nodes.iter().map(|&node| {
             let at = self.address(node);
@@ -116,17 +116,17 @@ impl Namespaces {
         }
     }
 
-    /// Where clients reach a node.
+    /// The client address of a node.
     pub fn resp(&self, node: usize) -> String {
         format!("{}:7410", self.address(node))
     }
 
-    /// Where operators reach a node.
+    /// The HTTP address of a node.
     pub fn http(&self, node: usize) -> String {
         format!("{}:7411", self.address(node))
     }
 
-    /// A node from all others.
+    /// Rules that cut a node off from all other nodes.
     pub fn alone(node: usize) -> Vec<Rule> {
         let others = NODES.into_iter().filter(|&other| other != node);
         others.flat_map(|other| Rule::link(node, other)).collect()
@@ -138,14 +138,15 @@ impl Namespaces {
         serde_json::from_str(&body).ok()
     }
 
-    /// Who leads and in which term, as a node sees it; `None` when it knows nobody.
+    /// The leader and its term according to a node; `None` when the node does not answer or has no
+    /// leader.
     pub fn leader_seen_by(&self, node: usize) -> Option<(usize, u64)> {
         let shard = &self.status(node)?["shards"][0];
         let (leader, term) = (shard["leader"].as_u64()?, shard["term"].as_u64()?);
         (leader > 0).then_some((leader as usize, term))
     }
 
-    /// Who leads, as all agree.
+    /// Waits until all nodes report the same leader in the same term, and returns that leader.
     pub fn leader(&self) -> usize {
         eventually("a leader", || {
             let seen = NODES.map(|node| self.leader_seen_by(node));
@@ -154,17 +155,17 @@ impl Namespaces {
         })
     }
 
-    /// A node's next start finds one more setting.
+    /// Adds a setting to a node's configuration. The node reads it at its next start.
     pub fn add_setting(&self, node: usize, line: &str) {
         let file = self.node_dir(node).join("bedstone.toml");
-        let config = std::fs::read_to_string(&file).expect("it is configured");
+        let config = std::fs::read_to_string(&file).expect("the configuration is readable");
         std::fs::write(file, format!("{line}\n{config}")).expect("a file can be written");
     }
 
-    /// A node's disk is gone.
+    /// Kills a node and removes its data.
     pub fn lose_disk(&mut self, node: usize) {
         self.kill(node);
-        std::fs::remove_dir_all(self.node_dir(node).join("data")).expect("its data goes");
+        std::fs::remove_dir_all(self.node_dir(node).join("data")).expect("its data is removed");
     }
 
     /// Starts a node.
@@ -194,7 +195,7 @@ impl Namespaces {
         let _ = pid.map(|pid| kill_process(pid, signal));
     }
 
-    /// SIGKILL, and waits for its end.
+    /// Kills a node with SIGKILL and waits for its end.
     pub fn kill(&mut self, node: usize) {
         if let Some(mut child) = self.children[node - 1].take() {
             let _ = child.kill();
@@ -202,7 +203,7 @@ impl Namespaces {
         }
     }
 
-    /// From now on these rules hold, and no others.
+    /// Replaces all rules by these rules.
     pub fn set(&self, rules: &[Rule]) {
         for node in NODES {
             let lines: String = rules
@@ -221,7 +222,7 @@ impl Namespaces {
             let chain = format!("  chain out {{\n    {hook}\n{lines}  }}\n");
             let table = format!("flush ruleset\ntable inet bedstone {{\n{chain}}}\n");
             let space = self.space(node);
-            run("ip", &["netns", "exec", &space, "nft", "-f", "-"], &table).expect("nft takes it");
+            run("ip", &["netns", "exec", &space, "nft", "-f", "-"], &table).expect("nft succeeds");
         }
     }
 }

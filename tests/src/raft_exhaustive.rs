@@ -1,10 +1,12 @@
-//! Every behaviour of three replicas within small bounds: so many candidates, proposals, crashes
-//! and doubled messages, and then every order in which messages arrive, or do not, and writes
-//! complete. The paper's five properties are checked in every state.
+//! Explores every behaviour of three replicas within small bounds. The bounds limit the
+//! candidacies, proposals, crashes and duplicated messages. Within the bounds the search covers
+//! every order in which messages arrive, or do not arrive, and writes complete. Every state is
+//! checked for the properties of figure 3 of the paper.
 //!
-//! No time passes but by a candidacy, and no leader sends heartbeats or tries again: what
-//! was lost stays so. Election timeouts have no length, so nobody refuses a vote because it hears a
-//! leader, and pre-votes are granted by nobody in particular: safety may rest on neither.
+//! Time passes only with a candidacy, and no leader sends heartbeats or retries: a lost message
+//! stays lost. Election timeouts have no length, so no replica refuses a vote because it has a
+//! leader. Every candidate receives granted pre-votes without a request. Safety may depend on
+//! neither.
 
 use crate::raft_world::disk::{Disk, Job};
 use bedstone_engine::LogId;
@@ -19,7 +21,8 @@ use std::rc::Rc;
 
 const NODES: u64 = 3;
 
-/// Fields of the core that count time, or draw it: no state differs by them alone.
+/// Fields of the core that hold times or random draws. States that differ only in these fields are
+/// one state.
 const TIMES: &[&str] = &[
     "now",
     "deadline",
@@ -28,44 +31,45 @@ const TIMES: &[&str] = &[
     "heard",
     "waiting_since",
     "draw",
-    // These are the same in all states between two inputs, or follow from others.
+    // These fields are equal in all states between two inputs, or follow from other fields.
     "config",
     "hard_written",
 ];
-/// Fields that count writes: while none is under way, no state differs by them alone.
+/// Fields that count writes. While no write is pending, states that differ only in these fields are
+/// one state.
 const COUNTS: &[&str] = &["seq", "seq_durable", "hard_seq"];
 
-/// Where the replicas begin, and what may happen.
+/// The initial state of the replicas, and limits on the events.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The terms of each replica's log.
+    /// The terms of the entries in each replica's log.
     pub logs: [&'static [u64]; NODES as usize],
-    /// Everybody's term at first.
+    /// The initial term of all replicas.
     pub term: u64,
-    /// How often somebody becomes a candidate.
+    /// How often a replica becomes a candidate.
     pub campaigns: u8,
-    /// Commands that are proposed.
+    /// The number of proposed commands.
     pub proposals: u8,
-    /// Replicas that crash and restart.
+    /// The number of crashes. The replica restarts at once.
     pub crashes: u8,
-    /// Messages that arrive twice.
+    /// The number of messages that arrive twice.
     pub doubles: u8,
-    /// Writes take a while. If not, they complete at once.
+    /// Writes complete in a separate step. If false, writes complete at once.
     pub slow_disks: bool,
 }
 
-/// How much there was to see.
+/// The extent of an exploration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Distinct states.
     pub states: usize,
-    /// Ways from one to the next.
+    /// Steps from one state to another.
     pub steps: usize,
-    /// The longest way that was gone.
+    /// The length of the longest path.
     pub depth: usize,
-    /// The most entries committed in a state.
+    /// The largest number of committed entries in a state.
     pub committed: usize,
-    /// The most terms with a leader on one way.
+    /// The largest number of terms with a leader on one path.
     pub leaders: usize,
 }
 
@@ -74,9 +78,10 @@ pub struct Seen {
 enum Action {
     /// A replica becomes a candidate in the next term.
     Campaign(PeerId),
-    /// A leader takes a command.
+    /// A leader receives a command.
     Propose(PeerId),
-    /// A message arrives; and stays under way, if it will arrive once more.
+    /// A message arrives. If the flag is true, the message stays in flight and can arrive once
+    /// more.
     Deliver(Rc<Packet>, bool),
     /// A replica's oldest write completes.
     Store(PeerId),
@@ -98,11 +103,11 @@ struct Node {
     raft: Raft,
     disk: Disk,
     writing: VecDeque<Write>,
-    /// The whole log: of each entry the term and the command.
+    /// The whole log: the term and the command of each entry.
     log: Vec<(u64, Bytes)>,
-    /// Nothing happened to it yet.
+    /// No event has happened at this replica yet.
     is_fresh: bool,
-    /// What no crash takes from it.
+    /// The hard state that no further crash can undo.
     settled: HardState,
     digest: u64,
 }
@@ -123,24 +128,24 @@ struct State {
     committed: Vec<Committed>,
 }
 
-/// Goes every way.
+/// Visits all states, depth first.
 struct Explorer {
     visited: HashSet<u64>,
     trail: Vec<Action>,
     seen: Seen,
 }
 
-/// Explores everything within bounds.
+/// Explores all behaviours within the bounds.
 ///
 /// # Panics
-/// When a state breaks a property; the way to it is printed.
+/// When a state violates a property. The actions that lead to this state are printed.
 pub fn explore(bounds: Bounds) -> Seen {
     let mut explorer =
         Explorer { visited: HashSet::new(), trail: Vec::new(), seen: Seen::default() };
     let explored = catch_unwind(AssertUnwindSafe(|| explorer.visit(State::new(bounds))));
     if let Err(panic) = explored {
         explorer.trail.iter().for_each(|action| eprintln!("{action:?}"));
-        eprintln!("the way to it, within {bounds:?}");
+        eprintln!("these actions lead to the failed state, within {bounds:?}");
         resume_unwind(panic);
     }
     explorer.seen
@@ -192,7 +197,8 @@ impl State {
         }
     }
 
-    /// Names the state. What is under way has no order, and disks matter to who may crash.
+    /// A digest that identifies the state. Messages in flight have no order. Disks count only while
+    /// a crash is possible.
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.nodes.iter().for_each(|node| node.digest.hash(&mut hasher));
@@ -217,13 +223,14 @@ impl State {
             if !node.raft.is_leader() && self.left.campaigns > 0 {
                 actions.push(Action::Campaign(id));
             }
-            // Who has nothing in memory but what is on its disk loses no more than its role.
+            // A crash also affects a replica whose state is all on disk: the replica loses its
+            // role.
             if self.left.crashes > 0 {
                 actions.push(Action::Crash(id));
             }
         }
         for (at, packet) in self.network.iter().enumerate() {
-            // The same message under way twice is one choice.
+            // Equal messages in flight are one choice.
             let same = |other: &Rc<Packet>| other.digest == packet.digest;
             if self.network[..at].iter().any(same) || alike.contains(&packet.to) {
                 continue;
@@ -236,8 +243,9 @@ impl State {
         actions
     }
 
-    /// Replicas that nothing happened to yet, and that differ from another such by their number
-    /// alone: what could happen to them is what could happen to that one.
+    /// Replicas at which no event has happened yet and that differ only by their number from such a
+    /// replica with a lower number. Events at the replica with the lower number represent the
+    /// events at these replicas.
     fn alike(&self) -> Vec<PeerId> {
         let logs = &self.left.logs;
         let fresh = |id: &PeerId| self.nodes[*id as usize - 1].is_fresh;
@@ -248,7 +256,8 @@ impl State {
         (1..=NODES).filter(fresh).filter(twins).collect()
     }
 
-    /// False when nothing comes of it: then a message had better never arrive.
+    /// Takes an action. Returns false when the action changes nothing: the search then needs only
+    /// the case in which the message never arrives.
     fn take(&mut self, action: Action) -> bool {
         let (before, sent) = (self.nodes.clone().map(|node| node.digest), self.network.len());
         let arrives = matches!(action, Action::Deliver(_, again) if !again);
@@ -284,7 +293,7 @@ impl State {
                 let left = self.left;
                 self.change(id, |node| *node = Node::start(id, node.disk.clone(), &left));
                 if left.crashes == 0 {
-                    // From now on, no disk matters.
+                    // No further crash is possible, so the disks no longer count.
                     self.nodes.iter_mut().for_each(|node| Rc::make_mut(node).look(&left));
                 }
                 id
@@ -301,7 +310,7 @@ impl State {
         true
     }
 
-    /// Gives a node an input, and takes what comes of it.
+    /// Gives an input to a node, and collects the messages that the node sends.
     fn change(&mut self, id: PeerId, input: impl FnOnce(&mut Node)) {
         let left = self.left;
         let node = Rc::make_mut(&mut self.nodes[id as usize - 1]);
@@ -316,7 +325,7 @@ impl State {
         self.network.extend(sent.into_iter().map(|message| Packet::new(id, message)));
     }
 
-    /// The five properties of figure 3, after a node changed.
+    /// Checks the properties of figure 3 after a node changed.
     fn check(&mut self, id: PeerId) {
         let node = self.nodes[id as usize - 1].clone();
         let (term, commit) = (node.raft.term(), node.raft.commit() as usize);
@@ -331,10 +340,10 @@ impl State {
                 Some(known) => assert_eq!(
                     known.entry,
                     *entry,
-                    "state machine safety at {}: {id} takes another entry for committed",
+                    "state machine safety at {}: {id} has committed another entry",
                     index + 1
                 ),
-                // Nobody knows it before the leader that committed it.
+                // The leader that commits an entry is the first node to know that it is committed.
                 None => self.committed.push(Committed { entry: entry.clone(), by: term }),
             }
         }
@@ -361,8 +370,8 @@ impl Packet {
         Rc::new(Packet { from, to, message, digest })
     }
 
-    /// Whether it changes nothing any more, whenever it arrives: an answer of a term that its
-    /// receiver durably left, or to a leader that is none any more.
+    /// Whether the message has no effect any more, whenever it arrives: a reply of a term that the
+    /// receiver has durably left, or a reply to a replica that no longer leads.
     fn is_dead(&self, to: &Node) -> bool {
         match self.message.body {
             Body::VoteReply { committed, .. } => {
@@ -396,8 +405,8 @@ impl Node {
 
     fn start_pre_vote(&mut self) {
         self.raft.tick();
-        // What it asks is answered with yes by others whose answers are older than all that happens
-        // here.
+        // Every replica grants the pre-vote. These replies were sent before all events of the
+        // exploration.
         let term = self.raft.term() + 1;
         for peer in 1..=NODES {
             let body = Body::PreVoteReply { granted: true, committed: LogId::default() };
@@ -414,7 +423,7 @@ impl Node {
         }
     }
 
-    /// Takes its effects. Returns what it sends, without pre-votes.
+    /// Collects the effects of the core. Returns the messages to send, without pre-votes.
     fn gather(&mut self) -> Vec<Message> {
         let effects = self.raft.effects(&self.disk);
         assert_eq!(effects.committed_conflict, None, "a leader contradicts a committed entry");
@@ -424,7 +433,7 @@ impl Node {
         sent
     }
 
-    /// Notes its log and its digest.
+    /// Updates the copy of the log, and the digest.
     fn look(&mut self, left: &Bounds) {
         self.log.clear();
         while self.log.len() < self.raft.last().index as usize {
@@ -447,7 +456,7 @@ impl Node {
     }
 }
 
-/// Of what a value shows of itself, without times and `without`.
+/// A digest of the `Debug` output of a value, without the fields in `TIMES` and `without`.
 fn digest(value: &impl Debug, without: &[&str]) -> u64 {
     let text = String::with_capacity(2048);
     let mut shown = Shown { text, without, skips: None, name_next: false };
@@ -457,14 +466,14 @@ fn digest(value: &impl Debug, without: &[&str]) -> u64 {
     hasher.finish()
 }
 
-/// Takes the pieces that a derived `Debug` writes: a field's name is one, and what parts it from
-/// the next.
+/// Receives the pieces that a derived `Debug` writes. A field's name is a piece of its own, and so
+/// is the separator before it.
 struct Shown<'a> {
     text: String,
     without: &'a [&'a str],
-    /// The value of a field is left out: how deep in it this is.
+    /// Set while the value of an omitted field is skipped: the nesting depth inside that value.
     skips: Option<u32>,
-    /// The next piece may be a field's name.
+    /// The next piece may be the name of a field.
     name_next: bool,
 }
 

@@ -1,9 +1,9 @@
-//! A log that is nowhere but in the memory of its replica.
+//! A log reader for replicas whose whole log is in memory.
 
 use bedstone_engine::wal::Entry;
 use bedstone_node::raft::LogReader;
 
-/// Has no entry.
+/// Returns no entry.
 pub struct Nothing;
 
 impl LogReader for Nothing {

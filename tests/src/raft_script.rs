@@ -1,5 +1,5 @@
-//! Scripts that drive Raft replicas by hand and read as transcripts: `tests/scripts/raft/README.md`
-//! has the commands. What a replica does in answer stands below each.
+//! Scripts that drive Raft replicas by hand and read as transcripts. `tests/scripts/raft/README.md`
+//! lists the commands. The effects of a command follow it.
 
 use crate::raft_trace::Trace;
 use crate::raft_world::disk::{Disk, Job, Tree};
@@ -13,21 +13,22 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
-/// Ticks after which a replica that should campaign has.
+/// The number of ticks within which a replica that may campaign does so.
 const TICKS_MAX: usize = 100;
-/// Rounds after which replicas that should fall silent have.
+/// The number of rounds after which no message or write may be left.
 const ROUNDS_MAX: usize = 200;
 
-/// Runs a script: the lines that begin with `> ` are commands, `#` begins a comment, all else is
-/// what was found before and is left out. Returns the script with what is found now.
+/// Runs a script. Lines that begin with `> ` are commands, and lines that begin with `#` are
+/// comments. All other lines are the output of an earlier run and are ignored. Returns the script
+/// with the output of this run.
 ///
 /// # Panics
-/// When a command cannot be understood; the message names it.
+/// When a command is not valid. The message names the command.
 pub fn transcript(script: &str) -> String {
     both(script).0
 }
 
-/// What the replicas of a script do, as [`Trace`] has it.
+/// The [`Trace`] of a script's replicas.
 pub fn trace(script: &str) -> String {
     both(script).1
 }
@@ -53,15 +54,15 @@ struct Replica {
     disk: Disk,
     tree: Tree,
     writing: VecDeque<Job>,
-    /// As it was last said.
+    /// The role as last printed, like `commit` and `quiescent`.
     role: Role,
     commit: u64,
     quiescent: bool,
-    /// Nothing is applied for now.
+    /// Committed entries are not applied for now.
     holds: bool,
 }
 
-/// What travels.
+/// A packet in flight.
 #[derive(Clone)]
 enum Packet {
     Raft(Message),
@@ -71,12 +72,12 @@ enum Packet {
 #[derive(Default)]
 struct Group {
     config: Config,
-    /// The members that a replica with an empty disk begins with.
+    /// The members in the first disk of each replica.
     begins_with: BTreeMap<PeerId, Conf>,
-    /// Not started yet.
+    /// The disks of replicas that have not started yet.
     disks: BTreeMap<PeerId, Disk>,
     replicas: BTreeMap<PeerId, Replica>,
-    /// Sender, receiver, what; in the order in which it was sent.
+    /// Sender, receiver and packet, in the order of sending.
     network: VecDeque<(PeerId, PeerId, Packet)>,
     trace: Trace,
     out: String,
@@ -184,7 +185,7 @@ impl Group {
             "status" => self.status(args),
             "show" => self.show_log(id()),
             "progress" => self.progress(id()),
-            _ => panic!("`{line}` is no command"),
+            _ => panic!("`{line}` is not a command"),
         }
         self.gather();
     }
@@ -203,7 +204,7 @@ impl Group {
         }
     }
 
-    // Before the start.
+    // Commands before the start.
 
     fn make(&mut self, args: &[&str]) {
         let mut conf = Conf::default();
@@ -220,7 +221,7 @@ impl Group {
                         conf.witnesses.insert(id);
                     }
                     "new" => fresh.push(id),
-                    _ => panic!("`{word}` is no kind of replica"),
+                    _ => panic!("`{word}` is not a kind of replica"),
                 }
             }
         }
@@ -242,12 +243,12 @@ impl Group {
                 "lease" => self.config.lease = Some(Lease { length: value as u64 }),
                 "quiesce" => self.config.quiesce_after = Some(value as u64),
                 "uncommitted_bytes" => self.config.uncommitted_bytes_max = value,
-                _ => panic!("`{name}` is no setting"),
+                _ => panic!("`{name}` is not a setting"),
             }
         }
     }
 
-    /// Entries of these terms, from index 1 on.
+    /// Gives a replica a log of entries with these terms, from index 1 on.
     fn fill_log(&mut self, id: PeerId, terms: &[&str]) {
         let entry = |(at, term): (usize, &&str)| {
             let id = LogId { term: term.parse().expect("a term"), index: at as u64 + 1 };
@@ -269,7 +270,7 @@ impl Group {
                 "term" => disk.hard.term = value,
                 "vote" => disk.hard.vote = Some(value),
                 "commit" => disk.hard.commit = value,
-                _ => panic!("`{name}` is no part of the hard state"),
+                _ => panic!("`{name}` is not a field of the hard state"),
             }
         }
     }
@@ -292,7 +293,7 @@ impl Group {
         self.gather();
     }
 
-    /// Ticks until it asks for votes, or may not.
+    /// Ticks a replica until it requests votes or leads. Prints when the replica does not campaign.
     fn campaign(&mut self, id: PeerId) {
         let asked = self.network.len();
         for _ in 0..TICKS_MAX {
@@ -304,7 +305,7 @@ impl Group {
         say!(self, "{id} does not campaign");
     }
 
-    /// Brings a replica to lead, and says no more of it.
+    /// Makes a replica leader, and prints only the result.
     fn elect(&mut self, id: PeerId) {
         let before = std::mem::take(&mut self.out);
         self.campaign(id);
@@ -340,7 +341,7 @@ impl Group {
         say!(self, "{id} releases its log up to {}", place(upto));
     }
 
-    /// Stops it, with so many of the jobs under way done, and starts it again.
+    /// Stops a replica after this many of its pending jobs have completed, and starts it again.
     fn crash(&mut self, id: PeerId, kept: u64) {
         let config = self.config.clone();
         let replica = self.replica(id);
@@ -356,8 +357,8 @@ impl Group {
         say!(self, "{id} starts again");
     }
 
-    /// Delivers or drops what is under way now and fits all of the words: `1>2`, `1>`, `>2`, or the
-    /// name of a message.
+    /// Delivers or drops the packets that are in flight now and match all words. A word is `1>2`,
+    /// `1>`, `>2`, or the name of a message.
     fn deliver(&mut self, words: &[&str], delivers: bool) {
         let fits = |(from, to, packet): &(PeerId, PeerId, Packet)| {
             words.iter().all(|word| match word.split_once('>') {
@@ -417,8 +418,8 @@ impl Group {
         }
     }
 
-    /// Makes everything durable and delivers everything, but for links named as `1x2`, until no
-    /// more is said.
+    /// Completes all writes and delivers all packets, except on links that are named as `1x2`,
+    /// until no write and no packet is left.
     fn run(&mut self, words: &[&str]) {
         let cut: Vec<(u64, u64)> = words
             .iter()
@@ -438,7 +439,7 @@ impl Group {
             }
             self.deliver(&[], true);
         }
-        panic!("the replicas do not fall silent");
+        panic!("messages or writes are left after {ROUNDS_MAX} rounds");
     }
 
     // Effects.
@@ -514,7 +515,7 @@ impl Group {
         while replica.tree.applied.index < commit {
             let first = replica.tree.applied.index + 1;
             let entries = replica.raft.entries(first, usize::MAX, &replica.disk);
-            assert!(!entries.is_empty(), "committed entry {first} is there");
+            assert!(!entries.is_empty(), "committed entry {first} is in the log");
             for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
                 replica.tree.applied = entry.id;
                 if entry.kind == kind::CHANGE {
@@ -529,7 +530,7 @@ impl Group {
         }
     }
 
-    // What there is.
+    // Queries.
 
     fn sent(&mut self) {
         for (from, to, packet) in self.network.clone() {
@@ -584,12 +585,13 @@ impl Group {
     }
 }
 
-/// A message that nobody sent: `<to> <from> <name> <term>` and fields as name=value.
+/// Builds a message that no replica sent: `<to> <from> <name> <term>`, and fields as name=value.
 fn forged(args: &[&str]) -> (PeerId, Message) {
     let [to, from, name, term, fields @ ..] = args else {
         panic!("step <to> <from> <name> <term>")
     };
-    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("`{text}`: a number"));
+    let number =
+        |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("`{text}` is not a number"));
     let field = |name: &str| {
         let value = fields.iter().find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or("0")
@@ -619,7 +621,7 @@ fn forged(args: &[&str]) -> (PeerId, Message) {
         "heartbeat" => Body::Heartbeat { committed, round: number(field("round")) },
         "heartbeat-reply" => Body::HeartbeatReply { round: number(field("round")) },
         "timeout-now" => Body::TimeoutNow,
-        _ => panic!("`{name}` is no message"),
+        _ => panic!("`{name}` is not a message"),
     };
     (number(to), Message { peer: number(from), term: number(term), body })
 }
@@ -635,7 +637,7 @@ fn steps(words: &[&str]) -> Change {
             "~" => MemberChange::AddLearner(id),
             "w" => MemberChange::AddWitness(id),
             "-" => MemberChange::Remove(id),
-            _ => panic!("`{word}` is no step: +1 a voter, ~1 a learner, w1 a witness, -1 none"),
+            _ => panic!("`{word}`: +1 adds a voter, ~1 a learner, w1 a witness, -1 removes"),
         }
     };
     Change::Steps { steps: words.iter().map(step).collect(), explicit }

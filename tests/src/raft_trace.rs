@@ -1,17 +1,17 @@
-//! What replicas do, as newline-delimited JSON in the vocabulary of the trace that etcd-io/raft's
-//! TLA+ specification reads (`tla/` there: name, nid, state, role, log, conf, msg), so that a model
-//! checker which knows nothing of this code can judge it. Pre-votes and the questions of a replica
-//! that lost promises are not in that specification and are left out.
+//! The events of replicas as newline-delimited JSON, in the format of the trace that the TLA+
+//! specification of etcd-io/raft reads (`tla/` there: name, nid, state, role, log, conf, msg). A
+//! model checker that knows nothing of this code can check such a trace. Pre-votes and the queries
+//! of a replica that lost its vote or log are not in that specification and are omitted.
 
 use bedstone_node::raft::{Body, Conf, Message, PeerId, Raft, Role, Status};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// See the module.
+/// A trace; see the module documentation.
 #[derive(Default)]
 pub struct Trace {
     seen: BTreeMap<PeerId, Status>,
-    /// The trace.
+    /// The lines of the trace.
     pub lines: String,
 }
 
@@ -53,12 +53,12 @@ impl Trace {
         self.seen.insert(id, now);
     }
 
-    /// A message is about to be taken.
+    /// A message is about to be processed.
     pub fn receives(&mut self, id: PeerId, raft: &Raft, message: &Message) {
         self.message("Receive", id, raft, message.peer, id, message);
     }
 
-    /// A message leaves.
+    /// A message is sent.
     pub fn sends(&mut self, id: PeerId, raft: &Raft, message: &Message) {
         self.message("Send", id, raft, id, message.peer, message);
     }
@@ -117,7 +117,7 @@ impl Trace {
         self.event(&name, id, &raft.status(), &[("msg", told)]);
     }
 
-    /// After anything that a replica took: what changed of it.
+    /// Records the changes of a replica after an input.
     pub fn looks(&mut self, id: PeerId, raft: &Raft) {
         let now = raft.status();
         let Some(before) = self.seen.insert(id, now.clone()) else { return };

@@ -1,4 +1,5 @@
-//! A store beside a sorted map: random operations of every kind, whose answers must be the same.
+//! A store beside a sorted map as its model: random operations of every kind must have equal
+//! results.
 
 use crate::rng::Rng;
 use bedstone_engine::disk::memory::MemoryDisk;
@@ -7,13 +8,13 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// What a store holds: of each key its value and its deadline.
+/// The content of a store: each key with its value and its deadline.
 pub type Model = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
 
-/// Keys and values, ascending.
+/// Keys with their values, ascending.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Keys that operations choose from.
+/// The number of keys that operations choose from.
 const KEYS: u64 = 120;
 /// The deadline of values that do not expire.
 const NEVER: u64 = u64::MAX;
@@ -25,13 +26,13 @@ pub enum Op {
     Write(Vec<Change>),
     /// Many keys at once, ascending.
     Ingest(Vec<(Vec<u8>, Vec<u8>)>),
-    /// Everything into tables.
+    /// All memtables are flushed into tables.
     Flush,
-    /// Time passes.
+    /// The time advances.
     Advance(u64),
-    /// Older versions are kept from here on.
+    /// Older versions are kept from now on.
     KeepHistory,
-    /// Only the newest are.
+    /// Only the newest versions are kept.
     DropHistory,
 }
 
@@ -40,7 +41,7 @@ pub enum Op {
 pub enum Change {
     /// Sets a key until a deadline.
     Put(Vec<u8>, Vec<u8>, u64),
-    /// Deletes one.
+    /// Deletes a key.
     Delete(Vec<u8>),
     /// Deletes a range.
     DeleteRange(Vec<u8>, Vec<u8>),
@@ -51,7 +52,7 @@ pub fn key(rng: &mut Rng) -> Vec<u8> {
     format!("key{:03}", rng.below(KEYS)).into_bytes()
 }
 
-/// Draws a value: every third time one that stays in the log, sometimes a long one.
+/// Draws a value. Four in ten values have 256 bytes or more, and one in ten has 3000 bytes.
 fn value(rng: &mut Rng) -> Vec<u8> {
     let len = match rng.below(10) {
         0 => 3000,
@@ -89,22 +90,22 @@ fn change(rng: &mut Rng, now: u64) -> Change {
     }
 }
 
-/// A store and what it should hold.
+/// A store and its model.
 pub struct Pair {
     /// The store.
     pub db: Db,
-    /// What it should hold.
+    /// The expected content of the store.
     pub model: Model,
-    /// The time that was told last.
+    /// The time that was set last.
     pub now: u64,
-    /// Moments that can still be read: timestamp, and what was there.
+    /// Moments that can still be read: timestamp and content.
     history: Vec<(u64, Model)>,
     keeps: bool,
     held: Option<(Snapshot, Model)>,
 }
 
 impl Pair {
-    /// Opens the store on a disk; it should hold `model`.
+    /// Opens the store on a disk. The expected content is `model`.
     pub fn open(
         disk: &MemoryDisk,
         options: Options,
@@ -116,7 +117,7 @@ impl Pair {
         Ok(Self { db, model, now, history: Vec::new(), keeps: false, held: None })
     }
 
-    /// What the operation makes of the model, and of the time.
+    /// The model and the time after the operation.
     pub fn expect(&self, op: &Op) -> (Model, u64) {
         let (mut next, mut now) = (self.model.clone(), self.now);
         match op {
@@ -142,7 +143,7 @@ impl Pair {
         (next, now)
     }
 
-    /// Does the operation on the store.
+    /// Runs the operation on the store.
     pub fn run(&self, op: &Op) -> Result<(), Error> {
         match op {
             Op::Write(changes) => {
@@ -180,7 +181,7 @@ impl Pair {
         }
     }
 
-    /// Does the operation on both.
+    /// Runs the operation on the store and on the model.
     pub fn step(&mut self, op: &Op) -> Result<(), Error> {
         let next = self.expect(op);
         self.run(op)?;
@@ -199,10 +200,11 @@ impl Pair {
         Ok(())
     }
 
-    /// Compares some reads: keys, ranges both ways, a held snapshot, a moment of the past.
+    /// Compares some reads with the model: keys, ranges in both directions, a held snapshot, and a
+    /// moment of the past.
     ///
     /// # Errors
-    /// When a read failed; a wrong answer panics.
+    /// When a read fails. A wrong result panics.
     pub fn check(&mut self, rng: &mut Rng) -> Result<(), Error> {
         let snapshot = self.db.snapshot();
         for _ in 0..6 {
@@ -241,16 +243,16 @@ impl Pair {
         Ok(())
     }
 
-    /// Everything that the store shows.
+    /// All keys and values that the store shows.
     ///
     /// # Errors
-    /// When a read failed.
+    /// When a read fails.
     pub fn dump(&self) -> Result<Pairs, Error> {
         collect(self.db.scan(..))
     }
 }
 
-/// What a reader sees of a model.
+/// The keys and values of a model that a reader sees.
 pub fn shown(model: &Model, now: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
     let alive = model.iter().filter(|(_, (_, deadline))| *deadline > now);
     alive.map(|(key, (value, _))| (key.clone(), value.clone())).collect()
@@ -260,7 +262,7 @@ fn visible<'a>(model: &'a Model, now: u64, key: &[u8]) -> Option<&'a [u8]> {
     model.get(key).filter(|(_, deadline)| *deadline > now).map(|(value, _)| &value[..])
 }
 
-/// Asserts that two lists of pairs are the same; says where they are not.
+/// Asserts that two lists of pairs are equal. The message names the first difference.
 pub fn same(found: &[(Vec<u8>, Vec<u8>)], expected: &[(Vec<u8>, Vec<u8>)], what: &str) {
     let first = found.iter().zip(expected).find(|(a, b)| a != b);
     let text = |(key, value): &(Vec<u8>, Vec<u8>)| {
@@ -305,7 +307,7 @@ fn pick<'a, T>(rng: &mut Rng, list: &'a [T]) -> Option<&'a T> {
     list.get(at)
 }
 
-/// Options that may change the speed and the layout, but no answer.
+/// Options that may change the speed and the layout, but no result.
 pub fn any_options(rng: &mut Rng) -> Options {
     use bedstone_engine::limits::{Codec, Limits};
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd];

@@ -1,4 +1,4 @@
-//! RESP from the outside: the `redis` crate in RESP2 and RESP3, and bytes that no client would
+//! RESP as clients use it: the `redis` crate in RESP2 and RESP3, and bytes that no client would
 //! send.
 
 use bedstone_tests::cluster::Cluster;
@@ -21,7 +21,7 @@ fn ask(connection: &mut Connection, line: &str) -> RedisResult<Value> {
     command.query(connection)
 }
 
-/// The answer as text; errors begin with `-`.
+/// The answer as text. Errors begin with `-`.
 fn said(connection: &mut Connection, line: &str) -> String {
     fn show(value: Value) -> String {
         match value {
@@ -45,7 +45,7 @@ fn said(connection: &mut Connection, line: &str) -> String {
 #[test]
 fn the_redis_crate_in_resp2_and_resp3() {
     let mut cluster = Cluster::start();
-    // Node 3 answers reads itself, the others send them to the leader.
+    // Node 3 serves reads itself; the other nodes send reads to the leader.
     cluster.kill(3);
     cluster.add_setting(3, "follower_reads = true");
     cluster.restart(3);
@@ -62,7 +62,7 @@ fn the_redis_crate_in_resp2_and_resp3() {
     malformed(&cluster);
 }
 
-/// A request that is sent again, also to another node, is done once and answered as before.
+/// A request that is sent again, also to another node, runs once and gets its first answer again.
 fn sessions(cluster: &Cluster) {
     let mut one = connect(cluster, 1, "resp2");
     let mut other = connect(cluster, 2, "resp3");
@@ -71,7 +71,7 @@ fn sessions(cluster: &Cluster) {
     assert_eq!(said(&mut one, &once(1, "INCR once")), "1");
     assert_eq!(said(&mut other, &once(1, "INCR once")), "1");
     assert_eq!(said(&mut other, &once(2, "INCRBY once 5")), "6");
-    // What has its number is not looked at again.
+    // A request with a number that was used before is not executed: its first answer is returned.
     assert_eq!(said(&mut one, &once(2, "DEL once")), "6");
     assert_eq!(said(&mut one, &once(1, "INCR once")), "-ERR");
     assert_eq!(said(&mut one, &once(7, "SET once text NX")), "nil");
@@ -85,7 +85,7 @@ fn sessions(cluster: &Cluster) {
     assert_eq!(said(&mut other, &once(10, "GETDEL once")), "-ERR");
     assert_eq!(said(&mut one, &format!("KV.SESSION CLOSE {session}")), "1");
     assert_eq!(said(&mut other, &once(10, "GETDEL once")), "-UNKNOWN");
-    // Keys of the store's own are seen by nobody.
+    // Keys that the store itself uses are visible to no client.
     assert_eq!(said(&mut one, "KEYS *session*"), "[]");
     let first = said(&mut one, "KV.SESSION OPEN");
     for _ in 0..4200 {
@@ -96,7 +96,7 @@ fn sessions(cluster: &Cluster) {
     assert_eq!(said(&mut one, &format!("KV.ONCE {last} 1 INCR once")), "1");
 }
 
-/// A session and its answers, as they are with Redis.
+/// Commands of one client with the answers of Redis.
 const SESSION: &[(&str, &str)] = &[
     ("PING", "PONG"),
     ("SET @a 1", "OK"),
@@ -179,7 +179,7 @@ fn malformed(cluster: &Cluster) {
         stream.read_to_end(&mut answer).expect("the connection is closed");
         assert!(answer.starts_with(b"-ERR Protocol error"), "{wire:?}: {answer:?}");
     }
-    // Others are not disturbed.
+    // Other connections are not affected.
     assert_eq!(said(&mut connect(cluster, 2, "resp2"), "PING"), "PONG");
 }
 

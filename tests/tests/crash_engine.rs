@@ -1,6 +1,6 @@
-//! Faults 5, 6 and 7 on the simulated disk: power goes at a random operation, pages come back
-//! kept, lost or torn, names settled or not. What is recovered must be a prefix of what was
-//! written, and it must contain everything that was acknowledged.
+//! Faults 5, 6 and 7 on the simulated disk. The power fails at a random operation; pages come back
+//! kept, lost or torn, and directory entries are kept or lost. The recovered state must be a prefix
+//! of the written state, and it must contain every acknowledged write.
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::lsm::InLog;
@@ -27,7 +27,8 @@ fn an_engine_recovers_a_prefix_with_everything_acknowledged() {
 
 const LIVES: u64 = 4;
 
-/// The lives of one store; how many ended with values in value files.
+/// Opens and crashes one store several times. Returns after how many crashes there were values in
+/// value files.
 fn engine_life(seed: u64) -> u64 {
     let mut rng = Rng::new(seed);
     let mut disk = MemoryDisk::new();
@@ -35,7 +36,8 @@ fn engine_life(seed: u64) -> u64 {
     let mut moved = 0;
     for life in 0..LIVES {
         disk.crash_after(rng.below(if life == 0 { 800 } else { 500 }));
-        // States that recovery may show: the acknowledged one, and the one of the write in flight.
+        // The states that recovery may find: the acknowledged state, and the state after the write
+        // in flight.
         let mut possible = vec![model.clone()];
         if let Ok(db) = Db::open_on(Arc::new(disk.clone()), Options::tiny()) {
             assert_eq!(dump(&db), model, "seed {seed}: opened without a crash");
@@ -77,7 +79,7 @@ fn change(rng: &mut Rng, model: &Model) -> (Batch, Model) {
             batch.delete(&key);
             next.remove(&key);
         } else {
-            // Large ones stay in the log.
+            // Large values stay in the log.
             let len = match rng.below(10) {
                 0 => 3000,
                 1..4 => 256 + rng.below(400) as usize,
@@ -112,7 +114,7 @@ fn check_reads(db: &Db, model: &Model, rng: &mut Rng) {
     }
 }
 
-/// What one shard's log should hold.
+/// The expected log of one shard.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct ModelLog {
     base: LogId,
@@ -169,7 +171,7 @@ fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
         let last = log.entries.keys().next_back().copied().unwrap_or(log.base.index);
         match rng.below(10) {
             0..6 => {
-                // Sometimes a new leader's entries take the place of a suffix.
+                // Sometimes the entries of a new leader replace a suffix.
                 let first = if rng.one_in(4) { last.max(log.base.index + 1) } else { last + 1 };
                 log.entries.split_off(&first);
                 log.hard.term = (log.hard.term + rng.below(2)).max(1);
@@ -207,7 +209,7 @@ fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
                 records.push(Record::Reset { shard, at });
             }
         }
-        // The hard state goes with its entries, as Raft writes it.
+        // The hard state is written together with its entries, as Raft writes it.
         records.push(Record::HardState { shard, state: model[shard as usize].hard });
     }
     records
@@ -223,8 +225,8 @@ fn read_log(log: &Log, shard: u64) -> ModelLog {
     ModelLog { base: log.base(shard), entries: entries.collect(), hard: log.hard_state(shard) }
 }
 
-/// Entries that came after the last flush are applied again after a crash, and may read what was
-/// before them: a round of collection must not take it for overwritten.
+/// After a crash, the entries after the last flush are applied again and may read a value from
+/// before these entries. A collection must not count such a value as overwritten.
 #[test]
 fn what_a_memtable_hides_is_there_when_its_entries_are_applied_again() {
     let disk = MemoryDisk::new();
@@ -248,7 +250,7 @@ fn what_a_memtable_hides_is_there_when_its_entries_are_applied_again() {
         }
     };
     put("kept", 7);
-    // All around it is overwritten, until its segment is to be collected.
+    // The other values of the segment are overwritten, until the segment is a collection target.
     for round in 0..40 {
         (0..20).for_each(|key| put(&format!("other{key}"), round));
         flush();
@@ -256,7 +258,7 @@ fn what_a_memtable_hides_is_there_when_its_entries_are_applied_again() {
     let upto = tree.flushed();
     engine.log().commit(&[Record::Release { shard: 1, upto }]).expect("releases");
     engine.plan_collection();
-    assert!(tree.is_collecting(), "there is something to collect");
+    assert!(tree.is_collecting(), "a segment is a collection target");
     put("kept", 8);
     while let Some(job) = tree.job() {
         tree.run(job).expect("runs");
@@ -303,7 +305,7 @@ fn a_nearly_full_disk_takes_deletes_and_unlatches_by_itself() {
     put(b"a").unwrap();
     put(b"b").unwrap();
     disk.set_room(100 << 10);
-    // What is free is measured now and then: the next write or the one after it is refused.
+    // The free space is measured from time to time: the next write or the one after it is refused.
     let error = put(b"c").and_then(|()| put(b"c")).unwrap_err();
     assert!(matches!(error, bedstone_engine::Error::NoSpace { .. }), "{error}");
     let mut delete = Batch::new();
@@ -317,7 +319,7 @@ fn a_nearly_full_disk_takes_deletes_and_unlatches_by_itself() {
     put(b"c").unwrap();
 }
 
-/// Merges leave the log the room that deletes need, and are made up for when there is room again.
+/// Compactions leave the log the space that deletes need, and run later when there is space again.
 #[test]
 fn merges_wait_while_the_disk_is_nearly_full() {
     let (disk, options) = (MemoryDisk::new(), Options::tiny());
@@ -327,7 +329,7 @@ fn merges_wait_while_the_disk_is_nearly_full() {
     let mut model = Model::new();
     let mut waited = 0;
     for round in 0..300u64 {
-        // A disk that fills up, and is given more room now and then.
+        // The disk fills up, and has more space from time to time.
         disk.set_room(if round % 10 == 9 { u64::MAX } else { slots + rng.below(2 * slots) });
         for _ in 0..5 {
             let (batch, next) = change(&mut rng, &model);

@@ -1,6 +1,6 @@
-//! The embedded store with its threads on real files: writers share commits, each sees its own
-//! writes, values move while they are read, and everything is there after reopening. Writes that
-//! are handed over take place in order, and those waited for survive.
+//! The embedded store with its threads on real files. Writers share commits, each writer sees its
+//! own writes, values move while they are read, and all data is there after reopening. Submitted
+//! writes take effect in order, and the writes that were waited for survive.
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::{Batch, Db, Error, Options, Pending};
@@ -20,7 +20,7 @@ fn key(writer: u64, number: u64) -> Vec<u8> {
     format!("w{writer}-{number:02}").into_bytes()
 }
 
-/// Overwrites its own keys and reads them back; what they hold in the end.
+/// Overwrites its own keys and reads them back. Returns their last values.
 fn writer(db: &Db, writer: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut rng = Rng::new(writer);
     let mut model = BTreeMap::new();
@@ -31,7 +31,7 @@ fn writer(db: &Db, writer: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
             batch.delete(&key);
             model.remove(&key);
         } else {
-            // From 256 bytes on a value stays in the log.
+            // A value of 256 bytes or more stays in the log.
             let len = rng.below(1200) as usize;
             let value = rng.bytes(len);
             batch.put(&key, &value);
@@ -77,8 +77,8 @@ fn writers_share_commits_and_lose_nothing() {
     assert_eq!(dump(&db), model);
 }
 
-/// Submits its writes, each of which says which it is, and waits for all but the last few; how many
-/// it waited for.
+/// Submits writes, each with its number as a value, and waits for all but the last few. Returns how
+/// many writes it waited for.
 fn submitter(db: &Db, writer: u64) -> u64 {
     let mut rng = Rng::new(writer);
     let mut pending = VecDeque::new();
@@ -95,7 +95,7 @@ fn submitter(db: &Db, writer: u64) -> u64 {
                 return settled;
             }
             settled += 1;
-            assert!(last_of(db, writer) >= settled, "what was waited for is seen");
+            assert!(last_of(db, writer) >= settled, "a write that was waited for is visible");
         }
     }
     settled
@@ -130,14 +130,15 @@ fn what_was_submitted_and_waited_for_survives_the_power() {
             let last = last_of(&db, writer);
             assert!(last >= settled, "seed {seed}: {last} of {settled} writes by {writer}");
             cut_short += u64::from(settled < WRITES - 20);
-            // Of what was not waited for some may be there without what came before it: that had
-            // found no slot and failed, and a shorter one was on its way to the disk.
+            // A write that was not waited for may be there without an earlier one: the earlier
+            // write found no slot and failed, while a shorter write was already on its way to the
+            // disk.
             for number in settled.saturating_sub(39).max(1)..=settled {
                 assert!(db.get(&key(writer, number % 40)).unwrap().is_some(), "seed {seed}");
             }
         }
     }
-    assert!(cut_short > 50, "the power went early {cut_short} times");
+    assert!(cut_short > 50, "the power failed early {cut_short} times");
 }
 
 #[test]

@@ -1,18 +1,18 @@
-//! Fault 15 with real processes on file systems that are frozen under them: clients write and read
-//! the whole time, and every key's history must be linearizable. Where the machine does not allow
-//! it, the test says so.
+//! Fault 15 with real processes on file systems that the test freezes. Clients write and read
+//! during the whole test, and the history of every key must be linearizable. Where the machine
+//! cannot freeze a file system, the test reports that it is skipped.
 
 use bedstone_tests::cluster::eventually;
 use bedstone_tests::disks::Disks;
 use bedstone_tests::load::{Load, verdict};
 use std::time::{Duration, Instant};
 
-/// How soon another leads when the leader's disk hangs: it steps down within two election timeouts,
-/// of one second at most, and one of the others is elected within one more; as much again for a
-/// machine that is busy.
+/// The limit on the time until another node leads when the leader's disk hangs. The leader steps
+/// down within two election timeouts of at most one second each, and another node is elected within
+/// one further second. The limit is twice this time, for a busy machine.
 const ANOTHER_LEADER: Duration = Duration::from_secs(6);
 
-/// Waits until another than `node` leads, as a third sees it.
+/// Waits until a node other than `node` leads, according to another node.
 fn wait_other_leader(disks: &Disks, node: usize) {
     eventually("another leader", || {
         let other = node % 3 + 1;
@@ -32,14 +32,14 @@ fn a_disk_that_hangs_or_is_slow_stops_nobody() {
     let load = Load::start(&nodes, 15);
     load.wait_progress();
 
-    // A follower's disk hangs: writes go on with the two others.
+    // A follower's disk hangs: writes continue with the two other nodes.
     let follower = disks.cluster.leader() % 3 + 1;
     disks.freeze(follower);
     load.wait_progress();
     disks.thaw(follower);
     load.wait_progress();
 
-    // The leader's: it stops leading, whatever its network says of it.
+    // The leader's disk hangs: the leader steps down, although its network works.
     let leader = disks.cluster.leader();
     disks.freeze(leader);
     let frozen = Instant::now();
@@ -51,8 +51,8 @@ fn a_disk_that_hangs_or_is_slow_stops_nobody() {
     disks.thaw(leader);
     load.wait_progress();
 
-    // A disk that works for a moment, then hangs for longer, over and over: a follower's, then the
-    // leader's, who may lead on or not.
+    // A disk works for a moment and then hangs for longer, again and again: first a follower's
+    // disk, then the leader's. The leader may keep its leadership or lose it.
     for node in [disks.cluster.leader() % 3 + 1, disks.cluster.leader()] {
         for _ in 0..20 {
             disks.freeze(node);
@@ -62,7 +62,8 @@ fn a_disk_that_hangs_or_is_slow_stops_nobody() {
         load.wait_progress();
     }
 
-    // All at once: nothing is acknowledged, nothing is lost, and all go on by themselves.
+    // All disks hang at once: no write is acknowledged, no write is lost, and all nodes continue by
+    // themselves.
     (1..=3).for_each(|node| disks.freeze(node));
     std::thread::sleep(Duration::from_secs(3));
     (1..=3).for_each(|node| disks.thaw(node));

@@ -1,5 +1,5 @@
-//! The embedded store beside a sorted map: with crashes at every kind of moment, with a disk that
-//! fails, under other options, and damaged byte by byte.
+//! The embedded store beside a sorted map as its model: with crashes during every kind of
+//! operation, on a disk that fails, with different options, and with each byte damaged.
 
 use bedstone_engine::check::check_disk;
 use bedstone_engine::disk::memory::MemoryDisk;
@@ -10,12 +10,12 @@ use bedstone_tests::seeds;
 use bedstone_tests::store_model::{Model, Pair, any_options, draw, same, shown};
 use std::sync::Arc;
 
-/// Operations of one life of a store.
+/// The number of operations between two openings of a store.
 const OPERATIONS: u64 = 150;
 
-/// Power goes at every 11th operation of the disk, in the middle of writes, flushes, compactions,
-/// collections, ingestions: what is recovered is what was there before the operation under way, or
-/// after it.
+/// The power fails at every 11th operation of the disk, during writes, flushes, compactions,
+/// collections and ingestions. The recovered state is the state before the current operation, or
+/// the state after it.
 #[test]
 fn whenever_the_power_goes_nothing_acknowledged_is_lost() {
     let mut crash_points = 0;
@@ -61,8 +61,9 @@ fn crashing_life(seed: u64) -> u64 {
     crash_points
 }
 
-/// A disk that fails: reads give EIO, syncs give EIO once and for good, room runs out and comes
-/// back. Answers are right or errors, and after reopening what was acknowledged is there.
+/// The disk fails: reads return EIO, syncs return EIO from one moment on, or the space runs out and
+/// comes back. Every result is right or an error, and all acknowledged writes are there after
+/// reopening.
 #[test]
 fn a_failing_disk_gives_errors_and_no_wrong_answer() {
     let (mut failed, mut full) = (0, 0);
@@ -75,7 +76,7 @@ fn a_failing_disk_gives_errors_and_no_wrong_answer() {
             1 => disk.fail_syncs_after(rng.below(600)),
             _ => disk.set_room(rng.below(900 << 10)),
         }
-        // After an error a write may have happened or not.
+        // After an error the write may have taken effect or not.
         let mut possible = vec![(pair.model.clone(), pair.now)];
         for _ in 0..OPERATIONS {
             let op = draw(&mut rng, pair.now);
@@ -97,7 +98,7 @@ fn a_failing_disk_gives_errors_and_no_wrong_answer() {
                 failed += 1;
             }
         }
-        // The disk is well again; an error of a sync needs a new start.
+        // The disk works again. After a failed sync the store must be opened again.
         drop(pair);
         let disk = disk.power_loss(rng.draw());
         let now = possible[possible.len() - 1].1;
@@ -110,7 +111,7 @@ fn a_failing_disk_gives_errors_and_no_wrong_answer() {
     assert!(failed > 100 && full > 20, "{failed} {full}");
 }
 
-/// The same history gives the same answers, whatever the options.
+/// Equal histories have equal results with all options.
 #[test]
 fn options_change_no_answer() {
     for seed in seeds(120) {
@@ -144,7 +145,8 @@ fn options_change_no_answer() {
     }
 }
 
-/// A checkpoint is a store of its own, as the store was then, whatever becomes of the store.
+/// A checkpoint is a store of its own with the content of its moment. Later changes of the original
+/// store do not affect it.
 #[test]
 fn a_checkpoint_is_a_store() {
     for seed in seeds(60) {
@@ -172,7 +174,7 @@ fn a_checkpoint_is_a_store() {
     }
 }
 
-/// A checkpoint that could not hold everything is an error, not a smaller store.
+/// A checkpoint that cannot contain all data is an error, not a smaller store.
 #[test]
 fn a_checkpoint_with_a_value_file_missing_is_refused() {
     let disk = MemoryDisk::new();
@@ -192,8 +194,8 @@ fn a_checkpoint_with_a_value_file_missing_is_refused() {
     assert!(matches!(error, Error::Io { .. } | Error::Damaged { .. }), "{error}");
 }
 
-/// Every byte of a small store, flipped one at a time: the check names it, or it carries nothing,
-/// and then every answer is right. A read is never wrong.
+/// Every byte of a small store is flipped, one at a time. Either the check reports the flip, or the
+/// byte carries no data and every result is right. A read never returns a wrong value.
 #[test]
 fn a_flip_of_any_byte_is_detected() {
     let mut options = Options::tiny();
@@ -230,7 +232,7 @@ fn a_flip_of_any_byte_is_detected() {
             }
             let place = format!("{path} at {offset}");
             let Ok(db) = Db::open_on(Arc::new(damaged), options.clone()) else {
-                assert!(seen, "{place}: the check is content, the store is not");
+                assert!(seen, "{place}: the check finds no damage, but the store does not open");
                 continue;
             };
             let items: Vec<_> = db.scan(..).collect();
@@ -238,7 +240,7 @@ fn a_flip_of_any_byte_is_detected() {
                 let known = right.binary_search_by(|(other, _)| other[..].cmp(key));
                 !known.is_ok_and(|at| right[at].1 == value[..])
             });
-            // A flip in the last commit makes it look like one that the power cut.
+            // A flip in the last commit makes this commit look torn by a power failure.
             let last = path.starts_with("log/") && seen;
             assert!(!wrong || last, "{place}: a wrong answer");
             let whole = items.len() == right.len() && items.iter().all(Result::is_ok);
@@ -248,8 +250,8 @@ fn a_flip_of_any_byte_is_detected() {
     eprintln!("{detected} of {flips} flips detected, the others are of bytes that carry nothing");
 }
 
-/// Damage takes away the keys of its table and no others, the error names shard and keys, and the
-/// scrub finds it a bounded step at a time.
+/// Damage affects the keys of its table and no others. The error names the shard and the keys, and
+/// the scrub finds the damage in bounded steps.
 #[test]
 fn damage_takes_away_its_keys_and_the_scrub_finds_it() {
     let disk = MemoryDisk::new();
@@ -270,7 +272,7 @@ fn damage_takes_away_its_keys_and_the_scrub_finds_it() {
     for (number, path) in tables.iter().enumerate() {
         let damaged = disk.power_loss(2);
         let len = damaged.bytes(path).unwrap().len() as u64;
-        // In a data block, in the footer, or the file is gone.
+        // The damage is in a data block, in the footer, or the file is missing.
         match number % 3 {
             0 => damaged.flip(path, 10, 4),
             1 => damaged.flip(path, len - 10, 4),
@@ -298,7 +300,8 @@ fn damage_takes_away_its_keys_and_the_scrub_finds_it() {
         }
         found += scrub.step(db.engine(), 1 << 20).unwrap().damage.len();
         assert!(found > 0 || lost == 0, "{path}: {lost} keys lost, nothing found");
-        // A merge at the start may have dropped the table unread: all in it had been deleted.
+        // A compaction at the start may have dropped the table unread, because all its keys were
+        // deleted.
         detected += usize::from(found > 0);
     }
     assert!(detected + 1 >= tables.len(), "{detected} of {}", tables.len());

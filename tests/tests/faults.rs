@@ -1,6 +1,7 @@
-//! Faults 1 to 4, 10, 13 and 14 with real processes: nodes are killed and stopped while clients
-//! write and read the whole time, tables are damaged, disks are full, and nodes doubt them. Every
-//! key's history must be linearizable, and at the end no acknowledged write may be missing.
+//! Faults 1 to 4, 10, 13 and 14 with real processes. Nodes are killed and stopped while clients
+//! write and read during the whole test, tables are damaged, disks are full, and disks are suspect.
+//! The history of every key must be linearizable, and at the end no acknowledged write may be
+//! missing.
 
 use bedstone_node::limits::Limits;
 use bedstone_tests::cluster::{Cluster, binary, eventually, shard};
@@ -14,7 +15,7 @@ use std::time::Instant;
 #[test]
 fn kills_and_stops_lose_nothing_and_show_nothing_stale() {
     let mut cluster = Cluster::start();
-    // Node 3 answers reads itself, the others send them to the leader.
+    // Node 3 serves reads itself; the other nodes send reads to the leader.
     cluster.kill(3);
     cluster.add_setting(3, "follower_reads = true");
     cluster.restart(3);
@@ -23,13 +24,13 @@ fn kills_and_stops_lose_nothing_and_show_nothing_stale() {
     let load = Load::start(&nodes, 1);
     load.wait_progress();
 
-    // Fault 1: a follower is killed; nobody notices.
+    // Fault 1: a follower is killed; the clients continue.
     let follower = cluster.leader() % 3 + 1;
     cluster.kill(follower);
     load.wait_progress();
     cluster.restart(follower);
 
-    // Fault 2: the leader is killed; another one takes over.
+    // Fault 2: the leader is killed; another node takes over.
     let leader = cluster.leader();
     cluster.kill(leader);
     let next = eventually("another leader", || Some(cluster.leader()).filter(|&l| l != leader));
@@ -38,7 +39,7 @@ fn kills_and_stops_lose_nothing_and_show_nothing_stale() {
     cluster.restart(leader);
     load.wait_progress();
 
-    // Fault 3: all are killed at once.
+    // Fault 3: all nodes are killed at once.
     for node in 1..=3 {
         cluster.signal(node, Signal::KILL);
     }
@@ -51,7 +52,7 @@ fn kills_and_stops_lose_nothing_and_show_nothing_stale() {
     }
     load.wait_progress();
 
-    // Fault 4: the leader sleeps longer than any election, then goes on as if nothing had been.
+    // Fault 4: the leader is stopped for longer than an election, and then continues.
     let leader = cluster.leader();
     cluster.signal(leader, Signal::STOP);
     eventually("another leader", || {
@@ -66,7 +67,7 @@ fn kills_and_stops_lose_nothing_and_show_nothing_stale() {
     verdict(&nodes, load.finish(), began);
 }
 
-/// Bytes of snapshots that the others sent.
+/// The bytes of snapshots that the other nodes have sent.
 fn snapshot_bytes(cluster: &Cluster, receiver: usize) -> f64 {
     let of = |node| {
         let (_, text) = cluster.get(node, "/metrics").expect("answers");
@@ -85,7 +86,7 @@ fn a_follower_behind_the_released_log_comes_back_by_snapshot() {
     let other = follower % 3 + 1;
     let client = Client::open(format!("redis://{}", cluster.resp(other))).unwrap();
     let mut connection = client.get_connection().unwrap();
-    // More than the log keeps: values large enough to fill its segments.
+    // More data than the log keeps: the values are large enough to fill its segments.
     let value = "v".repeat(256 << 10);
     for i in 0..1400 {
         redis::cmd("SET").arg(format!("big{i}")).arg(&value).exec(&mut connection).unwrap();
@@ -95,7 +96,7 @@ fn a_follower_behind_the_released_log_comes_back_by_snapshot() {
     cluster.restart(follower);
     let client = Client::open(format!("redis://{}", cluster.resp(follower))).unwrap();
     let mut connection = client.get_connection().unwrap();
-    // Weak reads are answered from the follower's own tree.
+    // The follower's own tree answers weak reads.
     eventually("the follower has all", || {
         let read = redis::cmd("KV.GET").arg("small").arg("WEAK").query::<String>(&mut connection);
         (read.ok()? == "last").then_some(())
@@ -104,7 +105,7 @@ fn a_follower_behind_the_released_log_comes_back_by_snapshot() {
     let (mib, pace) = (sent / f64::from(1 << 20), Limits::DEFAULT.snapshot_bytes_per_second as f64);
     eprintln!("a snapshot of {mib:.0} MiB took {seconds:.1} s, from the start of its receiver");
     assert!(sent > 1400.0 * value.len() as f64);
-    assert!(sent < pace * (seconds + 0.1), "not faster than it may be");
+    assert!(sent < pace * (seconds + 0.1), "the snapshot was sent faster than its limit");
     for i in 0..1400 {
         let found: String =
             redis::cmd("KV.GET").arg(format!("big{i}")).arg("WEAK").query(&mut connection).unwrap();
@@ -114,14 +115,14 @@ fn a_follower_behind_the_released_log_comes_back_by_snapshot() {
     assert!(config.unwrap().count() > 2, "tables were installed");
 }
 
-/// Whether `bedstone check` finds a stopped node's data sound.
+/// Whether `bedstone check` finds no damage in a stopped node's data.
 fn is_sound(data: &Path) -> bool {
     let checked = Command::new(binary()).arg("check").arg(data).output().expect("runs");
     checked.status.success()
 }
 
-/// Fault 10: bits of one node's tables flip while it is down. What it answers is right, or says
-/// what is damaged; and without any operator it comes to have all again.
+/// Fault 10: bits of one node's tables flip while the node is down. Every answer of the node is
+/// right or names the damage, and the node replaces the damaged data without an operator.
 #[test]
 fn damaged_tables_are_replaced_by_the_leaders_snapshot() {
     const KEYS: u64 = 20_000;
@@ -141,7 +142,7 @@ fn damaged_tables_are_replaced_by_the_leaders_snapshot() {
         });
         pipe.exec(&mut connection).unwrap();
     }
-    // With little memory, what the log has goes into tables at the next start.
+    // With little memory, the log's entries are flushed into tables at the next start.
     cluster.kill(follower);
     let home = cluster.dir().join(format!("node{follower}"));
     let config = std::fs::read_to_string(home.join("bedstone.toml")).unwrap();
@@ -159,7 +160,8 @@ fn damaged_tables_are_replaced_by_the_leaders_snapshot() {
         if path.extension().is_some_and(|of| of == "sst") {
             let mut bytes = std::fs::read(&path).unwrap();
             let middle = bytes.len() / 2;
-            // One that was being written when the node was killed may be empty; nobody reads it.
+            // A table that was being written when the node was killed may be empty. No read uses
+            // it.
             if let Some(byte) = bytes.get_mut(middle) {
                 *byte ^= 4;
             }
@@ -174,12 +176,8 @@ fn damaged_tables_are_replaced_by_the_leaders_snapshot() {
         let get = |connection: &mut redis::Connection, how: &str| {
             redis::cmd("KV.GET").arg(format!("key{i}")).arg(how).query::<Option<String>>(connection)
         };
-        assert_eq!(
-            get(&mut connection, "STRONG").unwrap(),
-            Some(value(i)),
-            "a read of the leader's"
-        );
-        // Its own tree answers: rightly or not at all.
+        assert_eq!(get(&mut connection, "STRONG").unwrap(), Some(value(i)), "a read at the leader");
+        // The follower's own tree answers with the right value or with an error.
         eventually("the follower's own tree has the key again", || {
             let read = get(&mut connection, "WEAK").ok()?;
             assert_eq!(read, Some(value(i)));
@@ -187,13 +185,13 @@ fn damaged_tables_are_replaced_by_the_leaders_snapshot() {
         });
     }
     let (_, metrics) = cluster.get(follower, "/metrics").unwrap();
-    assert!(metrics.contains("bedstone_shards_damaged_total 1\n"), "it was noticed, once");
+    assert!(metrics.contains("bedstone_shards_damaged_total 1\n"), "the damage was counted once");
     cluster.kill(follower);
-    assert!(is_sound(&data), "after a snapshot took the place of what was damaged");
+    assert!(is_sound(&data), "after a snapshot replaced the damaged tables");
 }
 
-/// Fault 13, as far as real processes can show it: nodes whose machines went down, and whose disks
-/// may lie, ask each other before they take part, and have all that they had.
+/// Fault 13, as far as real processes can show it: machines failed, and their disks may have lied
+/// about syncs. The nodes query each other before they vote or acknowledge, and no write is lost.
 #[test]
 fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
     let mut cluster = Cluster::start();
@@ -212,7 +210,7 @@ fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
         cluster.kill(node);
         cluster.add_setting(node, "suspect_disk_after_reboot = true");
     }
-    // The second time, it is as if the machine had been started again.
+    // The second round behaves as after a restart of the machine.
     for (other_boot, value) in [("", "before"), ("another 00000000\n", "after")] {
         for node in 1..=3 {
             if !other_boot.is_empty() {
@@ -221,7 +219,7 @@ fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
                 std::fs::write(boot_file(&cluster, node), other_boot).unwrap();
             }
         }
-        // One alone takes part in nothing; with all there, all do.
+        // One node alone neither votes nor acknowledges; once all nodes run, all are ready.
         cluster.spawn(1);
         eventually("the first node answers", || cluster.status(1));
         assert!(!matches!(cluster.get(1, "/readyz"), Some((200, _))));
@@ -232,17 +230,19 @@ fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
         assert_eq!(read, value);
         redis::cmd("SET").arg("key").arg("after").exec(&mut connection).unwrap();
         for node in 1..=3 {
-            eventually("the node is sure again", || is_noted(&cluster, node, other_boot));
+            eventually("the disk is trusted again", || is_noted(&cluster, node, other_boot));
         }
     }
-    // Once sure, a killed process asks nobody: two of three are enough.
+    // A node whose disk is no longer suspect queries no other node after a kill: two of three nodes
+    // are enough.
     (1..=3).for_each(|node| cluster.kill(node));
     (1..=2).for_each(|node| cluster.spawn(node));
     (1..=2).for_each(|node| cluster.wait_ready(node));
 }
 
-/// Fault 14: a follower's disk is nearly full, and nobody notices; then the leader's is. Writes are
-/// refused, and all else goes on: reads, deletes, changes of members, hand-overs.
+/// Fault 14: a follower's disk is nearly full, without any effect; then the leader's disk is.
+/// Writes are refused, and all other operations continue: reads, deletes, membership changes and
+/// leader transfers.
 #[test]
 fn a_nearly_full_disk_takes_no_writes_and_stops_nothing_else() {
     let mut cluster = Cluster::start();
@@ -281,7 +281,7 @@ fn a_nearly_full_disk_takes_no_writes_and_stops_nothing_else() {
     operate(&cluster, follower, &format!("lead --to {other}"));
     set(&cluster, "four").unwrap();
 
-    // There is room again.
+    // The disk has space again.
     operate(&cluster, follower, &format!("lead --to {follower}"));
     cluster.kill(follower);
     std::fs::write(cluster.config(follower), before).unwrap();

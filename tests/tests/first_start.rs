@@ -1,5 +1,5 @@
-//! The first start of a cluster whose nodes were told different members: no node begins, each says
-//! who disagrees, and once the mistake is mended the cluster begins.
+//! The first start of a cluster whose nodes are configured with different members. No node begins,
+//! each node reports the reason, and once the configuration is corrected the cluster begins.
 
 use bedstone_tests::cluster::{Cluster, eventually};
 
@@ -8,26 +8,27 @@ fn a_cluster_begins_once_all_nodes_name_the_same_members() {
     let mut cluster = Cluster::start();
     for node in 1..=3 {
         cluster.kill(node);
-        std::fs::remove_dir_all(cluster.dir().join(format!("node{node}/data"))).expect("it goes");
+        std::fs::remove_dir_all(cluster.dir().join(format!("node{node}/data"))).expect("removed");
     }
     let config = cluster.config(3);
-    let right = std::fs::read_to_string(&config).expect("it is configured");
+    let right = std::fs::read_to_string(&config).expect("the configuration is readable");
     let one_more = r#"members = ["4=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "#;
-    std::fs::write(&config, right.replace("members = [", one_more)).expect("it is written");
+    std::fs::write(&config, right.replace("members = [", one_more))
+        .expect("the configuration is writable");
     (1..=3).for_each(|node| cluster.spawn(node));
     let says = |cluster: &Cluster, node, text: &str| {
-        eventually("it says why it does not begin", || {
+        eventually("the node reports why it does not begin", || {
             let (_, body) = cluster.get(node, "/readyz")?;
             body.contains(text).then_some(())
         });
     };
-    says(&cluster, 1, "node 3 was told other `members`");
-    says(&cluster, 2, "node 3 was told other `members`");
-    says(&cluster, 3, "asks node 4");
+    says(&cluster, 1, "node 3 is configured with other `members`");
+    says(&cluster, 2, "node 3 is configured with other `members`");
+    says(&cluster, 3, "waits for node 4");
 
-    // What the wrong start wrote down does not count.
+    // The data that the wrong start wrote has no effect.
     cluster.kill(3);
-    std::fs::write(&config, right).expect("it is written");
+    std::fs::write(&config, right).expect("the configuration is writable");
     cluster.spawn(3);
     (1..=3).for_each(|node| cluster.wait_ready(node));
     let status = cluster.status(3).expect("a status");

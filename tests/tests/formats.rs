@@ -1,5 +1,5 @@
-//! The bytes of every structure on disk and on the wire, pinned. A change here is a change of a
-//! format: raise its version, and begin the commit's message with `Format:`.
+//! Pins the bytes of every structure on disk and on the wire. A change of these bytes is a change
+//! of a format: raise the version of the format, and begin the commit's message with `Format:`.
 
 use bedstone_engine::LogId;
 use bedstone_engine::disk::Pages;
@@ -23,11 +23,11 @@ use bedstone_node::shard::command::{Command, Expiry, Operation, byte, encode_bat
 use bedstone_node::shard::reply::Reply;
 use bedstone_node::shard::sessions::{Answer, Session, Table};
 use bedstone_node::shard::value::Stored;
-use bedstone_node::wire::{Forwarded, Replied, Transfer, put_beat};
+use bedstone_node::wire::{Forwarded, Replied, SnapshotOutcome, Transfer, put_coalesced};
 use bedstone_node::{bootstrap, line_file};
 use bytes::{Bytes, BytesMut};
 
-/// Hexadecimal, 32 bytes to a line, without the zeros at the end.
+/// The bytes as hexadecimal, 32 bytes to a line, without the zeros at the end.
 fn hex(bytes: &[u8]) -> String {
     let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
     let lines = bytes[..end].chunks(32);
@@ -104,7 +104,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     conf.encode(&mut members);
     let mut beats = BytesMut::new();
     let body = Body::HeartbeatReply { round: 4 };
-    put_beat(&mut beats, 1, &Message { peer: 2, term: 2, body });
+    put_coalesced(&mut beats, 1, &Message { peer: 2, term: 2, body });
     let session = Session { request: 4, used: 7, answer: Answer::of(&Reply::Int(6)) };
     let pairs = vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))];
     vec![
@@ -158,7 +158,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("snapshot begin", Transfer::Begin { id: 1, term: 2, at: ID, ts: 3 }.encode().1.to_vec()),
         ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, pairs }.encode().1.to_vec()),
         ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode().1.to_vec()),
-        ("snapshot ack", Transfer::Ack { id: 1, chunks: 1, outcome: 0 }.encode().1.to_vec()),
+        ("snapshot ack", Transfer::Ack { id: 1, chunks: 1, outcome: SnapshotOutcome::InProgress }.encode().1.to_vec()),
     ]
 }
 

@@ -1,5 +1,5 @@
-//! The seeds of the fuzz targets: sound inputs, so that fuzzing begins behind the checksums. They
-//! are committed; `BEDSTONE_WRITE_SEEDS=1` writes them anew after a format changed.
+//! The seeds of the fuzz targets: valid inputs, so that fuzzing begins behind the checksums. The
+//! seeds are committed; `BEDSTONE_WRITE_SEEDS=1` writes them again after a change of a format.
 
 use bedstone_engine::LogId;
 use bedstone_engine::disk::Disk;
@@ -62,7 +62,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Every message of Raft, from the pinned formats.
+/// All Raft messages, from the pinned formats.
 fn raft_messages() -> Vec<u8> {
     let golden = include_str!("../golden/formats.txt");
     let byte = |hex: &[u8]| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap();
@@ -94,6 +94,10 @@ fn the_committed_seeds_are_of_the_present_formats() {
             std::fs::write(&path, &bytes).unwrap();
         }
         let committed = std::fs::read(&path).unwrap_or_default();
-        assert!(committed == bytes, "{} is of another format", path.display());
+        assert!(
+            committed == bytes,
+            "{} is outdated: run with BEDSTONE_WRITE_SEEDS=1",
+            path.display()
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! A thousand idle shards on one disk cost little memory. In a file of its own: it measures its
-//! process.
+//! A thousand idle shards on one disk use little memory. The test measures its own process, so it
+//! has a file of its own.
 
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 const SHARDS: u64 = 1000;
 const MIB: usize = 1 << 20;
 
-/// Resident memory of this process that no file backs, in bytes.
+/// The resident memory of this process that no file backs, in bytes.
 fn anonymous_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
@@ -19,10 +19,11 @@ fn anonymous_bytes() -> usize {
 
 #[test]
 fn a_thousand_idle_shards_cost_less_than_100_mib() {
-    // What it takes to make them counts too: what is given back is not always seen.
+    // The memory that the creation of the shards used counts too, because freed memory is not
+    // always returned.
     let before = anonymous_bytes();
     let dir = tempfile::tempdir().unwrap();
-    // Each shard has a manifest and a table open.
+    // Each shard has an open manifest and an open table.
     let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limits.maximum, ..limits };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
@@ -44,14 +45,15 @@ fn a_thousand_idle_shards_cost_less_than_100_mib() {
     let idle = anonymous_bytes() - before;
     eprintln!("{SHARDS} idle shards: {} KiB of memory", idle >> 10);
     assert!(idle < 100 * MIB, "{idle} bytes");
-    // And none of it grows by looking after them.
+    // Maintenance of idle shards uses no further memory.
     (0..10).for_each(|_| engine.plan_collection());
     engine.relieve_memory();
     assert!(anonymous_bytes() - before < 100 * MIB);
     assert_eq!(engine.tree(77).unwrap().get(b"key0007").unwrap().unwrap().len(), 200);
 }
 
-/// Memtables of all shards share one budget: the largest are flushed when it is half used.
+/// The memtables of all shards share one budget. The largest memtables are flushed when half of the
+/// budget is used.
 #[test]
 fn memtables_share_one_budget() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,7 +66,7 @@ fn memtables_share_one_budget() {
         for shard in 1..=20 {
             let tree = engine.open_shard(shard).unwrap();
             let key = Bytes::from(format!("key{round:04}"));
-            // Some shards get more than others.
+            // Some shards receive more data than others.
             let value = Bytes::from(vec![7; 200 * shard as usize]);
             tree.apply(LogId { term: 1, index: round }, round, None, [Op::Put(key, value)]);
         }
@@ -80,5 +82,5 @@ fn memtables_share_one_budget() {
     let flushed = engine.trees().iter().filter(|(_, tree)| tree.flushed().index > 0).count();
     assert!(flushed > 5, "{flushed} shards were flushed");
     let used: usize = engine.trees().iter().map(|(_, tree)| tree.stats().memtable_bytes).sum();
-    assert_eq!(engine.memory().used(), used, "every byte taken was given back");
+    assert_eq!(engine.memory().used(), used, "the budget counts the bytes of all memtables");
 }

@@ -1,7 +1,8 @@
-//! Faults 16 and 25 with real processes in network namespaces: the members of a shard change, by
-//! the command for it, while nodes are killed, stopped, cut off and lost for good, packets are
-//! lost, and clients write and read the whole time. Who does not vote never counts, and nothing
-//! acknowledged is lost. Where the machine does not allow it, the test says so.
+//! Faults 16 and 25 with real processes in network namespaces. The command `bedstone shard members`
+//! changes the members of a shard while nodes are killed, stopped, cut off and lost for good,
+//! packets are lost, and clients write and read during the whole test. A node without a vote never
+//! counts, and no acknowledged write is lost. Where the machine has no network namespaces, the test
+//! reports that it is skipped.
 
 use bedstone_tests::cluster::{eventually, http_get, shard};
 use bedstone_tests::load::{Load, verdict};
@@ -11,7 +12,7 @@ use redis::Client;
 use rustix::process::Signal;
 use std::time::Instant;
 
-/// Changes members or the leader, and asks again where a node that is down stood in the way.
+/// Changes the members or the leader. Retries when a node that is down prevents the change.
 fn change(cluster: &Namespaces, node: usize, words: &str) {
     eventually("the members change", || {
         let output = shard(&cluster.http(node), words).wait_with_output().expect("it ends");
@@ -26,15 +27,15 @@ fn change(cluster: &Namespaces, node: usize, words: &str) {
 fn wait_unavailable(cluster: &Namespaces, node: usize) {
     let client = Client::open(format!("redis://{}", cluster.resp(node))).expect("an address");
     let mut connection = client.get_connection().expect("a node answers");
-    eventually("it says UNAVAILABLE", || {
+    eventually("the node answers UNAVAILABLE", || {
         let set = redis::cmd("SET").arg("alone").arg(1).exec(&mut connection);
         (set.err()?.code() == Some("UNAVAILABLE")).then_some(())
     });
 }
 
-/// Voters and learners, as the leader sees them.
+/// The voters and the learners according to the leader.
 fn members(cluster: &Namespaces) -> (Vec<usize>, Vec<usize>) {
-    eventually("the leader says who takes part", || {
+    eventually("the leader reports the members", || {
         NODES.into_iter().chain([SPARE]).find_map(|node| {
             let status = cluster.status(node)?;
             let shard = &status["shards"][0];
@@ -53,9 +54,9 @@ fn sorted(mut nodes: Vec<usize>) -> Vec<usize> {
     nodes
 }
 
-/// Waits until another than `node` leads, as `other` sees it.
+/// Waits until the leader satisfies `leads`, according to the node `sees`. Returns this leader.
 fn wait_leader(cluster: &Namespaces, sees: usize, leads: impl Fn(usize) -> bool) -> usize {
-    eventually("the right one leads", || {
+    eventually("the expected node leads", || {
         let (leader, _) = cluster.leader_seen_by(sees)?;
         leads(leader).then_some(leader)
     })
@@ -85,8 +86,8 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     assert_eq!(members(&cluster), (sorted(vec![leader, stays]), vec![]));
     load.wait_progress();
 
-    // One of the two voters is cut off (row 17). The other and the removed node reach each other,
-    // and together are nobody.
+    // One of the two voters is cut off (row 17). The other voter and the removed node reach each
+    // other, but are not a majority.
     let leader = wait_leader(&cluster, stays, |_| true);
     let follower = if leader == stays { 6 - stays - out } else { stays };
     cluster.set(&Namespaces::alone(leader));
@@ -97,19 +98,19 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     cluster.set(&[]);
     load.wait_progress();
 
-    // It comes back as a learner while packets are lost, is killed meanwhile, and votes again
-    // (rows 1, 19 and 25).
+    // The removed node returns as a learner while packets are lost, is killed meanwhile, and votes
+    // again (rows 1, 19 and 25).
     cluster.set(&NODES.map(|node| Loss(node, 30)));
     let mut asked = shard(&cluster.http(stays), &format!("members --learner {out}"));
     cluster.kill(out);
     cluster.spawn(out);
     cluster.wait_ready(out);
-    assert!(asked.wait().expect("a command ends").success(), "a learner needs nobody's leave");
+    assert!(asked.wait().expect("a command ends").success(), "a learner is added while it is down");
     change(&cluster, stays, &format!("members --voter {out}"));
     cluster.set(&[]);
     assert_eq!(members(&cluster), (NODES.to_vec(), vec![]));
 
-    // With it there is a majority while another sleeps (row 4).
+    // With the returned node there is a majority while another node is stopped (row 4).
     let leader = cluster.leader();
     let sleeper = if leader == stays { 6 - stays - out } else { stays };
     cluster.signal(sleeper, Signal::STOP);
@@ -132,7 +133,8 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     assert_eq!(members(&cluster), (sorted(vec![leader, one]), vec![other]));
     load.wait_progress();
 
-    // The learner is no part of any majority: without it all goes on, with it alone nothing.
+    // The learner is not part of any majority: without it all operations continue, and with it
+    // alone none do.
     cluster.set(&Namespaces::alone(other));
     load.wait_progress();
     cluster.set(&Namespaces::alone(one));
@@ -142,7 +144,7 @@ fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
     cluster.set(&[]);
     load.wait_progress();
 
-    // Leadership is handed over, to a node that is killed as it comes.
+    // Leadership is transferred to a node that is killed during the transfer.
     change(&cluster, other, &format!("lead --to {one}"));
     wait_leader(&cluster, leader, |leads| leads == one);
     change(&cluster, other, &format!("members --voter {other}"));
@@ -168,7 +170,8 @@ fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
     let load = Load::start(&four.map(|node| cluster.resp(node)), 16);
     load.wait_progress();
 
-    // The nodes come to know a fourth, one after the other. That makes it no member.
+    // A fourth node is added to the configurations, one node after the other. This does not make it
+    // a member.
     cluster.configure(&four);
     for node in NODES {
         cluster.kill(node);
@@ -180,7 +183,8 @@ fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
     cluster.spawn(SPARE);
     assert_eq!(members(&cluster), (NODES.to_vec(), vec![]), "a configuration changed the members");
 
-    // Nor where a disk is lost: who the members are is what the others know.
+    // After the loss of a disk the fourth node is not a member either: the node gets its members
+    // from the other nodes.
     let replaced = cluster.leader() % 3 + 1;
     cluster.lose_disk(replaced);
     cluster.spawn(replaced);
@@ -189,7 +193,7 @@ fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
     assert_eq!(status["shards"][0]["voters"], serde_json::json!(NODES));
     load.wait_progress();
 
-    // The leader and its disk are gone for good. The fourth node takes its place.
+    // The leader and its disk are lost for good. The fourth node replaces the leader.
     let lost = cluster.leader();
     let (one, other) = (lost % 3 + 1, (lost + 1) % 3 + 1);
     cluster.lose_disk(lost);
@@ -205,8 +209,8 @@ fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
     assert_eq!(members(&cluster), (sorted(vec![one, other, SPARE]), vec![]));
     load.wait_progress();
 
-    // It counts: one of the others can fail now. Who was lost comes back with an empty disk, and
-    // is nobody.
+    // The fourth node counts: another node can fail now. The lost node returns with an empty disk,
+    // and is not a member.
     cluster.spawn(lost);
     cluster.kill(one);
     wait_leader(&cluster, other, |leader| leader == other || leader == SPARE);
@@ -214,7 +218,7 @@ fn a_node_that_is_lost_for_good_is_replaced_by_a_new_one() {
     cluster.spawn(one);
     cluster.wait_ready(one);
     assert_eq!(members(&cluster), (sorted(vec![one, other, SPARE]), vec![]));
-    eventually("it says that it is nobody", || {
+    eventually("the lost node reports that it has no members", || {
         let (_, body) = http_get(&cluster.http(lost), "/readyz")?;
         (body == "not ready: shard 1 waits to be given its members\n").then_some(())
     });

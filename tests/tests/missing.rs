@@ -1,6 +1,6 @@
-//! Damage to the log: whatever is flipped, overwritten or removed, each entry of each shard is
-//! either the one that was acknowledged or known to be missing, and so it stays when the log goes
-//! on and is opened again.
+//! Damage to the log. Bits are flipped, blocks are overwritten and segments are removed. Each entry
+//! of each shard is then the acknowledged entry or known to be missing. This stays so when the log
+//! continues and when it is opened again.
 
 use bedstone_engine::disk::WriteMode;
 use bedstone_engine::disk::memory::MemoryDisk;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 const SHARDS: u64 = 3;
 
-/// What one shard's log holds, with what it has released.
+/// The expected log of one shard, and its released base.
 #[derive(Clone, Debug, Default)]
 struct Model {
     base: LogId,
@@ -28,7 +28,8 @@ impl Model {
         self.entries.keys().next_back().copied().unwrap_or(self.base.index)
     }
 
-    /// One step of a replica's life: it appends, or a new leader replaces what is not committed.
+    /// A random step of a replica: an append, a new leader's replacement of uncommitted entries, a
+    /// commit, a release, or a reset.
     fn step(&mut self, shard: u64, rng: &mut Rng) -> Vec<Record> {
         let mut records = Vec::new();
         match rng.below(20) {
@@ -90,7 +91,7 @@ fn open(disk: &MemoryDisk) -> Log {
     log
 }
 
-/// A log with a history, and what it should hold. Its end is marked for.
+/// A log with a random history, and its expected content. The log ends with a sync marker.
 fn history(rng: &mut Rng, steps: usize) -> (MemoryDisk, [Model; SHARDS as usize]) {
     let disk = MemoryDisk::new();
     let mut models: [Model; SHARDS as usize] = Default::default();
@@ -113,7 +114,7 @@ fn history(rng: &mut Rng, steps: usize) -> (MemoryDisk, [Model; SHARDS as usize]
         }
         log.commit(&records).unwrap();
     }
-    // Often every shard has a last word. Nothing of it is in the last block.
+    // Often every shard has a last hard state. The last block does not contain it.
     if !rng.one_in(3) {
         log.commit(&states(&models)).unwrap();
     }
@@ -122,7 +123,7 @@ fn history(rng: &mut Rng, steps: usize) -> (MemoryDisk, [Model; SHARDS as usize]
     (disk.power_loss(rng.draw()), models)
 }
 
-/// Where the log's last block begins: its slot, and the offset.
+/// The position of the log's last block: its slot and its offset.
 fn end_of_log(disk: &MemoryDisk) -> (String, u64) {
     let slots = disk.files().into_iter().filter(|path| path.starts_with("log/"));
     let last = |path: String| {
@@ -138,7 +139,7 @@ fn end_of_log(disk: &MemoryDisk) -> (String, u64) {
     slots.filter_map(last).max().map(|(_, path, offset)| (path, offset)).unwrap()
 }
 
-/// Checks every answer about every shard; how many entries are missing.
+/// Checks every read of every shard. Returns how many entries are missing.
 fn check(log: &Log, models: &[Model], place: &str) -> u64 {
     let mut lost = 0;
     for (shard, model) in (0..).zip(models) {
@@ -155,11 +156,11 @@ fn check(log: &Log, models: &[Model], place: &str) -> u64 {
                     Ok(found) => found.is_empty(),
                     Err(_) => false,
                 };
-                assert!(unread, "{place}, shard {shard}: entry {index} is missing, and read");
+                assert!(unread, "{place}, shard {shard}: entry {index} is missing, but was read");
                 continue;
             }
             let found = found.unwrap_or_else(|e| panic!("{place}, shard {shard}: {e}"));
-            // What was released and then lost its release may be there still.
+            // A released entry may still be there if the release was lost.
             let Some((term, data)) = model.entries.get(&index) else { continue };
             assert!(
                 found.first().is_some_and(|e| e.id.term == *term && e.data == data[..]),
@@ -194,14 +195,15 @@ fn whatever_is_damaged_is_right_or_known_to_be_missing() {
                 let end = if *slot == last_slot { last_block } else { len };
                 let kind = rng.below(8);
                 match kind {
-                    // A byte anywhere, of a header more often than not.
+                    // A bit flips anywhere, more often in the first bytes of a block than
+                    // elsewhere.
                     0..4 => {
                         let block = rng.below(end / 4096) * 4096;
                         let within = if rng.one_in(2) { rng.below(120) } else { rng.below(4096) };
                         damaged.flip(slot, block + within, 1 << rng.below(8));
                         place += &format!(", {slot} at {block}+{within}");
                     }
-                    // A run of blocks reads as zeros.
+                    // Successive blocks read as zeros.
                     4..7 => {
                         let from = rng.below(end / 4096);
                         let count = (1 + rng.below(6)).min(end / 4096 - from);
@@ -227,7 +229,7 @@ fn whatever_is_damaged_is_right_or_known_to_be_missing() {
     assert!(lost > cases && whole > 0);
 }
 
-/// The log with damage goes on, is opened again, and is healed by resets.
+/// The damaged log continues, is opened again, and is repaired by resets.
 fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -> u64 {
     let mut models = models.to_vec();
     let log = open(disk);
@@ -259,7 +261,7 @@ fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -
         let open = missing.entries.last().is_some_and(|range| range.end == u64::MAX);
         assert!(!open || log.commit(&[entry]).is_err(), "{place}, opened again: shard {shard}");
     }
-    // A snapshot takes the place of what a shard misses.
+    // A snapshot replaces the entries that a shard lost.
     for (shard, model) in (0..).zip(&mut models) {
         if !missing[shard as usize].is_empty() {
             model.base = LogId { term: model.hard.term, index: model.last() + 1 };
@@ -276,7 +278,7 @@ fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -
     lost
 }
 
-/// One entry of each of two shards, over and over, and a last word of both.
+/// Writes entries of two shards in turns, and at the end the hard states of both.
 fn two_shards(engine: &Engine, rounds: u64) {
     for index in 1..=rounds {
         for shard in [1, 2] {
@@ -291,7 +293,7 @@ fn two_shards(engine: &Engine, rounds: u64) {
     engine.log().commit(&[]).unwrap();
 }
 
-/// An engine with the trees of some shards.
+/// Opens an engine with the trees of some shards.
 fn engine(disk: &MemoryDisk, shards: std::ops::RangeInclusive<u64>) -> Engine {
     let engine = Engine::open(Arc::new(disk.clone()), Options::tiny()).unwrap();
     for shard in shards {
@@ -304,7 +306,7 @@ fn missing(entries: std::ops::Range<u64>, state: bool) -> Missing {
     Missing { entries: std::iter::once(entries).collect(), state }
 }
 
-/// What a round of the scrub finds.
+/// The damage that one round of the scrub finds.
 fn scrub(store: &Engine) -> Vec<String> {
     let mut scrub = Scrub::default();
     let mut found = Vec::new();
@@ -317,23 +319,25 @@ fn scrub(store: &Engine) -> Vec<String> {
     found.iter().map(Error::to_string).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Damage inside of an entry costs that entry. Its shard says which, the other one serves.
+/// Damage inside an entry affects this entry only. Its shard reports the entry, and the other shard
+/// serves.
 #[test]
 fn a_damaged_entry_is_named_and_the_other_shard_serves() {
     let disk = MemoryDisk::new();
     let store = engine(&disk, 1..=2);
     two_shards(&store, 5);
     drop(store);
-    // Blocks are 4096 bytes: a header page, then the entries in turns. The data of (2, 3).
+    // Blocks have 4096 bytes: first a header page, then the entries in turns. The flip hits the
+    // data of entry 3 of shard 2.
     let store = engine(&disk, 1..=2);
     assert_eq!(scrub(&store), Vec::<String>::new());
     disk.flip("log/slot-00000.seg", 4096 * 6 + 64 + 40 + 12 + 50, 1);
-    // The scrub finds it in a log that is open.
+    // The scrub finds the damage in an open log.
     let found = scrub(&store);
     assert!(found.len() == 1 && found[0].contains("shard 2"), "{found:?}");
     assert!(found[0].contains("slot-00000.seg at byte 24680"), "{found:?}");
     let before = |store: &Engine| store.log().entries(2, 1, 6, usize::MAX).unwrap().len();
-    assert_eq!(before(&store), 2, "what comes before it is sound");
+    assert_eq!(before(&store), 2, "the entries before it are undamaged");
     drop(store);
     let store = engine(&disk, 1..=2);
     assert_eq!(before(&store), 2);
@@ -350,7 +354,7 @@ fn a_damaged_entry_is_named_and_the_other_shard_serves() {
     let entry = Record::entries(1, id, [(1, vec![9].into())]).unwrap();
     store.log().commit(&[entry]).unwrap();
     assert_eq!(store.log().entries(1, 1, 7, usize::MAX).unwrap().len(), 6);
-    // What the tree has flushed it does not need.
+    // The tree does not need entries that it has flushed.
     let tree = store.tree(2).unwrap();
     for index in 1..=3 {
         tree.apply(LogId { term: 1, index }, index, None, []);
@@ -363,8 +367,8 @@ fn a_damaged_entry_is_named_and_the_other_shard_serves() {
     assert!(engine(&disk, 1..=2).log().missing(2).is_empty());
 }
 
-/// A damaged block in the newest segment may have been of any shard, also of one of which nothing
-/// else is known.
+/// A damaged block in the newest segment may have contained records of any shard, even of a shard
+/// without any other record.
 #[test]
 fn a_damaged_block_leaves_no_shard_sure_that_says_nothing_later() {
     let disk = MemoryDisk::new();
@@ -381,9 +385,10 @@ fn a_damaged_block_leaves_no_shard_sure_that_says_nothing_later() {
     }
 }
 
-/// Entries after a loss are refused; with the reset before them in the same commit they are taken.
+/// Entries after a loss are refused. With the reset before them in the same commit they are
+/// accepted.
 #[test]
-fn a_log_begins_anew_in_one_commit_with_its_first_entries() {
+fn a_log_is_reset_in_one_commit_with_its_first_entries() {
     let disk = MemoryDisk::new();
     let store = engine(&disk, 1..=3);
     two_shards(&store, 5);
@@ -405,7 +410,7 @@ fn a_log_begins_anew_in_one_commit_with_its_first_entries() {
     assert_eq!(store.log().entries(shard, 1, 2, usize::MAX).unwrap()[0].id, id);
 }
 
-/// A reset takes the place of entries. What a vote was it does not tell.
+/// A reset replaces entries. It does not restore a lost vote.
 #[test]
 fn a_reset_does_not_bring_back_a_lost_vote() {
     let disk = MemoryDisk::new();
@@ -450,7 +455,7 @@ fn an_embedded_store_with_lost_entries_is_refused_and_nothing_is_cut() {
     assert_eq!(db.scan(..).count(), 5);
 }
 
-/// Each file tells a version that was flipped from a version that it was written in.
+/// Each file format distinguishes a flipped version from another version.
 #[test]
 fn a_flipped_version_is_damage_and_no_other_format() {
     let disk = MemoryDisk::new();
@@ -459,7 +464,7 @@ fn a_flipped_version_is_damage_and_no_other_format() {
     let (mut rng, mut round) = (Rng::new(5), 0u64);
     while [".sst", ".val"].iter().any(|part| file(part).is_none()) {
         round += 1;
-        assert!(round < 3000, "values come to lie in value files");
+        assert!(round < 3000, "no value has moved to a value file");
         let mut batch = bedstone_engine::Batch::new();
         let len = if rng.one_in(2) { 2000 } else { 20 };
         batch.put(&(rng.below(100) as u32).to_le_bytes(), &rng.bytes(len));
@@ -469,8 +474,8 @@ fn a_flipped_version_is_damage_and_no_other_format() {
         }
     }
     drop(db);
-    // The last bytes of a table and of a value file are version and magic; a manifest begins with
-    // magic and version.
+    // A table and a value file end with version and magic; a manifest begins with magic and
+    // version.
     for part in [".sst", ".val", "MANIFEST"] {
         let path = file(part).unwrap();
         let sound = disk.bytes(&path).unwrap();

@@ -1,5 +1,5 @@
-//! The net between real endpoints on loopback: frames arrive, a restarted peer is found again, and
-//! strangers are refused.
+//! The network layer between real endpoints on loopback: frames arrive, a restarted peer is found
+//! again, and unknown peers are refused.
 
 use bedstone_net::{
     Authority, Config, Endpoint, Event, Frame, Identity, Inbox, Lane, Outbox, Peer,
@@ -78,7 +78,7 @@ fn frames_arrive_in_order_and_a_restarted_peer_is_found_again() {
             frame(Lane::Append, number, 3000 * usize::from(number)),
             frame(Lane::Control, number, 10),
         ] {
-            // What is refused because too much is queued is pushed again.
+            // A frame that is refused because the queue is full is pushed again.
             let mut waits = Some(frame);
             eventually("room for the frame", || {
                 waits = first.outbox.push(2, waits.take()?).err();
@@ -101,7 +101,7 @@ fn frames_arrive_in_order_and_a_restarted_peer_is_found_again() {
         }
         (next == [201, 201]).then_some(())
     });
-    // The peer's process goes without a word and comes back.
+    // The peer's process ends without notice and starts again.
     let Node { _runtime: runtime, endpoint, .. } = second;
     drop(endpoint);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -123,7 +123,7 @@ fn what_is_too_long_for_its_lane_is_refused_at_the_door() {
     assert!(node.outbox.push(3, frame(Lane::Control, 1, 1)).is_err(), "an unknown peer");
 }
 
-/// Neither side of such a pair may take the other for a peer, however often the first tries.
+/// Neither side of such a pair may accept the other as a peer, however often the first side tries.
 fn refused(first: &Node, second: &Node) {
     eventually("several attempts failed", || {
         let failed = first.endpoint.counters().dials_failed.load(Ordering::Relaxed);
@@ -132,7 +132,7 @@ fn refused(first: &Node, second: &Node) {
     });
     for node in [first, second] {
         let up = node.events.try_iter().any(|event| matches!(event, Event::Up(_)));
-        assert!(!up, "a stranger was taken for a peer");
+        assert!(!up, "an unknown peer was accepted");
     }
 }
 
@@ -158,7 +158,8 @@ fn a_certificate_of_another_cluster_is_refused() {
 fn a_certificate_of_another_node_is_refused_and_counted() {
     let authority = Authority::generate("c").unwrap();
     let (one, two) = (free_addr(), free_addr());
-    // It says that it is node 1, with the certificate of node 3, which the other does not know.
+    // The first endpoint claims to be node 1, with the certificate of node 3, which the second does
+    // not know.
     let first = start(1, "c", one, (2, two), authority.issue(3, "c").unwrap());
     let second = start(2, "c", two, (1, one), authority.issue(2, "c").unwrap());
     eventually("the violation is counted", || {

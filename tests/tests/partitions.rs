@@ -1,7 +1,8 @@
-//! Faults 1 to 4 and 17 to 19 with real processes in network namespaces: links are cut, one way and
-//! both, and lose packets, nodes are killed and stopped meanwhile, and clients that reach every
-//! node write and read the whole time. Every key's history must be linearizable, and at the end no
-//! acknowledged write may be missing. Where the machine does not allow it, the test says so.
+//! Faults 1 to 4 and 17 to 19 with real processes in network namespaces. Links are cut in one or
+//! both directions and lose packets, nodes are killed and stopped meanwhile, and clients that reach
+//! every node write and read during the whole test. The history of every key must be linearizable,
+//! and at the end no acknowledged write may be missing. Where the machine has no network
+//! namespaces, the test reports that it is skipped.
 
 use bedstone_tests::cluster::eventually;
 use bedstone_tests::load::{Load, verdict};
@@ -11,7 +12,7 @@ use redis::Client;
 use rustix::process::Signal;
 use std::time::Instant;
 
-/// Waits until another than `node` leads, as the third sees it.
+/// Waits until a node other than `node` leads, according to another node.
 fn wait_other_leader(cluster: &Namespaces, node: usize) {
     eventually("another leader", || {
         NODES.into_iter().filter(|&other| other != node).find_map(|other| {
@@ -26,7 +27,7 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
         Ok(cluster) => cluster,
         Err(why) => return eprintln!("SKIPPED, this machine has no network namespaces: {why}"),
     };
-    // Node 3 answers reads itself, the others send them to the leader.
+    // Node 3 serves reads itself; the other nodes send reads to the leader.
     cluster.kill(3);
     cluster.add_setting(3, "follower_reads = true");
     cluster.spawn(3);
@@ -36,22 +37,23 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
     let load = Load::start(&nodes, 7);
     load.wait_progress();
 
-    // Fault 17: the leader is alone. The others elect; it takes nothing, and says so.
+    // Fault 17: the leader is cut off. The others elect a leader; the old leader accepts no write,
+    // and answers so.
     let leader = cluster.leader();
     cluster.set(&Namespaces::alone(leader));
     wait_other_leader(&cluster, leader);
     let client = Client::open(format!("redis://{}", cluster.resp(leader))).unwrap();
     let mut connection = client.get_connection().unwrap();
-    eventually("the minority says UNAVAILABLE", || {
+    eventually("the minority answers UNAVAILABLE", || {
         let set = redis::cmd("SET").arg("minority").arg(1).exec(&mut connection);
-        let error = set.expect_err("a minority takes no write");
+        let error = set.expect_err("a minority accepts no write");
         (error.code() == Some("UNAVAILABLE")).then_some(())
     });
     load.wait_progress();
     cluster.set(&[]);
     load.wait_progress();
 
-    // A follower is alone: nobody else notices, and when it is back it disturbs nobody.
+    // A follower is cut off: the other nodes continue, and its return causes no election.
     let leader = cluster.leader();
     let follower = leader % 3 + 1;
     let (_, term) = cluster.leader_seen_by(leader).expect("it leads");
@@ -61,8 +63,8 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
     assert_eq!(cluster.leader(), leader, "a follower that comes back changes no leader");
     assert_eq!(cluster.leader_seen_by(leader), Some((leader, term)));
 
-    // Fault 18: nothing of the leader arrives at a follower; then two followers do not hear each
-    // other. No storm of elections: a term or two go by.
+    // Fault 18: no message of the leader reaches one follower; then two followers do not reach each
+    // other. There is no storm of elections: the term rises by at most two.
     cluster.set(&[Cut(leader, follower)]);
     load.wait_progress();
     load.wait_progress();
@@ -84,7 +86,7 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
     assert!(after <= before + 2, "terms {before} to {after}: a storm of elections");
 
     // Fault 19: three of ten packets between nodes are lost, while the leader is killed and another
-    // sleeps.
+    // node is stopped.
     cluster.set(&NODES.map(|node| Loss(node, 30)));
     load.wait_progress();
     let leader = cluster.leader();
@@ -100,7 +102,7 @@ fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
     cluster.signal(leader, Signal::CONT);
     load.wait_progress();
 
-    // All are killed in the middle of it.
+    // All nodes are killed while packets are lost.
     NODES.into_iter().for_each(|node| cluster.kill(node));
     NODES.into_iter().for_each(|node| cluster.spawn(node));
     NODES.into_iter().for_each(|node| cluster.wait_ready(node));

@@ -1,8 +1,8 @@
-//! Bugs planted in the Raft core, each in a copy of it: the simulation must find every one, and by
-//! a check that is for it. See `planted/raft.rs` for the bugs; `BEDSTONE_PLANTED=words` plants only
-//! those with these words in their names.
+//! Bugs planted in the Raft core, each in a copy of the core. The simulation must find every bug,
+//! by a check that is meant for it. See `planted/raft.rs` for the bugs. `BEDSTONE_PLANTED=words`
+//! plants only those with these words in their names.
 
-// Generated copies of sources that are linted where they stand.
+// Generated copies of sources that are linted at their original place.
 #![allow(warnings, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
 
 use std::any::Any;
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Seeds until a bug has escaped.
+/// The number of seeds after which a bug counts as not found.
 const SEEDS: u64 = 20_000;
 
 include!(concat!(env!("OUT_DIR"), "/planted_raft.rs"));
@@ -24,8 +24,8 @@ fn first_line(said: &str) -> &str {
     said.lines().next().unwrap_or_default()
 }
 
-/// The first seed that finds a bug by a check that is for it, and what that said; or what others
-/// did.
+/// The first seed that finds a bug by a check that is meant for it, and the message of the check.
+/// Otherwise the messages of other checks.
 fn hunt(run: fn(u64), caught_by: &[&str]) -> Result<(u64, String), Vec<String>> {
     let mut others = Vec::new();
     for seed in 0..SEEDS {
@@ -41,7 +41,7 @@ fn hunt(run: fn(u64), caught_by: &[&str]) -> Result<(u64, String), Vec<String>> 
 
 #[test]
 fn every_planted_bug_is_found_by_the_check_that_is_for_it() {
-    // A found bug is no news.
+    // The panics of found bugs are not printed.
     std::panic::set_hook(Box::new(|_| {}));
     let words = std::env::var("BEDSTONE_PLANTED").unwrap_or_default();
     let bugs: Vec<_> = BUGS.iter().filter(|(bug, ..)| bug.contains(&words)).collect();
@@ -55,7 +55,7 @@ fn every_planted_bug_is_found_by_the_check_that_is_for_it() {
     };
     let found = std::thread::scope(|scope| {
         let hunters = [scope.spawn(hunter), scope.spawn(hunter)];
-        hunters.map(|hunter| hunter.join().expect("hunters catch what they hunt")).concat()
+        hunters.map(|hunter| hunter.join().expect("a hunter does not panic")).concat()
     });
     let _ = std::panic::take_hook();
     let mut report = format!("{} bugs planted in the Raft core\n", found.len());
@@ -71,8 +71,8 @@ fn every_planted_bug_is_found_by_the_check_that_is_for_it() {
         };
     }
     eprint!("{report}");
-    // What passes is silent; whoever wants the score finds it here.
+    // The output of a test that passes is hidden, so the report is also written to a file.
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/planted-raft.txt"), report).unwrap();
-    assert_eq!(escaped, 0, "of {} bugs so many escaped", found.len());
+    assert_eq!(escaped, 0, "the number of bugs that were not found, of {}", found.len());
     assert!(BUGS.len() >= 20);
 }

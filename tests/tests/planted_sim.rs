@@ -1,41 +1,41 @@
-//! Whole nodes that are wrong on purpose: the simulation must find each, by a check that is for it.
+//! Bugs planted in whole nodes: the simulation must find each, by a check that is meant for it.
 
 use bedstone_node::sim::plan::{Fault, MILLI, Planned, SECOND, Who};
 use bedstone_node::sim::{Plan, Sabotage, run};
 use std::fmt::Write as _;
 
-/// Seeds until a bug has escaped.
+/// The number of seeds after which a bug counts as not found.
 const SEEDS: u64 = 400;
 
-/// Of each world, seeds that sound nodes must survive.
+/// The number of seeds of each world that correct nodes must survive.
 const SOUND_SEEDS: u64 = 30;
 
-/// What is wrong, and the checks of which one must find it.
+/// The bugs, each with the checks of which one must find it.
 const BUGS: [(Sabotage, &[&str]); 10] = [
-    (Sabotage::TellsTooSoon, &["durable-before-said"]),
-    (Sabotage::LosesVotes, &["durable-before-said"]),
+    (Sabotage::ReportsDurableTooSoon, &["durable-before-sent"]),
+    (Sabotage::LosesVotes, &["durable-before-sent"]),
     (Sabotage::ForgetsSessions, &["exactly-once", "state-machine-safety"]),
     (Sabotage::ForgetsMembers, &["state-machine-safety"]),
     (Sabotage::ForwardsTwice, &["exactly-once"]),
-    (Sabotage::LivesAlike, &["exactly-once", "linearizability"]),
+    (Sabotage::ReusesRequestNumbers, &["exactly-once", "linearizability"]),
     (Sabotage::TrustsOldClock, &["linearizability"]),
     (Sabotage::SendsAtOnce, &["snapshot-pace"]),
     (Sabotage::WaitsForDisks, &["hung-leader"]),
     (Sabotage::TrustsDisks, &["leader-completeness", "state-machine-safety", "linearizability"]),
 ];
 
-/// The world of a seed, or one that is apt to show what is wrong.
+/// The plan of a seed, or a plan that is likely to show the bug.
 fn world_for(sabotage: Sabotage, seed: u64) -> Plan {
     let plan = Plan::of(seed);
     match sabotage {
-        Sabotage::LivesAlike => short_lives(seed, plan),
+        Sabotage::ReusesRequestNumbers => short_lives(seed, plan),
         Sabotage::TrustsOldClock => stopped_leaders(seed, plan),
         Sabotage::TrustsDisks => lying_disks(seed, plan),
         _ => plan,
     }
 }
 
-/// Nodes that ask, and are killed before they are answered.
+/// Nodes send queries, and are killed before the replies arrive.
 fn short_lives(seed: u64, plan: Plan) -> Plan {
     let faults = (0..60).map(|number| {
         let at = SECOND + 300 * MILLI * number as u64;
@@ -46,7 +46,7 @@ fn short_lives(seed: u64, plan: Plan) -> Plan {
     Plan { nodes, spares, horizon, faults: faults.collect(), ..plan }
 }
 
-/// The leader is stopped, and who leads instead is cut off when it goes on.
+/// The leader is stopped, and a node is cut off until shortly after the leader continues.
 fn stopped_leaders(seed: u64, plan: Plan) -> Plan {
     let faults = (0..12).map(|number| {
         let at = (2 + 3 * (number as u64 / 2)) * SECOND;
@@ -61,7 +61,7 @@ fn stopped_leaders(seed: u64, plan: Plan) -> Plan {
     Plan { nodes, spares, horizon, leases: true, faults: faults.collect(), ..plan }
 }
 
-/// A disk lies while one of the others is cut off; then its power goes, and the leader is killed.
+/// A disk lies while another node is cut off. Then its power fails, and the leader is killed.
 fn lying_disks(seed: u64, plan: Plan) -> Plan {
     let faults = (0..15).map(|number| {
         let round = number as u64 / 3;
@@ -78,7 +78,7 @@ fn lying_disks(seed: u64, plan: Plan) -> Plan {
     Plan { nodes, spares, horizon, suspect_disks, faults: faults.collect(), ..plan }
 }
 
-/// The first seed that shows it, and by which check.
+/// The first seed that shows the bug, and the failed check. Otherwise the failures of other checks.
 fn hunt(sabotage: Sabotage, checks: &[&str]) -> Result<(u64, String), Vec<String>> {
     let mut others = Vec::new();
     for seed in 0..SEEDS {
@@ -107,7 +107,7 @@ fn sound_nodes_survive_the_worlds_that_are_apt_to_show_what_is_wrong() {
 
 #[test]
 fn what_is_wrong_with_a_node_is_found_by_the_check_that_is_for_it() {
-    // A found bug is no news.
+    // The panics of found bugs are not printed.
     std::panic::set_hook(Box::new(|_| {}));
     let (left, right) = BUGS.split_at(BUGS.len() / 2);
     let hunter = |bugs: &'static [(Sabotage, &[&str])]| {
@@ -115,7 +115,7 @@ fn what_is_wrong_with_a_node_is_found_by_the_check_that_is_for_it() {
     };
     let found = std::thread::scope(|scope| {
         let hunters = [left, right].map(|bugs| scope.spawn(move || hunter(bugs)));
-        hunters.map(|hunter| hunter.join().expect("hunters catch what they hunt")).concat()
+        hunters.map(|hunter| hunter.join().expect("a hunter does not panic")).concat()
     });
     let _ = std::panic::take_hook();
     let mut report = format!("{} bugs planted in whole nodes\n", found.len());
@@ -134,5 +134,5 @@ fn what_is_wrong_with_a_node_is_found_by_the_check_that_is_for_it() {
     }
     eprint!("{report}");
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/planted-sim.txt"), report).unwrap();
-    assert_eq!(escaped, 0, "of {} bugs so many escaped", found.len());
+    assert_eq!(escaped, 0, "the number of bugs that were not found, of {}", found.len());
 }

@@ -1,5 +1,5 @@
-//! Our Raft core beside the crates `raft` and `noraft`, under the same schedules and the same
-//! questions: see `bedstone_tests::raft_differential` for how, and for the list of differences.
+//! Our Raft core compared with the crates `raft` and `noraft`, under equal schedules and requests.
+//! `bedstone_tests::raft_differential` describes the method and lists the known differences.
 
 use bedstone_tests::raft_differential::cluster::{Cluster, Outcome, Replica, Schedule, Timing};
 use bedstone_tests::raft_differential::noraft::Noraft;
@@ -10,7 +10,7 @@ use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
 use std::collections::BTreeMap;
 
-/// A replica answers as the paper says, and as the other implementations do.
+/// A replica replies as the paper states, and as the other implementations do.
 #[test]
 fn a_replica_answers_as_others_do() {
     let mut replies: BTreeMap<String, u64> = BTreeMap::new();
@@ -33,8 +33,8 @@ fn a_replica_answers_as_others_do() {
         };
         *replies.entry(reply).or_default() += 1;
     }
-    eprintln!("replies: {replies:?}, noraft was asked {asked_noraft} times");
-    assert!(asked_noraft > 0 && replies.len() == 6, "everything is said: {replies:?}");
+    eprintln!("replies: {replies:?}, noraft was compared {asked_noraft} times");
+    assert!(asked_noraft > 0 && replies.len() == 6, "a kind of reply did not occur: {replies:?}");
 }
 
 fn agrees_with_figure_two(
@@ -43,9 +43,9 @@ fn agrees_with_figure_two(
     ours: &Answer,
     agrees: impl Fn(&str, Answer, &Answer),
 ) {
-    // Figure 2 knows no released logs: `below-commit`.
+    // Figure 2 has no released logs: `below-commit`.
     if !matches!(question, Question::Append { previous, .. } if previous.1 < state.base) {
-        // Nor does it hint.
+        // Figure 2 has no hints.
         let hint = ours.hint;
         agrees("figure 2", Answer { hint, ..single::figure_two(state, question) }, ours);
     }
@@ -99,7 +99,8 @@ fn agrees_with_noraft(
         theirs.vote = ours.vote;
         let end = previous.1 + entries.len() as u64;
         if matches!(ours.reply, Reply::Accepted(_)) && end < state.terms.len() as u64 {
-            // `whole-log`: unless the append replaced what followed, nothing of it was new.
+            // `whole-log`: unless the append replaced later entries, noraft already had all its
+            // entries.
             let had_all = ours.log.len() as u64 + state.commit == state.terms.len() as u64;
             theirs.commit = if had_all { ours.commit } else { theirs.commit };
         }
@@ -111,7 +112,7 @@ fn agrees_with_noraft(
     agrees("noraft", theirs, &ours);
 }
 
-/// A leader commits the same, whoever says whatever about its log.
+/// A leader commits the same entries as the others, whichever acknowledgements arrive.
 #[test]
 fn a_leader_commits_what_others_commit() {
     let mut commits = 0;
@@ -127,7 +128,7 @@ fn a_leader_commits_what_others_commit() {
     assert!(commits > 0);
 }
 
-/// The same steps where nothing is lost and one node leads: the same is committed after each.
+/// Without faults and with one leader, all implementations have equal commits after every step.
 #[test]
 fn without_faults_the_same_is_committed_after_every_step() {
     for seed in seeds(300) {
@@ -137,11 +138,12 @@ fn without_faults_the_same_is_committed_after_every_step() {
     }
 }
 
-/// What nodes see after each step.
+/// The commit index and the payloads of nodes after each step.
 type Seen = Vec<Vec<(u64, Vec<u64>)>>;
 
-/// Node 1 leads and proposes; messages of some others wait a while. The leader is looked at after
-/// every step; who is not held, after heartbeats, for only then must it know what is committed.
+/// Node 1 leads and proposes; messages of some other nodes wait for a while. Node 1 is compared
+/// after every step. A node that is not held is compared after heartbeats, because only then it
+/// must know the commit index.
 fn steady<R: Replica>(seed: u64) -> Seen {
     let timing = Timing { election: 1000, heartbeat: 2 };
     let mut rng = Rng::new(seed);
@@ -177,8 +179,8 @@ fn steady<R: Replica>(seed: u64) -> Seen {
     seen
 }
 
-/// The same schedule of proposals and faults: whatever became of it, once the cluster is healed
-/// and what is missing is proposed again, everything is committed, in one order on every node.
+/// All implementations run one schedule of proposals and faults. Once the cluster is healed and
+/// missing payloads are proposed again, every payload is committed, in one order on every node.
 #[test]
 fn whatever_happens_the_same_is_committed_in_the_end() {
     let mut sums: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
@@ -201,5 +203,5 @@ fn whatever_happens_the_same_is_committed_in_the_end() {
         assert_eq!(ends[0].len(), schedule.payloads.len(), "all is committed in the end");
     }
     eprintln!("committed before healing, and terms with a leader: {sums:?}");
-    assert!(sums.values().all(|(faulty, _)| *faulty > 0), "faults leave room for something");
+    assert!(sums.values().all(|(faulty, _)| *faulty > 0), "no payload was committed during faults");
 }

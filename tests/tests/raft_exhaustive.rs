@@ -1,9 +1,9 @@
-//! Every behaviour of three replicas of the Raft core within small bounds: see
-//! `bedstone_tests::raft_exhaustive` for what may happen, and what holds in every state.
+//! Every behaviour of three replicas of the Raft core within small bounds.
+//! `bedstone_tests::raft_exhaustive` describes the events and the checked properties.
 
 use bedstone_tests::raft_exhaustive::{Bounds, explore};
 
-/// Nothing happens. Each test says what does.
+/// Bounds that allow no event. Each test adds its events.
 const NOTHING: Bounds = Bounds {
     logs: [&[], &[], &[]],
     term: 0,
@@ -14,12 +14,12 @@ const NOTHING: Bounds = Bounds {
     slow_disks: true,
 };
 
-/// Explores, and sees that there was enough to see.
+/// Explores, and checks that enough states were visited.
 fn all_is_well(within: Bounds, states: usize) {
     let seen = explore(within);
     eprintln!("{within:?}: {seen:?}");
     let leaders = usize::from(within.campaigns);
-    assert!(seen.states >= states && seen.leaders == leaders, "less than there was: {seen:?}");
+    assert!(seen.states >= states && seen.leaders == leaders, "too little explored: {seen:?}");
 }
 
 #[test]
@@ -42,15 +42,16 @@ fn two_candidates_and_a_message_that_arrives_twice() {
     all_is_well(Bounds { campaigns: 2, doubles: 1, ..NOTHING }, 200_000);
 }
 
-/// Figure 8 of the paper, from (b) on: replicas 1 and 2 led terms 1 and 2 and have an entry each
-/// that nobody else has. An entry of an earlier term that is committed by counting would be lost.
+/// Figure 8 of the paper, from (b) on: replicas 1 and 2 led terms 1 and 2, and each has an entry
+/// that no other replica has. An entry of an earlier term that is committed by counting would be
+/// lost.
 #[test]
 fn two_candidates_and_entries_of_earlier_terms() {
     let logs = [&[1][..], &[2], &[]];
     all_is_well(Bounds { logs, term: 2, campaigns: 2, ..NOTHING }, 200_000);
 }
 
-/// Wider, for who has a minute; on disks that are not slow.
+/// Larger bounds, for a run of a minute, on disks that are not slow.
 #[test]
 #[ignore = "takes a minute"]
 fn two_candidates_and_two_commands() {
@@ -58,7 +59,7 @@ fn two_candidates_and_two_commands() {
     all_is_well(within, 900_000);
 }
 
-/// As above.
+/// Larger bounds with a crash, for a run of a minute, on disks that are not slow.
 #[test]
 #[ignore = "takes a minute"]
 fn two_candidates_a_command_and_a_crash() {

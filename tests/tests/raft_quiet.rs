@@ -1,5 +1,5 @@
-//! A thousand groups on three nodes come to rest, and wake when the node that leads them is gone
-//! (pitfall: a group that rests never wakes, or all wake at once).
+//! A thousand groups on three nodes become quiescent, and elect when the node that leads them is
+//! gone (pitfall: a quiescent group never becomes active, or all groups become active at once).
 
 use bedstone_node::raft::{Boot, Conf, Config, Message, PeerId, Raft};
 use bedstone_tests::raft_log::Nothing;
@@ -13,15 +13,16 @@ use std::sync::Arc;
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const GROUPS: u64 = 1000;
-/// Two election timeouts, of at most so many ticks.
+/// Two election timeouts, each of at most 20 ticks.
 const ELECTED_WITHIN: u64 = 2 * 20;
-/// Messages that a group takes to elect: it is woken, asked, asked again, and told.
+/// The limit on the messages of a group for an election: wake-up, pre-votes, votes, and the first
+/// append.
 const MESSAGES_EACH: usize = 30;
 
-/// Of the core, of a replica at rest.
+/// The limit on the core's memory for a quiescent replica.
 const BYTES_EACH: u64 = 1 << 10;
 
-/// One group; replica 1 leads it until its node is gone.
+/// One group. Replica 1 leads it until the node of replica 1 is gone.
 struct Group {
     replicas: [Raft; 3],
     gone: Option<PeerId>,
@@ -49,7 +50,7 @@ impl Group {
         }
     }
 
-    /// Carries messages and completes writes until nothing is left to do.
+    /// Delivers messages and completes writes until nothing is left to do.
     fn settle(&mut self) {
         let mut busy = true;
         while std::mem::take(&mut busy) {
@@ -86,17 +87,17 @@ fn a_thousand_groups_rest_and_elect_when_their_leaders_node_is_gone() {
     for group in &mut groups {
         group.replicas[0].propose(Bytes::from_static(b"something")).expect("it leads");
         (0..100).for_each(|_| group.tick());
-        assert!(group.rests(), "a group with nothing to do rests");
+        assert!(group.rests(), "an idle group is quiescent");
     }
     let stats = region.change();
     let held = stats.bytes_allocated - stats.bytes_deallocated;
     let each = held as u64 / (3 * GROUPS);
-    assert!(each <= BYTES_EACH, "a replica at rest takes {each} bytes");
+    assert!(each <= BYTES_EACH, "a quiescent replica takes {each} bytes");
 
     let sent: usize = groups.iter().map(|group| group.sent).sum();
     groups.iter_mut().for_each(|group| (0..1000).for_each(|_| group.tick()));
     let later: usize = groups.iter().map(|group| group.sent).sum();
-    assert_eq!(sent, later, "a group at rest sends nothing");
+    assert_eq!(sent, later, "a quiescent group sends nothing");
 
     for group in &mut groups {
         group.gone = Some(1);
@@ -117,7 +118,7 @@ fn a_thousand_groups_rest_and_elect_when_their_leaders_node_is_gone() {
     let mut report = String::new();
     let _ = writeln!(
         report,
-        "{GROUPS} groups at rest: {each} bytes a replica in the core; led again after {ticks} \
+        "{GROUPS} quiescent groups: {each} bytes a replica in the core; led again after {ticks} \
          ticks with {} messages, at most {most} in a tick",
         all - later
     );

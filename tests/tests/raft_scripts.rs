@@ -1,6 +1,6 @@
-//! Transcripts of the Raft core in every situation that the protocol knows: see
-//! `scripts/raft/README.md`. `BEDSTONE_WRITE_GOLDEN=1` writes what is found; read it before you
-//! commit it. `BEDSTONE_RAFT_TRACE=DIR` writes there what the replicas of each script do, as JSON.
+//! Transcripts of the Raft core in every situation of the protocol; see `scripts/raft/README.md`.
+//! `BEDSTONE_WRITE_GOLDEN=1` writes the new output; read it before you commit it.
+//! `BEDSTONE_RAFT_TRACE=DIR` writes a trace of each script to that directory, as JSON.
 
 use bedstone_tests::raft_script::{trace, transcript};
 use std::fs;
@@ -23,14 +23,14 @@ fn replicas_do_what_the_transcripts_say() {
             let name = path.display();
             wrong.push(format!("{name}:{}\n  script: {said}\n  found:  {found}", line + 1));
         } else if script.lines().count() != found.lines().count() {
-            wrong.push(format!("{}: ends elsewhere", path.display()));
+            wrong.push(format!("{}: script and output have different lengths", path.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(paths.len() >= 20, "{} scripts", paths.len());
 }
 
-/// The events of etcd-io/raft's trace.
+/// The events in the trace of etcd-io/raft.
 const EVENTS: [&str; 17] = [
     "InitState",
     "BecomeCandidate",
@@ -65,7 +65,7 @@ fn every_transcript_has_a_trace_for_a_model_checker() {
             let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
             let event = &line["event"];
             let name = EVENTS.iter().find(|name| event["name"] == **name);
-            seen.insert(*name.unwrap_or_else(|| panic!("{} is no event", event["name"])));
+            seen.insert(*name.unwrap_or_else(|| panic!("{} is not an event", event["name"])));
             assert!(event["nid"].is_string() && event["role"].is_string());
             assert!(event["state"]["term"].is_u64() && event["state"]["commit"].is_u64());
             assert!(event["log"].is_u64() && event["conf"][0].is_array());
@@ -76,5 +76,5 @@ fn every_transcript_has_a_trace_for_a_model_checker() {
             fs::write(std::path::Path::new(&to).join(name), lines).unwrap();
         }
     }
-    assert_eq!(seen.len(), EVENTS.len(), "all kinds of events are there: {seen:?}");
+    assert_eq!(seen.len(), EVENTS.len(), "a kind of event did not occur: {seen:?}");
 }

@@ -1,5 +1,5 @@
-//! Many seeds of Raft replicas in a bad world, then in a good one: see `bedstone_tests::raft_world`
-//! for what happens there and what is checked after every event.
+//! Many seeds of Raft replicas, with faults and then without. `bedstone_tests::raft_world`
+//! describes the events and the checks after every event.
 
 use bedstone_tests::raft_world::{Done, run};
 
@@ -24,7 +24,7 @@ fn replicas_agree_whatever_the_network_does() {
     }
     let report = format!("{seeds} seeds of the Raft simulation: {sum:?}\n");
     eprint!("{report}");
-    // What passes is silent; whoever wants the score finds it here.
+    // The output of a test that passes is hidden, so the report is also written to a file.
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/raft-sim.txt"), report).unwrap();
-    assert!(sum.committed > 10 && sum.reads > 10, "the simulation does something");
+    assert!(sum.committed > 10 && sum.reads > 10, "entries were committed and reads were served");
 }

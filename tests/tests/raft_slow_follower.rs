@@ -1,6 +1,7 @@
-//! A follower that is slow, or stopped, while its link stays: it costs the leader a bounded amount
-//! of memory and of messages, and nobody else anything (TiKV #3529, #14798, #12255). And one whose
-//! tree stands still: it goes on to acknowledge, in a bounded amount of memory.
+//! A follower is slow or stopped, while its connection stays. It costs the leader a bounded amount
+//! of memory and a bounded number of messages, and the other replicas nothing (TiKV #3529, #14798,
+//! #12255). A follower whose tree does not advance still acknowledges, with a bounded amount of
+//! memory.
 
 use bedstone_node::raft::{Body, Boot, Conf, Config, Message, PeerId, Raft};
 use bedstone_tests::raft_log::Nothing;
@@ -12,23 +13,23 @@ use std::sync::{Mutex, PoisonError};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What one allocates is not to be counted as the other's.
+/// Only one test runs at a time, so that allocations of one test do not count for the other.
 static ONE: Mutex<()> = Mutex::new(());
 
 const PROPOSALS: usize = 100_000;
 const VALUE_BYTES: usize = 1 << 10;
 
-/// Replicas 1 and 2 of three. What goes to the third is counted.
+/// Replicas 1 and 2 of three. Messages to replica 3 are counted.
 struct Group {
     replicas: [Raft; 2],
-    /// Bytes of entries, and messages.
+    /// The bytes of entries, and the number of messages.
     to_third: (usize, usize),
-    /// Whether the second applies what is committed.
+    /// Whether replica 2 applies committed entries.
     second_applies: bool,
 }
 
 impl Group {
-    /// Carries messages and completes writes until nothing is left to do.
+    /// Delivers messages and completes writes until nothing is left to do.
     fn settle(&mut self) {
         let mut busy = true;
         while std::mem::take(&mut busy) {
@@ -60,7 +61,7 @@ impl Group {
     }
 }
 
-/// Replica 1 leads.
+/// A group that replica 1 leads.
 fn led_by_first(config: &Config) -> Group {
     let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
     let replicas = [1, 2].map(|id| Raft::new(config.clone(), boot(id)));
@@ -82,12 +83,12 @@ fn a_tree_that_stands_still_costs_its_replica_no_more_than_it_may() {
         let value = Bytes::from(vec![7; VALUE_BYTES]);
         let id = group.replicas[0].propose(value).expect("room for it");
         group.settle();
-        assert_eq!(group.replicas[0].commit(), id.index, "the second goes on to acknowledge");
+        assert_eq!(group.replicas[0].commit(), id.index, "the second still acknowledges");
         if number % 100 > 0 {
             continue;
         }
         for (replica, most) in group.replicas.iter().zip([1, 2]) {
-            let (bytes, most) = (replica.spare_bytes(), most * config.recent_bytes_max);
+            let (bytes, most) = (replica.evictable_bytes(), most * config.recent_bytes_max);
             assert!(bytes <= most, "{bytes} bytes are held after {number} proposals");
         }
     }
@@ -112,14 +113,14 @@ fn a_follower_that_does_not_answer_costs_its_leader_no_more_than_it_may() {
         let stats = region.change();
         most = most.max(stats.bytes_allocated.saturating_sub(stats.bytes_deallocated));
     }
-    // The two replicas here share what both keep of an entry.
+    // The two replicas here share the entries that both keep.
     let may = 2 * config.recent_bytes_max + config.inflight_bytes_max;
     let (proposed, (bytes, appends)) = (PROPOSALS * VALUE_BYTES, group.to_third);
     eprintln!(
         "{most} bytes held of {proposed} proposed; {bytes} in {appends} appends to the third"
     );
-    assert!(most <= may, "{most} bytes are held, {may} may be");
-    // It is asked at the pace of heartbeats, once its window is full.
+    assert!(most <= may, "{most} bytes are held, the limit is {may}");
+    // Once the window is full, replica 3 is probed at the pace of heartbeats.
     assert!(bytes <= config.inflight_bytes_max + ticks * config.append_bytes_max);
     assert!(appends <= config.inflight_appends_max + ticks, "{appends} appends to the third");
 }

@@ -1,5 +1,5 @@
-//! Election timeouts are drawn anew each time, from the whole range and nothing else, so that
-//! replicas rarely campaign in the same tick (Raft, §5.2).
+//! Each election timeout is a new draw from the whole range and from nothing else, so that replicas
+//! rarely campaign in the same tick (Raft, §5.2).
 
 use bedstone_node::raft::{Body, Boot, Conf, Config, Message, Raft, Role};
 use bedstone_tests::raft_log::Nothing;
@@ -10,12 +10,12 @@ const REPLICAS: u64 = 5;
 const ROUNDS: u64 = 1000;
 
 fn replica(id: u64, seed: u64) -> Raft {
-    // Nodes draw theirs from the system.
+    // Real nodes draw their seeds from the system, so the seeds here are drawn too.
     let seed = Rng::new(seed).draw();
     Raft::new(Config::DEFAULT, Boot::new(id, Conf::of(1..=REPLICAS), seed))
 }
 
-/// Ticks until it asks for votes, or whether it would get some; what it is then.
+/// Ticks a replica until it requests pre-votes. Returns the number of ticks.
 fn ticks_to_campaign(raft: &mut Raft) -> u64 {
     let mut ticks = 0;
     loop {
@@ -29,7 +29,7 @@ fn ticks_to_campaign(raft: &mut Raft) -> u64 {
     }
 }
 
-/// It is told that it would win, and asks for votes that never come.
+/// Grants the replica's pre-votes. The replica then requests votes, which never arrive.
 fn make_candidate(raft: &mut Raft) {
     for peer in 2..=REPLICAS {
         let (granted, committed) = (true, Default::default());
@@ -44,7 +44,7 @@ fn make_candidate(raft: &mut Raft) {
     assert_eq!(raft.status().role, Role::Candidate);
 }
 
-/// Every value of the range was drawn, and no other.
+/// Asserts that every value of the range was drawn, and no other.
 fn assert_covers_the_range(drawn: &BTreeSet<u64>) {
     let range = Config::DEFAULT.election;
     assert_eq!(*drawn, range.collect(), "the timeouts that were drawn");
@@ -54,7 +54,7 @@ fn assert_covers_the_range(drawn: &BTreeSet<u64>) {
 fn a_follower_draws_its_timeout_from_the_whole_range() {
     let drawn = (0..ROUNDS).map(|seed| ticks_to_campaign(&mut replica(1, seed))).collect();
     assert_covers_the_range(&drawn);
-    // And another one each time, in the same life.
+    // Without a restart, each timeout is a new draw too.
     let mut raft = replica(1, 7);
     assert_covers_the_range(&(0..ROUNDS).map(|_| ticks_to_campaign(&mut raft)).collect());
 }
@@ -70,7 +70,7 @@ fn a_candidate_draws_its_timeout_from_the_whole_range() {
     assert_covers_the_range(&drawn.collect());
 }
 
-/// Rounds in which more than one replica was the first.
+/// The number of rounds in which several replicas time out first, in one tick.
 fn conflicts(mut ticks: impl FnMut(u64, u64) -> u64) -> u64 {
     let is_shared = |round: &u64| {
         let ticks: Vec<u64> = (1..=REPLICAS).map(|id| ticks(id, *round)).collect();

@@ -1,5 +1,6 @@
-//! Shards as files: split, checkpointed, installed, dropped, while power goes at any operation of
-//! the disk. Each is done or not done, and done again it is done.
+//! Shards as files: split, checkpointed, installed and dropped, while the power fails at any
+//! operation of the disk. Each operation takes effect as a whole or not at all, and can be
+//! repeated.
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::wal::{HardState, Record};
@@ -53,7 +54,7 @@ fn write(engine: &Engine, shard: ShardId, rng: &mut Rng, model: &mut Model) -> R
     Ok(())
 }
 
-/// Brings a tree up to its log, as a node does at a start.
+/// Applies the entries of a shard's log that its tree lacks, as a node does at a start.
 fn catch_up(engine: &Engine, shard: ShardId) -> Result<(), Error> {
     let tree = engine.open_shard(shard)?;
     let (_, last) = engine.log().bounds(shard);
@@ -91,7 +92,7 @@ fn a_split_is_done_or_not_whenever_the_power_goes() {
         let high = engine.split_shard(1, &at, 2, start).unwrap();
         assert!(dump(&low).unwrap() == model, "seed {seed}: the lower part");
         assert!(dump(&high).unwrap() == upper, "seed {seed}: the upper part");
-        // They go their own ways, also when the other is gone.
+        // Changes of one part do not affect the other part, also when the other part is dropped.
         for _ in 0..3 {
             write(&engine, 1, &mut rng, &mut model).unwrap();
             write(&engine, 2, &mut rng, &mut upper).unwrap();
@@ -183,7 +184,7 @@ fn an_installed_checkpoint_takes_the_shards_place_or_does_not() {
         }
         let expected = &models[usize::from(!changed)];
         assert!(dump(&tree).unwrap() == *expected, "seed {seed}: {changed}");
-        // Done again, it is done; the original is of no consequence.
+        // The installation can be repeated, also without the original shard.
         engine.drop_shard(1).unwrap();
         let tree = engine.install_shard(2, "incoming", at).unwrap();
         assert!(dump(&tree).unwrap() == models[0], "seed {seed}: in the end");

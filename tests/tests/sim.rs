@@ -1,14 +1,14 @@
 //! Whole nodes in a simulated world; see `bedstone_node::sim`. `BEDSTONE_SIM_FROM` and
-//! `BEDSTONE_SIM_SEEDS` choose others than the usual seeds.
+//! `BEDSTONE_SIM_SEEDS` replace the usual seeds.
 
 use bedstone_node::sim::plan::{Fault, MILLI, Planned, SECOND};
 use bedstone_node::sim::scenario::Kinds;
 use bedstone_node::sim::{Plan, Ran, run};
 
-/// Seeds that failed once, with what they found. They are run for ever.
+/// Seeds that failed once, each with its finding. Every test run includes them.
 const FAILED_ONCE: &str = include_str!("../sim/failed-once.txt");
 
-/// One in so many seeds is run twice, and must do the same.
+/// One seed in this many runs twice, and must have the same trace.
 const TWICE: u64 = 100;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -47,8 +47,8 @@ fn what_failed_once_does_not_again() {
     }
 }
 
-/// A node falls behind the log that the others keep, and is cut off again while their snapshot
-/// comes, for so long that the connection ends.
+/// A node falls behind the log that the others keep. It is cut off again during the snapshot, for
+/// so long that the connection ends.
 fn cut_snapshots(seed: u64) -> Plan {
     let side = 1 << (1 + seed % 3);
     let (first, again) = (5 * SECOND, 4500 * MILLI);
@@ -68,6 +68,6 @@ fn cut_snapshots(seed: u64) -> Plan {
 fn a_snapshot_that_was_cut_short_goes_on() {
     let mut all = Ran::default();
     (0..12).for_each(|seed| all.add(&go(&cut_snapshots(seed))));
-    assert!(all.resumed > 0, "none of them did: {all}");
+    assert!(all.resumed > 0, "no snapshot was resumed: {all}");
     eprintln!("snapshots that were cut short: {all}");
 }

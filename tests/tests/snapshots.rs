@@ -1,6 +1,6 @@
-//! A snapshot between real processes whose connection is cut while it is on its way: it goes on
-//! where it stopped, and the node that takes it in has all that was acknowledged. Where the machine
-//! has no network namespaces, the test says so.
+//! A snapshot between real processes whose connection is cut during the transfer. The transfer
+//! resumes where it stopped, and the receiver then has all acknowledged writes. Where the machine
+//! has no network namespaces, the test reports that it is skipped.
 
 use bedstone_tests::cluster::{eventually, http_get, shard};
 use bedstone_tests::namespaces::{NODES, Namespaces};
@@ -20,7 +20,7 @@ fn value(key: usize) -> Vec<u8> {
 
 /// A counter of a node.
 fn counter(cluster: &Namespaces, node: usize, name: &str) -> u64 {
-    eventually("the node says what it counts", || {
+    eventually("the node reports its counters", || {
         let (_, text) = http_get(&cluster.http(node), "/metrics")?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         line.parse().ok()
@@ -42,10 +42,10 @@ fn a_snapshot_that_is_cut_short_goes_on_where_it_stopped() {
     let leader = cluster.leader();
     let mut client = connect(&cluster, leader);
     for key in 0..KEYS {
-        let () = client.set(format!("key{key}"), value(key)).expect("it is taken");
+        let () = client.set(format!("key{key}"), value(key)).expect("the write is accepted");
     }
 
-    // A disk is lost. A third of the snapshot has come when the link is cut.
+    // A disk is lost. The link is cut after a third of the snapshot was sent.
     let emptied = leader % 3 + 1;
     cluster.lose_disk(emptied);
     cluster.spawn(emptied);
@@ -55,7 +55,7 @@ fn a_snapshot_that_is_cut_short_goes_on_where_it_stopped() {
         (sent(&cluster) as usize > KEYS * VALUE_BYTES / 3).then_some(())
     });
     cluster.set(&Namespaces::alone(emptied));
-    eventually("the leader misses the node", || {
+    eventually("the leader sees that the node is down", || {
         let status = cluster.status(leader)?;
         (status["nodes"][emptied - 1]["alive"] == false).then_some(())
     });
@@ -65,15 +65,15 @@ fn a_snapshot_that_is_cut_short_goes_on_where_it_stopped() {
     assert_eq!(cluster.leader(), leader, "the same leader sent all of it");
     assert!(counter(&cluster, emptied, "bedstone_snapshots_resumed_total") > 0);
     let twice = 2 * (KEYS * VALUE_BYTES) as u64;
-    assert!(sent(&cluster) < twice * 3 / 4, "what had come was sent again");
+    assert!(sent(&cluster) < twice * 3 / 4, "received data was sent again");
 
-    // It has everything.
+    // The node has all data.
     let words = format!("lead --to {emptied}");
     let output = shard(&cluster.http(leader), &words).wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut client = connect(&cluster, emptied);
     for key in 0..KEYS {
         let found: Vec<u8> = client.get(format!("key{key}")).expect("it answers");
-        assert!(found == value(key), "key{key} is another");
+        assert!(found == value(key), "key{key} has another value");
     }
 }

@@ -1,5 +1,5 @@
-//! Compaction: which tables to merge is a pure choice ([`pick`]); merging them is mechanism
-//! (`run`).
+//! Compaction: the choice of the tables to merge is a pure function ([`pick`]); `run` merges the
+//! tables.
 
 pub mod pick;
 pub(crate) mod run;

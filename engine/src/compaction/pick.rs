@@ -1,61 +1,65 @@
-//! Which tables to merge next: lazy levelling (Dostoevsky, SIGMOD 2018). Pure: shapes in, a choice
-//! out.
+//! The choice of the tables to merge next: lazy levelling (Dostoevsky, SIGMOD 2018). A pure
+//! function from shapes of runs to a choice.
 //!
-//! Flushes make runs. When there are too many, they are merged with each other, similar sizes
-//! first, or, once they weigh enough beside the bottom run, into that. So a version is written
-//! about once per merge of similar runs and once per round through the bottom, and almost all data
-//! lies in one run. Values in the log weigh like those in tables: merging finds out which are dead.
+//! Flushes make runs. When there are too many runs, runs of similar size are merged with each
+//! other. Once the upper runs are large enough compared with the bottom run, they are merged into
+//! the bottom run instead. So a version is written about once per merge of similar runs and once
+//! per merge into the bottom run, and almost all data is in one run. Values in the log count
+//! towards a run's weight like values in tables, because a merge finds the dead values.
 
 use crate::limits::Limits;
 use crate::lsm::version::BOTTOM;
 use crate::table::TableMeta;
 use bytes::Bytes;
 
-/// A run as the choice sees it.
+/// The properties of a run that the choice depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// The run.
     pub run: u64,
-    /// Its tables, ascending.
+    /// The run's tables, ascending by key.
     pub tables: Vec<TableMeta>,
-    /// Bytes of its tables and of the values they point to.
+    /// Bytes of the run's tables and of the values that these tables point to.
     pub weight: u64,
-    /// Pieces of its deleted ranges.
+    /// The number of pieces of the run's range tombstones.
     pub ranges: usize,
-    /// The first key that it deletes as a range, and the end of the last such range.
+    /// The first key that the run's range tombstones delete, and the end of the last of these
+    /// ranges.
     pub extent: Option<(Bytes, Bytes)>,
-    /// A range that it deletes holds all of an older table.
+    /// A range tombstone of the run covers a whole table of an older run.
     pub deletes_tables: bool,
 }
 
-/// Tables of a run that are read.
+/// The tables of one run that a merge reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
     /// The run.
     pub run: u64,
-    /// Numbers of its tables, ascending by key. All of them, unless it is the run of the outputs.
+    /// The numbers of the tables, ascending by key: all tables of the run, unless the run also
+    /// receives the outputs.
     pub tables: Vec<u64>,
 }
 
-/// Tables to merge, and where the result goes.
+/// The tables to merge, and the run of the result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The runs that are read, newest first.
+    /// The runs that the merge reads, newest first.
     pub inputs: Vec<Input>,
     /// The run of the outputs.
     pub run: u64,
-    /// Nothing older lies anywhere else, so settled tombstones go.
+    /// No older version of the inputs' keys exists outside the inputs, so tombstones at or before
+    /// the horizon are dropped.
     pub bottom: bool,
 }
 
 impl Choice {
-    /// Whether a table is read.
+    /// Whether the merge reads a table.
     pub fn reads(&self, table: u64) -> bool {
         self.inputs.iter().any(|input| input.tables.contains(&table))
     }
 }
 
-/// The most urgent merge of runs, newest first, if any is due.
+/// Returns the most urgent merge if any is due. `runs` holds the runs, newest first.
 pub fn pick(runs: &[Shape], limits: &Limits) -> Option<Choice> {
     let (bottom, upper) = match runs.split_last() {
         Some((last, upper)) if last.run == BOTTOM => (Some(last), upper),
@@ -86,7 +90,8 @@ pub fn pick(runs: &[Shape], limits: &Limits) -> Option<Choice> {
         inputs.push(Input { run: BOTTOM, tables: below });
         return Some(Choice { inputs, run: BOTTOM, bottom: true });
     }
-    // The newest runs, as long as the next is not much larger than those before it together.
+    // Selects the newest runs, as long as the next run is at most twice as large as the runs before
+    // it together.
     let mut weight = 0;
     let similar = upper.iter().take_while(|run| {
         let fits = weight == 0 || run.weight <= 2 * weight;

@@ -1,5 +1,4 @@
-//! Writing a stream of versions into tables of bounded size, and the values that move with them
-//! into value files.
+//! Writes a stream of versions into tables of bounded size, and moves values into value files.
 
 use crate::disk::Disk;
 use crate::error::Result;
@@ -11,26 +10,27 @@ use crate::values::{Holder, Source, Sources};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where outputs go and how they are named and cut.
+/// The destination, the names and the sizes of the outputs.
 pub(crate) struct Output<'a> {
     pub disk: &'a dyn Disk,
     pub limits: &'a Limits,
     pub codec: Codec,
-    /// Tables are cut at this size.
+    /// A table is finished at this size.
     pub table_bytes: u64,
     pub sources: &'a Sources,
-    /// Values that lie in these move.
+    /// Values in these log segments and value files move to new value files.
     pub collection_targets: &'a BTreeSet<Source>,
-    /// Whether a newer version elsewhere hides this one from everybody: then it need not move.
+    /// Whether a newer version in another run hides this version from every reader. Such a version
+    /// is dropped, so its value need not move.
     pub hidden: &'a dyn Fn(&Version) -> Result<bool>,
-    /// The path of a table of a number.
+    /// The path of the table with a given number.
     pub path: &'a dyn Fn(u64) -> String,
     /// The next file number.
     pub number: &'a mut dyn FnMut() -> u64,
 }
 
-/// Writes everything the cursor gives. A table is cut only between user keys, so that tables of a
-/// run stay disjoint.
+/// Writes every version that the cursor returns. A table ends only between user keys, so that the
+/// tables of a run stay disjoint.
 pub(crate) fn write_tables(mut cursor: impl Cursor, out: Output<'_>) -> Result<Vec<TableMeta>> {
     let mut done = Vec::new();
     let mut writer: Option<TableWriter> = None;
@@ -81,7 +81,7 @@ pub(crate) fn write_tables(mut cursor: impl Cursor, out: Output<'_>) -> Result<V
     Ok(done)
 }
 
-/// Values on the move.
+/// The state of the values that move: the open value file and the held sources.
 struct Moves {
     file: Option<ValueWriter>,
     held: BTreeMap<Source, Holder>,
@@ -94,7 +94,8 @@ impl Moves {
             Entry::Vacant(free) => {
                 let holder = free.insert(sources.hold(source)?);
                 if let Holder::Log(segment) = holder {
-                    // Key order is no order in a segment, and its pages are cold.
+                    // Reads in key order are random reads in a segment, and the segment's pages are
+                    // not cached.
                     segment.prefetch();
                 }
                 Ok(holder)

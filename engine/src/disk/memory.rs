@@ -1,8 +1,9 @@
-//! A disk in memory that can lose power.
+//! A simulated disk in memory that can lose power.
 //!
-//! What was written and what is durable are kept apart. [`MemoryDisk::power_loss`] gives the disk
-//! as it may come back: each unsynced page is kept, lost or torn at 512 bytes; each unsynced
-//! change of a length or a name happened or did not, one independent of the other.
+//! The disk keeps written bytes and durable bytes apart. [`MemoryDisk::power_loss`] returns the
+//! disk in a state that is possible after a power loss. Each unsynced page is kept, lost or torn at
+//! 512 bytes. Each unsynced change of a length or a name happened or did not, independently of the
+//! others.
 
 use super::{Disk, File, Pages, Region, WriteMode};
 use parking_lot::Mutex;
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-/// What a device writes as one.
+/// The unit that a device writes atomically.
 const SECTOR_BYTES: usize = 512;
 const SECTORS_PER_PAGE: usize = crate::limits::BLOCK_BYTES / SECTOR_BYTES;
 
@@ -42,22 +43,22 @@ struct Inode {
     dirty_sectors: BTreeSet<usize>,
 }
 
-/// What goes wrong, and when.
+/// The injected faults and their times.
 #[derive(Default)]
 struct Faults {
     /// Writes, syncs and name changes so far.
     operations: u64,
-    /// From this operation on everything fails: the power went.
+    /// After this many operations every operation fails: a simulated power loss.
     crash_at: Option<u64>,
-    /// A sync succeeds and makes nothing durable.
+    /// Syncs succeed and make nothing durable.
     lies: bool,
-    /// From this operation on every sync fails with EIO.
+    /// After this many operations every sync fails with EIO.
     sync_fails_at: Option<u64>,
-    /// Bytes that may still be written, when the disk has an end.
+    /// Bytes that may still be written, when the disk has limited space.
     room: Option<u64>,
-    /// Every so many operations the disk is kept as it may be if the power went then.
+    /// After every this many operations, the state after a possible power loss is kept as a sample.
     sample_every: Option<u64>,
-    /// One read in so many fails with EIO.
+    /// One read in this many fails with EIO.
     reads_fail: Option<u64>,
     draw: Draw,
 }
@@ -66,7 +67,7 @@ impl Faults {
     fn enter(&mut self) -> io::Result<()> {
         self.operations += 1;
         match self.crash_at {
-            Some(at) if self.operations > at => Err(io::Error::other("the power went")),
+            Some(at) if self.operations > at => Err(io::Error::other("simulated power loss")),
             _ => Ok(()),
         }
     }
@@ -99,75 +100,75 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// Operations so far: the range to draw a crash point from.
+    /// The number of operations so far: the range from which a test draws a crash point.
     pub fn operations(&self) -> u64 {
         self.state.lock().faults.operations
     }
 
-    /// Everything fails once `operations` more have passed.
+    /// Makes every operation fail after `operations` more operations.
     pub fn crash_after(&self, operations: u64) {
         let faults = &mut self.state.lock().faults;
         faults.crash_at = Some(faults.operations + operations);
     }
 
-    /// Whether the crash asked for has come: an operation was refused.
+    /// Whether the requested crash has happened: an operation has failed.
     pub fn is_down(&self) -> bool {
         let faults = &self.state.lock().faults;
         faults.crash_at.is_some_and(|at| faults.operations > at)
     }
 
-    /// Nothing fails any more, and the disk has no end.
+    /// Removes the faults and the limit on space. Syncs that make nothing durable remain.
     pub fn clear_faults(&self) {
         let faults = &mut self.state.lock().faults;
         let Faults { operations, lies, .. } = *faults;
         *faults = Faults { operations, lies, ..Faults::default() };
     }
 
-    /// From now on, until the power goes, syncs succeed and make nothing durable.
+    /// From now on, until a power loss, syncs succeed and make nothing durable.
     pub fn lie(&self) {
         self.state.lock().faults.lies = true;
     }
 
-    /// Whether it does.
+    /// Whether syncs succeed and make nothing durable.
     pub fn lies(&self) -> bool {
         self.state.lock().faults.lies
     }
 
-    /// Every sync fails with EIO once `operations` more have passed.
+    /// Makes every sync fail with EIO after `operations` more operations.
     pub fn fail_syncs_after(&self, operations: u64) {
         let faults = &mut self.state.lock().faults;
         faults.sync_fails_at = Some(faults.operations + operations);
     }
 
-    /// Gives the disk an end: this many bytes more can be written.
+    /// Limits the disk's space: `bytes` more bytes can be written.
     pub fn set_room(&self, bytes: u64) {
         self.state.lock().faults.room = Some(bytes);
     }
 
-    /// One read in `one_in` fails with EIO, drawn from `seed`; 0 for none.
+    /// Makes one read in `one_in` fail with EIO, drawn from `seed`; 0 for none.
     pub fn fail_reads(&self, one_in: u64, seed: u64) {
         let faults = &mut self.state.lock().faults;
         faults.reads_fail = (one_in > 0).then_some(one_in);
         faults.draw = Draw(seed);
     }
 
-    /// At every `count`th operation, keeps the disk as it may be if the power went then; see
-    /// [`MemoryDisk::take_samples`].
+    /// At every `count`th operation, keeps a state of the disk that is possible after a power loss
+    /// at this moment; see [`MemoryDisk::take_samples`].
     pub fn sample_every(&self, count: u64) {
         self.state.lock().faults.sample_every = Some(count);
     }
 
-    /// The disks that were kept since the last call.
+    /// Returns the samples that were kept since the last call.
     pub fn take_samples(&self) -> Vec<MemoryDisk> {
         std::mem::take(&mut self.state.lock().samples)
     }
 
-    /// The disk as it may be after the power went, drawn from `seed`.
+    /// Returns a state of the disk that is possible after a power loss, drawn from `seed`.
     pub fn power_loss(&self, seed: u64) -> MemoryDisk {
         self.state.lock().power_loss(seed)
     }
 
-    /// The files below a directory, as a disk of their own.
+    /// The files below a directory, as a separate disk.
     pub fn below(&self, dir: &str) -> MemoryDisk {
         let state = self.state.lock();
         let part = |names: &BTreeMap<String, Arc<Mutex<Inode>>>| {
@@ -182,7 +183,7 @@ impl MemoryDisk {
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Changes one byte of a file behind everyone's back.
+    /// Changes one byte of a file, written and durable, without an operation of the disk.
     pub fn flip(&self, path: &str, offset: u64, mask: u8) {
         let inode = self.inode(path).expect("the file to damage exists");
         let mut inode = inode.lock();
@@ -190,12 +191,12 @@ impl MemoryDisk {
         inode.durable[offset as usize] ^= mask;
     }
 
-    /// The bytes of a file as written.
+    /// The written bytes of a file, synced or not.
     pub fn bytes(&self, path: &str) -> io::Result<Vec<u8>> {
         Ok(self.inode(path)?.lock().written.clone())
     }
 
-    /// Places a file with the given bytes, durable.
+    /// Creates a durable file with the given bytes.
     pub fn place(&self, path: &str, bytes: &[u8]) {
         let inode = Inode {
             written: bytes.to_vec(),
@@ -208,7 +209,7 @@ impl MemoryDisk {
         state.durable_names.insert(path.to_owned(), inode);
     }
 
-    /// Every file's name.
+    /// The names of all files.
     pub fn files(&self) -> Vec<String> {
         self.state.lock().names.keys().cloned().collect()
     }
@@ -219,7 +220,7 @@ impl MemoryDisk {
     }
 }
 
-/// SplitMix64: enough for drawing what survives.
+/// SplitMix64: a sufficient generator to draw the sectors and names that survive.
 #[derive(Default)]
 struct Draw(u64);
 
@@ -254,7 +255,7 @@ impl Inode {
         }
     }
 
-    /// This file after a power loss.
+    /// Returns a state of this file that is possible after a power loss.
     fn survivor(&self, draw: &mut Draw) -> Inode {
         let mut bytes = self.durable.clone();
         let length_survives = bytes.len() == self.written.len() || draw.below(2) == 0;
@@ -304,7 +305,7 @@ impl State {
         Ok(())
     }
 
-    /// Begins a sync; whether it does anything.
+    /// Begins a sync and returns whether the sync makes anything durable.
     fn enter_sync(&mut self) -> io::Result<bool> {
         self.enter()?;
         self.faults.check_sync()?;
@@ -495,7 +496,7 @@ impl Region for MemoryRegion {
         if offset as usize + blocks.len() > inode.written.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // A write that the power cut short may still have reached the cache of the device.
+        // A write that a power loss cut short may still have reached the cache of the device.
         inode.write(offset as usize, blocks);
         entered
     }

@@ -1,9 +1,10 @@
-//! The seam to storage. Everything above it names files relative to one directory and knows
-//! nothing of system calls; [`os`] is the real disk, [`memory`] one that can lose power.
+//! The interface to storage. All code above this interface names files relative to one directory
+//! and makes no system calls. [`os`] is the real disk; [`memory`] is a simulated disk that can lose
+//! power.
 //!
-//! What a caller may rely on after a power loss:
-//! - bytes of a [`File`] or [`Region`] are there once `sync` returned, and perhaps before;
-//! - a created, renamed or removed name is settled once `sync_dir` returned.
+//! Guarantees to a caller after a power loss:
+//! - bytes of a [`File`] or [`Region`] are durable once `sync` has returned, and perhaps before;
+//! - a created, renamed or removed name is durable once `sync_dir` has returned.
 
 pub mod memory;
 #[expect(unsafe_code, reason = "the one address of unsafe: memory maps of log segments")]
@@ -15,42 +16,42 @@ use std::sync::Arc;
 
 /// One directory tree on one disk. Paths are relative, with `/` between parts.
 pub trait Disk: Send + Sync {
-    /// Makes a directory and its parents; fine when it exists.
+    /// Makes a directory and its parents; succeeds if the directory exists.
     fn make_dir(&self, dir: &str) -> io::Result<()>;
     /// Names in a directory, sorted; empty when there is no such directory.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
-    /// Creates an empty file, replacing any of that name.
+    /// Creates an empty file; replaces an existing file of that name.
     fn create(&self, path: &str) -> io::Result<Box<dyn File>>;
     /// Opens an existing file for reading.
     fn open(&self, path: &str) -> io::Result<Box<dyn File>>;
-    /// Renames, replacing the target.
+    /// Renames a file; replaces the target.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Gives a file a second name, in a directory that is there. Both stay equal: files do not
-    /// change once they are synced.
+    /// Gives a file a second name, in a directory that exists. Both names keep equal content: files
+    /// do not change once they are synced.
     fn link(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes an empty directory; fine when there is none.
+    /// Removes an empty directory; succeeds if there is none.
     fn remove_dir(&self, dir: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
-    /// Creates a file of exactly `bytes` that reads as zeros, durable with its name. The disk has
-    /// given it room: no later write in it finds the disk full.
+    /// Creates a file of exactly `bytes` bytes that reads as zeros, durable with its name. The disk
+    /// has reserved the file's space: no later write to the file fails because the disk is full.
     fn allocate_region(&self, path: &str, bytes: u64) -> io::Result<()>;
-    /// Writes every byte of an allocated file, durably. A later sync in it is cheaper: the file
-    /// system has nothing of its own to write then.
+    /// Writes every byte of an allocated file, durably. A later sync of the file is cheaper,
+    /// because the file system then has no writes of its own.
     fn fill_region(&self, path: &str, bytes: u64) -> io::Result<()>;
     /// Opens an allocated file for positioned writes, in the given write mode.
     fn open_region(&self, path: &str, write_mode: WriteMode) -> io::Result<Arc<dyn Region>>;
-    /// Bytes that can still be written here.
+    /// Bytes that can still be written to the disk.
     fn free_bytes(&self) -> io::Result<u64>;
-    /// Where this is, for messages.
+    /// The location of the directory, for messages.
     fn describe(&self) -> String;
 }
 
 /// A file that is written once, front to back, and then read.
 pub trait File: Send + Sync {
-    /// Appends at the end.
+    /// Appends data at the end.
     fn append(&mut self, data: &[u8]) -> io::Result<()>;
     /// Fills `buf` from `offset`; an error of kind `UnexpectedEof` when the file is shorter.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
@@ -64,8 +65,9 @@ pub trait File: Send + Sync {
     }
 }
 
-/// A fixed-size file, all of its room taken before use: one slot of the log. Its only writer writes
-/// whole blocks. The only way to durability: `write`, then `sync` of the same range.
+/// A fixed-size file whose space is reserved before use: one slot of the log. The only writer of
+/// the file writes whole blocks. Data becomes durable only by `write`, then `sync` of the same
+/// range.
 pub trait Region: Send + Sync {
     /// Bytes in the region.
     fn len(&self) -> u64;
@@ -73,35 +75,38 @@ pub trait Region: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Writes whole blocks of [`BLOCK_BYTES`](crate::limits::BLOCK_BYTES) at a multiple of it.
+    /// Writes whole blocks of [`BLOCK_BYTES`](crate::limits::BLOCK_BYTES) at a multiple of that
+    /// size.
     fn write(&self, offset: u64, pages: &Pages) -> io::Result<()>;
-    /// Makes what was written in the range durable.
+    /// Makes the bytes written in the range durable.
     fn sync(&self, offset: u64, len: usize) -> io::Result<()>;
-    /// Makes everything in the region durable, whoever wrote it in whatever write mode.
+    /// Makes everything in the region durable, regardless of the process and the write mode that
+    /// wrote the bytes.
     fn sync_all(&self) -> io::Result<()>;
     /// Fills `buf` from `offset`.
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
-    /// All of it will be read soon, in any order.
+    /// Announces that the whole region will be read soon, in any order.
     fn prefetch(&self) {}
-    /// No more writes will come until the slot is recycled: reads may go through the map.
+    /// Announces that no more writes come until the slot is reused: reads may use the memory map.
     fn seal(&self) {}
-    /// Writes will come again.
+    /// Announces that writes come again.
     fn unseal(&self) {}
 }
 
-/// How the log writes its blocks. All three pass the same tests; which is fastest depends on the
-/// kernel, the file system and the device (`benches/log.rs` compares them).
+/// The mode in which the log writes its blocks. All three modes pass the same tests. The fastest
+/// mode depends on the kernel, the file system and the device (`benches/log.rs` compares the
+/// modes).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WriteMode {
-    /// Tries the modes on a fresh slot at start and takes the fastest.
+    /// Measures the modes on a new slot at start and uses the fastest.
     #[default]
     Auto,
-    /// `O_DIRECT` and `O_DSYNC`: one call that returns when the device has it.
+    /// `O_DIRECT` and `O_DSYNC`: one call, which returns when the data is on the device.
     Direct,
     /// `pwrite`, then `fdatasync`.
     Pwrite,
-    /// Copy into the memory map, then `msync`. Beware file systems with large folios: there the
-    /// smallest commit writes up to 2 MiB.
+    /// Copy into the memory map, then `msync`. On file systems with large folios, the smallest
+    /// commit in this mode writes up to 2 MiB.
     Mapped,
 }
 
@@ -119,12 +124,12 @@ impl std::str::FromStr for WriteMode {
     }
 }
 
-/// One block, aligned as direct I/O wants it.
+/// One block, aligned as direct I/O requires.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(4096))]
 struct Page([u8; crate::limits::BLOCK_BYTES]);
 
-/// A growable buffer of whole, aligned blocks. Reused from commit to commit.
+/// A growable buffer of whole, aligned blocks. The log reuses one buffer for many commits.
 #[derive(Default)]
 pub struct Pages {
     pages: Vec<Page>,
@@ -142,7 +147,7 @@ impl Pages {
         self.len == 0
     }
 
-    /// Forgets the content, keeps the memory.
+    /// Discards the content and keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
     }
@@ -159,7 +164,7 @@ impl Pages {
         self.content_mut()[start..].fill(0);
     }
 
-    /// Makes the content end at `end`; where it ended before. Memory is only zeroed when it is new.
+    /// Makes the content end at `end` and returns the previous end. Only new memory is zeroed.
     fn grow(&mut self, end: usize) -> usize {
         let pages = end.div_ceil(crate::limits::BLOCK_BYTES);
         if pages > self.pages.len() {
@@ -168,18 +173,18 @@ impl Pages {
         std::mem::replace(&mut self.len, end)
     }
 
-    /// The content, which must have been aligned to whole blocks.
+    /// The content, which must be aligned to whole blocks.
     pub fn as_blocks(&self) -> &[u8] {
         debug_assert!(self.len.is_multiple_of(crate::limits::BLOCK_BYTES));
         &bytemuck::cast_slice(&self.pages)[..self.len]
     }
 
-    /// The bytes appended, to be patched in place.
+    /// The appended bytes, for changes in place.
     pub fn content_mut(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.pages)[..self.len]
     }
 
-    /// `len` zero bytes, to be read into.
+    /// A buffer of `len` zero bytes, for a read into it.
     pub fn zeroed(len: usize) -> Pages {
         let mut pages = Pages { pages: Vec::new(), len };
         pages.align(crate::limits::BLOCK_BYTES);

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes per write while a slot is filled.
 const FILL_CHUNK_BYTES: usize = 1 << 20;
-/// Bytes after which a growing file is synced by the way: the sync of a large file at its end would
-/// hold up the log's next write.
+/// Bytes after which a growing file is synced before its end: one sync of a large file at its end
+/// would delay the log's next write.
 const SYNC_STEP_BYTES: usize = 4 << 20;
-/// Bytes that one call reads ahead.
+/// Bytes that one read-ahead call reads.
 const READ_AHEAD_BYTES: u64 = 1 << 20;
 
-/// A directory, locked for this process while the value or a clone of it lives.
+/// A directory, locked for this process while the value or a clone of the value exists.
 #[derive(Clone)]
 pub struct OsDisk {
     root: PathBuf,
@@ -26,10 +26,10 @@ pub struct OsDisk {
 }
 
 impl OsDisk {
-    /// Opens or makes the directory and takes its lock.
+    /// Opens or creates the directory and locks it.
     ///
     /// # Errors
-    /// [`Error::Locked`](crate::Error::Locked) when another process has it.
+    /// [`Error::Locked`](crate::Error::Locked) when another process holds the lock.
     pub fn open(root: &Path) -> crate::Result<Self> {
         let name = root.display().to_string();
         fs::create_dir_all(root).map_err(crate::Error::io("create", &name))?;
@@ -111,7 +111,8 @@ impl Disk for OsDisk {
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => file.sync_all()?,
             Err(rustix::io::Errno::NOSPC) => return Err(rustix::io::Errno::NOSPC.into()),
-            // Not every file system can; what is written has its room as well.
+            // Not every file system supports this call; written bytes have their space reserved as
+            // well.
             Err(_) => self.fill_region(path, bytes)?,
         }
         match full.parent() {
@@ -141,7 +142,8 @@ impl Disk for OsDisk {
         Ok(match write_mode {
             WriteMode::Mapped => Arc::new(MappedRegion { map, file }),
             WriteMode::Pwrite | WriteMode::Auto => {
-                // Small folios only: a slot is used from a cold cache.
+                // The cache must hold small folios only, so the use of a slot begins with an empty
+                // cache.
                 forget_cached(&file);
                 Arc::new(PwriteRegion { map, file })
             }
@@ -167,14 +169,14 @@ impl Disk for OsDisk {
     }
 }
 
-/// Drops a synced file's pages, so that the next writes do not meet large cached folios.
-/// Only advice: where it fails, writes are dearer and nothing else.
+/// Drops the cached pages of a synced file, so that the next writes do not touch large cached
+/// folios. The call is only advice: if the call fails, writes cost more, with no other effect.
 fn forget_cached(file: &fs::File) {
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
-/// Reads a file into the page cache, front to back, a piece at a time: reads of all of it at once
-/// would hold up the log's next write for as long as they take. Where it fails, later reads tell.
+/// Reads a file into the page cache in order, one piece at a time. One read of the whole file would
+/// delay the log's next write until the read ends. An error is ignored here: later reads report it.
 fn read_ahead(file: &fs::File) {
     let len = file.metadata().map_or(0, |metadata| metadata.len());
     let mut piece = vec![0; READ_AHEAD_BYTES as usize];
@@ -279,8 +281,9 @@ impl Region for PwriteRegion {
     }
 }
 
-/// Writes past the page cache. While the slot is active its reads go past the cache too, so the
-/// two views of one block never meet; a sealed slot is read through its map.
+/// A region written without the page cache. While the slot is active, its reads also bypass the
+/// cache, so the two views of one block are never mixed. A sealed slot is read through its memory
+/// map.
 struct DirectRegion {
     map: SegmentMap,
     direct: fs::File,
@@ -298,7 +301,7 @@ impl Region for DirectRegion {
     }
 
     fn sync(&self, _offset: u64, _len: usize) -> io::Result<()> {
-        Ok(()) // O_DSYNC: the write returned, so the device has it
+        Ok(()) // O_DSYNC: the write has returned, so the data is on the device
     }
 
     fn prefetch(&self) {
@@ -333,8 +336,8 @@ impl Region for DirectRegion {
     }
 }
 
-/// Begins to time an operation of the device. The only clock in the engine: it compares write modes at
-/// start-up and decides nothing else.
+/// Starts a timer for an operation of the device. The only clock in the engine: it compares write
+/// modes at start-up and decides nothing else.
 #[expect(clippy::disallowed_methods, reason = "the start-up probe times the write modes")]
 pub(crate) fn stopwatch() -> std::time::Instant {
     std::time::Instant::now()

@@ -1,17 +1,17 @@
-//! Value files: the values of one shard that outlived their log segment, in key order. Written
-//! once, never changed. All numbers are little-endian.
+//! Value files: the values of one shard that are still live when their log segment is collected, in
+//! key order. A value file is written once and never changed. All numbers are little-endian.
 //!
-//! **Record**, one after the other from the front:
+//! **Record**, one after the other from the start of the file:
 //!
 //! | bytes | field |
 //! |---|---|
 //! | 4 | CRC of the next 12 bytes and the key, seeded with the file's number and this offset |
 //! | 4 | key length |
 //! | 4 | value length |
-//! | 4 | CRC of the value, seeded with its key: the pointer's |
+//! | 4 | CRC of the value, seeded with its key; equal to the pointer's CRC |
 //! | | key, value |
 //!
-//! **Footer**, the last 32 bytes: file number u64, records u64, zero u32, CRC u32 of what stands
+//! **Footer**, the last 32 bytes: file number u64, records u64, zero u32, CRC u32 of the fields
 //! before it, seeded with the version; format version u32, magic `BVAL`.
 
 use super::{Pointer, Source, value_crc};
@@ -23,16 +23,16 @@ use bytes::{Buf, BufMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Last bytes of a value file.
+/// The last bytes of a value file.
 pub const MAGIC: [u8; 4] = *b"BVAL";
-/// Version of everything in this file.
+/// The format version of everything in this file.
 pub const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
 const FOOTER_BYTES: usize = 32;
-/// Bytes gathered before a write, and read at a time.
+/// Bytes gathered before a write; also the initial read buffer of a check.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// An open value file. When it is marked obsolete, the last user removes it.
+/// An open value file. If the file is marked obsolete, the last holder removes it.
 pub struct ValueFile {
     disk: Arc<dyn Disk>,
     file: Box<dyn File>,
@@ -44,7 +44,7 @@ pub struct ValueFile {
 }
 
 impl ValueFile {
-    /// Opens and checks the footer.
+    /// Opens the file and checks its footer.
     pub(super) fn open(disk: Arc<dyn Disk>, path: String, number: u64) -> Result<Self> {
         let file = match disk.open(&path) {
             Ok(file) => file,
@@ -60,7 +60,7 @@ impl ValueFile {
             file.read_at(at, &mut footer).map_err(Error::io("read", &path))?;
         }
         let (claimed, version) = ((&footer[20..]).get_u32_le(), (&footer[24..]).get_u32_le());
-        // The CRC tells another version from a damaged one of this.
+        // The CRC distinguishes a footer of another version from a damaged footer of this version.
         let is_ours = claimed == crc(VERSION, &[&footer[..20]]);
         if footer[28..] == MAGIC && version > VERSION && !is_ours {
             return Err(Error::NewerFormat { file: path, found: version, supported: VERSION });
@@ -77,17 +77,17 @@ impl ValueFile {
         Ok(Self { disk, file, path, number, records, bytes, obsolete })
     }
 
-    /// Its number, unique in its shard.
+    /// The file's number, unique in its shard.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Its size.
+    /// The file's size in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Its path, relative to the disk's directory.
+    /// The file's path, relative to the disk's directory.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -96,12 +96,12 @@ impl ValueFile {
         self.file.read_at(offset, buf).map_err(Error::io("read", &self.path))
     }
 
-    /// The file goes when the last user does.
+    /// Marks the file obsolete: the last holder removes it.
     pub(super) fn retire(&self) {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    /// Reads every record and checks it; how many there are.
+    /// Reads and checks every record, and returns the number of records.
     ///
     /// # Errors
     /// [`Error::Corrupt`] at the first damaged record.
@@ -146,7 +146,7 @@ impl ValueFile {
 impl Drop for ValueFile {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
-            // A file left behind is removed at the next start.
+            // A file that is not removed here is removed at the next start.
             let _ = self.disk.remove(&self.path);
         }
     }
@@ -176,14 +176,14 @@ pub struct ValueWriter {
 }
 
 impl ValueWriter {
-    /// Begins the file `path` with the given number.
+    /// Creates the file `path` with the given number.
     pub fn create(disk: &dyn Disk, path: String, number: u64) -> Result<Self> {
         let file = disk.create(&path).map_err(Error::io("create", &path))?;
         let buffer = Vec::with_capacity(BUFFER_BYTES);
         Ok(Self { file, path, number, buffer, offset: 0, records: 0 })
     }
 
-    /// Adds a value whose CRC is known; the pointer to it.
+    /// Adds a value whose CRC is known and returns the pointer to the value.
     pub fn add(&mut self, key: &[u8], value: &[u8], sum: u32) -> Result<Pointer> {
         let mut fields = [0u8; HEADER_BYTES];
         let mut rest = &mut fields[4..];
@@ -206,12 +206,13 @@ impl ValueWriter {
         Ok(Pointer { source, offset, len, crc: sum })
     }
 
-    /// Bytes so far.
+    /// The bytes of records so far.
     pub fn bytes(&self) -> u64 {
         self.offset
     }
 
-    /// Writes the rest and syncs. The name is not durable until its directory is synced.
+    /// Writes the buffered records and the footer, and syncs. The file's name is not durable until
+    /// its directory is synced.
     pub fn finish(mut self) -> Result<()> {
         self.buffer.extend_from_slice(&encode_footer(self.number, self.records));
         self.drain()?;

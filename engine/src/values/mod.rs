@@ -1,7 +1,7 @@
-//! Values that lie outside the tables. A large value is written once, in the log entry that brought
-//! it; the tree holds a [`Pointer`]. What is still alive when its log segment is collected moves
-//! to a value file of its shard, in key order ([`mod@file`]). Which sources to collect is a pure
-//! choice ([`pick`]).
+//! Values that are stored outside the tables. A large value is written once, in the log entry that
+//! set it; the tree holds a [`Pointer`]. When a log segment is collected, its live values move to a
+//! value file of their shard, in key order ([`mod@file`]). The choice of the sources to collect is
+//! a pure function ([`pick`]).
 
 pub mod file;
 pub mod pick;
@@ -17,10 +17,10 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-/// Bytes of an encoded pointer, without the kind that stands before it.
+/// Bytes of an encoded pointer, without the kind byte before it.
 pub const POINTER_BYTES: usize = 20;
 
-/// What holds values besides tables.
+/// A container of values outside the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// A log segment, by sequence.
@@ -29,27 +29,28 @@ pub enum Source {
     File(u64),
 }
 
-/// Where a value lies.
+/// The location of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pointer {
     /// The segment or file.
     pub source: Source,
-    /// Byte offset of the value in it.
+    /// Byte offset of the value in the segment or file.
     pub offset: u32,
     /// Length of the value.
     pub len: u32,
-    /// CRC of the value, seeded with its key: another key's value never passes for it. It stays
-    /// the same when the value moves.
+    /// CRC of the value, seeded with its key, so that the value of another key does not pass the
+    /// check. The CRC stays equal when the value moves.
     pub crc: u32,
 }
 
 impl Pointer {
-    /// A pointer to `value`, which lies at `offset` of `source`.
+    /// Returns a pointer to `value`, which is stored at `offset` of `source`.
     pub fn to(key: &[u8], value: &[u8], source: Source, offset: u32) -> Pointer {
         Pointer { source, offset, len: value.len() as u32, crc: value_crc(key, value) }
     }
 
-    /// Its bytes: source u64, offset u32, length u32, CRC u32. The kind of source stands outside.
+    /// Encodes the pointer: source u64, offset u32, length u32, CRC u32. The kind of source is
+    /// stored outside.
     pub fn encode(&self) -> [u8; POINTER_BYTES] {
         let (Source::Log(id) | Source::File(id)) = self.source;
         let mut out = [0; POINTER_BYTES];
@@ -61,7 +62,7 @@ impl Pointer {
         out
     }
 
-    /// Reads its bytes.
+    /// Decodes a pointer of the given kind of source.
     pub fn decode(mut bytes: &[u8], source: fn(u64) -> Source) -> Option<Pointer> {
         let pointer = Pointer {
             source: source(bytes.try_get_u64_le().ok()?),
@@ -74,12 +75,12 @@ impl Pointer {
     }
 }
 
-/// The CRC of a value, bound to its key.
+/// The CRC of a value, seeded with its key.
 pub fn value_crc(key: &[u8], value: &[u8]) -> u32 {
     crc(key_hash(key) as u32, &[value])
 }
 
-/// A source, held: while it lives the bytes stay where they are.
+/// A held source: its bytes stay in place while the holder exists.
 #[derive(Clone)]
 pub enum Holder {
     /// A log segment.
@@ -89,7 +90,7 @@ pub enum Holder {
 }
 
 impl Holder {
-    /// Which it is.
+    /// The held source.
     pub fn source(&self) -> Source {
         match self {
             Holder::Log(segment) => Source::Log(segment.sequence()),
@@ -97,7 +98,7 @@ impl Holder {
         }
     }
 
-    /// Bytes on disk.
+    /// The source's bytes on disk.
     pub fn bytes(&self) -> u64 {
         match self {
             Holder::Log(segment) => segment.bytes(),
@@ -115,7 +116,7 @@ impl Holder {
     /// Reads and checks a value.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the bytes there are not the key's value.
+    /// [`Error::Corrupt`] when the bytes at the pointer are not the key's value.
     pub fn read(&self, key: &[u8], pointer: &Pointer) -> Result<Bytes> {
         let mut value = vec![0; pointer.len as usize];
         let offset = u64::from(pointer.offset);
@@ -133,12 +134,12 @@ impl Holder {
     }
 }
 
-/// Bytes and number of values that a table has in one source.
+/// The bytes and the number of a table's values in one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// Bytes of values.
+    /// Bytes of the values.
     pub bytes: u64,
-    /// Values.
+    /// Number of values.
     pub values: u64,
 }
 
@@ -157,20 +158,20 @@ impl Sources {
         Self { disk, shard, dir, segments, files: Mutex::default() }
     }
 
-    /// The same log, and the value files of another directory.
+    /// Returns sources with this log and with the value files of another directory.
     pub(crate) fn in_dir(&self, dir: &str) -> Sources {
         Sources::new(self.disk.clone(), self.shard, dir.to_owned(), self.segments.clone())
     }
 
-    /// Whose they are.
+    /// The shard of the sources.
     pub fn shard(&self) -> ShardId {
         self.shard
     }
 
-    /// Holds a source.
+    /// Opens a source and holds it.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when it is missing or damaged.
+    /// [`Error::Corrupt`] when the source is missing or damaged.
     pub fn hold(&self, source: Source) -> Result<Holder> {
         match source {
             Source::Log(sequence) => match self.segments.pin(sequence) {
@@ -197,7 +198,7 @@ impl Sources {
         format!("{}/{number:06}.val", self.dir)
     }
 
-    /// Lets go of value files: the last user of each removes it.
+    /// Marks value files obsolete: the last holder of each file removes it.
     pub fn retire_files<'a>(&self, gone: impl Iterator<Item = &'a u64>) {
         let files = &mut *self.files.lock();
         for number in gone {

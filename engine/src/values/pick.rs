@@ -1,21 +1,21 @@
-//! Which sources to collect. Pure: sizes in, a choice out.
+//! The choice of the sources to collect. A pure function from sizes to a choice.
 //!
-//! Garbage is tolerated up to a share of what is alive: the more, the fewer values are moved and
-//! the more space is taken. Beyond it the sparsest sources go first, since they give most space
-//! for each byte moved; among equals the oldest.
+//! Garbage is tolerated up to a share of the live bytes. A larger share moves fewer values and uses
+//! more space. Above the share the sources with the smallest live share are collected first, since
+//! they free the most space for each byte moved. Among equal sources the oldest is first.
 
 use super::Source;
 use crate::limits::Limits;
 use std::collections::BTreeSet;
 
-/// A source and what of it is alive.
+/// A source with its total and live bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The source.
     pub source: Source,
     /// Bytes on disk.
     pub total: u64,
-    /// Bytes of them that tables point to.
+    /// Bytes of the source that tables point to.
     pub live: u64,
 }
 
@@ -25,7 +25,7 @@ impl Usage {
     }
 }
 
-/// The sources to collect now.
+/// Returns the sources to collect now.
 pub fn pick(usages: &[Usage], limits: &Limits) -> BTreeSet<Source> {
     let live: u64 = usages.iter().map(|usage| usage.live).sum();
     let mut garbage: u64 = usages.iter().map(Usage::garbage).sum();

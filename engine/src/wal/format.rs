@@ -1,4 +1,4 @@
-//! The log's bytes. All numbers are little-endian.
+//! The format of the log's bytes. All numbers are little-endian.
 //!
 //! **Segment header**, the first 4096 bytes of a slot, written together with its first block:
 //!
@@ -10,7 +10,7 @@
 //! | 12 | 4 | zero |
 //! | 16 | 16 | store id |
 //! | 32 | 8 | segment sequence, never reused; base LSN is sequence × segment size |
-//! | 40 | 8 | salt, new per life of the slot; seeds every block CRC |
+//! | 40 | 8 | salt, new for each segment in the slot; seeds every block CRC |
 //! | 48 | 8 | LSN at which the previous segment ends (0: none) |
 //! | 56 | 8 | header CRC of the previous segment's last block (chain) |
 //! | 64 | 8 | durable LSN |
@@ -41,15 +41,17 @@
 //! | 32 | 4 | count of entries; 0 for the other kinds |
 //! | 36 | 4 | CRC of the payload; of entries: of their headers |
 //!
-//! The payload of entries is, for each, a header of 12 bytes and its data: length u32, CRC u32 of
-//! kind and data, seeded with shard and index, kind u8, zero u8 ×3. So an entry is read and checked
-//! by itself, and a value in it can be read in place. The payload of a hard state is the vote, u64,
-//! 0 for none; of bounds the released term and index, u64 each; of unsure the commit index before
-//! the loss, u64. The others have none.
+//! The payload of an entries record holds, for each entry, a header of 12 bytes and the entry's
+//! data. The header is: length u32, CRC u32 of kind and data, seeded with shard and index, kind u8,
+//! zero u8 ×3. So each entry is read and checked by itself, and a value in an entry can be read in
+//! place. The payload of a hard state is the vote, u64, 0 for none. The payload of bounds is the
+//! released term and index, u64 each. The payload of an unsure record is the commit index before
+//! the loss, u64. The other kinds have no payload.
 //!
 //! A segment's first block begins with the hard state and the bounds of every shard, so that no
-//! older segment is needed for them, and so that recovery knows when entries are missing. A shard
-//! of which a damaged block may have held more is followed by a record that says so.
+//! older segment is needed for them, and so that recovery knows when entries are missing. If a
+//! damaged block may have held more records of a shard, an unsure record follows the bounds of that
+//! shard.
 
 use super::{HardState, LogEntry, Record};
 use crate::checksum::{crc, seed};
@@ -60,9 +62,9 @@ use bytes::{Buf, BufMut, Bytes};
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// First bytes of a segment.
+/// The first bytes of a segment.
 pub const MAGIC: [u8; 4] = *b"BWAL";
-/// Version of everything in this file.
+/// The format version of everything in this file.
 pub const VERSION: u32 = 4;
 /// Bytes of a block's header.
 pub const BLOCK_HEADER_BYTES: usize = 64;
@@ -70,7 +72,7 @@ pub const BLOCK_HEADER_BYTES: usize = 64;
 pub const RECORD_HEADER_BYTES: usize = 40;
 /// Bytes in front of each entry of an entries payload.
 pub const ENTRY_HEADER_BYTES: usize = 12;
-/// Bytes of the segment header's fields, with what stands before them.
+/// Bytes of the segment header, from the magic to the last field.
 const SEGMENT_HEADER_BYTES: usize = 80;
 
 /// The head of a slot that is in use.
@@ -78,34 +80,35 @@ const SEGMENT_HEADER_BYTES: usize = 80;
 pub struct SegmentHeader {
     /// The store this slot belongs to.
     pub store: u128,
-    /// Which segment of the log this is.
+    /// The segment's sequence in the log.
     pub sequence: u64,
-    /// Seeds the CRCs of this life of the slot.
+    /// Seeds the block CRCs of this segment.
     pub salt: u64,
-    /// Where the previous segment ended; 0 for the first.
+    /// The LSN at which the previous segment ended; 0 for the first segment.
     pub previous_end: u64,
     /// The header CRC of the previous segment's last block.
     pub previous_crc: u32,
-    /// Everything below was synced before this header was written.
+    /// Everything below this LSN was synced before this header was written.
     pub durable: u64,
-    /// No entry of an older segment than this was needed then; values may have been.
+    /// When the header was written, no entry of a segment before this sequence was needed; values
+    /// may have been.
     pub needed: u64,
 }
 
-/// What a slot's first page says.
+/// The result of reading a slot's first page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderPage {
     /// A sound header.
     Sound(SegmentHeader),
-    /// A sound magic and another version.
+    /// A sound magic with another version.
     Version(u32),
-    /// Never used, or torn, or damaged.
+    /// A page that was never used, or is torn or damaged.
     Unreadable,
 }
 
 impl SegmentHeader {
-    /// The header of the next life of a slot. The salt follows from the store and the sequence,
-    /// and a sequence is never reused, so neither is a salt.
+    /// Makes the header of a new segment. The salt is computed from the store and the sequence. A
+    /// sequence is never reused, so a salt is never reused either.
     pub fn new(
         store: u128,
         sequence: u64,
@@ -143,7 +146,7 @@ impl SegmentHeader {
         out.align(BLOCK_BYTES);
     }
 
-    /// Whether the parts of a header page that carry nothing are zeros, as they were written.
+    /// Whether the unused parts of a header page are zeros, as they were written.
     pub fn is_clean(page: &[u8]) -> bool {
         page.get(12..16).is_some_and(is_zero)
             && page.get(SEGMENT_HEADER_BYTES..BLOCK_BYTES).is_some_and(is_zero)
@@ -161,7 +164,7 @@ impl SegmentHeader {
         let version = head.get_u32_le();
         let expected = head.get_u32_le();
         head.advance(4);
-        // The CRC tells another version from a damaged one of this.
+        // The CRC distinguishes a header of another version from a damaged header of this version.
         let sound = crc(VERSION, &[head]) == expected;
         if version != VERSION && !sound {
             return HeaderPage::Version(version);
@@ -178,7 +181,7 @@ impl SegmentHeader {
             durable: head.get_u64_le(),
             needed: head.get_u64_le(),
         };
-        // Positions keep 32 bits of a sequence.
+        // A position keeps only 32 bits of a sequence.
         match u32::try_from(header.sequence) {
             Ok(_) => HeaderPage::Sound(header),
             Err(_) => HeaderPage::Unreadable,
@@ -186,8 +189,8 @@ impl SegmentHeader {
     }
 }
 
-/// Appends the records of one block, header first. Returns its header CRC and, per record, the
-/// offset of the record's header from `out`'s start.
+/// Appends one block: its header, then its records. Returns the block's header CRC and, for each
+/// record, the offset of the record's header from the start of `out`.
 pub fn encode_block(
     out: &mut Pages,
     seed: u32,
@@ -224,7 +227,7 @@ pub fn encode_block(
     (sum, places)
 }
 
-/// Bytes that a record takes in a block, alignment included.
+/// Bytes that a record occupies in a block, alignment included.
 pub fn record_bytes(record: &Record) -> usize {
     let payload = match record {
         Record::Entries { entries, .. } => {
@@ -318,12 +321,13 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
 
-/// The CRC of one entry, bound to its shard and index, so that no other entry passes for it.
+/// The CRC of one entry, seeded with its shard and index, so that no other entry passes the check.
 pub fn entry_crc(shard: ShardId, index: u64, kind: u8, data: &[u8]) -> u32 {
     crc(seed(shard, index), &[&[kind], data])
 }
 
-/// Takes one entry off the front of `bytes`, checked; `None` when it is not that entry.
+/// Removes one entry from the front of `bytes` and checks it; `None` when the bytes are not that
+/// entry.
 pub fn decode_entry(shard: ShardId, index: u64, bytes: &mut Bytes) -> Option<LogEntry> {
     let (len, crc, kind) = decode_entry_header(bytes)?;
     if len > bytes.len() - ENTRY_HEADER_BYTES {
@@ -334,7 +338,7 @@ pub fn decode_entry(shard: ShardId, index: u64, bytes: &mut Bytes) -> Option<Log
     (entry_crc(shard, index, kind, &data) == crc).then_some(LogEntry { kind, crc, data })
 }
 
-/// Length, CRC and kind in an entry's header.
+/// Returns the length, CRC and kind in an entry's header.
 pub fn decode_entry_header(bytes: &[u8]) -> Option<(usize, u32, u8)> {
     let mut header = bytes.get(..ENTRY_HEADER_BYTES)?;
     let (len, crc) = (header.get_u32_le() as usize, header.get_u32_le());
@@ -342,20 +346,20 @@ pub fn decode_entry_header(bytes: &[u8]) -> Option<(usize, u32, u8)> {
     (len <= RECORD_BYTES_MAX && header == [0; 3]).then_some((len, crc, kind))
 }
 
-/// The head of a record, as found on disk.
+/// A record's header as found on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
     /// Payload length in bytes.
     pub len: usize,
-    /// What it is of; see the module.
+    /// The record's kind; the module documentation lists the kinds.
     pub kind: u8,
     /// The shard.
     pub shard: ShardId,
-    /// First index, or the index that the kind speaks of.
+    /// The index field; its meaning depends on the kind.
     pub index: u64,
     /// The term.
     pub term: u64,
-    /// Entries in the payload.
+    /// The number of entries in the payload.
     pub count: u32,
     /// CRC of the payload.
     pub crc: u32,
@@ -371,7 +375,7 @@ impl RecordHeader {
     /// The kind of [`Record::Unsure`].
     pub const UNSURE: u8 = 7;
 
-    /// Reads a record header; `None` when it cannot be one.
+    /// Reads a record header; `None` when the bytes cannot be a record header.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = bytes.get(..RECORD_HEADER_BYTES)?;
         let len = fields.get_u32_le() as usize;
@@ -386,13 +390,13 @@ impl RecordHeader {
             crc: fields.get_u32_le(),
         };
         let known = len <= RECORD_BYTES_MAX && (1..=7).contains(&header.kind);
-        // No log comes so far, and so no sum overflows.
+        // No log reaches such an index. With this bound no sum overflows.
         let possible =
             header.index < u64::MAX / 2 && header.count as usize <= header.len / ENTRY_HEADER_BYTES;
         (known && possible).then_some(header)
     }
 
-    /// Checks the payload and gives the record that it makes with this header.
+    /// Checks the payload and returns the record that header and payload form.
     pub fn record(&self, payload: Bytes) -> Option<Record> {
         if payload.len() != self.len {
             return None;
@@ -443,46 +447,46 @@ impl RecordHeader {
     }
 }
 
-/// A block found sound.
+/// A block with a sound header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Where it says it is.
+    /// The LSN in the block's header.
     pub lsn: u64,
-    /// Everything below was synced before it was written.
+    /// Everything below this LSN was synced before the block was written.
     pub durable: u64,
-    /// Its header CRC, for the chain.
+    /// The block's header CRC, for the chain.
     pub crc: u32,
-    /// The header CRC of the block before it.
+    /// The header CRC of the previous block.
     pub previous_crc: u32,
-    /// Bytes it takes on disk, padding included.
+    /// Bytes that the block occupies on disk, padding included.
     pub bytes: usize,
-    /// The padding is zeros, as it was written. Nothing depends on it; a check looks at it.
+    /// The padding is zeros, as it was written. Only the check of a store uses this field.
     pub clean: bool,
-    /// Its records, in order.
+    /// The block's records, in order.
     pub records: Vec<FoundRecord>,
 }
 
 /// A record of a block whose header is sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRecord {
-    /// The offset of its header from the block's start.
+    /// The offset of the record's header from the start of the block.
     pub offset: usize,
-    /// Its header.
+    /// The record's header.
     pub header: RecordHeader,
     /// The record; `None` when its payload is damaged.
     pub record: Option<Record>,
 }
 
 impl Block {
-    /// Whether every payload is sound as well.
+    /// Whether the payload of every record is sound.
     pub fn is_whole(&self) -> bool {
         self.records.iter().all(|found| found.record.is_some())
     }
 }
 
-/// Reads the block that should be at the start of `bytes`, at log address `lsn`. `None` when
-/// there is no sound header of a block of this life of the slot, with sound headers of its records;
-/// payloads may be damaged. Never allocates more than `bytes` has.
+/// Reads the block that should be at the start of `bytes`, at log address `lsn`. `None` unless the
+/// bytes begin with a sound block header of this segment, with sound headers of the block's
+/// records; payloads may be damaged. Never allocates more than the size of `bytes`.
 pub fn decode_block(bytes: &Bytes, seed: u32, lsn: u64) -> Option<Block> {
     let header = bytes.get(..BLOCK_HEADER_BYTES)?;
     let mut fields = header;

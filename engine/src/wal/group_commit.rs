@@ -1,9 +1,10 @@
-//! Group commit: what waits together is written with one sync.
+//! Group commit: writes that wait at the same time are made durable with one sync.
 //!
-//! A writer that finds the log idle commits at once, on its own thread, with no hand-over. One that
-//! finds it busy joins the group that forms meanwhile; the committer thread takes that over when
-//! the sync before it is done. There is no fixed delay: a group is as large as the sync is long.
-//! One that need not wait yet leaves its write to the committer thread and goes on.
+//! A writer that finds the log idle commits at once on its own thread, without a hand-over. A
+//! writer that finds the log busy joins the group that forms meanwhile. The committer thread
+//! commits that group when the running sync is done. There is no fixed delay: the longer the sync,
+//! the larger the group. A writer that need not wait yet leaves its write to the committer thread
+//! and continues.
 
 use crate::error::{Error, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -11,7 +12,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bytes of writes left to the committer from which on the next waits for room.
+/// Bytes of writes left to the committer thread above which the next such write waits for space.
 const LEFT_BYTES_MAX: usize = 4 << 20;
 
 const FORMING: u32 = 0;
@@ -19,8 +20,8 @@ const AWAITED: u32 = 1;
 const DONE: u32 = 2;
 const FAILED: u32 = 3;
 
-/// Writes that share a sync, and whoever waits for it: one wake-up for all of them, and no system
-/// call when nobody waits.
+/// Writes that share a sync, and the threads that wait for this sync. One wake-up serves all the
+/// threads, and no system call is made when no thread waits.
 #[derive(Default)]
 struct Group {
     state: AtomicU32,
@@ -59,15 +60,15 @@ impl Group {
     }
 }
 
-/// A write that was handed over. It takes place whether anybody waits for it or not; to forget it
-/// is to forget whether it did.
+/// A write that was handed over. The write takes place whether or not a thread waits for it. A
+/// caller that drops the value never learns whether the write succeeded.
 #[must_use = "a write may fail, and is durable only when `wait` has returned"]
 pub struct Pending {
     group: Arc<Group>,
 }
 
 impl Pending {
-    /// A write that took place.
+    /// A write that is already durable.
     pub(crate) fn done() -> Self {
         let group = Group { state: DONE.into(), error: Mutex::default() };
         Self { group: Arc::new(group) }
@@ -78,10 +79,10 @@ impl Pending {
         matches!(self.group.state.load(Ordering::Acquire), DONE | FAILED)
     }
 
-    /// Returns when the write is durable.
+    /// Waits until the write is durable.
     ///
     /// # Errors
-    /// What the commit failed with: [`Error::NoSpace`] when nothing was written, else
+    /// The error of the commit: [`Error::NoSpace`] when nothing was written, else
     /// [`Error::Poisoned`].
     pub fn wait(&self) -> Result<()> {
         self.group.wait()
@@ -90,20 +91,20 @@ impl Pending {
 
 struct Queue<T> {
     entries: Vec<T>,
-    /// Bytes of those that [`GroupCommit::submit`] left.
+    /// Bytes of the entries that [`GroupCommit::submit`] added.
     left_bytes: usize,
     group: Arc<Group>,
     closed: bool,
 }
 
-/// Gathers writes and hands them to whoever commits.
+/// Gathers writes and hands them to the committing thread.
 pub struct GroupCommit<T> {
     queue: Mutex<Queue<T>>,
-    /// Held while a group is committed.
+    /// Locked while a group is committed.
     busy: Mutex<()>,
-    /// There is a group for the committer thread.
+    /// Signals that there is a group for the committer thread.
     waiting: Condvar,
-    /// What was left has been taken over.
+    /// Signals that the submitted writes were removed from the queue.
     room: Condvar,
 }
 
@@ -117,11 +118,11 @@ impl<T> Default for GroupCommit<T> {
 }
 
 impl<T> GroupCommit<T> {
-    /// Adds a write, and returns when `commit` was done with a list that holds it. `threaded` says
-    /// whether a thread runs [`GroupCommit::run`].
+    /// Adds a write and returns when `commit` has finished with a list that contains the write.
+    /// `threaded` states whether a thread runs [`GroupCommit::run`].
     ///
     /// # Errors
-    /// What the commit failed with: [`Error::NoSpace`] when nothing was written, else
+    /// The error of the commit: [`Error::NoSpace`] when nothing was written, else
     /// [`Error::Poisoned`].
     pub fn write(
         &self,
@@ -144,8 +145,9 @@ impl<T> GroupCommit<T> {
         group.wait()
     }
 
-    /// Adds a write of so many bytes for the thread that runs [`GroupCommit::run`], and returns
-    /// when no more than a few MiB wait for it. Writes of one thread take place in order.
+    /// Adds a write of `bytes` bytes for the thread that runs [`GroupCommit::run`]. Waits first
+    /// while more than a few MiB of such writes are queued. Writes of one thread take place in
+    /// order.
     pub fn submit(&self, entry: T, bytes: usize) -> Pending {
         let mut queue = self.queue.lock();
         while queue.left_bytes > 0 && queue.left_bytes + bytes > LEFT_BYTES_MAX {
@@ -159,7 +161,8 @@ impl<T> GroupCommit<T> {
         pending
     }
 
-    /// The right to commit: at once when nobody does; without a thread to take over, in turn.
+    /// Acquires the right to commit. With a committer thread, returns `None` when another thread is
+    /// committing. Without one, the caller waits for its turn.
     fn lead(&self, threaded: bool) -> Option<MutexGuard<'_, ()>> {
         if threaded { self.busy.try_lock() } else { Some(self.busy.lock()) }
     }
@@ -178,7 +181,7 @@ impl<T> GroupCommit<T> {
         group.settle(&commit(entries));
     }
 
-    /// Commits the groups that form while another is committed, until [`GroupCommit::close`].
+    /// Commits the groups that form during another commit, until [`GroupCommit::close`].
     pub fn run(&self, commit: impl Fn(Vec<T>) -> Result<()>) {
         loop {
             {

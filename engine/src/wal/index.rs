@@ -1,4 +1,5 @@
-//! Where each entry of each shard lies: 8 bytes an entry, and a run per term.
+//! The location of each entry of each shard: 8 bytes per entry, and one item per run of entries of
+//! one term.
 
 use super::format::{Block, ENTRY_HEADER_BYTES, FoundRecord, RECORD_HEADER_BYTES, RecordHeader};
 use super::{HardState, Missing, Record};
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter;
 use std::ops::Range;
 
-/// The place of an entry's header in the log, or of a record's.
+/// The position of an entry's or a record's header in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     /// The segment's sequence (its low 32 bits: 2^32 segments of 32 MiB are 128 PiB of log).
@@ -23,37 +24,39 @@ impl Position {
     }
 }
 
-/// A longer gap between entries that are known costs those before it as well: each missing one
-/// takes a position.
+/// The longest gap between known entries that is kept as missing entries. A longer gap also drops
+/// the known entries before it, because each missing entry needs a position.
 const GAP_MAX: u64 = 1 << 20;
 
-/// One shard's slice of the log.
+/// The part of the log that belongs to one shard.
 #[derive(Debug)]
 pub(super) struct ShardLog {
-    /// Everything up to here was released.
+    /// The last released entry.
     pub base: LogId,
     pub hard: HardState,
-    /// The index of the first position. In the course of a recovery it may be later than the one
-    /// after the base: what lies between must turn out to be released, or it is missing.
+    /// The index of the first position. During recovery this index may be greater than the index
+    /// after the base. The entries between the two must turn out to be released; otherwise they are
+    /// missing.
     start: u64,
-    /// Where each entry lies. A missing one has offset 0, where a segment's header is, and the
-    /// segment in which it was lost.
+    /// The position of each entry. A missing entry has offset 0, where a segment's header is, and
+    /// the segment in which it was lost.
     positions: VecDeque<Position>,
-    /// First index of each run of entries of one term, ascending; missing ones have term 0.
+    /// The term and first index of each run of entries of one term, ascending. Missing entries have
+    /// term 0.
     terms: VecDeque<LogId>,
     unsure: Option<Unsure>,
 }
 
-/// Something durable was lost, and nothing after it has told yet what it was of this shard.
+/// A loss of durable data. No later record shows yet which data of this shard was lost.
 #[derive(Clone, Copy, Debug)]
 struct Unsure {
-    /// Where.
+    /// The segment in which the data was lost.
     segment: u64,
-    /// The commit index before: entries up to there were not replaced by what was lost.
+    /// The commit index before the loss. The lost data did not replace entries up to this index.
     commit: u64,
-    /// Entries may have come, or gone.
+    /// The lost data may have added or removed entries.
     entries: bool,
-    /// The hard state may have changed.
+    /// The lost data may have changed the hard state.
     state: bool,
 }
 
@@ -96,14 +99,14 @@ impl ShardLog {
         self.terms.iter().copied().collect()
     }
 
-    /// Where an entry lies; `None` outside and when it is missing.
+    /// The position of an entry; `None` when the index is out of range or the entry is missing.
     pub(super) fn position(&self, index: u64) -> Option<Position> {
         let slot = index.checked_sub(self.start).filter(|_| index < self.sound_end())?;
         self.positions.get(slot as usize).copied().filter(|position| !position.is_missing())
     }
 
-    /// The index after the last entry that is certain: another leader may have replaced what was
-    /// not committed before a loss.
+    /// The index after the last certain entry. Another leader may have replaced the entries that
+    /// were not committed before a loss.
     fn sound_end(&self) -> u64 {
         match self.unsure.filter(|unsure| unsure.entries) {
             Some(unsure) => unsure.commit.clamp(self.base.index, self.last().index) + 1,
@@ -111,7 +114,7 @@ impl ShardLog {
         }
     }
 
-    /// Entries that were durable and cannot be read, and whether the hard state is in doubt.
+    /// Returns the durable entries that cannot be read, and whether the hard state is uncertain.
     pub(super) fn missing(&self) -> Missing {
         let mut entries: Vec<Range<u64>> = Vec::new();
         if self.first() < self.start {
@@ -133,14 +136,14 @@ impl ShardLog {
         Missing { entries, state: self.unsure.is_some_and(|unsure| unsure.state) }
     }
 
-    /// The oldest segment that holds an entry of this shard, or in which one was lost: later
-    /// entries lie in later segments.
+    /// The oldest segment that holds an entry of this shard, or in which one was lost. Later
+    /// entries are in later segments.
     pub(super) fn oldest(&self) -> Option<u64> {
         let held = self.positions.front().map(|position| u64::from(position.segment));
         held.into_iter().chain(self.unsure.map(|unsure| unsure.segment)).min()
     }
 
-    /// Something durable was lost in a segment: nobody knows what it was of this shard.
+    /// Records that durable data was lost in a segment, and that the part of this shard is unknown.
     fn lose(&mut self, segment: u64) {
         let (old, commit) = (self.unsure, self.hard.commit);
         self.unsure = Some(Unsure {
@@ -151,7 +154,7 @@ impl ShardLog {
         });
     }
 
-    /// What came after the loss tells what it was.
+    /// Records that later records resolved the loss, for the entries or for the hard state.
     fn settle(&mut self, entries: bool, state: bool) {
         if let Some(unsure) = &mut self.unsure {
             unsure.entries &= !entries;
@@ -160,8 +163,9 @@ impl ShardLog {
         self.unsure.take_if(|unsure| !unsure.entries && !unsure.state);
     }
 
-    /// After a loss comes an entry of this term. If the last one known is of the same term, all
-    /// that are known stand (Raft's log matching, section 5.3).
+    /// Compares the log with the term of an entry that follows, perhaps after a loss. If the last
+    /// known entry has this term, all known entries stay valid (Raft's log matching, section 5.3).
+    /// Otherwise the uncertain entries are dropped.
     fn doubt(&mut self, term: u64) {
         if self.last().term != term {
             self.truncate(self.sound_end());
@@ -169,8 +173,9 @@ impl ShardLog {
         self.settle(true, false);
     }
 
-    /// Entries up to `end` were there and are not known: lost in a segment, or in one that was not
-    /// read because what it held was released.
+    /// Accounts for unknown entries below `end` that existed. `lost_in` is the segment in which the
+    /// entries were lost. With `None` the entries were in a segment that recovery did not read
+    /// because its entries were released.
     fn miss(&mut self, end: u64, lost_in: Option<u64>) {
         let gap = end.saturating_sub(self.end());
         match lost_in {
@@ -188,7 +193,7 @@ impl ShardLog {
         }
     }
 
-    /// Takes `count` entries from index `start` on, each at its offset in a segment.
+    /// Adds `count` entries from index `start` on, each at its offset in a segment.
     fn append(
         &mut self,
         start: u64,
@@ -199,8 +204,8 @@ impl ShardLog {
     ) {
         let first = start.max(self.first());
         let unsure = self.unsure.filter(|unsure| unsure.entries);
-        // Entries that begin in what was released: that the base went down was lost. The bounds at
-        // the head of the next segment tell.
+        // With a loss before them, entries that begin at or below the base show that the record
+        // which lowered the base is lost. The bounds at the head of the next segment show the base.
         if first >= start + count || unsure.is_some() && start < first {
             return;
         }
@@ -256,7 +261,7 @@ impl ShardLog {
         self.start = at.index + 1;
     }
 
-    /// What the shard had when a segment began.
+    /// Applies the bounds that the shard's log had when a segment began.
     fn bound(&mut self, base: LogId, last: LogId) {
         if base.index < self.base.index {
             self.reset(base);
@@ -277,7 +282,8 @@ impl ShardLog {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     shards: BTreeMap<ShardId, ShardLog>,
-    /// Something was lost in this segment and no newer one has begun: shards may be unknown.
+    /// Durable data was lost in this segment, and no newer segment has begun: some shards may be
+    /// unknown.
     lost: Option<u64>,
 }
 
@@ -290,7 +296,7 @@ impl Index {
         self.shards.iter().map(|(&id, log)| (id, log))
     }
 
-    /// The shard, which may be new since something was lost.
+    /// The shard. A shard that the index adds here may have lost data if any data was lost.
     fn shard_mut(&mut self, shard: ShardId) -> &mut ShardLog {
         let lost = self.lost;
         self.shards.entry(shard).or_insert_with(|| {
@@ -300,7 +306,7 @@ impl Index {
         })
     }
 
-    /// Takes in a record that is durable at `position`.
+    /// Applies a record that is durable at `position`.
     pub(super) fn apply(&mut self, record: &Record, position: Position) {
         let segment = u64::from(position.segment);
         if let Record::Forget { shard } = record {
@@ -335,7 +341,8 @@ impl Index {
         }
     }
 
-    /// Takes in a block that was found at an offset of a segment, with what it misses.
+    /// Applies a block that was found at an offset of a segment. The block may hold damaged
+    /// records.
     pub(super) fn take_block(&mut self, block: &Block, segment: u64, offset: u32) {
         if offset as usize == BLOCK_BYTES {
             let headers = block.records.iter().map(|found| &found.header);
@@ -351,7 +358,7 @@ impl Index {
         }
     }
 
-    /// Takes in a record whose header is sound and whose payload is not.
+    /// Applies a record whose header is sound and whose payload is damaged.
     fn miss(&mut self, record: &RecordHeader, segment: u64) {
         let at = LogId { term: record.term, index: record.index };
         let log = self.shard_mut(record.shard);
@@ -360,7 +367,8 @@ impl Index {
                 let (count, nowhere) = (u64::from(record.count), std::iter::repeat(0));
                 log.append(record.index, record.term, count, nowhere, segment);
             }
-            // The vote is lost, or what was released: that only makes a shard seem to miss more.
+            // A damaged hard state loses the vote, and damaged bounds lose the base. Either loss
+            // only makes a shard seem to miss more than it does.
             RecordHeader::HARD_STATE => {
                 let entries = log.unsure.is_some_and(|unsure| unsure.entries);
                 log.lose(segment);
@@ -371,31 +379,33 @@ impl Index {
                 let (segment, commit) = (record.index, log.base.index);
                 log.unsure = Some(Unsure { segment, commit, entries: true, state: true });
             }
-            // The others have no payload.
+            // The other kinds have no payload.
             _ => log.lose(segment),
         }
     }
 
-    /// Something durable in a segment is lost, nobody knows of which shards.
+    /// Records that durable data in a segment is lost, and that the affected shards are unknown.
     pub(super) fn lose(&mut self, segment: u64) {
         self.lost = Some(segment);
         self.shards.values_mut().for_each(|log| log.lose(segment));
     }
 
-    /// A new segment began with the bounds of these shards. Others are no more: that they were
-    /// forgotten was lost.
+    /// Applies the head of a new segment, which holds the bounds of these shards. After a loss, any
+    /// other shard no longer exists: the record that forgot the shard was lost.
     fn begin(&mut self, bound: &BTreeSet<ShardId>) {
         if self.lost.take().is_some() {
             self.shards.retain(|shard, _| bound.contains(shard));
         }
     }
 
-    /// A new segment begins with the bounds of every shard: one that comes later is new.
+    /// Records that a new segment begins with the bounds of every shard: a shard that appears later
+    /// is new.
     pub(super) fn begin_anew(&mut self) {
         self.lost = None;
     }
 
-    /// What a new segment begins with: enough for recovery to need no older one for it.
+    /// The records that a new segment begins with. With these records recovery needs no older
+    /// segment for the hard states and bounds.
     pub(super) fn checkpoint(&self) -> Vec<Record> {
         let mut records = Vec::with_capacity(2 * self.shards.len());
         for (&shard, log) in &self.shards {
@@ -413,7 +423,8 @@ impl Index {
         self.shards.values().filter_map(ShardLog::oldest).min()
     }
 
-    /// What a shard misses. Of one that it does not know it may miss all, if something is lost.
+    /// Returns the missing data of a shard. A shard that the index does not know may miss all of
+    /// its data if any data is lost.
     pub(super) fn missing(&self, shard: ShardId) -> Missing {
         match (self.shards.get(&shard), self.lost) {
             (Some(log), _) => log.missing(),
@@ -422,7 +433,8 @@ impl Index {
         }
     }
 
-    /// The shards are there, though perhaps their records were lost.
+    /// If any data is lost, adds these shards: the shards exist, though perhaps all their records
+    /// were lost.
     pub(super) fn know(&mut self, shards: impl IntoIterator<Item = ShardId>) {
         if self.lost.is_some() {
             shards.into_iter().for_each(|shard| {
@@ -431,7 +443,7 @@ impl Index {
         }
     }
 
-    /// Whether any shard misses anything.
+    /// Whether no shard misses anything.
     pub(super) fn is_whole(&self) -> bool {
         self.lost.is_none() && self.shards.values().all(|log| log.missing().is_empty())
     }

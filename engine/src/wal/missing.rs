@@ -1,23 +1,23 @@
-//! What the log had of a shard and has no more.
+//! Durable data of a shard that the log can no longer read.
 
 use crate::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What was durable of a shard and cannot be read: known to be missing, so that it can be had from
-/// another replica or a backup. Empty for a sound shard.
+/// The durable data of a shard that cannot be read. The log knows which data is missing, so that
+/// the shard can fetch it from another replica or a backup. Empty for a sound shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Indexes of entries, ascending. The last range ends at `u64::MAX` when nobody knows how many
-    /// entries were lost.
+    /// Indexes of missing entries, ascending. The last range ends at `u64::MAX` when the number of
+    /// lost entries is unknown.
     pub entries: Vec<Range<u64>>,
-    /// A newer hard state than the one known may be lost: the replica must not vote.
+    /// A hard state newer than the known one may be lost: the replica must not vote.
     pub state: bool,
 }
 
 impl Missing {
-    /// Nothing is missing.
+    /// Whether nothing is missing.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && !self.state
     }
@@ -28,23 +28,23 @@ impl fmt::Display for Missing {
         for (i, Range { start, end }) in self.entries.iter().enumerate() {
             f.write_str(if i == 0 { "entries " } else { ", " })?;
             match *end {
-                u64::MAX => write!(f, "{start} and after")?,
+                u64::MAX => write!(f, "{start} and all later ones")?,
                 end => write!(f, "{start} to {}", end - 1)?,
             }
         }
         match (self.state, self.entries.is_empty()) {
-            (true, true) => f.write_str("its newest hard state, perhaps"),
-            (true, false) => f.write_str("; perhaps its newest hard state"),
+            (true, true) => f.write_str("perhaps the newest hard state"),
+            (true, false) => f.write_str("; perhaps the newest hard state"),
             (false, _) => Ok(()),
         }
     }
 }
 
-/// Damage that took something away.
+/// Damage that made durable data unreadable.
 #[derive(Clone, Debug)]
 pub(crate) struct Damage {
     /// The segment.
     pub segment: u64,
-    /// Where, and what should be there.
+    /// The place of the damage and the structure expected there.
     pub error: Arc<Error>,
 }

@@ -1,7 +1,7 @@
-//! The log: one per disk, for every shard on it, and the only write-ahead log there is.
+//! The log. There is one log per disk, for all shards of the disk, and no other write-ahead log.
 //!
-//! [`Log::commit`] takes the records of many shards, writes them as one block and syncs once.
-//! When it returns they are durable. Entries are found again by shard and index.
+//! [`Log::commit`] accepts the records of many shards, writes them as one block and syncs once. The
+//! records are durable when the call returns. An entry is found again by its shard and index.
 
 pub mod format;
 mod group_commit;
@@ -29,61 +29,63 @@ use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
-/// A byte position in the log. Grows for ever; the segment is `lsn / segment_bytes`.
+/// A byte position in the log, which only grows. The segment's sequence is `lsn / segment_bytes`.
 pub type Lsn = u64;
 
 /// One log entry of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its term and index.
+    /// The term and index of the entry.
     pub id: LogId,
-    /// What the layer above makes of it.
+    /// The kind of the entry, defined by the layer above.
     pub kind: u8,
-    /// Its content.
+    /// The content of the entry.
     pub data: Bytes,
 }
 
-/// An entry on its way into the log; its shard, index and term are its record's.
+/// An entry that is to be written to the log. The record that carries the entry has its shard,
+/// index and term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// What the layer above makes of it.
+    /// The kind of the entry, defined by the layer above.
     pub kind: u8,
-    /// [`format::entry_crc`], computed by whoever made it, so that the committer need not.
+    /// [`format::entry_crc`], computed by the creator of the entry, so that the committer need not
+    /// compute it.
     pub crc: u32,
-    /// Its content.
+    /// The content of the entry.
     pub data: Bytes,
 }
 
-/// Where an entry's data lies in the log.
+/// The location of an entry's data in the log.
 #[derive(Clone)]
 pub struct Place {
-    /// The segment, held.
+    /// The segment. This `Arc` keeps the segment from being reused.
     pub segment: Arc<Segment>,
     /// Byte offset in the segment.
     pub offset: u32,
 }
 
-/// What a Raft group must not forget besides its entries (Raft, figure 2).
+/// The durable state of a Raft replica besides its entries (Raft, figure 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The latest term seen.
     pub term: u64,
-    /// Who got this node's vote in that term.
+    /// The node that got this node's vote in that term.
     pub vote: Option<u64>,
     /// The greatest index known to be committed.
     pub commit: u64,
 }
 
-/// What the log stores.
+/// A record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// Entries of one term. Entries of the shard from `first` on that were there before are gone.
+    /// Entries of one term. The record replaces all earlier entries of the shard from `first` on.
     Entries {
         /// The shard.
         shard: ShardId,
-        /// Index of the first.
+        /// The index of the first entry.
         first: u64,
-        /// The term of them all, at least 1.
+        /// The term of all the entries, at least 1.
         term: u64,
         /// The entries.
         entries: SmallVec<[LogEntry; 1]>,
@@ -92,44 +94,46 @@ pub enum Record {
     HardState {
         /// The shard.
         shard: ShardId,
-        /// The state.
+        /// The hard state.
         state: HardState,
     },
-    /// Entries up to here are no longer needed: the tree holds their effect.
+    /// Entries up to `upto` are no longer needed: the tree holds their effect.
     Release {
         /// The shard.
         shard: ShardId,
-        /// The last entry given up.
+        /// The last released entry.
         upto: LogId,
     },
-    /// The shard's log begins anew after this place, because a snapshot took the entries' place.
+    /// The shard's log starts again after `at`, because a snapshot replaced the entries.
     Reset {
         /// The shard.
         shard: ShardId,
-        /// What the snapshot covers.
+        /// The last entry that the snapshot covers.
         at: LogId,
     },
-    /// The shard is gone from this disk, with its entries and its hard state.
+    /// The shard was removed from this disk, with its entries and its hard state.
     Forget {
         /// The shard.
         shard: ShardId,
     },
-    /// What the log holds of a shard, repeated at the head of each segment by the log itself.
+    /// The bounds of a shard's log. The log itself repeats this record at the head of each segment.
     Bounds {
         /// The shard.
         shard: ShardId,
-        /// The last entry released.
+        /// The last released entry.
         base: LogId,
         /// The last entry.
         last: LogId,
     },
-    /// A damaged block may have held more of the shard; repeated by the log itself until a reset.
+    /// A damaged block may have held more records of the shard. The log itself repeats this record
+    /// at the head of each segment until later records resolve the loss, such as a reset.
     Unsure {
         /// The shard.
         shard: ShardId,
         /// The segment of the damaged block.
         segment: u64,
-        /// The commit index before it: what was committed was not replaced.
+        /// The commit index before the damaged block. The loss cannot have replaced a committed
+        /// entry.
         commit: u64,
         /// Entries may be lost.
         entries: bool,
@@ -139,7 +143,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// A record of entries of one term, each a kind and its data.
+    /// Builds a record of entries of one term from the kind and the data of each entry.
     ///
     /// # Errors
     /// [`Error::TooLarge`] over [`RECORD_BYTES_MAX`].
@@ -162,7 +166,7 @@ impl Record {
         Ok(record)
     }
 
-    /// Refuses an entry that does not fit a record of so many bytes.
+    /// Rejects an entry of `bytes` bytes if it does not fit a record of `limit` bytes.
     ///
     /// # Errors
     /// [`Error::TooLarge`].
@@ -174,7 +178,7 @@ impl Record {
         Ok(())
     }
 
-    /// Cuts entries into lists that fit a record of so many bytes each.
+    /// Splits entries into lists, each of which fits a record of `limit` bytes.
     pub fn split(entries: &[Bytes], limit: usize) -> impl Iterator<Item = &[Bytes]> {
         let mut rest = entries;
         std::iter::from_fn(move || {
@@ -189,7 +193,7 @@ impl Record {
         })
     }
 
-    /// The shard it belongs to.
+    /// The shard that the record belongs to.
     pub fn shard(&self) -> ShardId {
         match self {
             Record::Entries { shard, .. }
@@ -203,7 +207,7 @@ impl Record {
     }
 }
 
-/// The log of one disk. Shared between threads; commits are serialised inside.
+/// The log of one disk. Threads share the log; its commits are serialised internally.
 pub struct Log {
     disk: Arc<dyn Disk>,
     write_mode: WriteMode,
@@ -212,34 +216,35 @@ pub struct Log {
     writer: Mutex<Writer>,
     index: RwLock<Index>,
     segments: Arc<Segments>,
-    /// Nothing was missing when it was opened.
+    /// No data of any shard was missing when the log was opened.
     whole: bool,
-    /// What recovery found damaged that may have taken away what is missing.
+    /// The damage found by recovery that may explain the missing data.
     damage: Vec<Damage>,
     poison: OnceLock<String>,
 }
 
 struct Writer {
-    /// The active segment and the offset of the next block in it; `None` until the first commit
-    /// after a start, which begins a fresh segment so that nothing in an old one can revive.
+    /// The active segment and the offset of its next block. `None` until the first commit after a
+    /// start. That commit begins a new segment, so that no block in an old segment can become valid
+    /// again.
     active: Option<(Arc<Segment>, u64)>,
     end: Lsn,
     durable: Lsn,
     last_crc: u32,
     next_sequence: u64,
-    /// The active slot is filled up to here.
+    /// The active slot is filled up to this offset.
     filled: u64,
-    /// Something is in the last block: no later one promises yet that it was durable.
+    /// The last block holds records, and no later block records yet that this block was synced.
     unmarked: bool,
     pages: Pages,
 }
 
 impl Log {
-    /// Opens the log in `disk`, making it if there is none. What had been durable and cannot be
-    /// read keeps no log from opening: ask [`Log::missing`] of each shard.
+    /// Opens the log in `disk`, or creates it. The log opens even if durable data cannot be read:
+    /// [`Log::missing`] returns the missing data of each shard.
     ///
     /// # Errors
-    /// [`Error::NewerFormat`]; [`Error::Corrupt`] when the slots are not this store's.
+    /// [`Error::NewerFormat`]; [`Error::Corrupt`] when a slot belongs to another store.
     pub fn open(
         disk: Arc<dyn Disk>,
         write_mode: WriteMode,
@@ -249,8 +254,8 @@ impl Log {
         disk.make_dir(segment::LOG_DIR).map_err(Error::io("create", segment::LOG_DIR))?;
         let found = recovery::recover(&*disk, write_mode, store, limits.segment_bytes)?;
         if let Some(newest) = found.segments.last() {
-            // A killed process leaves blocks that only the page cache has. They are read now, so
-            // they must survive a power loss from now on.
+            // A killed process leaves blocks that are only in the page cache. Recovery has read
+            // these blocks, so they must survive a power loss from now on.
             let path = segment::slot_path(newest.slot.number);
             newest.slot.region.sync_all().map_err(Error::io("sync", path))?;
         }
@@ -283,14 +288,14 @@ impl Log {
         Ok((log, torn))
     }
 
-    /// Writes the records and makes them durable, with one sync for as many as fit a block.
-    /// An empty list writes an empty block, which promises that all before it is durable.
+    /// Writes the records and makes them durable, with one sync per block of records. An empty list
+    /// writes an empty block, which records that everything before it was synced.
     ///
     /// # Errors
-    /// [`Error::Missing`] for entries of a shard of which nobody knows where its log ends.
-    /// Any other failure poisons the log: this and every later call returns
-    /// [`Error::Poisoned`], since after a failed sync nobody knows what the disk has, and a retry
-    /// may claim success for data that is gone.
+    /// [`Error::Missing`] for entries of a shard whose log end is unknown. A failed write or sync
+    /// poisons the log: this and every later call returns [`Error::Poisoned`], because after a
+    /// failed sync the content of the disk is unknown, and a retry could report success for data
+    /// that is lost.
     pub fn commit(&self, records: &[Record]) -> Result<Lsn> {
         let mut writer = self.writer.lock();
         self.check()?;
@@ -304,7 +309,8 @@ impl Log {
                     writer.pages.clear();
                     self.write_block(&mut writer, active, at, now)
                 }
-                // Without a slot nothing was written yet, so this failure does not poison.
+                // Without a slot these records are not written yet, so this failure does not poison
+                // the log.
                 _ => self.take_slot().map(|slot| self.roll(&mut writer, slot, now))?,
             };
             if let Err(error) = written {
@@ -318,14 +324,15 @@ impl Log {
         }
     }
 
-    /// Durability that the last commit was durable, with an empty block, if no later one does.
-    /// Without it, damage to that commit looks like a write that the power cut. For an idle moment.
+    /// Writes a sync marker: an empty block which records that the last commit was synced, unless a
+    /// later block already does. Without the marker, damage to that commit looks like a write that
+    /// a power loss cut short. Intended for a time when the log is idle.
     pub fn write_sync_marker(&self) -> Result<()> {
         let unmarked = self.writer.lock().unmarked;
         if unmarked { self.commit(&[]).map(drop) } else { Ok(()) }
     }
 
-    /// Fails once the log is poisoned.
+    /// Fails if the log is poisoned.
     pub fn check(&self) -> Result<()> {
         match self.poison.get() {
             Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
@@ -333,7 +340,7 @@ impl Log {
         }
     }
 
-    /// Refuses entries where it is not known what they would follow on.
+    /// Rejects entries of a shard if the entry before them is unknown.
     fn check_ends(&self, records: &[Record]) -> Result<()> {
         if self.whole {
             return Ok(());
@@ -355,7 +362,7 @@ impl Log {
         Ok(())
     }
 
-    /// What was durable of a shard and cannot be read any more. Nothing, for a sound disk.
+    /// Returns the durable data of a shard that cannot be read any more. Empty for a sound disk.
     pub fn missing(&self, shard: ShardId) -> Missing {
         self.index.read().missing(shard)
     }
@@ -378,7 +385,7 @@ impl Log {
         if missing.is_empty() { Ok(()) } else { Err(self.missing_error(shard, missing)) }
     }
 
-    /// The error that names what a shard misses.
+    /// The error that names the missing data of a shard.
     fn missing_error(&self, shard: ShardId, missing: Missing) -> Error {
         let lost_in = self.index.read().shard(shard).and_then(|log| log.oldest());
         let damage = self.damage.iter().find(|damage| Some(damage.segment) >= lost_in);
@@ -389,18 +396,18 @@ impl Log {
         Error::Missing { shard, missing, cause }
     }
 
-    /// The longest record that a segment takes.
+    /// The longest record that fits a segment.
     pub fn record_bytes_max(&self) -> usize {
         RECORD_BYTES_MAX.min(self.limits.commit_bytes_max() - BLOCK_HEADER_BYTES)
     }
 
-    /// Names shards that this disk has, by their trees: if all records of one are lost, the log
-    /// must still not take it for new.
+    /// Registers shards whose trees are on this disk. If all records of such a shard are lost, the
+    /// log must not treat the shard as new.
     pub fn know(&self, shards: impl IntoIterator<Item = ShardId>) {
         self.index.write().know(shards);
     }
 
-    /// How many of the records go into one block.
+    /// The number of leading records that fit one block.
     fn fits(&self, records: &[Record]) -> Result<usize> {
         let limit = self.limits.commit_bytes_max();
         let mut bytes = BLOCK_HEADER_BYTES;
@@ -417,8 +424,9 @@ impl Log {
         Ok(records.len())
     }
 
-    /// Begins a new segment with the records as its first block. What every shard needs from the
-    /// segments before goes in front of them, so that those can be recycled.
+    /// Begins a new segment with the records in its first block. In front of them the block repeats
+    /// the state of every shard that recovery would otherwise need from older segments, so that
+    /// those segments can be reused.
     fn roll(&self, writer: &mut Writer, slot: Slot, records: &[Record]) -> Result<()> {
         let (sequence, end, crc) = (writer.next_sequence, writer.end, writer.last_crc);
         let needed = self.index.read().oldest().unwrap_or(sequence);
@@ -439,7 +447,8 @@ impl Log {
         Ok(())
     }
 
-    /// Writes one block, behind a header if `pages` holds one, and takes it into the index.
+    /// Writes one block, after the segment header if `pages` holds one, and applies its records to
+    /// the index.
     fn write_block(
         &self,
         writer: &mut Writer,
@@ -483,35 +492,37 @@ impl Log {
         Ok(())
     }
 
-    /// The slots, and why each is kept.
+    /// The segments and slots of the log.
     pub fn segments(&self) -> &Arc<Segments> {
         &self.segments
     }
 
-    /// Segments that are kept for their entries, the active one included.
+    /// The number of segments that are kept for their entries, the active segment included.
     pub fn entry_segments(&self) -> usize {
         self.segments.holds().iter().filter(|(_, hold)| *hold != Hold::Values).count()
     }
 
-    /// Where an entry's data lies, so that a value in it can be pointed to; `None` when the log
-    /// does not have that entry, perhaps not yet.
+    /// Returns the location of an entry's data, so that a pointer can refer to a value in it;
+    /// `None` when the log does not have that entry, perhaps not yet.
     pub fn place(&self, shard: ShardId, id: LogId) -> Option<Place> {
         let position = {
             let index = self.index.read();
             let log = index.shard(shard)?;
-            // Another entry may stand there, which a new leader's has yet to replace.
+            // The log may hold an entry of another term at this index, which the entry of a new
+            // leader has yet to replace.
             log.position(id.index).filter(|_| log.term(id.index) == Some(id.term))?
         };
         let segment = self.segments.pin(u64::from(position.segment))?;
         Some(Place { segment, offset: position.offset + ENTRY_HEADER_BYTES as u32 })
     }
 
-    /// The shards that the log knows.
+    /// The shards that the log's index knows.
     pub fn shards(&self) -> Vec<ShardId> {
         self.index.read().shards().map(|(id, _)| id).collect()
     }
 
-    /// First index held and last entry of a shard. The entry before the first is the base.
+    /// The first index held and the last entry of a shard. The entry before the first index is the
+    /// base.
     pub fn bounds(&self, shard: ShardId) -> (u64, LogId) {
         let index = self.index.read();
         index.shard(shard).map_or((1, LogId::default()), |log| (log.first(), log.last()))
@@ -527,7 +538,7 @@ impl Log {
         self.index.read().shard(shard).map_or(HardState::default(), |log| log.hard)
     }
 
-    /// The term of an entry, or of the base; `None` outside.
+    /// The term of an entry or of the base; `None` for any other index.
     pub fn term(&self, shard: ShardId, index: u64) -> Option<u64> {
         let shards = self.index.read();
         match shards.shard(shard) {
@@ -541,7 +552,8 @@ impl Log {
         self.index.read().shard(shard).map_or(Vec::new(), |log| log.terms())
     }
 
-    /// Durable entries from `first` on, below `end`: at least one, then until `max_bytes`.
+    /// Returns durable entries from `first` on, below `end`: at least one, then more up to
+    /// `max_bytes`.
     ///
     /// # Errors
     /// [`Error::Compacted`] when `first` was released, [`Error::Missing`] on damage.
@@ -557,7 +569,7 @@ impl Log {
         let mut next = first;
         while next < end && bytes < max_bytes {
             let run = match self.run(shard, next, end, max_bytes - bytes) {
-                // What comes before the damage is sound.
+                // The entries before the damage are sound.
                 Err(_) if !out.is_empty() => break,
                 run => run?,
             };
@@ -576,7 +588,7 @@ impl Log {
         Ok(out)
     }
 
-    /// Entries from `first` on that lie close together, with one read.
+    /// Reads entries from `first` on that are close together in a segment, with one read.
     fn run(&self, shard: ShardId, first: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>> {
         let mut ends: Vec<(u32, u64)> = Vec::new();
         let start = {
@@ -595,7 +607,7 @@ impl Log {
             };
             let mut last = start.offset;
             for at in first + 1..end {
-                // An entry is read by the way if the next one lies shortly behind it.
+                // This read includes an entry if the next entry begins shortly after that entry.
                 let Some(next) = log.position(at) else { break };
                 let near = next.segment == start.segment
                     && next.offset > last
@@ -632,7 +644,7 @@ impl Log {
             let index = first + i as u64;
             let Some(entry) = format::decode_entry(shard, index, &mut bytes.slice(at..)) else {
                 if !entries.is_empty() {
-                    break; // those before it are sound
+                    break; // the entries before the damaged entry are sound
                 }
                 if self.bounds(shard).0 > first {
                     return Err(Error::Compacted { shard, upto: first });
@@ -651,7 +663,7 @@ impl Log {
     }
 }
 
-/// Bytes that a block of this content takes in a segment.
+/// Bytes that a block with this many bytes of content occupies in a segment.
 fn padded(bytes: usize) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES) as u64
 }

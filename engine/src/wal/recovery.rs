@@ -1,10 +1,11 @@
-//! Reading the log back. Nothing is ever truncated here: what is not taken over stays on disk as
-//! evidence, and the next segment records where the log went on.
+//! Recovery of the log from disk. Recovery never truncates anything: the bytes that recovery
+//! rejects stay on disk as evidence, and the next segment records where the log continued.
 //!
-//! What was durable and cannot be read is known to be missing, shard by shard ([`Missing`]): later
-//! records of a shard, and the bounds at the head of the next segment, tell what was in between
-//! (protocol-aware recovery, FAST'18). After damage in the newest segment nothing tells, and what
-//! the log goes on with says so ([`Record::Unsure`](super::Record::Unsure)).
+//! Recovery determines for each shard which durable data cannot be read
+//! ([`Missing`](super::Missing)). Later records of the shard, and the bounds at the head of the
+//! next segment, show which records were between (protocol-aware recovery, FAST'18). After damage
+//! in the newest segment no later record shows this, so the log writes a record of the loss into
+//! the next segment ([`Record::Unsure`](super::Record::Unsure)).
 
 use super::format::{SegmentHeader, decode_block};
 use super::index::Index;
@@ -18,24 +19,24 @@ use std::collections::VecDeque;
 
 /// The log as found on disk.
 pub(super) struct Recovered {
-    /// Oldest first: those with entries, and those that may only hold values.
+    /// The segments, oldest first: segments with entries, and segments that may hold only values.
     pub segments: Vec<Segment>,
     pub free: VecDeque<Slot>,
     pub next_number: u32,
     pub index: Index,
-    /// Where the log goes on, and the header CRC of its last block.
+    /// The LSN at which the log continues; `last_crc` is the header CRC of the log's last block.
     pub end: u64,
     pub last_crc: u32,
     pub next_sequence: u64,
-    /// Bytes of an unacknowledged, torn write that were left out.
+    /// Whether an unacknowledged, torn write was ignored at the end.
     pub torn: bool,
-    /// What took away what is missing.
+    /// The damage that made the missing data unreadable.
     pub damage: Vec<Damage>,
 }
 
-/// The greatest sequence that any block in the slots is of. A first write that the power cut may
-/// have left its block without its header; were its sequence used again, so would be its salt, and
-/// that block would count.
+/// Returns the greatest sequence of any header or first block in the slots. A first write that a
+/// power loss cut short may have left its block without its header. If that sequence were used
+/// again, its salt would be used again too, and that block would count as valid.
 fn greatest_sequence(disk: &dyn Disk, heads: &[SlotHead], store: u128) -> Result<u64> {
     let used = heads.iter().filter_map(|head| head.header).map(|header| header.sequence);
     let mut greatest = used.max().unwrap_or(0);
@@ -53,7 +54,8 @@ fn greatest_sequence(disk: &dyn Disk, heads: &[SlotHead], store: u128) -> Result
     Ok(greatest)
 }
 
-/// The segments that recovery reads: the newest, and before it those that it says were needed.
+/// Returns the segments that recovery reads: all segments from the oldest needed one on, which the
+/// newest valid header names.
 fn chain<'a>(
     disk: &dyn Disk,
     heads: &'a [SlotHead],
@@ -63,8 +65,8 @@ fn chain<'a>(
     used.sort_by_key(|(_, header)| header.sequence);
     let mut needed = 0;
     for (head, header) in used.iter().rev() {
-        // A header counts from when the block written with it counts: that block repeats what
-        // older segments said.
+        // A header is valid only if the block written with it is whole, because that block repeats
+        // the state in older segments.
         let image = head.load(disk)?;
         let base = header.sequence * segment_bytes + BLOCK_BYTES as u64;
         let first = decode_block(&image.bytes.slice(BLOCK_BYTES..), header.seed(), base);
@@ -77,9 +79,10 @@ fn chain<'a>(
     Ok(used)
 }
 
-/// Slots without a readable header that hold blocks of a segment, and which: the newest one, with
-/// blocks that promise more than the log has up to its `end`, so that it is no first write of a
-/// segment, torn; or one of a former life, which may be torn so.
+/// Returns the slots that have no readable header but hold blocks of a segment, each with the
+/// sequence of that segment. A segment newer than `newest` counts only if the durable LSN of one of
+/// its blocks is beyond `end`, so that a torn first write of a segment does not count. An older
+/// segment is an earlier use of the slot, and a torn first write may have destroyed its header.
 fn headless(
     disk: &dyn Disk,
     heads: &[SlotHead],
@@ -106,25 +109,25 @@ fn headless(
     Ok(found)
 }
 
-/// What the segments say together.
+/// The combined result of reading the segments.
 pub(crate) struct Replayed {
     pub(super) index: Index,
-    /// Damage inside of segments.
+    /// Damage inside segments.
     pub damage: Vec<Damage>,
-    /// Segments that are not there. Perhaps they were released, their slots being written anew: if
-    /// the index is whole.
+    /// Segments that were not found. If the index is whole, the log may have released these
+    /// segments and reused their slots.
     pub gaps: Vec<Damage>,
-    /// The last write was cut short.
+    /// A power loss cut the last write short.
     pub torn: bool,
     pub end: u64,
     pub last_crc: u32,
     pub next_sequence: u64,
-    /// Slots that hold blocks of no known segment.
+    /// Slots that have no readable header but hold blocks of a segment.
     headless: Vec<(u32, u64)>,
 }
 
-/// Reads the segments that are needed, and puts together what each shard has and misses. `visit`
-/// sees each of them.
+/// Reads the needed segments and combines the entries and the missing data of each shard. Calls
+/// `visit` for each segment that was read.
 pub(crate) fn replay(
     disk: &dyn Disk,
     heads: &[SlotHead],
@@ -146,7 +149,8 @@ pub(crate) fn replay(
     for (i, (head, header)) in used.iter().enumerate() {
         let sequence = header.sequence;
         let successor = |header: &SegmentHeader, after: u64| {
-            // A full segment ends where the next address range begins: look one byte before.
+            // A full segment ends where the next address range begins, so this looks at the byte
+            // before.
             header.previous_end.checked_sub(1).map(|byte| byte / segment_bytes) == Some(after)
         };
         if let Some((_, before)) = i.checked_sub(1).map(|i| &used[i])
@@ -199,7 +203,7 @@ impl Replayed {
         self.index.is_whole()
     }
 
-    /// What each shard misses.
+    /// The missing data of each shard, as errors.
     pub(crate) fn missing(&self) -> Vec<Error> {
         let shards = self.index.shards().map(|(shard, _)| (shard, self.index.missing(shard)));
         let cause = || Error::corrupt(LOG_DIR, 0, "the log", "a segment", "none").into();
@@ -235,7 +239,7 @@ pub(super) fn recover(
     if found.index.is_whole() {
         replayed.headless.clear();
     } else {
-        // Evidence is kept while anything is missing.
+        // The evidence is kept while any data is missing.
         found.damage = replayed.damage;
         found.damage.extend(replayed.gaps);
     }
@@ -245,8 +249,8 @@ pub(super) fn recover(
     Ok(found)
 }
 
-/// Opens every slot. One with a sound header stays in use until the trees have said which values
-/// they need; the others are free.
+/// Opens every slot. A slot with a sound header stays in use until the trees have reported which
+/// values they need. The other slots are free.
 fn open_slots<'a>(
     disk: &dyn Disk,
     write_mode: WriteMode,
@@ -257,11 +261,11 @@ fn open_slots<'a>(
     for head in heads {
         let path = slot_path(head.number);
         if head.len != segment_bytes {
-            // A crash left it half made.
+            // A crash interrupted the creation of this slot.
             disk.allocate_region(&path, segment_bytes).map_err(Error::io("allocate", &path))?;
         }
         let region = disk.open_region(&path, write_mode).map_err(Error::io("open", &path))?;
-        // Nobody knows whether a free one is filled.
+        // It is unknown whether a free slot is filled.
         let slot = Slot { number: head.number, region, filled: head.header.is_some() };
         match head.header {
             Some(header) => found.segments.push(Segment { slot, header }),
@@ -272,7 +276,7 @@ fn open_slots<'a>(
     Ok(())
 }
 
-/// The slots in use, for reading only.
+/// Opens the slots in use, for reading only.
 pub(crate) fn open_segments(disk: &dyn Disk, heads: &[SlotHead]) -> Result<Segments> {
     let mut segments = Vec::new();
     for head in heads {

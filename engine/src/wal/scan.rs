@@ -1,8 +1,8 @@
-//! One segment, read block by block: what is in it, what is damaged, and where it ends.
+//! Reads one segment block by block, and finds its records, its damage and its end.
 //!
-//! At each place without a sound block the question is whether something acknowledged is behind it.
-//! Each block carries the LSN up to which the log was durable before it was written, so the answer
-//! is in the bytes: see [`judge`].
+//! At each place without a sound block the scan must decide whether acknowledged data follows. Each
+//! block carries the LSN up to which the log was durable before the block was written, so the bytes
+//! contain the answer: see [`judge`].
 
 use super::format::{Block, HeaderPage, SegmentHeader, VERSION, decode_block};
 use super::segment::{LOG_DIR, slot_number, slot_path};
@@ -11,27 +11,28 @@ use crate::error::{Error, Result};
 use crate::limits::BLOCK_BYTES;
 use bytes::Bytes;
 
-/// What stands at the end of the readable blocks of a segment.
+/// The finding at the end of the readable blocks of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The segment ends where its successor says it does.
+    /// The segment ends where the header of the next segment states.
     Sealed,
-    /// Zeros, or blocks of a former life: the log ended here.
+    /// Zeros, or blocks of an earlier segment in the slot: the log ended here.
     CleanEnd,
-    /// A block of this life that is not whole, and nothing after it was promised: the write that
-    /// the power cut. It was never acknowledged.
+    /// An incomplete block of this segment, and no later block states that this block was durable.
+    /// A power loss cut this write short, and the write was never acknowledged.
     TornTail,
-    /// A later block or header promises that this place was durable. Blocks behind it count.
+    /// A later block or header states that this place was durable. The blocks after this place
+    /// count.
     DamagedDurable,
 }
 
 /// The decision table (protocol-aware recovery, FAST'18, by way of Pebble's sync offsets).
 ///
-/// - `stop`: LSN of the first place without a whole block,
-/// - `sealed_at`: where the next segment says that this one ends,
-/// - `durable`: the greatest promise in any sound block of this segment,
-/// - `begun`: the bytes at `stop` name themselves as the block that comes there, by their LSN or by
-///   the block that they follow on.
+/// - `stop`: the LSN of the first place without a whole block,
+/// - `sealed_at`: the end of this segment according to the header of the next segment,
+/// - `durable`: the greatest durable LSN in any sound block of this segment,
+/// - `begun`: the bytes at `stop` identify themselves as the expected block, by its LSN or by the
+///   CRC of the previous block.
 pub fn judge(stop: u64, sealed_at: Option<u64>, durable: u64, begun: bool) -> Verdict {
     match sealed_at {
         Some(end) if stop >= end => Verdict::Sealed,
@@ -42,26 +43,26 @@ pub fn judge(stop: u64, sealed_at: Option<u64>, durable: u64, begun: bool) -> Ve
     }
 }
 
-/// One slot file, known by its first page.
+/// One slot file, described by its first pages.
 pub struct SlotHead {
-    /// Its number.
+    /// The slot's number.
     pub number: u32,
-    /// Its header, when it is in use.
+    /// The segment header, when the slot is in use.
     pub header: Option<SegmentHeader>,
-    /// The header page carries nothing but its header.
+    /// The header page holds only zeros besides the header.
     pub clean: bool,
-    /// The segment that the first block says it is of, when that is not the header's: a segment
-    /// whose first write was cut short.
+    /// The segment that the first block's LSN names, when the header names another or cannot be
+    /// read: perhaps a segment whose first write was cut short.
     pub claimed: Option<u64>,
     /// The file's length.
     pub len: u64,
 }
 
-/// One segment, read whole.
+/// One segment, read completely.
 pub struct SlotImage {
-    /// Its slot's number.
+    /// The slot's number.
     pub number: u32,
-    /// All its bytes.
+    /// All bytes of the slot.
     pub bytes: Bytes,
 }
 
@@ -76,31 +77,32 @@ impl SlotHead {
     }
 }
 
-/// One thing after another in a segment.
+/// One part of a segment: the parts follow each other.
 pub enum Part {
-    /// A block. One that is not whole had been durable.
+    /// A block. A block that is not whole had been durable.
     Block(Block),
     /// Blocks that had been durable are lost.
     Lost {
-        /// LSN of the first byte.
+        /// The LSN of the first lost byte.
         from: u64,
     },
 }
 
-/// A segment's blocks in order, and what stands at their end.
+/// A segment's blocks in order, and the finding at their end.
 pub struct Scan {
-    /// What was found before the end.
+    /// The parts before the end.
     pub parts: Vec<Part>,
-    /// LSN of the end.
+    /// The LSN of the end.
     pub end: u64,
-    /// The header CRC of the last sound block; of the segment before when there is none.
+    /// The header CRC of the last sound block, or the previous segment's last header CRC when there
+    /// is none.
     pub last_crc: u32,
-    /// What stands at the end: never damage.
+    /// The finding at the end: never damage.
     pub verdict: Verdict,
 }
 
 impl Scan {
-    /// The sound blocks, whole or not.
+    /// The blocks with a sound header, whole or not.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.parts.iter().filter_map(|part| match part {
             Part::Block(block) => Some(block),
@@ -117,8 +119,8 @@ impl Scan {
 /// Reads the first page of every slot file of a disk.
 ///
 /// # Errors
-/// [`Error::NewerFormat`] for a segment from the future; [`Error::Corrupt`] for one of another
-/// store.
+/// [`Error::NewerFormat`] for a segment of a newer version; [`Error::Corrupt`] for a segment of
+/// another store.
 pub fn read_heads(disk: &dyn Disk, store: u128, segment_bytes: u64) -> Result<Vec<SlotHead>> {
     let mut heads = Vec::new();
     for name in disk.list(LOG_DIR).map_err(Error::io("list", LOG_DIR))? {
@@ -153,22 +155,22 @@ pub fn read_heads(disk: &dyn Disk, store: u128, segment_bytes: u64) -> Result<Ve
     Ok(heads)
 }
 
-/// The segment that a slot's first block says it is of, by its LSN.
+/// The segment that the LSN of a slot's first block names.
 fn claimed(page: &[u8], segment_bytes: u64) -> Option<u64> {
     let lsn = page.get(BLOCK_BYTES + 8..BLOCK_BYTES + 16)?;
     let lsn = u64::from_le_bytes(lsn.try_into().ok()?);
     (lsn % segment_bytes == BLOCK_BYTES as u64).then_some(lsn / segment_bytes)
 }
 
-/// Reads the blocks of one segment up to where they end. `next` is the header of the segment that
-/// followed on it.
+/// Reads the blocks of one segment up to their end. `next` is the header of the segment that
+/// followed this segment.
 pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHeader>) -> Scan {
     let (seed, len) = (header.seed(), image.bytes.len());
     let base = header.sequence * len as u64;
     let sealed_at = next.map(|next| next.previous_end.clamp(base, base + len as u64));
     let limit = sealed_at.map_or(len, |end| (end - base) as usize);
     let (mut parts, mut at, mut last_crc) = (Vec::new(), BLOCK_BYTES, header.previous_crc);
-    // After a loss nobody knows what the next block followed on.
+    // After a loss the CRC of the block before the next sound block is unknown.
     let mut follows = true;
     let mut durable = Durable { known: header.durable, looked_ahead: sealed_at.is_some() };
     let verdict = loop {
@@ -178,7 +180,7 @@ pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHead
         if let Some(block) = block {
             let after = place + block.bytes as u64;
             durable.known = durable.known.max(block.durable);
-            // One that is not whole counts if it had been durable.
+            // A block that is not whole counts if it had been durable.
             if block.is_whole()
                 || after <= sealed_at.unwrap_or_else(|| durable.upto(image, header, at))
             {
@@ -210,11 +212,11 @@ pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHead
     Scan { parts, end, last_crc, verdict }
 }
 
-/// Up to where a segment was durable.
+/// The LSN up to which a segment was durable.
 struct Durable {
-    /// The greatest promise read so far.
+    /// The greatest durable LSN read so far.
     known: u64,
-    /// It includes the promises of blocks after a place that is not sound.
+    /// `known` includes the durable LSNs of blocks after a place that is not sound.
     looked_ahead: bool,
 }
 
@@ -227,12 +229,12 @@ impl Durable {
     }
 }
 
-/// The greatest promise in the blocks from `at` on; 0 without one.
+/// The greatest durable LSN in the blocks from `at` on; 0 without a block.
 fn promised_after(image: &SlotImage, header: &SegmentHeader, at: usize) -> u64 {
     sound_blocks(image, header, at).map(|block| block.durable).max().unwrap_or(0)
 }
 
-/// The blocks of this life of the slot at or after `at`, whatever is between them.
+/// The sound blocks of this segment at or after `at`, regardless of the bytes between them.
 fn sound_blocks<'a>(
     image: &'a SlotImage,
     header: &SegmentHeader,

@@ -1,11 +1,11 @@
-//! Slots: files of one size, each holding one segment of the log at a time. They are allocated
-//! ahead of need, so that no commit waits for it, and filled when there is time, so that a commit
-//! costs the file system no work of its own. A log that grows fast uses them unfilled: filling
-//! would write as much again.
+//! Slots: files of one size, each of which holds one segment of the log at a time. Slots are
+//! allocated before they are needed, so that no commit waits for an allocation. Slots are filled
+//! with zeros in idle time, so that a commit costs the file system no work of its own. A log that
+//! grows fast uses unfilled slots: filling would write the same amount again.
 //!
-//! A segment is kept for a stated reason ([`Hold`]): it is written to, entries in it are not
-//! released, or somebody holds its `Arc` because values in it are alive. Without one its slot is
-//! used again.
+//! A segment is kept for a stated reason ([`Hold`]): it is the active segment, entries in it are
+//! not released, or a holder keeps its `Arc` because values in it are alive. The slot of a segment
+//! without such a reason is reused.
 
 use super::format::SegmentHeader;
 use crate::disk::{Disk, Region, WriteMode};
@@ -22,43 +22,44 @@ pub(crate) fn slot_path(slot: u32) -> String {
     format!("{LOG_DIR}/slot-{slot:05}.seg")
 }
 
-/// The slot that a file name stands for.
+/// The slot number in a file name.
 pub(crate) fn slot_number(name: &str) -> Option<u32> {
     name.strip_prefix("slot-")?.strip_suffix(".seg")?.parse().ok()
 }
 
-/// A slot, open.
+/// An open slot.
 #[derive(Clone)]
 pub(super) struct Slot {
     pub number: u32,
     pub region: Arc<dyn Region>,
-    /// It was filled, or a segment before.
+    /// The slot was filled with zeros, or it held a segment before.
     pub filled: bool,
 }
 
-/// A slot in use. Whoever has a clone of its `Arc` can read it: it is not written again meanwhile.
+/// A slot in use. The slot is not reused while a clone of its `Arc` exists, so the holder of a
+/// clone can read it.
 pub struct Segment {
     pub(super) slot: Slot,
     pub(super) header: SegmentHeader,
 }
 
 impl Segment {
-    /// Which segment of the log it is.
+    /// The segment's sequence in the log.
     pub fn sequence(&self) -> u64 {
         self.header.sequence
     }
 
-    /// Its file, relative to the disk's directory.
+    /// The segment's file, relative to the disk's directory.
     pub fn path(&self) -> String {
         slot_path(self.slot.number)
     }
 
-    /// Its size in bytes.
+    /// The segment's size in bytes.
     pub fn bytes(&self) -> u64 {
         self.slot.region.len()
     }
 
-    /// Values all over it will be read soon.
+    /// Announces that values from all parts of the segment will be read soon.
     pub fn prefetch(&self) {
         self.slot.region.prefetch();
     }
@@ -66,26 +67,26 @@ impl Segment {
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
-    /// [`Error::Io`]; a bad sector is an error here, never a signal.
+    /// [`Error::Io`]; a bad sector causes this error, never a signal.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.slot.region.read(offset, buf).map_err(Error::io("read", self.path()))
     }
 }
 
-/// Why a segment is kept.
+/// The reason why a segment is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The log writes to it.
+    /// The log writes to this segment.
     Active,
-    /// Entries in it, or in an older segment, are not released: a tree has not flushed them, or a
-    /// follower may want them.
+    /// Entries in this segment or in an older one are not released: a tree has not flushed them, or
+    /// a follower may need them.
     Entries,
-    /// Tables, memtables or readers point to values in it.
+    /// Tables, memtables or readers point to values in this segment.
     Values,
 }
 
-/// The segments in use and the slots that wait for their next life. Shared by the log, which
-/// writes them, and the trees, which hold those with living values.
+/// The segments in use and the free slots. The log, which writes the segments, and the trees, which
+/// hold the segments with live values, share this set.
 #[derive(Default)]
 pub struct Segments {
     inner: Mutex<Inner>,
@@ -94,12 +95,12 @@ pub struct Segments {
 #[derive(Default)]
 struct Inner {
     used: BTreeMap<u64, Arc<Segment>>,
-    /// The filled ones first.
+    /// The free slots, the filled ones first.
     free: VecDeque<Slot>,
-    /// Free ones that are being filled.
+    /// The number of free slots that are being filled.
     filling: usize,
     next_number: u32,
-    /// Entries of older segments are all released.
+    /// All entries of segments before this one are released.
     entries_from: u64,
 }
 
@@ -114,7 +115,7 @@ impl Segments {
         Self { inner: Mutex::new(Inner { used, free, filling: 0, next_number, entries_from }) }
     }
 
-    /// Holds a segment; `None` when its slot was given up.
+    /// Returns a clone of a segment's `Arc`; `None` when its slot was given up.
     pub fn pin(&self, sequence: u64) -> Option<Arc<Segment>> {
         self.inner.lock().used.get(&sequence).cloned()
     }
@@ -131,28 +132,29 @@ impl Segments {
         inner.used.keys().map(|&sequence| (sequence, why(sequence))).collect()
     }
 
-    /// Slots that wait for their next life.
+    /// The number of free slots, those being filled included.
     pub fn free(&self) -> usize {
         let inner = self.inner.lock();
         inner.free.len() + inner.filling
     }
 
-    /// Entries of segments before `oldest` are released.
+    /// Records that all entries of segments before `oldest` are released.
     pub(super) fn release_entries(&self, oldest: u64) {
         self.inner.lock().entries_from = oldest;
         self.reclaim();
     }
 
-    /// Gives up the slots of segments that nobody needs any more.
+    /// Frees the slots of segments that have no reason to be kept.
     pub fn reclaim(&self) {
         let inner = &mut *self.inner.lock();
         let Some((&last, _)) = inner.used.last_key_value() else { return };
         let end = inner.entries_from.min(last);
-        // Nobody can take a new clone meanwhile: clones are made from this map, under this lock,
-        // or from another clone, and then there are two.
+        // No thread can make a new clone of these meanwhile: clones are made from this map, under
+        // this lock, or from another clone, and then the count is at least two.
         let gone = inner.used.extract_if(..end, |_, segment| Arc::strong_count(segment) == 1);
         for (_, segment) in gone {
-            // A segment that was never full is as good: its next life fills it.
+            // A segment that was never full counts as filled too: the next segment in the slot
+            // fills it.
             inner.free.push_front(Slot { filled: true, ..segment.slot.clone() });
         }
     }
@@ -173,13 +175,13 @@ impl Segments {
         self.inner.lock().free.push_back(slot);
     }
 
-    /// Whether a free slot is not filled yet.
+    /// Whether any free slot is not filled yet.
     pub(super) fn unfilled(&self) -> bool {
         let inner = self.inner.lock();
         inner.filling > 0 || inner.free.back().is_some_and(|slot| !slot.filled)
     }
 
-    /// Takes a free slot that is not filled, to fill it.
+    /// Removes an unfilled free slot from the set, so that the caller can fill it.
     pub(super) fn take_unfilled(&self) -> Option<Slot> {
         let inner = &mut *self.inner.lock();
         let slot = inner.free.pop_back_if(|slot| !slot.filled)?;
@@ -187,15 +189,15 @@ impl Segments {
         Some(slot)
     }
 
-    /// Gives it back.
+    /// Returns a slot to the set after filling.
     pub(super) fn add_filled(&self, slot: Slot) {
         let inner = &mut *self.inner.lock();
         inner.filling -= 1;
         inner.free.push_front(Slot { filled: true, ..slot });
     }
 
-    /// Takes a free slot that is more than `spare` and a thirty-second of those in use: the log was
-    /// once larger.
+    /// Removes a free slot from the set if there are more free slots than `spare` plus a
+    /// thirty-second of the segments in use: the log was larger once.
     pub(super) fn take_surplus(&self, spare: usize) -> Option<Slot> {
         let inner = &mut *self.inner.lock();
         let keep = spare + inner.used.len() / 32;
@@ -222,7 +224,7 @@ pub(super) fn allocate(
         return Err(Error::NoSpace { dir: disk.describe(), free, need: bytes });
     }
     disk.allocate_region(&path, bytes).map_err(Error::io("allocate", &path))?;
-    // A store through a map leaves no room for work of the file system's own.
+    // A store through a memory map leaves the file system no opportunity for work of its own.
     let filled = write_mode == WriteMode::Mapped;
     if filled {
         disk.fill_region(&path, bytes).map_err(Error::io("fill", &path))?;

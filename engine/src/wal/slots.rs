@@ -1,4 +1,5 @@
-//! The log's supply of slots: taken, allocated ahead of need, filled when there is time, trimmed.
+//! The log's supply of slots: a slot is allocated before it is needed, filled in idle time, taken
+//! for a segment, and removed when there are too many.
 
 use super::Log;
 use super::segment::{self, Slot};
@@ -22,7 +23,7 @@ impl Log {
         segment::allocate(&*self.disk, self.write_mode, number, self.limits.segment_bytes)
     }
 
-    /// Whether a slot should be allocated now, so that no commit has to wait for it.
+    /// Whether a slot should be allocated now, so that no commit has to wait for an allocation.
     pub fn wants_slot(&self) -> bool {
         self.poison.get().is_none() && self.segments.free() < self.limits.spare_slots
     }
@@ -34,7 +35,7 @@ impl Log {
         Ok(())
     }
 
-    /// Whether part of the active slot or a free one is only allocated.
+    /// Whether a part of the active slot or a free slot is allocated but not filled.
     pub fn wants_fill(&self) -> bool {
         let writer = self.writer.lock();
         let active = writer.active.as_ref();
@@ -42,8 +43,8 @@ impl Log {
         rest || self.segments.unfilled()
     }
 
-    /// Fills what is left of the active slot, or a free one, if it was only allocated: writes
-    /// zeros. False when there is none. For a background thread that has nothing else to do.
+    /// Writes zeros to the unfilled part of the active slot, or to an unfilled free slot. Returns
+    /// false when there is neither. For a background thread that has nothing else to do.
     pub fn fill_slot(&self) -> Result<bool> {
         if self.fill_active()? {
             return Ok(true);
@@ -51,13 +52,15 @@ impl Log {
         let Some(slot) = self.segments.take_unfilled() else { return Ok(false) };
         let path = segment::slot_path(slot.number);
         let filled = self.disk.fill_region(&path, self.limits.segment_bytes);
-        // It is as good as before when that failed, and tried no more.
+        // After a failed fill the slot is as usable as before, and the log does not try to fill it
+        // again.
         self.segments.add_filled(slot);
         filled.map(|()| true).map_err(Error::io("fill", path))
     }
 
-    /// Gives the room of slots that the log is not likely to need soon back to the file system. For
-    /// a background thread. A removed file that comes back after a power loss is a free slot.
+    /// Removes free slots that the log will probably not need soon, which returns their space to
+    /// the file system. For a background thread. A removed file that reappears after a power loss
+    /// is a free slot.
     pub fn trim_slots(&self) -> Result<()> {
         self.segments.reclaim();
         while let Some(slot) = self.segments.take_surplus(self.limits.spare_slots) {
@@ -67,7 +70,8 @@ impl Log {
         Ok(())
     }
 
-    /// In small steps: a commit waits for one at most. False when nothing is left to fill.
+    /// Fills the active slot in small steps, so that a commit waits for at most one step. Returns
+    /// false when nothing is left to fill.
     fn fill_active(&self) -> Result<bool> {
         let mut zeros = Pages::default();
         let mut any = false;

@@ -1,76 +1,78 @@
-//! Clusters under a schedule. What a step does may differ between implementations, for their
-//! messages differ; a schedule therefore says "deliver the n-th of what is under way", and what is
-//! compared is what must come of it in the end.
+//! Runs clusters of replicas under a schedule. Implementations send different messages, so a step
+//! may have different effects in each. A schedule therefore names a message by its place among
+//! those in flight, and the comparison covers only the results that every schedule must have in the
+//! end.
 
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Rounds of ticks within which healed clusters must make progress.
+/// The number of rounds of ticks within which a healed cluster must make progress.
 const ROUNDS_MAX: u64 = 4000;
-/// Rounds that a leader has to commit a proposal before it is proposed again.
+/// The number of rounds that a leader has to commit a proposal before the test proposes it again.
 const PATIENCE_ROUNDS: u64 = 60;
-/// Deliveries within which a cluster without ticks falls silent.
+/// The number of deliveries after which a cluster without ticks may have no message left.
 const DELIVERIES_MAX: usize = 100_000;
 
-/// Names a node, from 1.
+/// The number of a node, from 1.
 pub type Id = u64;
-/// What a proposal carries; each is unique.
+/// The content of a proposal. Each payload is unique.
 pub type Payload = u64;
 
-/// How long followers wait for a leader, in ticks.
+/// The election timeout and the heartbeat interval, in ticks.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// The shortest election timeout. Each implementation has its own way to draw longer ones.
+    /// The shortest election timeout. Each implementation draws longer timeouts in its own way.
     pub election: u64,
-    /// The pause between heartbeats.
+    /// The interval between heartbeats.
     pub heartbeat: u64,
 }
 
 /// A replica with its disk and its state machine.
 pub trait Replica {
-    /// What replicas send each other.
+    /// A message between replicas.
     type Message: Clone;
-    /// Its name in reports.
+    /// The name of the implementation in reports.
     const NAME: &'static str;
 
-    /// A new replica among the nodes from 1 to `nodes`.
+    /// A new replica in a group of the nodes 1 to `nodes`.
     fn new(id: Id, nodes: u64, timing: Timing, seed: u64) -> Self;
-    /// Time passed.
+    /// One tick passes.
     fn tick(&mut self);
-    /// Proposes; whether it was taken.
+    /// Proposes a payload. Returns whether the replica accepted it.
     fn propose(&mut self, payload: Payload) -> bool;
-    /// A message came.
+    /// Processes a message.
     fn receive(&mut self, from: Id, message: Self::Message);
-    /// The oldest writes to its disk complete. False when there were none.
+    /// Completes the oldest writes to the disk. Returns false when there were none.
     fn store(&mut self) -> bool;
-    /// What it sends now.
+    /// Takes the messages that the replica has sent.
     fn take_sent(&mut self) -> Vec<(Id, Self::Message)>;
-    /// It loses its memory and the writes that were not complete.
+    /// Restarts the replica without its memory and without its incomplete writes.
     fn restart(&mut self);
-    /// The term in which it leads.
+    /// The term in which the replica leads.
     fn leads(&self) -> Option<u64>;
-    /// Up to where it knows its log to be committed.
+    /// The commit index that the replica knows.
     fn commit(&self) -> u64;
-    /// What its state machine was given, in order.
+    /// The payloads that the state machine has applied, in order.
     fn applied(&self) -> &[Payload];
 }
 
-/// Something that happens to a cluster.
+/// An event in a cluster.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// Time passes at a node.
+    /// A tick passes at a node.
     Tick(Id),
-    /// A node is asked to propose.
+    /// A node receives a proposal.
     Propose(Id, Payload),
-    /// One of the messages under way arrives.
+    /// A message in flight arrives.
     Deliver(u64),
-    /// One is lost.
+    /// A message in flight is lost.
     Drop(u64),
-    /// One will arrive twice.
+    /// A message in flight is duplicated.
     Duplicate(u64),
-    /// The nodes fall into two parts, by the bits of a number.
+    /// A partition splits the nodes into two parts. The bits of the number choose the part of each
+    /// node.
     Split(u64),
-    /// The parts hear each other again.
+    /// The partition ends.
     Join,
     /// A write completes.
     Store(Id),
@@ -78,19 +80,19 @@ pub enum Step {
     Restart(Id),
 }
 
-/// How many nodes, and what happens to them.
+/// The number of nodes, and the events.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    /// The nodes.
+    /// The number of nodes.
     pub nodes: u64,
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// Every payload in them, in order.
+    /// Every payload in the steps, in order.
     pub payloads: Vec<Payload>,
 }
 
 impl Schedule {
-    /// The schedule of a seed. Each draws how often what happens.
+    /// The schedule of a seed. Each schedule draws its own fault rates.
     pub fn new(seed: u64) -> Schedule {
         let mut rng = Rng::new(seed);
         let nodes = if rng.one_in(4) { 5 } else { 3 };
@@ -112,7 +114,8 @@ impl Schedule {
                 8 if rng.one_in(restart) => Step::Restart(id),
                 9 if rng.one_in(loss) => Step::Drop(rng.draw()),
                 9 => Step::Duplicate(rng.draw()),
-                // Mostly in order, or what is long out of date would hold up the rest.
+                // Most messages arrive in order. Otherwise outdated messages would hold up the
+                // others.
                 10..17 => Step::Deliver(0),
                 _ => Step::Deliver(rng.draw()),
             });
@@ -121,32 +124,33 @@ impl Schedule {
     }
 }
 
-/// What a schedule came to.
+/// The result of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Every payload that was committed.
     pub committed: BTreeSet<Payload>,
-    /// How many of them were before the cluster was healed. Differs between implementations.
+    /// The number of payloads that were committed before the cluster was healed. It differs between
+    /// implementations.
     pub committed_in_faults: usize,
-    /// Terms that had a leader. Differs between implementations.
+    /// The number of terms that had a leader. It differs between implementations.
     pub terms: usize,
 }
 
-/// Replicas of one implementation, and what is under way between them.
+/// Replicas of one implementation, and the messages in flight between them.
 pub struct Cluster<R: Replica> {
     nodes: Vec<R>,
     network: VecDeque<(Id, Id, R::Message)>,
-    /// One bit a node: who is in the other part.
+    /// One bit for each node: its part in the partition.
     split: u64,
-    /// Nodes whose messages wait, to them and from them.
+    /// Nodes whose incoming and outgoing messages wait.
     held: BTreeSet<Id>,
     leaders: BTreeMap<u64, Id>,
-    /// The longest sequence that a state machine was given.
+    /// The longest sequence that a state machine has applied.
     committed: Vec<Payload>,
 }
 
 impl<R: Replica> Cluster<R> {
-    /// New replicas.
+    /// A cluster of new replicas.
     pub fn new(nodes: u64, timing: Timing, seed: u64) -> Self {
         Cluster {
             nodes: (1..=nodes).map(|id| R::new(id, nodes, timing, seed)).collect(),
@@ -158,7 +162,8 @@ impl<R: Replica> Cluster<R> {
         }
     }
 
-    /// Runs a schedule, heals the cluster, and proposes again, one by one, what is not committed.
+    /// Runs a schedule and heals the cluster. Then proposes the payloads that are not committed
+    /// again, one by one.
     ///
     /// # Panics
     /// When two nodes lead in a term, state machines differ, or a healed cluster makes no progress.
@@ -207,7 +212,7 @@ impl<R: Replica> Cluster<R> {
         }
     }
 
-    /// Takes what nodes send, and looks whether all is well.
+    /// Collects the messages that nodes send, and checks their leaders and applied payloads.
     fn gather(&mut self) {
         for (node, id) in self.nodes.iter_mut().zip(1..) {
             let sent = node.take_sent().into_iter();
@@ -219,15 +224,15 @@ impl<R: Replica> Cluster<R> {
             let (applied, common) = (node.applied(), node.applied().len());
             let known = common.min(self.committed.len());
             let agrees = applied[..known] == self.committed[..known];
-            assert!(agrees, "{}: {applied:?} is applied, and {:?}", R::NAME, self.committed);
+            assert!(agrees, "{}: {applied:?} applied, and {:?}", R::NAME, self.committed);
             if common > known {
                 self.committed = applied.to_vec();
             }
         }
     }
 
-    /// Completes all writes and delivers, first come first served, until nothing is under way but
-    /// from or to nodes that are held.
+    /// Completes all writes and delivers messages in the order of sending, until no message is in
+    /// flight except from or to held nodes.
     pub fn settle(&mut self) {
         for _ in 0..DELIVERIES_MAX {
             for node in &mut self.nodes {
@@ -241,10 +246,10 @@ impl<R: Replica> Cluster<R> {
                 None => return,
             }
         }
-        panic!("{}: a cluster without ticks does not fall silent", R::NAME);
+        panic!("{}: messages in flight after {DELIVERIES_MAX} deliveries without ticks", R::NAME);
     }
 
-    /// Who leads, in the latest of the terms in which somebody thinks so.
+    /// The leader of the latest term in which a node leads.
     fn leader(&self) -> Option<Id> {
         let leads = |id: &Id| self.nodes[*id as usize - 1].leads();
         (1..=self.nodes.len() as Id).filter(|id| leads(id).is_some()).max_by_key(leads)
@@ -276,7 +281,7 @@ impl<R: Replica> Cluster<R> {
         panic!("{name}: no progress after all faults ended, {committed:?} is committed");
     }
 
-    /// Node 1 alone campaigns, and leads.
+    /// Ticks only node 1, until it leads.
     pub fn elect_first(&mut self) {
         for _ in 0..ROUNDS_MAX {
             self.at(1).tick();
@@ -285,20 +290,20 @@ impl<R: Replica> Cluster<R> {
                 return;
             }
         }
-        panic!("{}: nobody opposes node 1, and it does not lead", R::NAME);
+        panic!("{}: node 1 campaigns alone and does not lead", R::NAME);
     }
 
-    /// The leader, node 1, proposes.
+    /// Proposes a payload at node 1, which leads.
     pub fn propose_first(&mut self, payload: Payload) {
-        assert!(self.at(1).propose(payload), "{}: the leader refuses", R::NAME);
+        assert!(self.at(1).propose(payload), "{}: the leader refuses a proposal", R::NAME);
     }
 
-    /// The leader's next heartbeat leaves.
+    /// Ticks node 1, which leads, until it sends its next heartbeat.
     pub fn beat(&mut self, timing: Timing) {
         (0..timing.heartbeat).for_each(|_| self.at(1).tick());
     }
 
-    /// Whether messages from and to a node wait from now on.
+    /// Sets whether messages from and to a node wait from now on.
     pub fn hold(&mut self, id: Id, held: bool) {
         match held {
             true => self.held.insert(id),
@@ -306,7 +311,7 @@ impl<R: Replica> Cluster<R> {
         };
     }
 
-    /// Of a node: its commit index and what its state machine was given.
+    /// A node's commit index and applied payloads.
     pub fn seen(&self, id: Id) -> (u64, Vec<Payload>) {
         let node = &self.nodes[id as usize - 1];
         (node.commit(), node.applied().to_vec())

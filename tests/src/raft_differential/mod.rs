@@ -1,37 +1,42 @@
-//! The same input through our Raft core and through two others from the registry: `raft` (the one
-//! of TiKV, called raft-rs here) and `noraft`. Whoever reads the paper differently from all others
-//! is probably wrong.
+//! Runs equal input through our Raft core and through two other implementations from the registry:
+//! `raft` (the crate of TiKV, called raft-rs here) and `noraft`. An implementation that differs
+//! from all others has probably misread the paper.
 //!
-//! [`cluster`] runs one schedule of proposals and faults through whole clusters; [`single`] asks
-//! one replica in one state one question. Both compare only what Raft itself decides.
+//! [`cluster`] runs one schedule of proposals and faults through whole clusters. [`single`] sends
+//! one request to one replica in one state. Both compare only decisions of Raft itself.
 //!
-//! The implementations are known to differ as follows, and where they do, the tests compare what is
-//! left, as said at that place. Each difference has its name there.
+//! The implementations are known to differ in the following points. Each difference has a name.
+//! Where a test meets a difference, a comment has its name, and the test compares the rest of the
+//! result.
 //!
-//! * `no-answer`: who refuses a vote may say so or be silent. noraft is always silent, raft-rs when
-//!   the request is of an earlier term or while it hears a leader; ours always answers, except a
-//!   vote of a later term while it hears its leader.
-//! * `repeated-vote`: asked again by the leader that it voted for and now hears, raft-rs grants the
-//!   vote again. Ours refuses: the answer would be of no use to a candidate that already leads.
-//! * `pre-vote-in-term`: raft-rs grants a pre-vote for its own term if its vote is still free or
-//!   was for that peer. Ours wants a later term, as the vote that would follow could not succeed.
-//! * `below-commit`: an append that begins before the commit index is acknowledged by raft-rs up to
-//!   the commit index without a look at its entries. Ours takes the entries, unless it has released
-//!   its log there, and does as raft-rs then.
-//! * `heartbeat-beyond-log`: raft-rs panics when a heartbeat's commit index is beyond its log; ours
-//!   takes what it has. No leader sends it, so no test does.
-//! * `no-lease`: noraft has no pre-vote, no heartbeat apart from appends, and votes while it hears
-//!   a leader. It is not asked.
-//! * `vote-for-leader`: noraft takes a leader's append for a vote for it.
-//! * `whole-log`: noraft acknowledges its whole log, not only what the append proved to agree; a
-//!   leader then finds out. An append that it has already, and more, it takes nothing from, not
-//!   even the commit index.
-//! * `early-truncation`: noraft drops entries that do not agree when the entry before an append is
-//!   found to differ; ours and raft-rs when another entry takes their place.
+//! * `no-answer`: A replica that refuses a vote may send a refusal or no reply. noraft never sends
+//!   a refusal. raft-rs sends none when the request is of an earlier term or while it has a leader.
+//!   Our core always replies, except to a vote of a later term while it has a leader.
+//! * `repeated-vote`: A leader requests a vote again from a follower that voted for it and receives
+//!   its heartbeats. raft-rs grants the vote again. Our core refuses, because the reply would be of
+//!   no use to a candidate that already leads.
+//! * `pre-vote-in-term`: raft-rs grants a pre-vote for its own term if its vote is free or was for
+//!   that peer. Our core requires a later term, because the vote that would follow could not
+//!   succeed.
+//! * `below-commit`: An append begins before the commit index. raft-rs acknowledges it up to the
+//!   commit index without reading its entries. Our core processes the entries; where our core has
+//!   released its log, it replies like raft-rs.
+//! * `heartbeat-beyond-log`: The commit index of a heartbeat is beyond the log. raft-rs panics; our
+//!   core commits the entries that it has. No leader sends such a heartbeat, so no test does.
+//! * `no-lease`: noraft has no pre-vote and no heartbeats apart from appends, and it grants votes
+//!   while it has a leader. The tests send noraft no such requests.
+//! * `vote-for-leader`: noraft records a leader's append as a vote for that leader.
+//! * `whole-log`: noraft acknowledges its whole log, not only the part that the append proved to
+//!   agree; the leader detects a difference later. When noraft already has the entries of an append
+//!   and more, it ignores the append, including its commit index.
+//! * `early-truncation`: Entries after the entry before an append may not agree. noraft removes
+//!   them when that entry is found to differ; our core and raft-rs remove them when another entry
+//!   replaces them.
 //!
-//! raft-rs has defects that these tests do not reach, as they would show nothing about ours: a
-//! stale read index on a context that is used again, a panic when a leader that removed itself
-//! commits, and a follower that stays in `Probe` though it has caught up (tikv/raft-rs#560).
+//! raft-rs has defects that these tests do not reach, because they would show nothing about our
+//! core: a stale read index on a context that is used again, a panic when a leader that removed
+//! itself commits, and a follower that stays in `Probe` although it has caught up
+//! (tikv/raft-rs#560).
 
 pub mod cluster;
 pub mod noraft;

@@ -1,5 +1,5 @@
-//! The crate `noraft`, as the comparison drives it. It knows positions of entries, not what they
-//! carry: that travels beside its messages.
+//! The adapter of the crate `noraft`. The crate knows positions of entries, not their content: the
+//! content travels beside its messages.
 
 use super::cluster::{Id, Payload, Replica, Timing};
 use crate::rng::Rng;
@@ -9,10 +9,11 @@ use noraft::{
 };
 use std::collections::BTreeMap;
 
-/// What entries carry, by term and index: which name one entry, if the implementation is right.
+/// The content of entries, by term and index. In a correct implementation these two identify one
+/// entry.
 type Payloads = BTreeMap<(u64, u64), Payload>;
 
-/// A replica of noraft. All that it has to write is written at once, when its storage completes.
+/// A replica of noraft. All its pending writes complete at once, when `store` runs.
 pub struct Noraft {
     pub(super) node: Node,
     nodes: u64,
@@ -36,12 +37,13 @@ fn voters(nodes: u64) -> ClusterConfig {
     config
 }
 
-/// Where an entry stands.
+/// The position of an entry.
 pub(super) fn position(term: u64, index: u64) -> LogPosition {
     LogPosition::new(Term::new(term), LogIndex::new(index))
 }
 
-/// Entries of these terms that follow `previous`. A term begins with an entry that says so.
+/// Entries of these terms that follow `previous`. Each term begins with an entry that names the
+/// term.
 pub(super) fn entries(previous: (u64, u64), terms: &[u64]) -> LogEntries {
     let mut last = previous.0;
     let entry = |&term: &u64| match std::mem::replace(&mut last, term) == term {
@@ -52,7 +54,7 @@ pub(super) fn entries(previous: (u64, u64), terms: &[u64]) -> LogEntries {
 }
 
 impl Noraft {
-    /// With a snapshot up to `base`, and a log of entries after it.
+    /// Starts a replica with this log, and with a snapshot up to the position before the log.
     pub(super) fn start(
         (id, nodes): (Id, u64),
         timing: Timing,
@@ -108,7 +110,7 @@ impl Noraft {
         while self.applied_index < commit.min(self.entries.last_position().index.get()) {
             self.applied_index += 1;
             let index = LogIndex::new(self.applied_index);
-            let term = self.entries.get_term(index).expect("what is committed is there");
+            let term = self.entries.get_term(index).expect("a committed entry is in the log");
             if self.entries.get_entry(index) == Some(LogEntry::Command) {
                 let payload = self.payloads.get(&(term.get(), index.get()));
                 self.applied.push(*payload.unwrap_or(&0));
@@ -116,7 +118,8 @@ impl Noraft {
         }
     }
 
-    /// Gives it a message, and completes all that follows from it.
+    /// Delivers a message and completes all work that follows from it. Returns the messages that
+    /// the replica sends.
     pub(super) fn ask(&mut self, message: Message) -> Vec<Message> {
         self.receive(message.from().get(), (message, Payloads::new()));
         while self.store() {}
@@ -151,7 +154,7 @@ impl Replica for Noraft {
 
     fn receive(&mut self, _: Id, (message, payloads): Self::Message) {
         self.payloads.extend(payloads);
-        self.node.handle_message(&message).expect("no snapshot to contradict");
+        self.node.handle_message(&message).expect("no snapshot, so no contradiction");
     }
 
     fn store(&mut self) -> bool {

@@ -1,4 +1,4 @@
-//! Our core, as the comparison drives it.
+//! The adapter of our core.
 
 use super::cluster::{Id, Payload, Replica, Timing};
 use crate::raft_world::disk::{Disk, Job};
@@ -8,7 +8,7 @@ use bedstone_node::raft::{Body, Conf, Config, Message, Raft, Write, kind};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// A replica of our core. Its writes complete one by one.
+/// A replica of our core. Its writes complete one at a time.
 pub struct Ours {
     pub(super) raft: Raft,
     config: Config,
@@ -22,7 +22,7 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// With a disk as it is found.
+    /// Starts a replica from a disk.
     pub(super) fn start(id: Id, timing: Timing, seed: u64, mut disk: Disk) -> Ours {
         let Timing { election, heartbeat } = timing;
         let config = Config {
@@ -70,7 +70,7 @@ impl Ours {
         self.sent.extend(effects.send.into_iter().map(|message| (message.peer, message)));
         while self.applied_index < effects.commit {
             let entries = self.raft.entries(self.applied_index + 1, usize::MAX, &self.disk);
-            assert!(!entries.is_empty(), "what is committed is there");
+            assert!(!entries.is_empty(), "a committed entry is in the log");
             for entry in entries.iter().filter(|entry| entry.id.index <= effects.commit) {
                 self.applied_index = entry.id.index;
                 if entry.kind == kind::NORMAL {
@@ -82,12 +82,13 @@ impl Ours {
         self.raft.applied(self.applied_index);
     }
 
-    /// Whom its disk has a vote for.
+    /// The vote on the disk.
     pub(super) fn vote(&self) -> Option<Id> {
         self.disk.hard.vote
     }
 
-    /// Gives it a message, and completes all that follows from it.
+    /// Delivers a message and completes all work that follows from it. Returns the messages that
+    /// the replica sends.
     pub(super) fn ask(&mut self, from: Id, term: u64, body: Body) -> Vec<Message> {
         self.receive(from, Message { peer: from, term, body });
         while self.store() {}

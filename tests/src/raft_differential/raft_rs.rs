@@ -1,12 +1,12 @@
-//! The crate `raft`, as the comparison drives it: with pre-vote and with leaders that step down
-//! when they do not hear a majority, as ours.
+//! The adapter of the crate `raft`, which is configured like our core: with pre-vote, and with
+//! leaders that step down without replies from a majority.
 
 use super::cluster::{Id, Payload, Replica, Timing};
 use raft::eraftpb::{Entry, HardState, Message, Snapshot};
 use raft::storage::MemStorage;
 use raft::{Config, NO_LIMIT, RawNode, StateRole};
 
-/// A replica of raft-rs. All that it has to write is written at once, when its storage completes.
+/// A replica of raft-rs. All its pending writes complete at once, when `store` runs.
 pub struct RaftRs {
     pub(super) node: RawNode<MemStorage>,
     config: Config,
@@ -16,9 +16,10 @@ pub struct RaftRs {
 }
 
 impl RaftRs {
-    /// With a disk as it is found, of which the first `applied` entries are applied.
+    /// Starts a replica from a disk. Its first `applied` entries are applied.
     pub(super) fn start(id: Id, timing: Timing, disk: MemStorage, applied: u64) -> RaftRs {
-        // It draws timeouts from a source that no seed reaches: each node has one of its own.
+        // raft-rs draws timeouts from a source that no seed reaches, so each node gets a fixed
+        // timeout of its own.
         let timeout = (timing.election + 3 * id) as usize;
         let config = Config {
             id,
@@ -38,7 +39,7 @@ impl RaftRs {
 
     fn node(config: &Config, disk: &MemStorage) -> RawNode<MemStorage> {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        RawNode::new(config, disk.clone(), &logger).expect("a sound configuration")
+        RawNode::new(config, disk.clone(), &logger).expect("a valid configuration")
     }
 
     /// A disk with a log of entries of these terms, released up to `base`.
@@ -74,7 +75,8 @@ impl RaftRs {
         }));
     }
 
-    /// Gives it a message, and completes all that follows from it.
+    /// Delivers a message and completes all work that follows from it. Returns the messages that
+    /// the replica sends.
     pub(super) fn ask(&mut self, message: Message) -> Vec<Message> {
         self.receive(message.from, message);
         while self.store() {}
@@ -95,13 +97,13 @@ impl Replica for RaftRs {
     }
 
     fn propose(&mut self, payload: Payload) -> bool {
-        // Its followers pass proposals on, which ours do not.
+        // Followers of raft-rs forward proposals to the leader; followers of our core do not.
         self.leads().is_some()
             && self.node.propose(Vec::new(), payload.to_le_bytes().to_vec()).is_ok()
     }
 
     fn receive(&mut self, _: Id, message: Message) {
-        // What it refuses, it refuses.
+        // A message that raft-rs refuses is not an error.
         let _ = self.node.step(message);
     }
 

@@ -1,5 +1,5 @@
-//! One replica in one state is asked one question: what it answers, and what it is then. Four ways
-//! to find out: our core, the two crates, and figure 2 of the paper, read literally.
+//! Sends one request to one replica in one state, and compares its reply and its new state. Four
+//! implementations answer: our core, the two crates, and figure 2 of the paper, taken literally.
 
 use super::cluster::{Id, Replica, Timing};
 use super::noraft::{Noraft, entries, position};
@@ -13,107 +13,107 @@ use bytes::Bytes;
 use noraft::{Message as NoraftMessage, NodeId, Term};
 use raft::eraftpb::{self, MessageType};
 
-/// Nobody's election timeout passes by itself.
+/// Election timeouts that no test reaches.
 const TIMING: Timing = Timing { election: 1000, heartbeat: 2 };
-/// The replica that is asked.
+/// The replica under test.
 const OWN: Id = 1;
-/// Who leads, where somebody does.
+/// The leader in states with a leader.
 const LEADER: Id = 2;
 
-/// Where an entry stands: term and index.
+/// The position of an entry: term and index.
 pub type Place = (u64, u64);
 
-/// What a replica is before it is asked. It follows.
+/// The state of the replica before the request. The replica is a follower.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// The terms of its log's entries, from index 1 on.
+    /// The terms of the log's entries, from index 1 on.
     pub terms: Vec<u64>,
-    /// Entries up to here are released.
+    /// The entries up to this index are released.
     pub base: u64,
     /// The commit index.
     pub commit: u64,
-    /// Its term.
+    /// The replica's term.
     pub term: u64,
-    /// Its vote in the term.
+    /// The replica's vote in this term.
     pub vote: Option<Id>,
-    /// It hears node 2 lead in its term.
+    /// The replica receives heartbeats of node 2, which leads in this term.
     pub hears_leader: bool,
 }
 
-/// What it is asked.
+/// A request to the replica.
 #[derive(Clone, Debug)]
 pub enum Question {
-    /// To vote.
+    /// A vote request.
     Vote {
         /// The candidate.
         from: Id,
-        /// Its term.
+        /// The candidate's term.
         term: u64,
-        /// The last entry of its log.
+        /// The last entry of the candidate's log.
         last: Place,
     },
-    /// Whether it would vote.
+    /// A pre-vote request.
     PreVote {
-        /// Who would be a candidate.
+        /// The peer that would become a candidate.
         from: Id,
-        /// The term that it would be one in.
+        /// The term of that candidacy.
         term: u64,
-        /// The last entry of its log.
+        /// The last entry of that peer's log.
         last: Place,
     },
-    /// To append entries, by node 2.
+    /// An append of node 2.
     Append {
         /// The leader's term.
         term: u64,
-        /// The entry before them.
+        /// The entry before the new entries.
         previous: Place,
-        /// The terms of the entries.
+        /// The terms of the new entries.
         entries: Vec<u64>,
         /// The leader's commit index.
         commit: u64,
     },
-    /// To go on following node 2.
+    /// A heartbeat of node 2.
     Heartbeat {
         /// The leader's term.
         term: u64,
-        /// How far the log agrees and is committed.
+        /// The index up to which the log agrees and is committed.
         commit: u64,
     },
 }
 
-/// What it says.
+/// The reply of the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reply {
     /// The vote is granted.
     Granted,
-    /// It is not, or nothing is said (`no-answer`).
+    /// The vote is refused, or there is no reply (`no-answer`).
     Denied,
-    /// The log agrees up to here.
+    /// The log agrees up to this index.
     Accepted(u64),
     /// The log does not agree.
     Refused,
-    /// A heartbeat is answered.
+    /// The heartbeat is acknowledged.
     Follows,
-    /// The question comes from an earlier term.
+    /// The request is of an earlier term.
     Stale,
 }
 
-/// What it says, and what it is then.
+/// The reply, and the new state of the replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What it says.
+    /// The reply.
     pub reply: Reply,
-    /// Of a refused append: where the log may agree.
+    /// For a refused append: the position where the logs may agree.
     pub hint: Option<Place>,
-    /// The term of the answer to a pre-vote.
+    /// The term in the reply to a pre-vote.
     pub answer_term: Option<u64>,
-    /// Its term.
+    /// The replica's term.
     pub term: u64,
-    /// Its vote.
+    /// The replica's vote.
     pub vote: Option<Id>,
-    /// Its commit index.
+    /// The replica's commit index.
     pub commit: u64,
-    /// The terms of its log, after its base.
+    /// The terms of the entries after the log's base.
     pub log: Vec<u64>,
 }
 
@@ -132,7 +132,7 @@ fn id((term, index): Place) -> LogId {
     LogId { term, index }
 }
 
-/// Ascending terms from `from` on, none of them in `not`.
+/// Draws ascending terms from `from` on, none of them in `not`.
 fn ascending(rng: &mut Rng, from: u64, len: u64, not: &[u64]) -> Vec<u64> {
     let mut term = from.max(1);
     let mut next = || {
@@ -145,7 +145,7 @@ fn ascending(rng: &mut Rng, from: u64, len: u64, not: &[u64]) -> Vec<u64> {
     (0..len).map(|_| next()).collect()
 }
 
-/// A replica and a question that can come to it in a world that keeps to the protocol.
+/// Draws a replica and a request that it can receive when all nodes follow the protocol.
 pub fn case(seed: u64) -> (State, Question) {
     let mut rng = Rng::new(seed);
     let len = rng.below(8);
@@ -155,9 +155,9 @@ pub fn case(seed: u64) -> (State, Question) {
     let term = last(&terms).0 + rng.below(3) + u64::from(len == 0);
     let vote = [None, Some(1), Some(2), Some(3)][rng.below(4) as usize];
     let hears_leader = rng.one_in(3);
-    // The term of the question is often the same, sometimes an earlier or a later one.
+    // The request's term is often the replica's term, and sometimes an earlier or a later one.
     let near = |rng: &mut Rng| (term + [0, 1, 1, 1, 2, 3][rng.below(6) as usize]).max(2) - 1;
-    // The leader's log agrees up to somewhere, and then has entries of other terms.
+    // The leader's log agrees up to this index, and then has entries of other terms.
     let agrees = commit + rng.below(len - commit + 1);
     let (common, own) = terms.split_at(agrees as usize);
     let more = rng.below(5);
@@ -165,7 +165,7 @@ pub fn case(seed: u64) -> (State, Question) {
     leaders.extend(ascending(&mut rng, last(common).0, more, own));
     let mut of_leader = near(&mut rng).max(last(&leaders).0);
     if own.contains(&of_leader) && of_leader >= term {
-        // Those entries would be this leader's.
+        // The replica's own entries of this term would be entries of this leader.
         of_leader += 1;
     }
     let question = match rng.below(8) {
@@ -196,7 +196,7 @@ pub fn case(seed: u64) -> (State, Question) {
     (State { terms, base, commit, term, vote, hears_leader }, question)
 }
 
-/// Our core.
+/// The answer of our core.
 pub fn ours(state: &State, question: &Question) -> Answer {
     let State { term, vote, commit, base, .. } = *state;
     let disk = Ours::disk(3, &state.terms, base, HardState { term, vote, commit });
@@ -218,13 +218,13 @@ pub fn ours(state: &State, question: &Question) -> Answer {
             (LEADER, term, Body::Append { previous: id(previous), entries, commit })
         }
         Question::Heartbeat { term, commit } => {
-            // Up to there both logs agree.
+            // Both logs agree up to this index.
             let committed = id((term_at(&state.terms, commit).unwrap_or(0), commit));
             (LEADER, term, Body::Heartbeat { committed, round: 0 })
         }
     };
     let said = replica.ask(from, of, body);
-    assert!(said.len() <= 1, "one question, one answer: {said:?}");
+    assert!(said.len() <= 1, "more than one reply: {said:?}");
     let answer = said.first();
     let mut hint = None;
     let reply = match answer.map(|message| (&message.body, message.term > of)) {
@@ -240,7 +240,7 @@ pub fn ours(state: &State, question: &Question) -> Answer {
         Some((Body::HeartbeatReply { .. }, false)) => Reply::Follows,
         Some((Body::VoteReply { .. }, true)) if !is_vote(question) => Reply::Stale,
         Some((Body::VoteReply { .. } | Body::PreVoteReply { .. }, _)) | None => Reply::Denied,
-        other => panic!("ours says {other:?} to {question:?}"),
+        other => panic!("our core replies {other:?} to {question:?}"),
     };
     let core = &replica.raft;
     Answer {
@@ -269,7 +269,7 @@ fn message(kind: MessageType, from: Id, term: u64, (log_term, index): Place) -> 
     message
 }
 
-/// The crate `raft`.
+/// The answer of the crate `raft`.
 pub fn raft_rs(state: &State, question: &Question) -> Answer {
     let mut hard = eraftpb::HardState::default();
     (hard.term, hard.vote, hard.commit) = (state.term, state.vote.unwrap_or(0), state.commit);
@@ -306,7 +306,7 @@ pub fn raft_rs(state: &State, question: &Question) -> Answer {
     };
     let of = asked.term;
     let said = replica.ask(asked);
-    assert!(said.len() <= 1, "one question, one answer: {said:?}");
+    assert!(said.len() <= 1, "more than one reply: {said:?}");
     let answer = said.first();
     let mut hint = None;
     let reply = match answer.map(|message| (message.get_msg_type(), message)) {
@@ -335,8 +335,9 @@ pub fn raft_rs(state: &State, question: &Question) -> Answer {
     }
 }
 
-/// The crate `noraft`; `None` where it is not asked (`no-lease`). Its log begins at its commit
-/// index, for that is how it can be told one.
+/// The answer of the crate `noraft`; `None` for requests that it does not support (`no-lease`) and
+/// for appends below its log. Its log begins at the commit index, because the crate has no other
+/// way to start with a commit index.
 pub fn noraft(state: &State, question: &Question) -> Option<Answer> {
     if state.hears_leader {
         return None;
@@ -368,7 +369,7 @@ pub fn noraft(state: &State, question: &Question) -> Option<Answer> {
             Reply::Stale
         }
         (Some(NoraftMessage::AppendEntriesReply { last_position, .. }), Some(until)) => {
-            // See `whole-log`: it says no more than where its log ends.
+            // See `whole-log`: the reply states only the end of the log.
             let has = replica.node.log().entries().contains(until);
             let agrees = has && last_position.index >= until.index;
             if agrees { Reply::Accepted(until.index.get()) } else { Reply::Refused }
@@ -389,8 +390,8 @@ pub fn noraft(state: &State, question: &Question) -> Option<Answer> {
     })
 }
 
-/// The paper. It has no pre-vote (§9.6 of the thesis has), refuses votes while a leader is heard
-/// (§6), and its heartbeats say how far the log agrees.
+/// The answer of the paper. The paper has no pre-vote (§9.6 of the thesis has one), and it refuses
+/// votes while a leader is active (§6). Heartbeats state here how far the log agrees.
 pub fn figure_two(state: &State, question: &Question) -> Answer {
     let State { mut terms, mut commit, mut term, mut vote, .. } = state.clone();
     let up_to_date = |candidate: Place| candidate >= last(&state.terms);
@@ -441,16 +442,17 @@ pub fn figure_two(state: &State, question: &Question) -> Answer {
     Answer { reply, hint: None, answer_term, term, vote, commit, log }
 }
 
-/// What an elected leader is told, and what it then takes to be committed.
+/// An event at an elected leader.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
-    /// A command is proposed.
+    /// The leader receives a command.
     Propose,
-    /// A follower says that its log agrees up to an index.
+    /// A follower acknowledges that its log agrees up to an index.
     Ack(Id, u64),
 }
 
-/// A log that a leader of one of `nodes` begins with, and what happens then.
+/// Draws the number of nodes, the state of a replica that becomes leader, and the events that
+/// follow.
 pub fn leadership(seed: u64) -> (u64, State, Vec<Event>) {
     let mut rng = Rng::new(seed);
     let nodes = 3 + 2 * rng.below(2);
@@ -458,7 +460,7 @@ pub fn leadership(seed: u64) -> (u64, State, Vec<Event>) {
     let terms = ascending(&mut rng, 1, len, &[]);
     let commit = rng.below(len + 1);
     let term = last(&terms).0 + rng.below(3) + u64::from(len == 0);
-    // Its own first entry is there from the beginning.
+    // The first entry of the leader's own term is in its log from the beginning.
     let mut last = len + 1;
     let event = |_| match rng.below(4) {
         0 => {
@@ -472,7 +474,7 @@ pub fn leadership(seed: u64) -> (u64, State, Vec<Event>) {
     (nodes, state, events)
 }
 
-/// The commit indexes of our core as leader, after each event.
+/// The commit index of our core as leader after each event.
 pub fn our_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
     let State { term, vote, commit, .. } = *state;
     let disk = Ours::disk(nodes, &state.terms, 0, HardState { term, vote, commit });
@@ -490,7 +492,7 @@ pub fn our_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
     assert_eq!(replica.leads(), Some(term + 1), "ours is elected by all");
     let take = |event: &Event| {
         match *event {
-            Event::Propose => assert!(replica.propose(0), "a leader takes proposals"),
+            Event::Propose => assert!(replica.propose(0), "a leader accepts proposals"),
             Event::Ack(peer, matched) => {
                 replica.ask(peer, term + 1, Body::AppendReply { matched });
             }
@@ -501,7 +503,7 @@ pub fn our_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
     events.iter().map(take).collect()
 }
 
-/// Those of raft-rs.
+/// The commit index of raft-rs as leader after each event.
 pub fn raft_rs_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
     let mut hard = eraftpb::HardState::default();
     (hard.term, hard.commit) = (state.term, state.commit);
@@ -519,7 +521,7 @@ pub fn raft_rs_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> 
     assert_eq!(replica.leads(), Some(term), "raft-rs is elected by all");
     let take = |event: &Event| {
         match *event {
-            Event::Propose => assert!(replica.propose(0), "a leader takes proposals"),
+            Event::Propose => assert!(replica.propose(0), "a leader accepts proposals"),
             Event::Ack(peer, matched) => {
                 replica.ask(message(MessageType::MsgAppendResponse, peer, term, (0, matched)));
             }
@@ -530,7 +532,7 @@ pub fn raft_rs_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> 
     events.iter().map(take).collect()
 }
 
-/// Those of noraft.
+/// The commit index of noraft as leader after each event.
 pub fn noraft_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
     let at = (term_at(&state.terms, state.commit).unwrap_or(0), state.commit);
     let log = entries(at, &state.terms[state.commit as usize..]);
@@ -543,10 +545,10 @@ pub fn noraft_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
     assert_eq!(replica.leads(), Some(term.get()), "noraft is elected by all");
     let take = |event: &Event| {
         match *event {
-            Event::Propose => assert!(replica.propose(0), "a leader takes proposals"),
+            Event::Propose => assert!(replica.propose(0), "a leader accepts proposals"),
             Event::Ack(peer, matched) => {
                 let index = matched.into();
-                let of = replica.node.log().entries().get_term(index).expect("an entry it has");
+                let of = replica.node.log().entries().get_term(index).expect("an entry of its log");
                 let last_position = position(of.get(), matched);
                 let from = NodeId::new(peer);
                 replica.ask(NoraftMessage::AppendEntriesReply { from, term, last_position });

@@ -1,5 +1,5 @@
-//! What must hold after every event, whatever happened. Each check is named as in the Raft paper,
-//! figure 3, or says what it is for.
+//! Properties that must hold after every event. Each check is named as in figure 3 of the Raft
+//! paper, or states its purpose.
 
 use super::disk::{Disk, Tree};
 use bedstone_engine::LogId;
@@ -7,17 +7,17 @@ use bedstone_engine::wal::Entry;
 use bedstone_node::raft::{Body, Conf, Message, PeerId, Raft, kind};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was seen so far, of all replicas.
+/// Observations of all replicas so far.
 #[derive(Default)]
 pub(super) struct Checks {
     leaders: BTreeMap<u64, PeerId>,
     committed: BTreeMap<u64, Entry>,
-    /// The digest and the members at each applied index.
+    /// The digest and the members after each applied index.
     states: BTreeMap<u64, (Option<u64>, Conf)>,
     commits: BTreeMap<PeerId, u64>,
-    /// Who led when it was last looked at, in which term and with which members.
+    /// The leaders at the last check, with their terms and their configurations.
     led: BTreeMap<PeerId, (u64, Conf)>,
-    /// Votes that came, by candidate and term.
+    /// Granted votes that arrived, by candidate and term.
     votes: BTreeMap<(PeerId, u64), BTreeSet<PeerId>>,
 }
 
@@ -32,19 +32,19 @@ impl Checks {
         self.states.values().map(|(_, conf)| conf)
     }
 
-    /// A vote came.
+    /// Records the arrival of a granted vote.
     pub(super) fn votes(&mut self, candidate: PeerId, term: u64, voter: PeerId) {
         self.votes.entry((candidate, term)).or_default().insert(voter);
     }
 
-    /// A replica restarts: it may have forgotten how far it knew entries to be committed.
+    /// Records a restart. A replica may know a lower commit index after its restart.
     pub(super) fn restarts(&mut self, id: PeerId) {
         self.commits.remove(&id);
         self.led.remove(&id);
     }
 
-    /// Election safety: at most one leader in a term. Leader completeness: it has every entry that
-    /// is committed. And it is one who may lead.
+    /// Election safety: at most one leader in a term, elected by a majority. Leader completeness:
+    /// the leader has every committed entry. The configuration allows the leader to lead.
     pub(super) fn leader(&mut self, id: PeerId, raft: &Raft) {
         if !raft.is_leader() {
             return;
@@ -58,7 +58,11 @@ impl Checks {
         let votes = self.votes.get(&(id, term));
         let said_yes = |peer| peer == id || votes.is_some_and(|votes| votes.contains(&peer));
         assert!(decided(raft.conf(), said_yes), "the leader {id} lacks the votes of a majority");
-        assert!(raft.conf().is_electable(id), "{id} is elected, and may not by {:?}", raft.conf());
+        assert!(
+            raft.conf().is_electable(id),
+            "{id} is elected, and may not lead by {:?}",
+            raft.conf()
+        );
         for (&index, entry) in &self.committed {
             let own = raft.term_at(index);
             let released = own.is_none() && index < raft.status().last.index;
@@ -68,7 +72,7 @@ impl Checks {
     }
 
     /// State machine safety: one entry at each committed index, and one state and one configuration
-    /// after it. Only who is or was a witness lacks commands.
+    /// after it. Only a replica that is or was a witness lacks commands.
     pub(super) fn applies(&mut self, entry: &Entry, tree: &Tree, was_witness: bool) {
         let index = entry.id.index;
         let known = self.committed.entry(index).or_insert_with(|| entry.clone());
@@ -90,7 +94,8 @@ impl Checks {
         assert!(2 * witnesses <= conf.voters.len(), "witnesses are a majority: {conf:?}");
     }
 
-    /// A leader began a change: none was under way, and an entry of its term is committed.
+    /// A leader began a change: no other change is pending, and an entry of the leader's term is
+    /// committed.
     pub(super) fn changes(&self, raft: &Raft) {
         let (pending, term) = (raft.status().changes.len(), raft.term());
         assert!(pending <= 1, "a change while another is under way");
@@ -98,7 +103,7 @@ impl Checks {
         assert!(settled, "a change before the first commit of term {term}");
     }
 
-    /// What a replica takes to be durable is on its disk.
+    /// An entry that a replica counts as durable is on its disk.
     pub(super) fn durable(&self, id: PeerId, raft: &Raft, disk: &Disk) {
         let persisted = raft.persisted_index();
         let (own, on_disk) = (raft.term_at(persisted), disk.term(persisted));
@@ -108,10 +113,10 @@ impl Checks {
         );
     }
 
-    /// The commit index of a replica never falls, and its configuration is the one that it implies.
-    /// A leader commits nothing but an entry of its own term, and what comes before it.
-    /// What it commits, a majority has durably, of each set of voters: `has` says of a peer whether
-    /// it has an entry.
+    /// The commit index of a replica never falls, and its configuration is the one that the commit
+    /// index implies. A leader commits only an entry of its own term and the entries before it. A
+    /// majority of each set of voters has the committed entry durably: `has` returns whether a peer
+    /// has an entry.
     pub(super) fn commit(
         &mut self,
         id: PeerId,
@@ -130,20 +135,21 @@ impl Checks {
         {
             assert_eq!(raft.term_at(commit), Some(term), "the leader {id} commits by counting");
             let entry = LogId { term, index: commit };
-            // A change that it commits is not what decides about itself.
+            // The configuration before a change may decide about the commit of that change.
             let confs = [&conf, raft.conf()];
             let durable = confs.iter().any(|conf| decided(conf, |peer| has(peer, entry)));
             assert!(durable, "the leader {id} commits {entry:?}, which no majority has");
         }
         assert!(commit >= before, "the commit index of {id} fell from {before} to {commit}");
-        // Who lost its disk was told of members, and does not believe it before it has others.
+        // A replica that lost its disk is configured with members, and discards them until it has
+        // members from other replicas.
         let forgot = raft.is_recovering() && commit == 0 && *raft.conf() == Conf::default();
         if commit == tree.applied.index && !forgot {
             assert_eq!(*raft.conf(), tree.conf, "changes are effective once they are committed");
         }
     }
 
-    /// A leader counts no more against its bound than is not committed.
+    /// A leader counts no more bytes against its limit than are uncommitted.
     pub(super) fn uncommitted(&self, id: PeerId, raft: &Raft, disk: &Disk) {
         if !raft.is_leader() {
             return;
@@ -158,7 +164,8 @@ impl Checks {
         assert!(counted <= bytes, "{id} counts {counted} uncommitted bytes of {bytes}");
     }
 
-    /// What a message speaks for is durable before it leaves.
+    /// The vote, the term and the entries that a message states are durable before the message
+    /// leaves.
     pub(super) fn sends(&self, id: PeerId, message: &Message, raft: &Raft, disk: &Disk) {
         let Message { peer, term, body } = message;
         let promised = (disk.hard.term, disk.hard.vote);
@@ -168,7 +175,8 @@ impl Checks {
                 assert!(votes_for(*peer), "{id} grants a vote that its disk lacks: {promised:?}");
             }
             Body::Vote { .. } => assert!(votes_for(id), "{id} campaigns, its disk: {promised:?}"),
-            // What it said in an earlier term was true then; its log may have given way since.
+            // An acknowledgement of an earlier term was true in that term; its entries may have
+            // been replaced since.
             Body::AppendReply { matched } if *term == raft.term() => {
                 let durable = disk.last().index.max(disk.tree.applied.index);
                 assert!(*matched <= durable, "{id} acknowledges {matched}, its disk has {durable}");
@@ -193,7 +201,7 @@ impl Checks {
     }
 }
 
-/// Whether a majority of each set of voters is of a kind, counted apart from the core.
+/// Whether a majority of each set of voters satisfies `is`. Counts independently of the core.
 pub(super) fn decided(conf: &Conf, is: impl Fn(PeerId) -> bool) -> bool {
     let majority = |set: &[PeerId]| {
         set.is_empty() || 2 * set.iter().filter(|&&peer| is(peer)).count() > set.len()

@@ -1,12 +1,12 @@
-//! What a replica's disk has: a log, the hard state with it, and a tree as it was last flushed.
+//! The content of a replica's disk: a log with its hard state, and a tree as of its last flush.
 
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
 use bedstone_node::raft::{Boot, Conf, Durability, LogReader, PeerId, Write, kind};
 use bytes::Bytes;
 
-/// A tree: what it holds, the members as of then, and a digest of all entries that went into it,
-/// if it had all of them.
+/// A tree: its last applied entry, the members at that entry, and a digest of all applied entries.
+/// The digest is missing if commands were withheld from the replica.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tree {
     pub(crate) applied: LogId,
@@ -14,15 +14,16 @@ pub(crate) struct Tree {
     pub(crate) digest: Option<u64>,
 }
 
-/// What the log is told, in order; each is durable as a whole or not at all.
+/// An operation on the log. Operations complete in order, and each is durable as a whole or not at
+/// all.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
     Write(Write),
-    /// The log begins anew, and then takes the write.
+    /// The log is reset, and then the write is applied.
     ResetAndWrite(LogId, Write),
-    /// A snapshot was installed: the log begins anew after it.
+    /// A snapshot was installed: the log is reset to begin after it.
     Reset(LogId),
-    /// Entries up to here are in the tree.
+    /// The entries up to here are in the tree.
     Release(LogId),
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct Disk {
     base: LogId,
     entries: Vec<Entry>,
     pub(crate) tree: Tree,
-    /// What it has of what its replica promised.
+    /// Whether the votes and acknowledgements of the replica are still on the disk.
     durability: Durability,
 }
 
@@ -41,29 +42,29 @@ impl Disk {
         Disk { tree: Tree { conf, digest: Some(0), ..Tree::default() }, ..Disk::default() }
     }
 
-    /// It is lost, and an empty one takes its place.
+    /// The disk is lost, and an empty disk replaces it.
     pub(crate) fn lose(&mut self, conf: Conf) {
         *self = Disk { durability: Durability::Empty, ..Disk::new(conf) };
     }
 
-    /// Records of its log are lost.
+    /// Records of the log are lost.
     pub(crate) fn damage(&mut self) {
         self.durability = Durability::Lost;
     }
 
-    /// It never kept what it said to have synced, from this index on.
+    /// The disk lost the entries from `first` on, although it acknowledged their sync.
     pub(crate) fn forget(&mut self, first: u64) {
         self.entries.retain(|entry| entry.id.index < first);
     }
 
-    /// It is not to be trusted, if it has anything.
+    /// Marks the disk as suspect, unless it is empty or known to have lost data.
     pub(crate) fn doubt(&mut self) {
         if self.durability == Durability::Intact && self.tree.conf != Conf::default() {
             self.durability = Durability::Suspect;
         }
     }
 
-    /// It has all that its replica promised.
+    /// Whether no loss of votes or acknowledgements is known.
     pub(crate) fn keeps_promises(&self) -> bool {
         matches!(self.durability, Durability::Intact | Durability::Suspect)
     }
@@ -108,7 +109,7 @@ impl Disk {
             .or_else(|| of_entry().map(|entry| entry.id.term))
     }
 
-    /// What a replica starts from.
+    /// The state from which a replica starts.
     pub(crate) fn boot(&mut self, id: PeerId, seed: u64) -> Boot {
         let applied = self.tree.applied;
         if self.durability == Durability::Lost {
@@ -118,7 +119,7 @@ impl Disk {
             return Boot { hard, applied, base, last, durability, ..boot };
         }
         if self.term(applied.index) != Some(applied.term) {
-            // A snapshot was installed, and the power went before the log heard of it.
+            // A snapshot was installed, and the power failed before the log was reset.
             self.take(Job::Reset(applied));
         }
         let mut runs: Vec<LogId> = Vec::new();

@@ -1,6 +1,6 @@
-//! Raft replicas over a network that loses, doubles and delays, with partitions and crashes that
-//! lose what was not yet durable, with members that come and go, leaders that are told to hand
-//! over, and logs that are released, so that snapshots must travel: all from a seed.
+//! Raft replicas in a simulated world, from a seed. The network loses, duplicates and delays
+//! messages, and has partitions. Crashes lose data that was not yet durable. Members come and go,
+//! leaders transfer their leadership, and logs are released, so that snapshots must be sent.
 
 mod checks;
 pub(crate) mod disk;
@@ -18,49 +18,49 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 const EVENTS: u64 = 3000;
 const QUIET_EVENTS: u64 = 5000;
 
-/// Twice what is kept for slow followers, and what may have been written together with it.
+/// Twice the bytes kept for slow followers, plus entries that were written with them.
 const MEMORY_BYTES: usize = 2 * RECENT_BYTES + 400;
 const RECENT_BYTES: usize = 100;
 
-/// Ticks-or-so until a leader gives up a snapshot on its way.
+/// The number of events until a leader gives up a snapshot in flight.
 const SNAPSHOT_EVENTS: u64 = 400;
 
-/// With leases, events between two ticks of a node at least, and what a lease makes of that.
+/// With leases: the fewest events between two ticks of a node, and the length of a lease.
 const TICK_EVENTS: u64 = 20;
 const LEASE: Lease = Lease { length: 8 * TICK_EVENTS };
 
-/// How bad a seed's world is: each draws its own, for some bugs show only where something else is
-/// rare (Groce et al., "Swarm testing", ISSTA 2012). Once in so many times, unless it says
-/// otherwise.
+/// The fault rates of a seed. Each seed draws its own rates, because some bugs show only where
+/// another event is rare (Groce et al., "Swarm testing", ISSTA 2012). A rate n means once in n
+/// times, unless the field states otherwise.
 struct Mix {
     loss: u64,
     doubling: u64,
-    /// The longest that a message takes, in events.
+    /// The longest delay of a message, in events.
     delay: u64,
     fault: u64,
     crash: u64,
     change: u64,
-    /// A change is explicit.
+    /// A configuration change is explicit.
     explicit: u64,
-    /// A step of a change takes a vote from somebody.
+    /// A step of a change removes the vote of a replica.
     shrink: u64,
     release: u64,
-    /// A disk is lost, or records of its log are.
+    /// A disk is lost, or records of its log are lost.
     loses: u64,
-    /// A replica's effects are gathered: the more seldom, the more comes between.
+    /// The effects of a replica are collected. A rarer collection lets more inputs come between.
     gather: u64,
-    /// Somebody proposes, while there are faults; somebody reads.
+    /// A replica receives a proposal during the faults, or a read.
     proposes: u64,
     reads: u64,
     /// See [`Config::quiesce_after`].
     quiesce_after: Option<u64>,
     /// Trees are damaged.
     damages: bool,
-    /// Disks may lie, and who crashed doubts its own.
+    /// Disks may lie, and a replica treats its disk as suspect after a crash.
     lies: bool,
-    /// Leaders answer reads by a lease; then no clock ticks faster than the lease expects.
+    /// Leaders answer reads by a lease. In this case no clock ticks faster than the lease expects.
     leases: bool,
-    /// Whose disk is slow, whose tree, and whose clock.
+    /// The replicas with the slow disk, the slow tree and the slow clock.
     slow_disk: PeerId,
     slow_tree: PeerId,
     slow_clock: PeerId,
@@ -88,42 +88,42 @@ impl Mix {
             damages: false,
             slow_tree: 0,
             quiesce_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
-            // Nobody's, where it draws one who is not there.
+            // A number above `nodes` names no replica.
             slow_disk: rng.below(2 * nodes) + 1,
             slow_clock: rng.below(2 * nodes) + 1,
         }
     }
 }
 
-/// What travels.
+/// A packet in flight.
 #[derive(Clone)]
 enum Packet {
-    /// With the time when it left.
+    /// A message, and the time when it was sent.
     Raft(Message, u64),
     Snapshot {
         term: u64,
         tree: Tree,
     },
-    /// A snapshot was installed, or will not be.
+    /// A snapshot was installed up to this index, or will not be installed.
     SnapshotDone(Option<u64>),
 }
 
 struct Node {
     raft: Raft,
     disk: Disk,
-    /// What the disk has in truth, if it lies: it kept nothing since.
+    /// The true content of the disk if the disk lies: it has kept no write since.
     lied_since: Option<Disk>,
     tree: Tree,
-    /// Handed to the disk, not yet durable.
+    /// Jobs that were handed to the disk and are not yet durable.
     writing: VecDeque<Job>,
-    /// When its clock ticked last.
+    /// The time of the last tick.
     ticked: u64,
-    /// What the disk has of the tree cannot be read.
+    /// The part of the tree that is on disk cannot be read.
     damaged: bool,
 }
 
 impl Node {
-    /// It kept its promises, and its disk says so.
+    /// The replica has lost nothing, its disk does not lie, and it is not new.
     fn is_whole(&self) -> bool {
         let new = self.disk.hard.term == 0 && *self.raft.conf() != Conf::default();
         let lost = self.disk.hard.vote == Some(NOBODY);
@@ -136,8 +136,8 @@ impl Node {
     }
 }
 
-/// Runs a seed: many events in a bad world, then in a good one, where within a bound there must be
-/// one leader, and a new entry commits. Panics when a check fails.
+/// Runs a seed: many events with faults, then many without. In the second part, one leader must
+/// emerge and a new entry must commit, within a bound. Panics when a check fails.
 pub fn run(seed: u64) -> Done {
     let mut world = World::new(seed);
     (0..EVENTS).for_each(|_| world.event());
@@ -167,34 +167,34 @@ pub fn run(seed: u64) -> Done {
     done
 }
 
-/// A read, as it was asked for.
+/// A pending read.
 struct Read {
-    /// The commit index that it must see.
+    /// The commit index that the read must see.
     must_see: u64,
     since: u64,
     conf: Conf,
-    /// Asked of the leader itself.
+    /// The client sent the read to the leader itself.
     by_leader: bool,
 }
 
-/// What a run did, to see that it did anything.
+/// Counts of a run, to prove that the run had effects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
     /// Entries committed.
     pub committed: u64,
-    /// Reads served, and those served by a lease.
+    /// Reads served after a round of heartbeats or a query.
     pub reads: u64,
-    /// See `reads`.
+    /// Reads served by a lease.
     pub leased: u64,
-    /// Configurations that were effective, and those of them that were joint.
+    /// Configurations that took effect.
     pub confs: u64,
-    /// See `confs`.
+    /// Joint configurations among `confs`.
     pub joint: u64,
     /// Snapshots installed.
     pub snapshots: u64,
-    /// Leaders that handed over.
+    /// Leadership transfers that began.
     pub transfers: u64,
-    /// Disks that were lost, or lost records.
+    /// Lost disks, lost log records, lying disks and damaged trees.
     pub losses: u64,
 }
 
@@ -204,23 +204,23 @@ struct World {
     mix: Mix,
     now: u64,
     nodes: Vec<Node>,
-    /// Delivery time, sender, receiver, what.
+    /// Delivery time, sender, receiver and packet.
     network: Vec<(u64, PeerId, PeerId, Packet)>,
-    /// Links that are cut, one way.
+    /// Links that are cut in one direction.
     cut: Vec<(PeerId, PeerId)>,
     checks: Checks,
-    /// Reads under way.
+    /// Pending reads.
     reads: HashMap<(PeerId, u64), Read>,
-    /// When the latest heartbeat left that came: by receiver and sender.
+    /// The time when the latest heartbeat that arrived was sent, by receiver and sender.
     heard: HashMap<(PeerId, PeerId), u64>,
-    /// When each question of a follower that came left, and who were members then.
+    /// The sending time of each read query that arrived, and the leader's members at its arrival.
     questions: HashMap<(PeerId, u64), (u64, Conf)>,
     proposed: u64,
-    /// In the good world.
+    /// Ticks in the part without faults.
     ticks: u64,
-    /// Who votes at first: up to this one.
+    /// The highest number of an initial voter.
     voters: PeerId,
-    /// Who was a witness once: its log lacks commands for ever.
+    /// Replicas that were witnesses once. Their logs lack commands for ever.
     witnesses: BTreeSet<PeerId>,
     faults: bool,
     done: Done,
@@ -240,7 +240,7 @@ fn start(id: PeerId, disk: &mut Disk, seed: u64, mix: &Mix) -> Raft {
 }
 
 impl World {
-    /// Three or five voters, and two nodes that may become members.
+    /// A world of three or five voters, and two nodes that may become members.
     fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
         let voters = if rng.one_in(3) { 5 } else { 3 };
@@ -283,7 +283,7 @@ impl World {
         }
     }
 
-    /// All faults end, and the members stay as they are.
+    /// Ends all faults. The members stay as they are.
     fn heal(&mut self) {
         self.faults = false;
         self.cut.clear();
@@ -292,7 +292,7 @@ impl World {
         self.mix.slow_tree = 0;
     }
 
-    /// What happened so far.
+    /// The counts so far.
     fn done(&self) -> Done {
         let (mut confs, mut joint, mut last) = (0, 0, None);
         for conf in self.checks.confs() {
@@ -305,13 +305,13 @@ impl World {
         Done { committed: self.checks.committed(), confs, joint, ..self.done }
     }
 
-    /// Who leads.
+    /// The replicas that lead.
     fn leaders(&self) -> Vec<PeerId> {
         let leaders = self.ids().filter(|&id| self.node(id).raft.is_leader());
         leaders.collect()
     }
 
-    /// What every replica says of itself.
+    /// Prints the state of every replica.
     fn describe(&self) {
         for node in &self.nodes {
             eprintln!("{:?}, {} jobs under way", node.raft, node.writing.len());
@@ -334,7 +334,7 @@ impl World {
         self.rng.below(self.nodes.len() as u64) + 1
     }
 
-    /// Something happens somewhere.
+    /// Runs one random event.
     fn event(&mut self) {
         self.now += 1;
         let id = self.any();
@@ -342,7 +342,7 @@ impl World {
             0..5 if id == self.mix.slow_clock && self.rng.one_in(2) => {}
             0..5 if self.faults => self.tick(id),
             0..5 => {
-                // Clocks that differ are a fault.
+                // Clocks that differ are a fault, so the nodes tick in turn.
                 self.ticks += 1;
                 self.tick(self.ticks % self.nodes.len() as u64 + 1);
             }
@@ -357,7 +357,7 @@ impl World {
             _ => {}
         }
         if !self.faults {
-            // A disk that takes as long as an election is a fault.
+            // A disk that takes as long as an election is a fault, so every write completes soon.
             self.ids().for_each(|id| self.write(id));
         }
         self.deliver();
@@ -368,7 +368,7 @@ impl World {
         }
     }
 
-    /// A node notices that another is not heard.
+    /// A quiescent replica is notified that its leader's node has timed out.
     fn miss(&mut self, id: PeerId) {
         let raft = &self.node(id).raft;
         let Some(leader) = raft.leader().filter(|_| raft.is_quiescent()) else { return };
@@ -376,7 +376,7 @@ impl World {
         if missed || self.rng.one_in(100) {
             let raft = &mut self.node_mut(id).raft;
             raft.peer_silent(leader);
-            assert!(!raft.is_quiescent(), "{id} rests, and its leader is missed");
+            assert!(!raft.is_quiescent(), "{id} is quiescent, and its leader is missed");
         }
     }
 
@@ -401,7 +401,7 @@ impl World {
 
     fn read(&mut self, id: PeerId) {
         let must_see = self.checks.committed();
-        // Or it was stopped since it looked at its clock.
+        // Otherwise the replica was stopped after it read its clock.
         if !self.rng.one_in(3) {
             let now = self.now;
             self.node_mut(id).raft.set_time(now);
@@ -413,7 +413,7 @@ impl World {
         }
     }
 
-    /// Members come and go, and a leader is told to hand over.
+    /// Changes the members, or transfers leadership.
     fn change(&mut self, id: PeerId) {
         if self.rng.one_in(3) {
             let to = self.any();
@@ -427,7 +427,7 @@ impl World {
             return;
         }
         if !self.nodes.iter().all(Node::is_whole) {
-            return; // A group that shrinks while a disk is lost may lose more than it survives.
+            return; // A group that shrinks while a disk is lost may not survive the loss.
         }
         let steps = (0..=self.rng.below(3)).map(|_| self.step()).collect();
         let change = Change::Steps { steps, explicit: self.rng.one_in(self.mix.explicit) };
@@ -456,7 +456,7 @@ impl World {
         }
     }
 
-    /// The oldest write of a node becomes durable.
+    /// Completes the oldest write of a node.
     fn write(&mut self, id: PeerId) {
         let node = self.node_mut(id);
         if let Some(job) = node.writing.pop_front() {
@@ -469,11 +469,11 @@ impl World {
         }
     }
 
-    /// A tree is flushed, and the log before it released.
+    /// Flushes a tree, and releases the log before it.
     fn release(&mut self, id: PeerId) {
         let node = self.node_mut(id);
         let upto = node.tree.applied;
-        // What is applied is durable: a replica applies what its own disk has.
+        // Applied entries are durable, because a replica applies only entries on its own disk.
         if upto.index > node.disk.tree.applied.index && !node.damaged {
             node.disk.tree = node.tree.clone();
             node.raft.compacted(upto);
@@ -503,7 +503,7 @@ impl World {
         }
     }
 
-    /// A leader's clock does not tick for a while, as if it were stopped, and some do not hear it.
+    /// Stops the clock of a leader for a while, like a stopped process, and cuts some links to it.
     fn stop_leader(&mut self) {
         let Some(leader) = self.ids().rfind(|&id| self.node(id).raft.is_leader()) else { return };
         let until = self.now + self.rng.below(1000);
@@ -515,7 +515,7 @@ impl World {
         }
     }
 
-    /// The nodes fall into two parts that do not hear each other.
+    /// Splits the nodes into two parts without links between them.
     fn split(&mut self) {
         let side = self.rng.draw();
         let is_left = |id: PeerId| (side >> id) & 1 == 0;
@@ -525,7 +525,7 @@ impl World {
         }
     }
 
-    /// A node loses its memory, and of its writes under way all but a prefix.
+    /// A node loses its memory, and all its pending writes except a prefix.
     fn crash(&mut self, id: PeerId) {
         let kept = self.rng.below(self.node(id).writing.len() as u64 + 1);
         let seed = self.rng.draw();
@@ -550,15 +550,15 @@ impl World {
         self.checks.restarts(id);
         self.network.retain(|(_, from, to, _)| *from != id && *to != id);
         self.reads.retain(|(reader, _), _| *reader != id);
-        // The others see the connection end.
+        // The other nodes see the connection end.
         for other in self.ids().filter(|&other| other != id) {
             self.node_mut(other).raft.unreachable(id);
             self.node_mut(other).raft.snapshot_sent(id, None);
         }
     }
 
-    /// A node loses its disk, or what its log had and its tree has not: one at a time, where enough
-    /// others are left.
+    /// A node loses its disk, log records, its tree, or writes that its disk acknowledges. Only one
+    /// node at a time loses data, and only where enough other nodes are left.
     fn lose(&mut self, id: PeerId) {
         let enough = |node: &Node| match node.raft.conf() {
             conf if *conf == Conf::default() => true,
@@ -566,7 +566,7 @@ impl World {
                 let settled = !conf.is_joint()
                     && node.raft.status().changes.is_empty()
                     && node.raft.members_are_durable();
-                // Who is a voter and has nothing yet is as good as lost.
+                // A voter that has no members yet counts as lost.
                 let begun = |&voter| *self.node(voter).raft.conf() != Conf::default();
                 let all_begun = conf.voters.iter().all(begun);
                 // A witness may know of entries that only the lost disk had.
@@ -595,7 +595,7 @@ impl World {
             }
             return;
         }
-        // A member that came later and loses its disk comes back under another name.
+        // A later member would return under another number, so it does not lose its disk.
         let (lost, voters) = (self.rng.one_in(2), self.voters);
         let configured = self.configured(id);
         let disk = &mut self.node_mut(id).disk;
@@ -609,8 +609,8 @@ impl World {
         self.crash(id);
     }
 
-    /// What the configuration of a node says by now of the members: of those who have something, at
-    /// least one other.
+    /// The members that the configuration file of a node names by now: the node itself, a random
+    /// set, and at least one other node that has members.
     fn configured(&mut self, id: PeerId) -> Conf {
         let ids = self.ids();
         let drawn: Vec<PeerId> = ids.filter(|_| self.rng.one_in(2)).collect();
@@ -672,7 +672,7 @@ impl World {
         }
     }
 
-    /// A read that this replica may serve.
+    /// Checks a read that a replica may serve.
     fn check_read(&self, id: PeerId, index: u64, read: &Read) {
         let must_see = read.must_see;
         assert!(index >= must_see, "a read at {index} misses {must_see}");
@@ -681,15 +681,15 @@ impl World {
         }
     }
 
-    /// A leader answers what `asker` asked: it has a majority's word since then. Who asked gave its
-    /// own by query.
+    /// Checks a leader's answer to a read of `asker`: a majority has received heartbeats that left
+    /// after the read began. The leader and the asker count without a heartbeat.
     fn check_word(&self, leader: PeerId, asker: PeerId, since: u64, conf: &Conf) {
         let heard = |peer| self.heard.get(&(peer, leader)).is_some_and(|left| *left >= since);
         let word = |peer| peer == leader || peer == asker || heard(peer);
-        // The members may have changed between the last word and now.
+        // The configuration may have changed since the heartbeats.
         let confs = [conf, self.node(leader).raft.conf()];
         let decided = confs.iter().any(|conf| decided(conf, word));
-        assert!(decided, "{asker} is told of a read without a majority's word since it was asked");
+        assert!(decided, "a read of {asker} is answered without a majority's word since it began");
     }
 
     fn effects(&mut self, id: PeerId) {
@@ -698,7 +698,7 @@ impl World {
         assert_eq!(effects.committed_conflict, None, "a leader contradicts a committed entry");
         assert!(
             !effects.reset_log || effects.write.is_some(),
-            "a log begins anew without a word of it"
+            "a log begins anew, and no write follows"
         );
         let at = node.tree.applied;
         node.writing.extend(effects.write.map(|write| match effects.reset_log {
@@ -743,7 +743,7 @@ impl World {
         if raft.is_leader() && settled && decided(raft.conf(), |peer| peer == id) {
             let waits =
                 self.reads.iter().any(|((reader, _), read)| *reader == id && read.by_leader);
-            assert!(!waits, "a read waits for ever: {id} is who decides, and alone");
+            assert!(!waits, "a read waits for ever, although {id} alone is a quorum");
         }
         for to in effects.snapshots {
             let (term, tree) = (self.node(id).raft.term(), self.node(id).tree.clone());
@@ -762,19 +762,19 @@ impl World {
         let has = |peer: PeerId, entry: LogId| {
             let Node { disk, raft, .. } = &self.nodes[peer as usize - 1];
             if raft.is_recovering() {
-                // It had what it acknowledged, lost it, and does not vote before it has it again.
+                // The peer had all that it acknowledged, and does not vote before it has it again.
                 return true;
             }
             disk.term(entry.index) == Some(entry.term) || disk.tree.applied.index >= entry.index
         };
         self.checks.commit(id, &node.raft, &node.tree, has);
         self.checks.durable(id, &node.raft, &node.disk);
-        let bytes = node.raft.spare_bytes();
+        let bytes = node.raft.evictable_bytes();
         assert!(bytes <= MEMORY_BYTES, "{id} has {bytes} durable bytes in memory");
         self.checks.uncommitted(id, &node.raft, &node.disk);
     }
 
-    /// Every replica applies the same entries.
+    /// Applies committed entries. Every replica must apply equal entries.
     fn apply(&mut self, id: PeerId, commit: u64) {
         let was_witness = self.witnesses.contains(&id);
         let node = &mut self.nodes[id as usize - 1];
