@@ -14,9 +14,9 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "planted"
-CRASH = ["engine_model", "whenever"]
-DISK = ["engine_model", "options_change"]
-MISSING = ["missing", "whatever"]
+CRASH = ["engine_model", "power_failure_loses_no"]
+DISK = ["engine_model", "options_do_not_change"]
+MISSING = ["missing", "damaged_entries_are_intact"]
 
 # Name, the test that must fail, and the edits: file, text of the source, text that replaces it.
 BUGS = [
@@ -34,13 +34,13 @@ BUGS = [
         ("wal/format.rs", "self.salt as u32 ^ (self.salt >> 32) as u32", "0"),
         ("wal/scan.rs", ".filter(|block| !follows || block.previous_crc == last_crc)", "")]),
     ("doubt-forgotten-when-the-log-goes-on", MISSING, [(
-        "wal/index.rs", "records.push(Record::Unsure { shard, segment, commit, entries, state });",
+        "wal/index.rs", "records.push(Record::PossibleLoss { shard, segment, commit, entries, state });",
         "let _ = (segment, commit, entries, state);")]),
     ("uncommitted-entries-trusted-after-a-loss", MISSING, [(
         "wal/index.rs", "self.truncate(self.sound_end());", "")]),
     ("lost-vote-forgotten-with-a-reset", ["missing", "a_reset"], [(
-        "wal/index.rs", "log.reset(*at);\n                log.settle(true, false);",
-        "log.reset(*at);\n                log.settle(true, true);")]),
+        "wal/index.rs", "log.reset(*at);\n                log.resolve_loss(true, false);",
+        "log.reset(*at);\n                log.resolve_loss(true, true);")]),
     ("damaged-block-taken-for-the-end", MISSING, [(
         "wal/scan.rs", "if verdict != Verdict::DamagedDurable {", "if true {")]),
     ("segment-freed-too-early", DISK, [(

@@ -3,8 +3,8 @@
 use crate::disk::Disk;
 use crate::engine::Superblock;
 use crate::error::{Error, Result};
+use crate::lsm::directories::Directories;
 use crate::lsm::{TreeDir, manifest};
-use crate::shards::Directories;
 use crate::table::{BlockCache, Table};
 use crate::values::{Holder, Sources};
 use crate::wal::Segments;

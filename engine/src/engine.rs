@@ -11,14 +11,14 @@
 //! | 28 | 8 | segment bytes |
 //! | 36 | 4 | owner length, then the owner's name in UTF-8 |
 
-use crate::ShardId;
 use crate::checksum::crc;
 use crate::disk::{Disk, WriteMode};
 use crate::error::{Error, Result};
+use crate::ids::ShardId;
 use crate::limits::Limits;
+use crate::lsm::directories::Directories;
 use crate::lsm::{Shared, Tree, TreeDir};
 use crate::memory::Memory;
-use crate::shards::Directories;
 use crate::table::BlockCache;
 use crate::values::Source;
 use crate::values::pick::{Usage, pick};
@@ -242,7 +242,7 @@ impl Engine {
         let engine = Engine { disk, options, superblock, log, shared, trees, write_mode, free };
         engine.measure_space()?;
         // Before the first commit, which ends what is in doubt of shards that nobody named.
-        engine.log.know(Directories::read(&*engine.disk)?.live.into_keys());
+        engine.log.register_shards(Directories::read(&*engine.disk)?.live.into_keys());
         engine.open_shards()?;
         engine.pass_over_missing()?;
         // The trees hold what they need.

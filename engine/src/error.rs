@@ -70,7 +70,7 @@ pub enum Error {
         /// The shard.
         shard: u64,
         /// What is missing.
-        missing: crate::wal::Missing,
+        missing: crate::missing::Missing,
         /// What is damaged.
         cause: Arc<Error>,
     },

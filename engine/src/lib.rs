@@ -91,9 +91,12 @@ pub mod db;
 pub mod disk;
 pub mod engine;
 pub mod error;
+pub mod ids;
+pub mod key;
 pub mod limits;
 pub mod lsm;
 pub mod memory;
+pub mod missing;
 pub mod scrub;
 pub mod shards;
 pub mod table;
@@ -104,18 +107,7 @@ pub use db::{Batch, Db};
 pub use disk::{Disk, WriteMode};
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
-pub use lsm::key::Op;
+pub use ids::{LogId, ShardId};
+pub use key::Op;
 pub use lsm::{Snapshot, Tree};
 pub use wal::Pending;
-
-/// Names one shard, unique in a cluster and never reused.
-pub type ShardId = u64;
-
-/// A place in one shard's log: the term that wrote it and its index. Index 0 is "before all".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LogId {
-    /// The Raft term of the entry.
-    pub term: u64,
-    /// The position in the shard's log, from 1.
-    pub index: u64,
-}

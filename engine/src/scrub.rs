@@ -3,11 +3,12 @@
 //! Tables are read past the cache, with the values that they point to, wherever those lie; then the
 //! log's entries. Who calls decides the rate: so many bytes a step.
 
-use crate::ShardId;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::ids::ShardId;
+use crate::key::{Cursor, Value};
 use crate::limits::BLOCK_BYTES;
-use crate::lsm::key::{Cursor, Value};
+use crate::lsm::Tree;
 use crate::table::{Table, TableCursor};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -103,7 +104,7 @@ impl Scrub {
 
     fn next_part(&mut self, engine: &Engine) -> Option<Result<Reading>> {
         if self.waiting.is_empty() {
-            let tables = |(shard, tree): (ShardId, Arc<crate::Tree>)| {
+            let tables = |(shard, tree): (ShardId, Arc<Tree>)| {
                 tree.table_numbers().into_iter().map(move |number| Part::Table(shard, number))
             };
             self.waiting = engine.trees().into_iter().flat_map(tables).collect();

@@ -1,74 +1,16 @@
 //! Whole shards as files: dropping one, copying one to a checkpoint, putting one in place,
 //! splitting one. Each is done or not done, whenever the power goes.
 
-use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::ids::{LogId, ShardId};
+use crate::lsm::directories::{DROPPED, Directories, remove_tree};
 use crate::lsm::manifest;
 use crate::lsm::version::Bounds;
 use crate::lsm::{LogValues, Tree, TreeDir};
 use crate::wal::Record;
-use crate::{LogId, ShardId};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The file that says that a shard's directory is given up.
-const DROPPED: &str = "DROPPED";
-
-/// What the directories of a disk say of its shards.
-#[derive(Debug, Default)]
-pub(crate) struct Directories {
-    /// The one that counts of each shard.
-    pub live: BTreeMap<ShardId, TreeDir>,
-    /// Shards that were dropped, and the marked directory.
-    pub dropped: Vec<TreeDir>,
-    /// What a crash left: unfinished, or replaced.
-    pub stray: Vec<TreeDir>,
-}
-
-impl Directories {
-    /// Reads which directories there are.
-    pub(crate) fn read(disk: &dyn Disk) -> Result<Directories> {
-        let mut found = Directories::default();
-        let names = disk.list("shards").map_err(Error::io("list", "shards"))?;
-        let mut dirs: Vec<TreeDir> = names.iter().filter_map(|name| TreeDir::parse(name)).collect();
-        dirs.sort();
-        for dir in dirs {
-            let path = dir.path();
-            let files = disk.list(&path).map_err(Error::io("list", &path))?;
-            if files.iter().any(|name| name == DROPPED) {
-                found.dropped.push(dir);
-            } else if files.iter().any(|name| name == "CURRENT") {
-                found.stray.extend(found.live.insert(dir.shard, dir));
-            } else {
-                found.stray.push(dir);
-            }
-        }
-        for dir in &found.dropped {
-            found.stray.extend(found.live.remove(&dir.shard));
-        }
-        Ok(found)
-    }
-}
-
-/// Removes a directory with its files. The name that makes it count goes first.
-fn remove_tree(disk: &dyn Disk, dir: &str) -> Result<()> {
-    let mut names = disk.list(dir).map_err(Error::io("list", dir))?;
-    // The mark goes last: without it, what is left would count again.
-    names.sort_by_key(|name| (name == DROPPED, name != "CURRENT"));
-    for name in names {
-        if name == DROPPED {
-            disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
-        }
-        let path = format!("{dir}/{name}");
-        disk.remove(&path).map_err(Error::io("remove", path))?;
-        if name == "CURRENT" {
-            disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
-        }
-    }
-    disk.remove_dir(dir).map_err(Error::io("remove", dir))
-}
 
 impl Engine {
     /// Finishes what a crash interrupted, and opens every shard.

@@ -7,7 +7,7 @@
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Codec;
-use bedstone_engine::lsm::key::Cursor;
+use bedstone_engine::key::Cursor;
 use bedstone_engine::table::format::{Footer, Handle, seal_block};
 use bedstone_engine::table::{BlockCache, Lookup, Table, TableMeta};
 use bedstone_engine::values::Sources;

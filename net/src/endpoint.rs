@@ -2,10 +2,10 @@
 //! few streams that stay open in each direction. Connections, sockets and tokio tasks are in this
 //! file alone.
 
-use crate::NodeId;
 use crate::error::{Error, Violation};
 use crate::frame::{Frame, Lane, StreamId};
 use crate::hello::Hello;
+use crate::ids::NodeId;
 use crate::limits::*;
 use crate::outbox::{Handover, Outbox};
 use crate::tls::{self, Identity};

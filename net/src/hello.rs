@@ -4,9 +4,9 @@
 //! Body: magic `BNET`, oldest and newest protocol version u16 each, node u64, boot u64 (grows with
 //! each start of the node), cluster name length u16 and bytes.
 
-use crate::NodeId;
 use crate::error::Violation;
 use crate::frame::{Frame, Lane};
+use crate::ids::NodeId;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The frame kind of a hello.

@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod error;
 pub mod frame;
 pub mod hello;
+pub mod ids;
 pub mod limits;
 pub mod outbox;
 pub mod tls;
@@ -21,8 +22,6 @@ mod window;
 pub use endpoint::{Config, Endpoint, Event, Inbox, Peer};
 pub use error::{Error, Violation};
 pub use frame::{Frame, Lane};
+pub use ids::NodeId;
 pub use outbox::Outbox;
 pub use tls::{Authority, Identity};
-
-/// The id of a node in its cluster: permanent, never 0, never reused.
-pub type NodeId = u64;

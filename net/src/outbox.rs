@@ -1,8 +1,8 @@
 //! The hand-over of frames from a thread to the net. Frames gather in a list, and all frames of a
 //! step together cost at most one wake-up.
 
-use crate::NodeId;
 use crate::frame::{Frame, Lane};
+use crate::ids::NodeId;
 use crate::limits::QUEUE_BYTES_MAX;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

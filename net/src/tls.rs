@@ -2,8 +2,8 @@
 //! the node and the cluster as `n-<node>.<cluster>.bedstone`. TLS 1.3 only, no resumption, no early
 //! data.
 
-use crate::NodeId;
 use crate::error::Error;
+use crate::ids::NodeId;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,

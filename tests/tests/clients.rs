@@ -184,7 +184,7 @@ fn malformed(cluster: &Cluster) {
 }
 
 #[test]
-fn operators_see_what_the_contract_names() {
+fn operator_endpoints_report_the_fields_of_the_contract() {
     let cluster = Cluster::start();
     let leader = cluster.leader();
     for node in 1..=3 {

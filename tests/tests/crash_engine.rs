@@ -228,7 +228,7 @@ fn read_log(log: &Log, shard: u64) -> ModelLog {
 /// After a crash, the entries after the last flush are applied again and may read a value from
 /// before these entries. A collection must not count such a value as overwritten.
 #[test]
-fn what_a_memtable_hides_is_there_when_its_entries_are_applied_again() {
+fn values_hidden_by_a_memtable_survive_collection_until_its_flush() {
     let disk = MemoryDisk::new();
     let open = || Engine::open(Arc::new(disk.clone()), Options::tiny()).expect("opens");
     let (engine, mut index) = (open(), 0);
@@ -288,13 +288,13 @@ fn a_failed_sync_poisons_the_log_for_good() {
 #[test]
 fn a_full_disk_refuses_without_poisoning() {
     let disk = MemoryDisk::new();
-    disk.set_room(0);
+    disk.limit_space(0);
     let error = Db::open_on(Arc::new(disk.clone()), Options::tiny()).err().unwrap();
     assert!(error.to_string().contains("bytes free"), "{error}");
 }
 
 #[test]
-fn a_nearly_full_disk_takes_deletes_and_unlatches_by_itself() {
+fn a_nearly_full_disk_accepts_deletes_and_recovers_by_itself() {
     let disk = MemoryDisk::new();
     let db = Db::open_on(Arc::new(disk.clone()), Options::tiny()).unwrap();
     let put = |key: &[u8]| {
@@ -304,7 +304,7 @@ fn a_nearly_full_disk_takes_deletes_and_unlatches_by_itself() {
     };
     put(b"a").unwrap();
     put(b"b").unwrap();
-    disk.set_room(100 << 10);
+    disk.limit_space(100 << 10);
     // The free space is measured from time to time: the next write or the one after it is refused.
     let error = put(b"c").and_then(|()| put(b"c")).unwrap_err();
     assert!(matches!(error, bedstone_engine::Error::NoSpace { .. }), "{error}");
@@ -314,14 +314,14 @@ fn a_nearly_full_disk_takes_deletes_and_unlatches_by_itself() {
     db.flush().unwrap();
     assert_eq!(db.get(b"a").unwrap(), None);
     assert_eq!(db.get(b"b").unwrap().as_deref(), Some(&[7; 100][..]));
-    disk.set_room(u64::MAX);
+    disk.limit_space(u64::MAX);
     db.write(delete).unwrap();
     put(b"c").unwrap();
 }
 
 /// Compactions leave the log the space that deletes need, and run later when there is space again.
 #[test]
-fn merges_wait_while_the_disk_is_nearly_full() {
+fn compactions_wait_while_the_disk_is_nearly_full() {
     let (disk, options) = (MemoryDisk::new(), Options::tiny());
     let slots = 2 * options.limits.segment_bytes;
     let db = Db::open_on(Arc::new(disk.clone()), options).unwrap();
@@ -330,7 +330,7 @@ fn merges_wait_while_the_disk_is_nearly_full() {
     let mut waited = 0;
     for round in 0..300u64 {
         // The disk fills up, and has more space from time to time.
-        disk.set_room(if round % 10 == 9 { u64::MAX } else { slots + rng.below(2 * slots) });
+        disk.limit_space(if round % 10 == 9 { u64::MAX } else { slots + rng.below(2 * slots) });
         for _ in 0..5 {
             let (batch, next) = change(&mut rng, &model);
             match db.write(batch) {
@@ -345,7 +345,7 @@ fn merges_wait_while_the_disk_is_nearly_full() {
         waited += u64::from(after < 2 * slots && after == before);
     }
     assert!(waited > 10, "{waited}");
-    disk.set_room(u64::MAX);
+    disk.limit_space(u64::MAX);
     db.settle().unwrap();
     assert_eq!(dump(&db), model);
 }

@@ -111,7 +111,7 @@ fn last_of(db: &Db, writer: u64) -> u64 {
 }
 
 #[test]
-fn what_was_submitted_and_waited_for_survives_the_power() {
+fn submitted_writes_survive_a_power_failure_once_waited_for() {
     let mut cut_short = 0;
     for seed in 0..60 {
         let disk = MemoryDisk::new();
@@ -142,7 +142,7 @@ fn what_was_submitted_and_waited_for_survives_the_power() {
 }
 
 #[test]
-fn a_flush_while_others_write_leaves_nothing_behind() {
+fn a_flush_during_writes_loses_no_write() {
     let dir = tempfile::tempdir().unwrap();
     let db = Arc::new(Db::open(dir.path(), options()).unwrap());
     let over = Arc::new(AtomicBool::new(false));
@@ -176,7 +176,7 @@ fn a_flush_while_others_write_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_batch_that_no_segment_takes_is_refused_and_harms_nothing() {
+fn a_batch_larger_than_a_segment_is_refused_without_effect() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path(), options()).unwrap();
     let limit = db.engine().log().record_bytes_max();
@@ -195,7 +195,7 @@ fn a_batch_that_no_segment_takes_is_refused_and_harms_nothing() {
 }
 
 #[test]
-fn dropping_the_store_ends_what_was_submitted() {
+fn dropping_the_store_completes_submitted_writes() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path(), options()).unwrap();
     let pending: Vec<Pending> = (1..=100u64)

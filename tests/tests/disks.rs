@@ -22,7 +22,7 @@ fn wait_other_leader(disks: &Disks, node: usize) {
 }
 
 #[test]
-fn a_disk_that_hangs_or_is_slow_stops_nobody() {
+fn a_hung_or_slow_disk_does_not_stop_the_cluster() {
     let disks = match Disks::start() {
         Ok(disks) => disks,
         Err(why) => return eprintln!("SKIPPED, this machine cannot freeze a file system: {why}"),

@@ -17,7 +17,7 @@ const OPERATIONS: u64 = 150;
 /// collections and ingestions. The recovered state is the state before the current operation, or
 /// the state after it.
 #[test]
-fn whenever_the_power_goes_nothing_acknowledged_is_lost() {
+fn a_power_failure_loses_no_acknowledged_write() {
     let mut crash_points = 0;
     for seed in seeds(900) {
         crash_points += crashing_life(seed);
@@ -65,7 +65,7 @@ fn crashing_life(seed: u64) -> u64 {
 /// comes back. Every result is right or an error, and all acknowledged writes are there after
 /// reopening.
 #[test]
-fn a_failing_disk_gives_errors_and_no_wrong_answer() {
+fn a_failing_disk_causes_errors_but_no_wrong_result() {
     let (mut failed, mut full) = (0, 0);
     for seed in seeds(400) {
         let mut rng = Rng::new(seed ^ 0xFA11);
@@ -74,7 +74,7 @@ fn a_failing_disk_gives_errors_and_no_wrong_answer() {
         match seed % 3 {
             0 => disk.fail_reads(20 + rng.below(200), seed),
             1 => disk.fail_syncs_after(rng.below(600)),
-            _ => disk.set_room(rng.below(900 << 10)),
+            _ => disk.limit_space(rng.below(900 << 10)),
         }
         // After an error the write may have taken effect or not.
         let mut possible = vec![(pair.model.clone(), pair.now)];
@@ -85,7 +85,7 @@ fn a_failing_disk_gives_errors_and_no_wrong_answer() {
                 Ok(()) => possible = vec![next],
                 Err(Error::NoSpace { .. }) => {
                     full += 1;
-                    disk.set_room(rng.below(900 << 10));
+                    disk.limit_space(rng.below(900 << 10));
                     break;
                 }
                 Err(_) => {
@@ -113,7 +113,7 @@ fn a_failing_disk_gives_errors_and_no_wrong_answer() {
 
 /// Equal histories have equal results with all options.
 #[test]
-fn options_change_no_answer() {
+fn options_do_not_change_results() {
     for seed in seeds(120) {
         let mut rng = Rng::new(seed ^ 0x0B71);
         let disks = [MemoryDisk::new(), MemoryDisk::new(), MemoryDisk::new()];
@@ -148,7 +148,7 @@ fn options_change_no_answer() {
 /// A checkpoint is a store of its own with the content of its moment. Later changes of the original
 /// store do not affect it.
 #[test]
-fn a_checkpoint_is_a_store() {
+fn a_checkpoint_opens_as_a_store_of_its_own() {
     for seed in seeds(60) {
         let mut rng = Rng::new(seed ^ 0xC4EC);
         let disk = MemoryDisk::new();
@@ -253,7 +253,7 @@ fn a_flip_of_any_byte_is_detected() {
 /// Damage affects the keys of its table and no others. The error names the shard and the keys, and
 /// the scrub finds the damage in bounded steps.
 #[test]
-fn damage_takes_away_its_keys_and_the_scrub_finds_it() {
+fn damage_affects_only_its_keys_and_the_scrub_finds_it() {
     let disk = MemoryDisk::new();
     let mut rng = Rng::new(3);
     let mut pair = Pair::open(&disk, Options::tiny(), Model::new(), 0).unwrap();

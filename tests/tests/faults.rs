@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Instant;
 
 #[test]
-fn kills_and_stops_lose_nothing_and_show_nothing_stale() {
+fn killed_and_stopped_nodes_lose_no_write_and_serve_no_stale_read() {
     let mut cluster = Cluster::start();
     // Node 3 serves reads itself; the other nodes send reads to the leader.
     cluster.kill(3);
@@ -79,7 +79,7 @@ fn snapshot_bytes(cluster: &Cluster, receiver: usize) -> f64 {
 }
 
 #[test]
-fn a_follower_behind_the_released_log_comes_back_by_snapshot() {
+fn a_follower_behind_the_released_log_recovers_by_snapshot() {
     let mut cluster = Cluster::start();
     let follower = cluster.leader() % 3 + 1;
     cluster.kill(follower);
@@ -193,7 +193,7 @@ fn damaged_tables_are_replaced_by_the_leaders_snapshot() {
 /// Fault 13, as far as real processes can show it: machines failed, and their disks may have lied
 /// about syncs. The nodes query each other before they vote or acknowledge, and no write is lost.
 #[test]
-fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
+fn nodes_with_suspect_disks_recover_from_each_other() {
     let mut cluster = Cluster::start();
     let client = |cluster: &Cluster| {
         let client = Client::open(format!("redis://{}", cluster.resp(1))).unwrap();
@@ -244,7 +244,7 @@ fn nodes_that_doubt_their_disks_ask_each_other_and_go_on() {
 /// Writes are refused, and all other operations continue: reads, deletes, membership changes and
 /// leader transfers.
 #[test]
-fn a_nearly_full_disk_takes_no_writes_and_stops_nothing_else() {
+fn a_nearly_full_disk_refuses_writes_only() {
     let mut cluster = Cluster::start();
     let client = |cluster: &Cluster, node| {
         let client = Client::open(format!("redis://{}", cluster.resp(node))).unwrap();

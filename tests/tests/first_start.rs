@@ -4,7 +4,7 @@
 use bedstone_tests::cluster::{Cluster, eventually};
 
 #[test]
-fn a_cluster_begins_once_all_nodes_name_the_same_members() {
+fn a_cluster_starts_once_all_nodes_are_configured_with_the_same_members() {
     let mut cluster = Cluster::start();
     for node in 1..=3 {
         cluster.kill(node);

@@ -6,7 +6,7 @@ use bedstone_engine::disk::Pages;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::engine::Superblock;
 use bedstone_engine::limits::{Codec, Limits};
-use bedstone_engine::lsm::key::{NEVER, Value, Version};
+use bedstone_engine::key::{NEVER, Value, Version};
 use bedstone_engine::lsm::manifest::{Edit, Standing};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::lsm::version::Bounds;

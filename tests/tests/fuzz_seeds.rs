@@ -5,7 +5,7 @@ use bedstone_engine::LogId;
 use bedstone_engine::disk::Disk;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::{Codec, Limits};
-use bedstone_engine::lsm::key::{NEVER, Value, Version};
+use bedstone_engine::key::{NEVER, Value, Version};
 use bedstone_engine::lsm::manifest::{Edit, Standing};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::lsm::version::Bounds;
@@ -85,7 +85,7 @@ fn raft_messages() -> Vec<u8> {
 }
 
 #[test]
-fn the_committed_seeds_are_of_the_present_formats() {
+fn committed_fuzz_seeds_match_the_present_formats() {
     let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
     for (target, bytes) in seeds() {
         let path = root.join(target).join("sound");

@@ -63,7 +63,7 @@ fn wait_leader(cluster: &Namespaces, sees: usize, leads: impl Fn(usize) -> bool)
 }
 
 #[test]
-fn members_change_while_nodes_fail_and_who_does_not_vote_never_counts() {
+fn membership_changes_survive_node_failures_and_nonvoters_never_count() {
     let mut cluster = match Namespaces::start() {
         Ok(cluster) => cluster,
         Err(why) => return eprintln!("SKIPPED, this machine has no network namespaces: {why}"),

@@ -87,7 +87,7 @@ impl Model {
 
 fn open(disk: &MemoryDisk) -> Log {
     let (log, _) = Log::open(Arc::new(disk.clone()), WriteMode::Pwrite, 7, Limits::TINY).unwrap();
-    log.know(0..SHARDS);
+    log.register_shards(0..SHARDS);
     log
 }
 
@@ -176,7 +176,7 @@ fn check(log: &Log, models: &[Model], place: &str) -> u64 {
 }
 
 #[test]
-fn whatever_is_damaged_is_right_or_known_to_be_missing() {
+fn damaged_entries_are_intact_or_known_to_be_missing() {
     let (mut lost, mut whole, mut cases) = (0, 0, 0);
     for seed in seeds(300) {
         let mut rng = Rng::new(seed);
@@ -370,7 +370,7 @@ fn a_damaged_entry_is_named_and_the_other_shard_serves() {
 /// A damaged block in the newest segment may have contained records of any shard, even of a shard
 /// without any other record.
 #[test]
-fn a_damaged_block_leaves_no_shard_sure_that_says_nothing_later() {
+fn a_damaged_block_makes_shards_without_later_records_uncertain() {
     let disk = MemoryDisk::new();
     let store = engine(&disk, 1..=3);
     two_shards(&store, 5);
@@ -412,7 +412,7 @@ fn a_log_is_reset_in_one_commit_with_its_first_entries() {
 
 /// A reset replaces entries. It does not restore a lost vote.
 #[test]
-fn a_reset_does_not_bring_back_a_lost_vote() {
+fn a_reset_does_not_restore_a_lost_vote() {
     let disk = MemoryDisk::new();
     let log = open(&disk);
     let state = |term| HardState { term, vote: Some(2), commit: 0 };
@@ -434,7 +434,7 @@ fn a_reset_does_not_bring_back_a_lost_vote() {
 }
 
 #[test]
-fn an_embedded_store_with_lost_entries_is_refused_and_nothing_is_cut() {
+fn an_embedded_store_with_lost_entries_is_refused_and_not_truncated() {
     let disk = MemoryDisk::new();
     let db = Db::open_on(Arc::new(disk.clone()), Options::tiny()).unwrap();
     for key in 0..5u8 {
@@ -457,7 +457,7 @@ fn an_embedded_store_with_lost_entries_is_refused_and_nothing_is_cut() {
 
 /// Each file format distinguishes a flipped version from another version.
 #[test]
-fn a_flipped_version_is_damage_and_no_other_format() {
+fn a_flipped_version_is_reported_as_damage_not_as_another_format() {
     let disk = MemoryDisk::new();
     let db = Db::open_on(Arc::new(disk.clone()), Options::tiny()).unwrap();
     let file = |part: &str| disk.files().into_iter().find(|path| path.contains(part));

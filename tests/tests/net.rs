@@ -115,7 +115,7 @@ fn frames_arrive_in_order_and_a_restarted_peer_is_found_again() {
 }
 
 #[test]
-fn what_is_too_long_for_its_lane_is_refused_at_the_door() {
+fn a_frame_too_long_for_its_lane_is_refused_by_push() {
     let authority = Authority::generate("c").unwrap();
     let identity = authority.issue(1, "c").unwrap();
     let mut node = start(1, "c", free_addr(), (2, free_addr()), identity);

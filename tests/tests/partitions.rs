@@ -22,7 +22,7 @@ fn wait_other_leader(cluster: &Namespaces, node: usize) {
 }
 
 #[test]
-fn cut_links_and_lost_packets_lose_nothing_and_show_nothing_stale() {
+fn partitions_and_packet_loss_lose_no_write_and_serve_no_stale_read() {
     let mut cluster = match Namespaces::start() {
         Ok(cluster) => cluster,
         Err(why) => return eprintln!("SKIPPED, this machine has no network namespaces: {why}"),

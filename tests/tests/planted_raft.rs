@@ -40,7 +40,7 @@ fn hunt(run: fn(u64), caught_by: &[&str]) -> Result<(u64, String), Vec<String>> 
 }
 
 #[test]
-fn every_planted_bug_is_found_by_the_check_that_is_for_it() {
+fn every_bug_planted_in_the_core_is_found_by_its_check() {
     // The panics of found bugs are not printed.
     std::panic::set_hook(Box::new(|_| {}));
     let words = std::env::var("BEDSTONE_PLANTED").unwrap_or_default();

@@ -95,7 +95,7 @@ fn hunt(sabotage: Sabotage, checks: &[&str]) -> Result<(u64, String), Vec<String
 }
 
 #[test]
-fn sound_nodes_survive_the_worlds_that_are_apt_to_show_what_is_wrong() {
+fn correct_nodes_pass_the_plans_made_for_the_bugs() {
     for (sabotage, _) in BUGS {
         for seed in 0..SOUND_SEEDS {
             let plan = world_for(sabotage, seed);
@@ -106,7 +106,7 @@ fn sound_nodes_survive_the_worlds_that_are_apt_to_show_what_is_wrong() {
 }
 
 #[test]
-fn what_is_wrong_with_a_node_is_found_by_the_check_that_is_for_it() {
+fn every_bug_planted_in_a_node_is_found_by_its_check() {
     // The panics of found bugs are not printed.
     std::panic::set_hook(Box::new(|_| {}));
     let (left, right) = BUGS.split_at(BUGS.len() / 2);

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// A replica replies as the paper states, and as the other implementations do.
 #[test]
-fn a_replica_answers_as_others_do() {
+fn our_replica_replies_like_other_implementations() {
     let mut replies: BTreeMap<String, u64> = BTreeMap::new();
     let mut asked_noraft = 0;
     for seed in seeds(200_000) {
@@ -114,7 +114,7 @@ fn agrees_with_noraft(
 
 /// A leader commits the same entries as the others, whichever acknowledgements arrive.
 #[test]
-fn a_leader_commits_what_others_commit() {
+fn our_leader_commits_the_same_entries_as_other_implementations() {
     let mut commits = 0;
     for seed in seeds(10_000) {
         let (nodes, state, events) = single::leadership(seed);
@@ -130,7 +130,7 @@ fn a_leader_commits_what_others_commit() {
 
 /// Without faults and with one leader, all implementations have equal commits after every step.
 #[test]
-fn without_faults_the_same_is_committed_after_every_step() {
+fn all_implementations_commit_the_same_after_every_step_without_faults() {
     for seed in seeds(300) {
         let ours = steady::<Ours>(seed);
         assert_eq!(ours, steady::<RaftRs>(seed), "ours and raft-rs, seed {seed}");
@@ -182,7 +182,7 @@ fn steady<R: Replica>(seed: u64) -> Seen {
 /// All implementations run one schedule of proposals and faults. Once the cluster is healed and
 /// missing payloads are proposed again, every payload is committed, in one order on every node.
 #[test]
-fn whatever_happens_the_same_is_committed_in_the_end() {
+fn all_implementations_commit_the_same_payloads_in_the_end() {
     let mut sums: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for seed in seeds(600) {
         let schedule = Schedule::new(seed);

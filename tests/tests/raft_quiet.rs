@@ -80,7 +80,7 @@ impl Group {
 }
 
 #[test]
-fn a_thousand_groups_rest_and_elect_when_their_leaders_node_is_gone() {
+fn quiescent_groups_elect_a_leader_after_their_leaders_node_is_gone() {
     let config = Arc::new(Config::default());
     let region = Region::new(ALLOCATOR);
     let mut groups: Vec<Group> = (0..GROUPS).map(|group| Group::new(group, &config)).collect();

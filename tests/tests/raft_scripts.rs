@@ -6,7 +6,7 @@ use bedstone_tests::raft_script::{trace, transcript};
 use std::fs;
 
 #[test]
-fn replicas_do_what_the_transcripts_say() {
+fn transcripts_match_the_output_of_the_core() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/raft");
     let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));

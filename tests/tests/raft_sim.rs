@@ -4,7 +4,7 @@
 use bedstone_tests::raft_world::{Done, run};
 
 #[test]
-fn replicas_agree_whatever_the_network_does() {
+fn replicas_agree_under_network_faults() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let from = number("BEDSTONE_SIM_FROM").unwrap_or(0);
     let mut sum = Done::default();

@@ -74,7 +74,7 @@ fn led_by_first(config: &Config) -> Group {
 }
 
 #[test]
-fn a_tree_that_stands_still_costs_its_replica_no_more_than_it_may() {
+fn a_stalled_tree_uses_bounded_memory() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let config = Config::DEFAULT;
     let mut group = led_by_first(&config);
@@ -95,7 +95,7 @@ fn a_tree_that_stands_still_costs_its_replica_no_more_than_it_may() {
 }
 
 #[test]
-fn a_follower_that_does_not_answer_costs_its_leader_no_more_than_it_may() {
+fn an_unresponsive_follower_uses_bounded_memory_and_messages_of_its_leader() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let config = Config::DEFAULT;
     let mut group = led_by_first(&config);

@@ -67,7 +67,7 @@ fn catch_up(engine: &Engine, shard: ShardId) -> Result<(), Error> {
 }
 
 #[test]
-fn a_split_is_done_or_not_whenever_the_power_goes() {
+fn a_split_is_atomic_across_power_failures() {
     for seed in seeds(250) {
         let mut rng = Rng::new(seed ^ 0x5711);
         let disk = MemoryDisk::new();
@@ -120,7 +120,7 @@ fn a_split_is_done_or_not_whenever_the_power_goes() {
 }
 
 #[test]
-fn a_dropped_shard_is_gone_or_whole() {
+fn a_dropped_shard_is_absent_or_complete_after_a_power_failure() {
     let mut gone = 0;
     for seed in seeds(250) {
         let mut rng = Rng::new(seed ^ 0xD209);
@@ -156,7 +156,7 @@ fn a_dropped_shard_is_gone_or_whole() {
 }
 
 #[test]
-fn an_installed_checkpoint_takes_the_shards_place_or_does_not() {
+fn an_installed_checkpoint_replaces_the_shard_atomically() {
     let mut installed = 0;
     for seed in seeds(250) {
         let mut rng = Rng::new(seed ^ 0x1257);

@@ -20,7 +20,7 @@ fn go(plan: &Plan) -> Ran {
 }
 
 #[test]
-fn whole_nodes_keep_their_promises_in_a_bad_world() {
+fn simulated_nodes_satisfy_all_checks_under_faults() {
     let (from, seeds) = (number("BEDSTONE_SIM_FROM", 0), number("BEDSTONE_SIM_SEEDS", 200));
     let mut all = Ran::default();
     for at in from..from + seeds {
@@ -38,7 +38,7 @@ fn whole_nodes_keep_their_promises_in_a_bad_world() {
 }
 
 #[test]
-fn what_failed_once_does_not_again() {
+fn seeds_that_failed_once_pass() {
     let lines = FAILED_ONCE.lines().filter(|line| !line.starts_with('#'));
     for line in lines {
         let numbers: Vec<u64> = line.split(' ').map_while(|word| word.parse().ok()).collect();
@@ -65,7 +65,7 @@ fn cut_snapshots(seed: u64) -> Plan {
 }
 
 #[test]
-fn a_snapshot_that_was_cut_short_goes_on() {
+fn an_interrupted_snapshot_resumes() {
     let mut all = Ran::default();
     (0..12).for_each(|seed| all.add(&go(&cut_snapshots(seed))));
     assert!(all.resumed > 0, "no snapshot was resumed: {all}");

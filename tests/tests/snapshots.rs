@@ -28,7 +28,7 @@ fn counter(cluster: &Namespaces, node: usize, name: &str) -> u64 {
 }
 
 #[test]
-fn a_snapshot_that_is_cut_short_goes_on_where_it_stopped() {
+fn an_interrupted_snapshot_resumes_where_it_stopped() {
     let mut cluster = match Namespaces::start() {
         Ok(cluster) => cluster,
         Err(why) => return eprintln!("SKIPPED, this machine has no network namespaces: {why}"),

@@ -8,9 +8,11 @@
 //! towards a run's weight like values in tables, because a merge finds the dead values.
 
 use crate::limits::Limits;
-use crate::lsm::version::BOTTOM;
 use crate::table::TableMeta;
 use bytes::Bytes;
+
+/// The run that the others are merged into in the end.
+pub const BOTTOM: u64 = 0;
 
 /// The properties of a run that the choice depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_deletes_whole_tables_goes_down_at_once() {
+    fn a_range_tombstone_over_whole_tables_is_merged_into_the_bottom_at_once() {
         let bottom = run(0, 100, &["a-c", "d-f", "x-z"]);
         let key = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let extent = Some((key("d"), key("g")));
@@ -142,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn few_runs_stay() {
+    fn few_runs_are_not_merged() {
         let runs = [run(2, 10, &["a-z"]), run(1, 10, &["a-z"]), run(0, 10, &["a-z"])];
         assert_eq!(pick(&runs, &LIMITS), None);
     }
 
     #[test]
-    fn the_first_bottom_takes_all() {
+    fn the_first_bottom_run_is_merged_from_all_runs() {
         let runs = [run(3, 10, &["a-z"]), run(2, 10, &["a-z"]), run(1, 10, &["a-z"])];
         let choice = pick(&runs, &LIMITS).unwrap();
         let inputs = inputs(&[(3, &[30]), (2, &[20]), (1, &[10])]);
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn heavy_runs_go_into_what_they_touch_of_the_bottom() {
+    fn heavy_runs_are_merged_with_the_bottom_tables_that_they_overlap() {
         let bottom = run(0, 100, &["a-c", "d-f", "x-z"]);
         let runs = [run(3, 10, &["b-e"]), run(2, 10, &["b-b"]), run(1, 10, &["b-b"]), bottom];
         let choice = pick(&runs, &LIMITS).unwrap();

@@ -2,8 +2,8 @@
 
 use crate::disk::Disk;
 use crate::error::Result;
+use crate::key::{Cursor, Value, Version};
 use crate::limits::{Codec, Limits};
-use crate::lsm::key::{Cursor, Value, Version};
 use crate::table::{TableMeta, TableWriter};
 use crate::values::file::ValueWriter;
 use crate::values::{Holder, Source, Sources};

@@ -1,7 +1,7 @@
 //! Changes that happen together, kept as the bytes of the log entry that they become.
 
-use crate::Op;
 use crate::error::Result;
+use crate::key::Op;
 use crate::lsm::check_size;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -2,12 +2,12 @@
 //! written once. All of them appear at one moment, durably, or none.
 
 use super::{Db, SHARD, TERM};
-use crate::LogId;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::ids::LogId;
+use crate::key::{NEVER, Value, Version};
 use crate::limits::Codec;
 use crate::lsm::check_size;
-use crate::lsm::key::{NEVER, Value, Version};
 use crate::table::TableWriter;
 use crate::wal::{HardState, Record};
 use bytes::Bytes;

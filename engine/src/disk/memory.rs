@@ -51,7 +51,7 @@ struct Faults {
     /// After this many operations every operation fails: a simulated power loss.
     crash_at: Option<u64>,
     /// Syncs succeed and make nothing durable.
-    lies: bool,
+    ignores_syncs: bool,
     /// After this many operations every sync fails with EIO.
     sync_fails_at: Option<u64>,
     /// Bytes that may still be written, when the disk has limited space.
@@ -120,18 +120,18 @@ impl MemoryDisk {
     /// Removes the faults and the limit on space. Syncs that make nothing durable remain.
     pub fn clear_faults(&self) {
         let faults = &mut self.state.lock().faults;
-        let Faults { operations, lies, .. } = *faults;
-        *faults = Faults { operations, lies, ..Faults::default() };
+        let Faults { operations, ignores_syncs, .. } = *faults;
+        *faults = Faults { operations, ignores_syncs, ..Faults::default() };
     }
 
     /// From now on, until a power loss, syncs succeed and make nothing durable.
-    pub fn lie(&self) {
-        self.state.lock().faults.lies = true;
+    pub fn ignore_syncs(&self) {
+        self.state.lock().faults.ignores_syncs = true;
     }
 
     /// Whether syncs succeed and make nothing durable.
-    pub fn lies(&self) -> bool {
-        self.state.lock().faults.lies
+    pub fn ignores_syncs(&self) -> bool {
+        self.state.lock().faults.ignores_syncs
     }
 
     /// Makes every sync fail with EIO after `operations` more operations.
@@ -141,7 +141,7 @@ impl MemoryDisk {
     }
 
     /// Limits the disk's space: `bytes` more bytes can be written.
-    pub fn set_room(&self, bytes: u64) {
+    pub fn limit_space(&self, bytes: u64) {
         self.state.lock().faults.room = Some(bytes);
     }
 
@@ -309,7 +309,7 @@ impl State {
     fn enter_sync(&mut self) -> io::Result<bool> {
         self.enter()?;
         self.faults.check_sync()?;
-        Ok(!self.faults.lies)
+        Ok(!self.faults.ignores_syncs)
     }
 
     fn power_loss(&self, seed: u64) -> MemoryDisk {

@@ -29,16 +29,16 @@ impl OsDisk {
     /// Opens or creates the directory and locks it.
     ///
     /// # Errors
-    /// [`Error::Locked`](crate::Error::Locked) when another process holds the lock.
-    pub fn open(root: &Path) -> crate::Result<Self> {
+    /// [`Error::Locked`](crate::error::Error::Locked) when another process holds the lock.
+    pub fn open(root: &Path) -> crate::error::Result<Self> {
         let name = root.display().to_string();
-        fs::create_dir_all(root).map_err(crate::Error::io("create", &name))?;
+        fs::create_dir_all(root).map_err(crate::error::Error::io("create", &name))?;
         let path = root.join("LOCK");
-        let lock = fs::File::create(&path).map_err(crate::Error::io("create", &name))?;
+        let lock = fs::File::create(&path).map_err(crate::error::Error::io("create", &name))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { root: root.to_owned(), _lock: Arc::new(lock) }),
-            Err(fs::TryLockError::WouldBlock) => Err(crate::Error::Locked { dir: name }),
-            Err(fs::TryLockError::Error(e)) => Err(crate::Error::io("lock", name)(e)),
+            Err(fs::TryLockError::WouldBlock) => Err(crate::error::Error::Locked { dir: name }),
+            Err(fs::TryLockError::Error(e)) => Err(crate::error::Error::io("lock", name)(e)),
         }
     }
 

@@ -3,17 +3,17 @@
 //! tables that point into the log, which is not a tree's own, are rewritten, with their values.
 
 use super::jobs::{Step, whole_edit};
-use super::key::Cursor;
 use super::manifest::{Manifest, Standing};
 use super::version::{self, Bounds, RunCursor, TableSet};
 use super::view::View;
 use super::{Tree, table_path, value_files};
 use crate::compaction::run::{Output, write_tables};
 use crate::error::{Error, Result};
+use crate::ids::{LogId, ShardId};
+use crate::key::Cursor;
 use crate::limits::Codec;
 use crate::table::{Table, TableMeta};
 use crate::values::Source;
-use crate::{LogId, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -95,7 +95,7 @@ impl Tree {
         let collection_targets: BTreeSet<Source> = in_log.copied().collect();
         let cursor = RunCursor::new(vec![table.clone()], &of.from, true)?;
         write_tables(
-            super::key::Until { cursor, end: of.to.clone() },
+            crate::key::Until { cursor, end: of.to.clone() },
             Output {
                 disk: &*self.disk,
                 limits: &self.limits,

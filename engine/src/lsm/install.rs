@@ -1,13 +1,13 @@
 //! Replacing a whole tree by a snapshot from elsewhere.
 
 use super::jobs::Step;
-use super::key::{NEVER, Value, Version};
 use super::merge::Moment;
 use super::ranges::Ranges;
-use super::version::BOTTOM;
 use super::{Tree, check_size, table_path};
-use crate::LogId;
+use crate::compaction::pick::BOTTOM;
 use crate::error::Result;
+use crate::ids::LogId;
+use crate::key::{NEVER, Value, Version};
 use crate::table::{TableMeta, TableWriter};
 use bytes::Bytes;
 use std::sync::Arc;

@@ -1,17 +1,18 @@
 //! The jobs that move data down: flushing a memtable, merging runs, rewriting tables so that values
 //! or foreign keys leave. Each ends in one edit of the manifest.
 
-use super::key::{Cursor, Until, Version};
 use super::manifest::{Edit, Manifest};
 use super::merge::{Merge, Moment, Retained};
 use super::ranges::{RangeTombstone, Ranges};
-use super::version::{self, BOTTOM, Run, RunCursor, TableSet};
+use super::version::{self, Run, RunCursor, TableSet};
 use super::view::View;
 use super::{Store, Tree, manifest, table_path, value_files};
-use crate::LogId;
+use crate::compaction::pick::BOTTOM;
 use crate::compaction::pick::{self, Choice, Input, Shape};
 use crate::compaction::run::{Output, write_tables};
 use crate::error::{Error, Result};
+use crate::ids::LogId;
+use crate::key::{Cursor, Until, Version};
 use crate::limits::Codec;
 use crate::table::{Lookup, Table, TableMeta};
 use bytes::Bytes;

@@ -29,10 +29,10 @@
 //!
 //! The first record describes everything at the time the manifest was begun.
 
-use crate::LogId;
 use crate::checksum::{crc, seed};
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
+use crate::ids::LogId;
 use crate::limits::{EDIT_BYTES_MAX, KEY_BYTES_MAX};
 use crate::lsm::ranges::RangeTombstone;
 use crate::lsm::version::Bounds;

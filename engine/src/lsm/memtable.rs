@@ -2,9 +2,9 @@
 //!
 //! A `BTreeMap` under a lock: with a single writer it beat a lock-free skip list 2.5 times.
 
-use super::key::{Cursor, Found, NEVER, Value, Version};
 use super::ranges::{RangeTombstone, Ranges};
-use crate::LogId;
+use crate::ids::LogId;
+use crate::key::{Cursor, Found, NEVER, Value, Version};
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::values::{Holder, Source};
@@ -244,7 +244,7 @@ pub(super) struct MemtableCursor {
 }
 
 impl Cursor for MemtableCursor {
-    fn next(&mut self) -> crate::Result<Option<Version>> {
+    fn next(&mut self) -> crate::error::Result<Option<Version>> {
         if self.ready.is_empty() && !self.ended {
             self.refill();
         }

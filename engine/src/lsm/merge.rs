@@ -1,8 +1,8 @@
 //! Merging sorted streams of versions, and what a reader or a compaction keeps of the result.
 
-use super::key::{Cursor, NEVER, Value, Version};
 use super::ranges::Ranges;
-use crate::Result;
+use crate::error::Result;
+use crate::key::{Cursor, NEVER, Value, Version};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

@@ -3,10 +3,10 @@
 //! A tree has no log. [`Tree::apply`] takes the effect of log entries in order; after a restart
 //! the caller applies again from [`Tree::flushed`] on.
 
+pub(crate) mod directories;
 mod files;
 mod install;
 mod jobs;
-pub mod key;
 pub mod manifest;
 mod memtable;
 pub(crate) mod merge;
@@ -23,14 +23,14 @@ pub use view::{Scan, Snapshot};
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
+use crate::ids::{LogId, ShardId};
+use crate::key::{NEVER, Op, Value};
 use crate::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
 use crate::memory::Memory;
 use crate::table::{BlockCache, Table};
 use crate::values::{Pointer, Source, Sources};
 use crate::wal::{Place, Segments};
-use crate::{LogId, ShardId};
 use bytes::Bytes;
-use key::{NEVER, Op, Value};
 use manifest::{Manifest, Standing};
 use memtable::Change;
 use parking_lot::{Mutex, RwLock};

@@ -1,9 +1,9 @@
 //! Which tables make up a tree at one moment. Immutable: a change makes a new version, and readers
 //! keep the one they began with.
 
-use super::key::{Cursor, Found, Version};
 use super::ranges::Ranges;
-use crate::Result;
+use crate::error::Result;
+use crate::key::{Cursor, Found, Version};
 use crate::table::{Fences, Lookup, Table, TableCursor, TableCursorBack};
 use crate::values::{Holder, Source};
 use bytes::Bytes;
@@ -11,9 +11,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// The run that the others are merged into in the end.
-pub const BOTTOM: u64 = 0;
 
 /// Tables of disjoint ranges, ascending by key. All that a run holds of a key is newer than what
 /// runs of smaller ids hold of it.

@@ -1,12 +1,12 @@
 //! What readers see: memtables over tables at one moment.
 
-use super::key::{Cursor, Found, Value, Version};
 use super::memtable::Memtable;
 use super::merge::{Merge, Moment, Visible};
 use super::version::TableSet;
 use crate::error::{Error, Result};
+use crate::ids::{LogId, ShardId};
+use crate::key::{Cursor, Found, Value, Version};
 use crate::values::{Holder, Source};
-use crate::{LogId, ShardId};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

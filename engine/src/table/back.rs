@@ -4,7 +4,7 @@
 use super::format::{Handle, Malformed, internal_key};
 use super::reader::Table;
 use crate::error::Result;
-use crate::lsm::key::{Cursor, Version};
+use crate::key::{Cursor, Version};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::Arc;

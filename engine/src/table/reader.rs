@@ -11,11 +11,11 @@ use super::format::{
     VERSION, compare, internal_key, kind, open_block, split_key,
 };
 use super::writer::TableMeta;
-use crate::ShardId;
 use crate::checksum::key_hash;
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
-use crate::lsm::key::{Cursor, Found, NEVER, Value, Version};
+use crate::ids::ShardId;
+use crate::key::{Cursor, Found, NEVER, Value, Version};
 use crate::values::{Holder, Pointer, Source, Sources};
 use bytes::{Buf, Bytes};
 use std::cmp::Ordering;

@@ -7,8 +7,8 @@ use super::format::{
 use crate::checksum::key_hash;
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
+use crate::key::{NEVER, Value, Version};
 use crate::limits::{Codec, Limits};
-use crate::lsm::key::{NEVER, Value, Version};
 use crate::values::Source;
 use bytes::Bytes;
 use std::mem;

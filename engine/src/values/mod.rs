@@ -6,10 +6,10 @@
 pub mod file;
 pub mod pick;
 
-use crate::ShardId;
 use crate::checksum::{crc, key_hash};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
+use crate::ids::ShardId;
 use crate::wal::{Segment, Segments};
 use bytes::{Buf, BufMut, Bytes};
 use file::ValueFile;

@@ -60,12 +60,12 @@ mod tests {
     }
 
     #[test]
-    fn tolerated_garbage_stays() {
+    fn garbage_below_the_limit_is_not_collected() {
         assert!(pick(&[usage(1, 70), usage(2, 70)], &LIMITS).is_empty());
     }
 
     #[test]
-    fn the_sparsest_goes_first_and_no_more_than_needed() {
+    fn the_sparsest_source_is_collected_first_and_no_more_than_needed() {
         let found = pick(&[usage(1, 65), usage(2, 30), usage(3, 65)], &LIMITS);
         assert_eq!(found, BTreeSet::from([Source::Log(2)]));
     }

@@ -33,11 +33,11 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | payload length |
-//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 unsure |
+//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 possible_loss |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | shard |
 //! | 16 | 8 | index (first; commit; released; reset; last; 0; the segment of the loss) |
-//! | 24 | 8 | term; of unsure 1 for entries, plus 2 for the hard state |
+//! | 24 | 8 | term; of possible_loss 1 for entries, plus 2 for the hard state |
 //! | 32 | 4 | count of entries; 0 for the other kinds |
 //! | 36 | 4 | CRC of the payload; of entries: of their headers |
 //!
@@ -45,19 +45,19 @@
 //! data. The header is: length u32, CRC u32 of kind and data, seeded with shard and index, kind u8,
 //! zero u8 ×3. So each entry is read and checked by itself, and a value in an entry can be read in
 //! place. The payload of a hard state is the vote, u64, 0 for none. The payload of bounds is the
-//! released term and index, u64 each. The payload of an unsure record is the commit index before
+//! released term and index, u64 each. The payload of an possible_loss record is the commit index before
 //! the loss, u64. The other kinds have no payload.
 //!
 //! A segment's first block begins with the hard state and the bounds of every shard, so that no
 //! older segment is needed for them, and so that recovery knows when entries are missing. If a
-//! damaged block may have held more records of a shard, an unsure record follows the bounds of that
+//! damaged block may have held more records of a shard, an possible_loss record follows the bounds of that
 //! shard.
 
 use super::{HardState, LogEntry, Record};
 use crate::checksum::{crc, seed};
 use crate::disk::Pages;
+use crate::ids::{LogId, ShardId};
 use crate::limits::{BLOCK_BYTES, COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, RECORD_BYTES_MAX};
-use crate::{LogId, ShardId};
 use bytes::{Buf, BufMut, Bytes};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -233,7 +233,7 @@ pub fn record_bytes(record: &Record) -> usize {
         Record::Entries { entries, .. } => {
             entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.data.len()).sum()
         }
-        Record::HardState { .. } | Record::Unsure { .. } => 8,
+        Record::HardState { .. } | Record::PossibleLoss { .. } => 8,
         Record::Bounds { .. } => 16,
         Record::Release { .. } | Record::Reset { .. } | Record::Forget { .. } => 0,
     };
@@ -260,7 +260,7 @@ fn encode_record(record: &Record, out: &mut Pages) {
             own[8..].copy_from_slice(&base.index.to_le_bytes());
             (5, *shard, last.index, last.term, &own)
         }
-        Record::Unsure { shard, segment, commit, entries, state } => {
+        Record::PossibleLoss { shard, segment, commit, entries, state } => {
             own[..8].copy_from_slice(&commit.to_le_bytes());
             let flags = u64::from(*entries) | u64::from(*state) << 1;
             (7, *shard, *segment, flags, &own[..8])
@@ -372,8 +372,8 @@ impl RecordHeader {
     pub const HARD_STATE: u8 = 2;
     /// The kind of [`Record::Bounds`].
     pub const BOUNDS: u8 = 5;
-    /// The kind of [`Record::Unsure`].
-    pub const UNSURE: u8 = 7;
+    /// The kind of [`Record::PossibleLoss`].
+    pub const POSSIBLE_LOSS: u8 = 7;
 
     /// Reads a record header; `None` when the bytes cannot be a record header.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
@@ -418,10 +418,10 @@ impl RecordHeader {
             3 => Record::Release { shard, upto: at },
             4 => Record::Reset { shard, at },
             6 => Record::Forget { shard },
-            Self::UNSURE => {
+            Self::POSSIBLE_LOSS => {
                 let commit = payload.as_ref().try_get_u64_le().ok()?;
                 let (entries, state) = (self.term & 1 != 0, self.term & 2 != 0);
-                Record::Unsure { shard, segment: self.index, commit, entries, state }
+                Record::PossibleLoss { shard, segment: self.index, commit, entries, state }
             }
             _ => {
                 let mut fields = payload.as_ref();

@@ -3,8 +3,8 @@
 
 use super::format::{Block, ENTRY_HEADER_BYTES, FoundRecord, RECORD_HEADER_BYTES, RecordHeader};
 use super::{HardState, Missing, Record};
+use crate::ids::{LogId, ShardId};
 use crate::limits::BLOCK_BYTES;
-use crate::{LogId, ShardId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter;
 use std::ops::Range;
@@ -44,12 +44,12 @@ pub(super) struct ShardLog {
     /// The term and first index of each run of entries of one term, ascending. Missing entries have
     /// term 0.
     terms: VecDeque<LogId>,
-    unsure: Option<Unsure>,
+    possible_loss: Option<PossibleLoss>,
 }
 
 /// A loss of durable data. No later record shows yet which data of this shard was lost.
 #[derive(Clone, Copy, Debug)]
-struct Unsure {
+struct PossibleLoss {
     /// The segment in which the data was lost.
     segment: u64,
     /// The commit index before the loss. The lost data did not replace entries up to this index.
@@ -62,8 +62,8 @@ struct Unsure {
 
 impl Default for ShardLog {
     fn default() -> Self {
-        let (base, hard, positions, terms, unsure) = Default::default();
-        Self { base, hard, start: 1, positions, terms, unsure }
+        let (base, hard, positions, terms, possible_loss) = Default::default();
+        Self { base, hard, start: 1, positions, terms, possible_loss }
     }
 }
 
@@ -108,8 +108,10 @@ impl ShardLog {
     /// The index after the last certain entry. Another leader may have replaced the entries that
     /// were not committed before a loss.
     fn sound_end(&self) -> u64 {
-        match self.unsure.filter(|unsure| unsure.entries) {
-            Some(unsure) => unsure.commit.clamp(self.base.index, self.last().index) + 1,
+        match self.possible_loss.filter(|possible_loss| possible_loss.entries) {
+            Some(possible_loss) => {
+                possible_loss.commit.clamp(self.base.index, self.last().index) + 1
+            }
             None => self.end(),
         }
     }
@@ -127,26 +129,29 @@ impl ShardLog {
                 _ => entries.push(index..index + 1),
             }
         }
-        if self.unsure.is_some_and(|unsure| unsure.entries) {
+        if self.possible_loss.is_some_and(|possible_loss| possible_loss.entries) {
             match entries.last_mut() {
                 Some(range) if range.end >= self.sound_end() => range.end = u64::MAX,
                 _ => entries.push(self.sound_end()..u64::MAX),
             }
         }
-        Missing { entries, state: self.unsure.is_some_and(|unsure| unsure.state) }
+        Missing {
+            entries,
+            state: self.possible_loss.is_some_and(|possible_loss| possible_loss.state),
+        }
     }
 
     /// The oldest segment that holds an entry of this shard, or in which one was lost. Later
     /// entries are in later segments.
     pub(super) fn oldest(&self) -> Option<u64> {
         let held = self.positions.front().map(|position| u64::from(position.segment));
-        held.into_iter().chain(self.unsure.map(|unsure| unsure.segment)).min()
+        held.into_iter().chain(self.possible_loss.map(|possible_loss| possible_loss.segment)).min()
     }
 
     /// Records that durable data was lost in a segment, and that the part of this shard is unknown.
-    fn lose(&mut self, segment: u64) {
-        let (old, commit) = (self.unsure, self.hard.commit);
-        self.unsure = Some(Unsure {
+    fn record_loss(&mut self, segment: u64) {
+        let (old, commit) = (self.possible_loss, self.hard.commit);
+        self.possible_loss = Some(PossibleLoss {
             segment: old.map_or(segment, |old| old.segment),
             commit: old.filter(|old| old.entries).map_or(commit, |old| old.commit),
             entries: true,
@@ -155,28 +160,28 @@ impl ShardLog {
     }
 
     /// Records that later records resolved the loss, for the entries or for the hard state.
-    fn settle(&mut self, entries: bool, state: bool) {
-        if let Some(unsure) = &mut self.unsure {
-            unsure.entries &= !entries;
-            unsure.state &= !state;
+    fn resolve_loss(&mut self, entries: bool, state: bool) {
+        if let Some(possible_loss) = &mut self.possible_loss {
+            possible_loss.entries &= !entries;
+            possible_loss.state &= !state;
         }
-        self.unsure.take_if(|unsure| !unsure.entries && !unsure.state);
+        self.possible_loss.take_if(|possible_loss| !possible_loss.entries && !possible_loss.state);
     }
 
     /// Compares the log with the term of an entry that follows, perhaps after a loss. If the last
     /// known entry has this term, all known entries stay valid (Raft's log matching, section 5.3).
     /// Otherwise the uncertain entries are dropped.
-    fn doubt(&mut self, term: u64) {
+    fn check_term(&mut self, term: u64) {
         if self.last().term != term {
             self.truncate(self.sound_end());
         }
-        self.settle(true, false);
+        self.resolve_loss(true, false);
     }
 
     /// Accounts for unknown entries below `end` that existed. `lost_in` is the segment in which the
     /// entries were lost. With `None` the entries were in a segment that recovery did not read
     /// because its entries were released.
-    fn miss(&mut self, end: u64, lost_in: Option<u64>) {
+    fn mark_missing(&mut self, end: u64, lost_in: Option<u64>) {
         let gap = end.saturating_sub(self.end());
         match lost_in {
             Some(segment) if gap > 0 && gap <= GAP_MAX => {
@@ -203,19 +208,19 @@ impl ShardLog {
         segment: u64,
     ) {
         let first = start.max(self.first());
-        let unsure = self.unsure.filter(|unsure| unsure.entries);
+        let possible_loss = self.possible_loss.filter(|possible_loss| possible_loss.entries);
         // With a loss before them, entries that begin at or below the base show that the record
         // which lowered the base is lost. The bounds at the head of the next segment show the base.
-        if first >= start + count || unsure.is_some() && start < first {
+        if first >= start + count || possible_loss.is_some() && start < first {
             return;
         }
-        self.doubt(term);
+        self.check_term(term);
         if first < self.start {
             self.positions.clear();
             self.terms.clear();
             self.start = first;
         }
-        self.miss(first, unsure.map(|unsure| unsure.segment));
+        self.mark_missing(first, possible_loss.map(|possible_loss| possible_loss.segment));
         self.truncate(first);
         if self.terms.back().is_none_or(|run| run.term != term) {
             self.terms.push_back(LogId { term, index: first });
@@ -262,18 +267,18 @@ impl ShardLog {
     }
 
     /// Applies the bounds that the shard's log had when a segment began.
-    fn bound(&mut self, base: LogId, last: LogId) {
+    fn apply_bounds(&mut self, base: LogId, last: LogId) {
         if base.index < self.base.index {
             self.reset(base);
         }
         self.release(base);
         if self.last() == last {
-            return self.settle(true, false);
+            return self.resolve_loss(true, false);
         }
-        let unsure = self.unsure.filter(|unsure| unsure.entries);
-        self.doubt(last.term);
+        let possible_loss = self.possible_loss.filter(|possible_loss| possible_loss.entries);
+        self.check_term(last.term);
         self.truncate(last.index + 1);
-        self.miss(last.index + 1, unsure.map(|unsure| unsure.segment));
+        self.mark_missing(last.index + 1, possible_loss.map(|possible_loss| possible_loss.segment));
         self.terms.push_back(last);
     }
 }
@@ -301,7 +306,7 @@ impl Index {
         let lost = self.lost;
         self.shards.entry(shard).or_insert_with(|| {
             let mut log = ShardLog::default();
-            lost.into_iter().for_each(|segment| log.lose(segment));
+            lost.into_iter().for_each(|segment| log.record_loss(segment));
             log
         })
     }
@@ -327,39 +332,39 @@ impl Index {
             }
             Record::HardState { state, .. } => {
                 log.hard = *state;
-                log.settle(false, true);
+                log.resolve_loss(false, true);
             }
             Record::Release { upto, .. } => log.release(*upto),
             Record::Reset { at, .. } => {
                 log.reset(*at);
-                log.settle(true, false);
+                log.resolve_loss(true, false);
             }
-            Record::Bounds { base, last, .. } => log.bound(*base, *last),
-            &Record::Unsure { segment, commit, entries, state, .. } => {
-                log.unsure = Some(Unsure { segment, commit, entries, state });
+            Record::Bounds { base, last, .. } => log.apply_bounds(*base, *last),
+            &Record::PossibleLoss { segment, commit, entries, state, .. } => {
+                log.possible_loss = Some(PossibleLoss { segment, commit, entries, state });
             }
         }
     }
 
     /// Applies a block that was found at an offset of a segment. The block may hold damaged
     /// records.
-    pub(super) fn take_block(&mut self, block: &Block, segment: u64, offset: u32) {
+    pub(super) fn apply_block(&mut self, block: &Block, segment: u64, offset: u32) {
         if offset as usize == BLOCK_BYTES {
             let headers = block.records.iter().map(|found| &found.header);
             let bounds = headers.filter(|header| header.kind == RecordHeader::BOUNDS);
-            self.begin(&bounds.map(|header| header.shard).collect());
+            self.apply_segment_head(&bounds.map(|header| header.shard).collect());
         }
         for FoundRecord { offset: at, header, record } in &block.records {
             let position = Position { segment: segment as u32, offset: offset + *at as u32 };
             match record {
                 Some(record) => self.apply(record, position),
-                None => self.miss(header, segment),
+                None => self.apply_damaged(header, segment),
             }
         }
     }
 
     /// Applies a record whose header is sound and whose payload is damaged.
-    fn miss(&mut self, record: &RecordHeader, segment: u64) {
+    fn apply_damaged(&mut self, record: &RecordHeader, segment: u64) {
         let at = LogId { term: record.term, index: record.index };
         let log = self.shard_mut(record.shard);
         match record.kind {
@@ -370,29 +375,30 @@ impl Index {
             // A damaged hard state loses the vote, and damaged bounds lose the base. Either loss
             // only makes a shard seem to miss more than it does.
             RecordHeader::HARD_STATE => {
-                let entries = log.unsure.is_some_and(|unsure| unsure.entries);
-                log.lose(segment);
-                log.settle(!entries, false);
+                let entries = log.possible_loss.is_some_and(|possible_loss| possible_loss.entries);
+                log.record_loss(segment);
+                log.resolve_loss(!entries, false);
             }
-            RecordHeader::BOUNDS => log.bound(log.base, at),
-            RecordHeader::UNSURE => {
+            RecordHeader::BOUNDS => log.apply_bounds(log.base, at),
+            RecordHeader::POSSIBLE_LOSS => {
                 let (segment, commit) = (record.index, log.base.index);
-                log.unsure = Some(Unsure { segment, commit, entries: true, state: true });
+                log.possible_loss =
+                    Some(PossibleLoss { segment, commit, entries: true, state: true });
             }
             // The other kinds have no payload.
-            _ => log.lose(segment),
+            _ => log.record_loss(segment),
         }
     }
 
     /// Records that durable data in a segment is lost, and that the affected shards are unknown.
-    pub(super) fn lose(&mut self, segment: u64) {
+    pub(super) fn record_loss(&mut self, segment: u64) {
         self.lost = Some(segment);
-        self.shards.values_mut().for_each(|log| log.lose(segment));
+        self.shards.values_mut().for_each(|log| log.record_loss(segment));
     }
 
     /// Applies the head of a new segment, which holds the bounds of these shards. After a loss, any
     /// other shard no longer exists: the record that forgot the shard was lost.
-    fn begin(&mut self, bound: &BTreeSet<ShardId>) {
+    fn apply_segment_head(&mut self, bound: &BTreeSet<ShardId>) {
         if self.lost.take().is_some() {
             self.shards.retain(|shard, _| bound.contains(shard));
         }
@@ -400,7 +406,7 @@ impl Index {
 
     /// Records that a new segment begins with the bounds of every shard: a shard that appears later
     /// is new.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn begin_segment(&mut self) {
         self.lost = None;
     }
 
@@ -411,8 +417,8 @@ impl Index {
         for (&shard, log) in &self.shards {
             records.push(Record::HardState { shard, state: log.hard });
             records.push(Record::Bounds { shard, base: log.base, last: log.last() });
-            if let Some(Unsure { segment, commit, entries, state }) = log.unsure {
-                records.push(Record::Unsure { shard, segment, commit, entries, state });
+            if let Some(PossibleLoss { segment, commit, entries, state }) = log.possible_loss {
+                records.push(Record::PossibleLoss { shard, segment, commit, entries, state });
             }
         }
         records
@@ -435,7 +441,7 @@ impl Index {
 
     /// If any data is lost, adds these shards: the shards exist, though perhaps all their records
     /// were lost.
-    pub(super) fn know(&mut self, shards: impl IntoIterator<Item = ShardId>) {
+    pub(super) fn register_shards(&mut self, shards: impl IntoIterator<Item = ShardId>) {
         if self.lost.is_some() {
             shards.into_iter().for_each(|shard| {
                 self.shard_mut(shard);

@@ -6,7 +6,6 @@
 pub mod format;
 mod group_commit;
 mod index;
-mod missing;
 pub(crate) mod recovery;
 pub mod scan;
 pub(crate) mod segment;
@@ -14,15 +13,15 @@ mod slots;
 
 use crate::disk::{Disk, Pages, WriteMode};
 use crate::error::{Error, Result};
+use crate::ids::{LogId, ShardId};
 use crate::limits::{BLOCK_BYTES, COMMIT_RECORDS_MAX, LOG_GAP_BYTES_MAX, Limits, RECORD_BYTES_MAX};
-use crate::{LogId, ShardId};
+pub use crate::missing::Missing;
 use bytes::Bytes;
 use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader};
 pub use group_commit::{GroupCommit, Pending};
 use index::{Index, Position};
-use missing::Damage;
-pub use missing::Missing;
 use parking_lot::{Mutex, RwLock};
+use recovery::Damage;
 use segment::Slot;
 pub use segment::{Hold, Segment, Segments};
 use smallvec::SmallVec;
@@ -127,7 +126,7 @@ pub enum Record {
     },
     /// A damaged block may have held more records of the shard. The log itself repeats this record
     /// at the head of each segment until later records resolve the loss, such as a reset.
-    Unsure {
+    PossibleLoss {
         /// The shard.
         shard: ShardId,
         /// The segment of the damaged block.
@@ -201,7 +200,7 @@ impl Record {
             | Record::Release { shard, .. }
             | Record::Reset { shard, .. }
             | Record::Forget { shard }
-            | Record::Unsure { shard, .. }
+            | Record::PossibleLoss { shard, .. }
             | Record::Bounds { shard, .. } => *shard,
         }
     }
@@ -299,7 +298,7 @@ impl Log {
     pub fn commit(&self, records: &[Record]) -> Result<Lsn> {
         let mut writer = self.writer.lock();
         self.check()?;
-        self.check_ends(records)?;
+        self.check_log_ends(records)?;
         let mut rest = records;
         loop {
             let (now, later) = rest.split_at(self.fits(rest)?);
@@ -341,16 +340,16 @@ impl Log {
     }
 
     /// Rejects entries of a shard if the entry before them is unknown.
-    fn check_ends(&self, records: &[Record]) -> Result<()> {
+    fn check_log_ends(&self, records: &[Record]) -> Result<()> {
         if self.whole {
             return Ok(());
         }
-        let mut anew = BTreeSet::new();
+        let mut reset_shards = BTreeSet::new();
         for record in records {
             let shard = record.shard();
             match record {
-                Record::Reset { .. } => drop(anew.insert(shard)),
-                Record::Entries { .. } if !anew.contains(&shard) => {
+                Record::Reset { .. } => drop(reset_shards.insert(shard)),
+                Record::Entries { .. } if !reset_shards.contains(&shard) => {
                     let missing = self.missing(shard);
                     if missing.entries.last().is_some_and(|range| range.end == u64::MAX) {
                         return Err(self.missing_error(shard, missing));
@@ -403,8 +402,8 @@ impl Log {
 
     /// Registers shards whose trees are on this disk. If all records of such a shard are lost, the
     /// log must not treat the shard as new.
-    pub fn know(&self, shards: impl IntoIterator<Item = ShardId>) {
-        self.index.write().know(shards);
+    pub fn register_shards(&self, shards: impl IntoIterator<Item = ShardId>) {
+        self.index.write().register_shards(shards);
     }
 
     /// The number of leading records that fit one block.
@@ -442,7 +441,7 @@ impl Log {
         all.extend_from_slice(records);
         self.write_block(writer, segment, 0, &all)?;
         if !self.whole {
-            self.index.write().begin_anew();
+            self.index.write().begin_segment();
         }
         Ok(())
     }

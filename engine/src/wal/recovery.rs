@@ -5,17 +5,26 @@
 //! ([`Missing`](super::Missing)). Later records of the shard, and the bounds at the head of the
 //! next segment, show which records were between (protocol-aware recovery, FAST'18). After damage
 //! in the newest segment no later record shows this, so the log writes a record of the loss into
-//! the next segment ([`Record::Unsure`](super::Record::Unsure)).
+//! the next segment ([`Record::PossibleLoss`](super::Record::PossibleLoss)).
 
 use super::format::{SegmentHeader, decode_block};
 use super::index::Index;
-use super::missing::Damage;
 use super::scan::{Part, Scan, SlotHead, Verdict, read_heads, scan};
 use super::segment::{LOG_DIR, Segment, Segments, Slot, slot_path};
 use crate::disk::{Disk, WriteMode};
 use crate::error::{Error, Result};
 use crate::limits::BLOCK_BYTES;
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Damage that made durable data unreadable.
+#[derive(Clone, Debug)]
+pub(crate) struct Damage {
+    /// The segment.
+    pub segment: u64,
+    /// The place of the damage and the structure expected there.
+    pub error: Arc<Error>,
+}
 
 /// The log as found on disk.
 pub(super) struct Recovered {
@@ -157,7 +166,7 @@ pub(crate) fn replay(
             && !successor(header, before.sequence)
         {
             let (what, expected) = ("the log", format!("the segment before segment {sequence}"));
-            found.miss_segment(sequence - 1, Error::corrupt(LOG_DIR, 0, what, expected, "none"));
+            found.lose_segment(sequence - 1, Error::corrupt(LOG_DIR, 0, what, expected, "none"));
         }
         let next = used.get(i + 1).map(|(_, next)| next).filter(|next| successor(next, sequence));
         let scan = scan(&head.load(disk)?, header, next);
@@ -170,11 +179,11 @@ pub(crate) fn replay(
         for part in &scan.parts {
             match part {
                 Part::Lost { from } => {
-                    found.index.lose(sequence);
+                    found.index.record_loss(sequence);
                     found.damage.push(damage(*from, "a commit block", "a sound block"));
                 }
                 Part::Block(block) => {
-                    found.index.take_block(block, sequence, (block.lsn - base) as u32);
+                    found.index.apply_block(block, sequence, (block.lsn - base) as u32);
                     for record in block.records.iter().filter(|found| found.record.is_none()) {
                         let lsn = block.lsn + record.offset as u64;
                         found.damage.push(damage(lsn, "a log record", "its checksum"));
@@ -190,7 +199,7 @@ pub(crate) fn replay(
     found.headless = headless(disk, heads, store, newest, found.end)?;
     for &(slot, sequence) in found.headless.clone().iter().filter(|(_, lost)| *lost > newest) {
         let (what, path) = ("the segment header", slot_path(slot));
-        found.miss_segment(sequence, Error::corrupt(path, 0, what, sequence, "an unreadable page"));
+        found.lose_segment(sequence, Error::corrupt(path, 0, what, sequence, "an unreadable page"));
         found.end = (sequence + 1) * segment_bytes;
         found.next_sequence = found.next_sequence.max(sequence + 1);
     }
@@ -211,8 +220,8 @@ impl Replayed {
         shards.filter(|(_, missing)| !missing.is_empty()).map(error).collect()
     }
 
-    fn miss_segment(&mut self, segment: u64, error: Error) {
-        self.index.lose(segment);
+    fn lose_segment(&mut self, segment: u64, error: Error) {
+        self.index.record_loss(segment);
         self.gaps.push(Damage { segment, error: error.into() });
     }
 }

@@ -223,14 +223,14 @@ struct Durable {
 impl Durable {
     fn upto(&mut self, image: &SlotImage, header: &SegmentHeader, at: usize) -> u64 {
         if !std::mem::replace(&mut self.looked_ahead, true) {
-            self.known = self.known.max(promised_after(image, header, at));
+            self.known = self.known.max(greatest_durable_after(image, header, at));
         }
         self.known
     }
 }
 
 /// The greatest durable LSN in the blocks from `at` on; 0 without a block.
-fn promised_after(image: &SlotImage, header: &SegmentHeader, at: usize) -> u64 {
+fn greatest_durable_after(image: &SlotImage, header: &SegmentHeader, at: usize) -> u64 {
     sound_blocks(image, header, at).map(|block| block.durable).max().unwrap_or(0)
 }
 
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_decision_table() {
+    fn judge_follows_the_decision_table() {
         use Verdict::{CleanEnd, DamagedDurable, Sealed, TornTail};
         for (stop, sealed_at, durable, begun, expected) in [
             (100, Some(100), 90, false, Sealed),

@@ -111,8 +111,8 @@ fn describe(record: &Record) -> Value {
         Record::Bounds { shard, base, last } => json!({
             "kind": "bounds", "shard": shard, "base": base.index, "last": last.index,
         }),
-        Record::Unsure { shard, segment, commit, entries, state } => json!({
-            "kind": "unsure", "shard": shard, "segment": segment, "commit": commit,
+        Record::PossibleLoss { shard, segment, commit, entries, state } => json!({
+            "kind": "possible_loss", "shard": shard, "segment": segment, "commit": commit,
             "entries": entries, "state": state,
         }),
     }

@@ -60,7 +60,7 @@ impl World<'_> {
                 let id = self.who(who);
                 let host = self.host(id);
                 host.full_until = now + time;
-                host.disk.set_room(room);
+                host.disk.limit_space(room);
                 self.after(time, Event::Room(id));
             }
             Fault::Pause { who, time } => {
@@ -126,7 +126,7 @@ impl World<'_> {
             Fault::LyingDisk { who, time, down } => {
                 let id = self.who(who);
                 if self.plan.suspect_disks && self.may_lose(id) {
-                    self.host(id).disk.lie();
+                    self.host(id).disk.ignore_syncs();
                     self.after(time, Event::PowerCut(id, down));
                 }
             }

@@ -250,7 +250,7 @@ impl Host {
     /// Ends the node. The draw decides which unsynced writes the disk keeps.
     pub(super) fn lose_power(&mut self, seed: u64) {
         self.kill();
-        self.latent |= self.disk.lies();
+        self.latent |= self.disk.ignores_syncs();
         self.disk = self.disk.power_loss(seed);
         self.boots += 1;
     }
@@ -333,7 +333,7 @@ impl Host {
     /// Whether the node may lack votes or entries that it acknowledged, or does not run.
     pub(super) fn is_impaired(&self) -> bool {
         self.latent
-            || self.disk.lies()
+            || self.disk.ignores_syncs()
             || self.node.as_ref().is_none_or(|node| {
                 let hard = node.engine.log().hard_state(FIRST_SHARD);
                 let new = hard.term == 0 && self.is_initial_voter;

@@ -270,7 +270,7 @@ impl<'a> World<'a> {
             }
             Event::Fault(at) => self.fault(at),
             Event::PowerCut(id, down) => {
-                if self.host(id).disk.lies() {
+                if self.host(id).disk.ignores_syncs() {
                     self.end_life(id, down, true);
                 }
                 Ok(())
@@ -287,7 +287,7 @@ impl<'a> World<'a> {
                 let now = self.now;
                 let host = self.host(id);
                 if host.full_until <= now {
-                    host.disk.set_room(u64::MAX >> 1);
+                    host.disk.limit_space(u64::MAX >> 1);
                 }
                 Ok(())
             }
@@ -595,7 +595,7 @@ impl<'a> World<'a> {
         for id in self.plan.all() {
             let host = self.host(id);
             let of_before = std::mem::replace(&mut host.upgraded, next) != next;
-            if std::mem::take(&mut host.disk_fails) || host.disk.lies() {
+            if std::mem::take(&mut host.disk_fails) || host.disk.ignores_syncs() {
                 // The disk was replaced, or reports syncs truthfully from now on.
                 self.stop(id, 100 * MILLI, true);
             } else if of_before {

@@ -76,7 +76,7 @@ impl Found {
 /// the reverse of it.
 pub trait Cursor: Send {
     /// The next version; `None` at the end.
-    fn next(&mut self) -> crate::Result<Option<Version>>;
+    fn next(&mut self) -> crate::error::Result<Option<Version>>;
 }
 
 /// A cursor that stops at an end.
@@ -88,7 +88,7 @@ pub struct Until<C> {
 }
 
 impl<C: Cursor> Cursor for Until<C> {
-    fn next(&mut self) -> crate::Result<Option<Version>> {
+    fn next(&mut self) -> crate::error::Result<Option<Version>> {
         let next = self.cursor.next()?;
         Ok(next.filter(|version| self.end.as_ref().is_none_or(|end| version.key < end)))
     }

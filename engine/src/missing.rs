@@ -1,9 +1,7 @@
 //! Durable data of a shard that the log can no longer read.
 
-use crate::error::Error;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// The durable data of a shard that cannot be read. The log knows which data is missing, so that
 /// the shard can fetch it from another replica or a backup. Empty for a sound shard.
@@ -38,13 +36,4 @@ impl fmt::Display for Missing {
             (false, _) => Ok(()),
         }
     }
-}
-
-/// Damage that made durable data unreadable.
-#[derive(Clone, Debug)]
-pub(crate) struct Damage {
-    /// The segment.
-    pub segment: u64,
-    /// The place of the damage and the structure expected there.
-    pub error: Arc<Error>,
 }
