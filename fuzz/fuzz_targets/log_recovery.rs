@@ -7,7 +7,7 @@
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Limits;
-use bedstone_engine::wal::{HardState, Log, Record};
+use bedstone_engine::wal::{HardState, Log, Record, Vote};
 use bedstone_engine::{LogId, WriteMode};
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, OnceLock};
@@ -21,7 +21,7 @@ fn sound() -> Vec<(String, Vec<u8>)> {
     for index in 1..=12 {
         let first = LogId { term: 1 + index / 5, index };
         let data = vec![index as u8; 100 * index as usize];
-        let state = HardState { term: first.term, vote: Some(1), commit: index - 1 };
+        let state = HardState { term: first.term, vote: Vote::For(1), commit: index - 1 };
         let entries = Record::entries(index % 2, first, [(1, data.into())]).expect("small");
         log.commit(&[entries, Record::HardState { shard: index % 2, state }])
             .expect("memory works");

@@ -26,7 +26,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a second vote in a term",
         file: "election.rs",
-        sound: "let free = self.hard.vote.is_none_or(|vote| vote == peer);",
+        sound: "let free = self.hard.vote.allows(peer);",
         broken: "let free = true;",
         caught_by: &["one leader in term", "grants a vote"],
     },
@@ -286,7 +286,7 @@ const RAFT_BUGS: &[RaftBug] = &[
         name: "a replica that lost its log votes in the next term",
         file: "election.rs",
         sound: "            self.hard.vote = self.initial_vote();",
-        broken: "            self.hard.vote = None;",
+        broken: "            self.hard.vote = Vote::None;",
         caught_by: &["lacks committed entry", "one leader in term", "contradicts"],
     },
     RaftBug {

@@ -7,7 +7,7 @@ use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
 use bedstone_node::raft::conf::MemberChange;
 use bedstone_node::raft::{
-    Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, Read, Role, Write, kind,
+    Body, Change, Conf, Config, Lease, Message, PeerId, Raft, Read, Role, Vote, Write, kind,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -268,7 +268,7 @@ impl Group {
             let value: u64 = value.parse().expect("a number");
             match name {
                 "term" => disk.hard.term = value,
-                "vote" => disk.hard.vote = Some(value),
+                "vote" => disk.hard.vote = Vote::For(value),
                 "commit" => disk.hard.commit = value,
                 _ => panic!("`{name}` is not a field of the hard state"),
             }
@@ -643,11 +643,11 @@ fn steps(words: &[&str]) -> Change {
     Change::Steps { steps: words.iter().map(step).collect(), explicit }
 }
 
-fn vote_text(vote: Option<PeerId>) -> String {
+fn vote_text(vote: Vote) -> String {
     match vote {
-        None => "nobody".to_owned(),
-        Some(NOBODY) => "none".to_owned(),
-        Some(peer) => peer.to_string(),
+        Vote::None => "none".to_owned(),
+        Vote::Withheld => "withheld".to_owned(),
+        Vote::For(peer) => peer.to_string(),
     }
 }
 

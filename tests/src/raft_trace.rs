@@ -35,7 +35,8 @@ impl Trace {
             Role::Candidate => "StateCandidate",
             Role::Leader => "StateLeader",
         };
-        let state = json!({ "term": of.term, "vote": name_of(of.vote), "commit": of.commit });
+        let state =
+            json!({ "term": of.term, "vote": name_of(of.vote.peer()), "commit": of.commit });
         let mut event = json!({
             "name": name, "nid": id.to_string(), "state": state, "role": role,
             "log": of.last.index, "conf": voters(&of.conf),

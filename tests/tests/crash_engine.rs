@@ -4,7 +4,7 @@
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::lsm::InLog;
-use bedstone_engine::wal::{HardState, Log, Record};
+use bedstone_engine::wal::{HardState, Log, Record, Vote};
 use bedstone_engine::{Batch, Db, Disk, Engine, LogId, Op, Options, WriteMode, limits::Limits};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
@@ -191,7 +191,7 @@ fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
             }
             6..8 => {
                 log.hard.term += 1;
-                log.hard.vote = Some(rng.below(3) + 1);
+                log.hard.vote = Vote::For(rng.below(3) + 1);
                 log.hard.commit = last;
                 records.push(Record::HardState { shard, state: log.hard });
             }

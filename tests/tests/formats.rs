@@ -5,8 +5,8 @@ use bedstone_engine::LogId;
 use bedstone_engine::disk::Pages;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::engine::Superblock;
-use bedstone_engine::limits::{Codec, Limits};
 use bedstone_engine::key::{NEVER, Value, Version};
+use bedstone_engine::limits::{Codec, Limits};
 use bedstone_engine::lsm::manifest::{Edit, Standing};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::lsm::version::Bounds;
@@ -14,7 +14,7 @@ use bedstone_engine::table::{TableMeta, TableWriter, filter};
 use bedstone_engine::values::file::ValueWriter;
 use bedstone_engine::values::{Pointer, Source, value_crc};
 use bedstone_engine::wal::format::{SegmentHeader, encode_block};
-use bedstone_engine::wal::{Entry, HardState, Record};
+use bedstone_engine::wal::{Entry, HardState, Record, Vote};
 use bedstone_net::hello::Hello;
 use bedstone_net::{Frame, Lane};
 use bedstone_node::raft::conf::MemberChange;
@@ -45,7 +45,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     pages.clear();
     let records = [
         Record::entries(1, ID, [(1, Bytes::from_static(b"hello")), (0, Bytes::new())]).unwrap(),
-        Record::HardState { shard: 1, state: HardState { term: 2, vote: Some(3), commit: 4 } },
+        Record::HardState { shard: 1, state: HardState { term: 2, vote: Vote::For(3), commit: 4 } },
         Record::Release { shard: 1, upto: ID },
         Record::Reset { shard: 1, at: ID },
         Record::Forget { shard: 4 },
@@ -158,7 +158,13 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("snapshot begin", Transfer::Begin { id: 1, term: 2, at: ID, ts: 3 }.encode().1.to_vec()),
         ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, pairs }.encode().1.to_vec()),
         ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode().1.to_vec()),
-        ("snapshot ack", Transfer::Ack { id: 1, chunks: 1, outcome: SnapshotOutcome::InProgress }.encode().1.to_vec()),
+        (
+            "snapshot ack",
+            Transfer::Ack { id: 1, chunks: 1, outcome: SnapshotOutcome::InProgress }
+                .encode()
+                .1
+                .to_vec(),
+        ),
     ]
 }
 

@@ -6,7 +6,7 @@ use bedstone_engine::disk::WriteMode;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Limits;
 use bedstone_engine::scrub::Scrub;
-use bedstone_engine::wal::{HardState, Log, Missing, Record};
+use bedstone_engine::wal::{HardState, Log, Missing, Record, Vote};
 use bedstone_engine::{Db, Disk, Engine, Error, LogId, Options};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
@@ -37,7 +37,7 @@ impl Model {
                 let mut first = self.last() + 1;
                 if rng.one_in(5) {
                     self.hard.term += 1;
-                    self.hard.vote = Some(1 + rng.below(3));
+                    self.hard.vote = Vote::For(1 + rng.below(3));
                     let free = self.hard.commit.max(self.base.index) + 1;
                     first = free + rng.below(first - free + 1);
                     records.push(Record::HardState { shard, state: self.hard });
@@ -287,7 +287,7 @@ fn two_shards(engine: &Engine, rounds: u64) {
             engine.log().commit(&[entry]).unwrap();
         }
     }
-    let state = HardState { term: 1, vote: None, commit: rounds };
+    let state = HardState { term: 1, vote: Vote::None, commit: rounds };
     let states = [1, 2].map(|shard| Record::HardState { shard, state });
     engine.log().commit(&states).unwrap();
     engine.log().commit(&[]).unwrap();
@@ -398,7 +398,7 @@ fn a_log_is_reset_in_one_commit_with_its_first_entries() {
     let (shard, at) = (3, LogId::default());
     let id = LogId { term: 2, index: 1 };
     let entries = || Record::entries(shard, id, [(1, vec![9].into())]).unwrap();
-    let state = HardState { term: 2, vote: Some(1), commit: 0 };
+    let state = HardState { term: 2, vote: Vote::For(1), commit: 0 };
     let error = store.log().commit(&[entries()]).unwrap_err();
     assert!(matches!(error, Error::Missing { shard: 3, .. }), "{error}");
     let anew = [Record::Reset { shard, at }, entries(), Record::HardState { shard, state }];
@@ -415,7 +415,7 @@ fn a_log_is_reset_in_one_commit_with_its_first_entries() {
 fn a_reset_does_not_restore_a_lost_vote() {
     let disk = MemoryDisk::new();
     let log = open(&disk);
-    let state = |term| HardState { term, vote: Some(2), commit: 0 };
+    let state = |term| HardState { term, vote: Vote::For(2), commit: 0 };
     log.commit(&[Record::HardState { shard: 1, state: state(1) }]).unwrap();
     log.commit(&[Record::HardState { shard: 1, state: state(2) }]).unwrap();
     log.commit(&[Record::Reset { shard: 1, at: LogId { term: 2, index: 9 } }]).unwrap();

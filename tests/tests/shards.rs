@@ -3,7 +3,7 @@
 //! repeated.
 
 use bedstone_engine::disk::memory::MemoryDisk;
-use bedstone_engine::wal::{HardState, Record};
+use bedstone_engine::wal::{HardState, Record, Vote};
 use bedstone_engine::{Engine, Error, LogId, Op, Options, ShardId, Tree};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
@@ -35,7 +35,7 @@ fn write(engine: &Engine, shard: ShardId, rng: &mut Rng, model: &mut Model) -> R
         let value = rng.bytes(len);
         let data = Bytes::from([&key[..], &value[..]].concat());
         let entry = Record::entries(shard, id, [(1, data.clone())])?;
-        let state = HardState { term: 1, vote: None, commit: id.index };
+        let state = HardState { term: 1, vote: Vote::None, commit: id.index };
         engine.log().commit(&[entry, Record::HardState { shard, state }])?;
         let place = engine.log().place(shard, id);
         let in_log = place.map(|place| bedstone_engine::lsm::InLog { data: &data, place });

@@ -9,7 +9,7 @@ use crate::key::{NEVER, Value, Version};
 use crate::limits::Codec;
 use crate::lsm::check_size;
 use crate::table::TableWriter;
-use crate::wal::{HardState, Record};
+use crate::wal::{HardState, Record, Vote};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -90,7 +90,7 @@ impl<'a> Ingest<'a> {
         let mut next = store.next.lock();
         let at = LogId { term: TERM, index: *next };
         let nothing = Record::entries(SHARD, at, [(0, Bytes::new())])?;
-        let state = HardState { term: TERM, vote: None, commit: at.index };
+        let state = HardState { term: TERM, vote: Vote::None, commit: at.index };
         store.engine.log().commit(&[nothing, Record::HardState { shard: SHARD, state }])?;
         *next += 1;
         let taken = store.tree.ingest(at, at.index, &self.path);

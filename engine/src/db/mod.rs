@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ids::{LogId, ShardId};
 use crate::lsm::{InLog, Scan, Snapshot, Tree};
 use crate::scrub::Scrub;
-use crate::wal::{GroupCommit, HardState, Pending, Record};
+use crate::wal::{GroupCommit, HardState, Pending, Record, Vote};
 use background::{Background, Worker};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -274,7 +274,7 @@ impl Store {
             records.push(Record::entries(SHARD, at, entries.iter().map(|e| (0, e.clone())))?);
             at.index += entries.len() as u64;
         }
-        let state = HardState { term: TERM, vote: None, commit: last };
+        let state = HardState { term: TERM, vote: Vote::None, commit: last };
         records.push(Record::HardState { shard: SHARD, state });
         let log = self.engine.log();
         log.commit(&records)?;

@@ -53,7 +53,7 @@
 //! damaged block may have held more records of a shard, an possible_loss record follows the bounds of that
 //! shard.
 
-use super::{HardState, LogEntry, Record};
+use super::{HardState, LogEntry, Record, Vote};
 use crate::checksum::{crc, seed};
 use crate::disk::Pages;
 use crate::ids::{LogId, ShardId};
@@ -249,7 +249,7 @@ fn encode_record(record: &Record, out: &mut Pages) {
         }
         Record::HardState { shard, state } => {
             let vote = &mut own[..8];
-            vote.copy_from_slice(&state.vote.unwrap_or(0).to_le_bytes());
+            vote.copy_from_slice(&state.vote.to_number().to_le_bytes());
             (2, *shard, state.commit, state.term, vote)
         }
         Record::Release { shard, upto } => (3, *shard, upto.index, upto.term, &[]),
@@ -411,7 +411,7 @@ impl RecordHeader {
         }
         Some(match self.kind {
             2 => {
-                let vote = Some(payload.as_ref().try_get_u64_le().ok()?).filter(|&v| v != 0);
+                let vote = Vote::from_number(payload.as_ref().try_get_u64_le().ok()?);
                 let state = HardState { term: self.term, vote, commit: self.index };
                 Record::HardState { shard, state }
             }

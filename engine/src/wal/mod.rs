@@ -64,13 +64,58 @@ pub struct Place {
     pub offset: u32,
 }
 
+/// The vote of a replica in a term. On the disk: the peer's id, 0 for none, `u64::MAX` for withheld.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Vote {
+    /// The replica has not voted in the term.
+    #[default]
+    None,
+    /// The replica voted for a peer, whose id is neither 0 nor `u64::MAX`.
+    For(u64),
+    /// The replica must not vote: it may have voted in the term and lost the record.
+    Withheld,
+}
+
+impl Vote {
+    /// The peer that has the vote.
+    pub fn peer(self) -> Option<u64> {
+        match self {
+            Vote::For(peer) => Some(peer),
+            Vote::None | Vote::Withheld => None,
+        }
+    }
+
+    /// Whether the replica may vote for a peer in the term.
+    pub fn allows(self, peer: u64) -> bool {
+        matches!(self, Vote::None) || self == Vote::For(peer)
+    }
+
+    /// The number on the disk.
+    pub(crate) fn to_number(self) -> u64 {
+        match self {
+            Vote::None => 0,
+            Vote::For(peer) => peer,
+            Vote::Withheld => u64::MAX,
+        }
+    }
+
+    /// From the number on the disk.
+    pub(crate) fn from_number(number: u64) -> Vote {
+        match number {
+            0 => Vote::None,
+            u64::MAX => Vote::Withheld,
+            peer => Vote::For(peer),
+        }
+    }
+}
+
 /// The durable state of a Raft replica besides its entries (Raft, figure 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The latest term seen.
     pub term: u64,
     /// The node that got this node's vote in that term.
-    pub vote: Option<u64>,
+    pub vote: Vote,
     /// The greatest index known to be committed.
     pub commit: u64,
 }

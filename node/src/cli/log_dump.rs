@@ -98,7 +98,7 @@ fn describe(record: &Record) -> Value {
             "bytes": entries.iter().map(|entry| entry.data.len()).sum::<usize>(),
         }),
         Record::HardState { shard, state } => json!({
-            "kind": "hard_state", "shard": shard, "term": state.term, "vote": state.vote,
+            "kind": "hard_state", "shard": shard, "term": state.term, "vote": state.vote.peer(),
             "commit": state.commit,
         }),
         Record::Release { shard, upto } => json!({

@@ -9,10 +9,10 @@ use super::peer_set::PeerSet;
 use super::progress::{Progress, ProgressMap};
 use super::quiescence::Quiescence;
 use super::read_rounds::{Read, Reads};
-use super::recovery::{Answer, KnownMembers, NOBODY, Query, Recovery};
+use super::recovery::{Answer, KnownMembers, Query, Recovery};
 use super::{Index, PeerId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
-use bedstone_engine::wal::HardState;
+use bedstone_engine::wal::{HardState, Vote};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -222,7 +222,7 @@ pub struct Status {
     /// The term.
     pub term: Term,
     /// The vote of the replica in this term.
-    pub vote: Option<PeerId>,
+    pub vote: Vote,
     /// The commit index.
     pub commit: Index,
     /// The last entry.
@@ -300,7 +300,7 @@ impl Raft {
         let durability = match boot.durability {
             // The replica stopped before its recovery was complete: it had stored the vote for
             // `NOBODY`.
-            Durability::Intact | Durability::Suspect if hard.vote == Some(NOBODY) => {
+            Durability::Intact | Durability::Suspect if hard.vote == Vote::Withheld => {
                 Durability::Empty
             }
             durability => durability,

@@ -7,6 +7,7 @@ use super::message::Body;
 use super::peer_set::PeerSet;
 use super::{PeerId, Term, kind};
 use bedstone_engine::LogId;
+use bedstone_engine::wal::Vote;
 use bytes::Bytes;
 
 impl Raft {
@@ -105,7 +106,7 @@ impl Raft {
     pub(super) fn start_election(&mut self, leader_transfer: bool) {
         self.role = Role::Candidate;
         self.hard.term += 1;
-        self.hard.vote = Some(self.id);
+        self.hard.vote = Vote::For(self.id);
         self.votes.clear();
         self.wait_for_leader();
         let last = self.log.last();
@@ -223,11 +224,11 @@ impl Raft {
     pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId, leader_transfer: bool) {
         // A replica grants one vote per term, only to a candidate with an up-to-date log, and only
         // if no leader is heard or the leader requested the election.
-        let free = self.hard.vote.is_none_or(|vote| vote == peer);
+        let free = self.hard.vote.allows(peer);
         let missed = leader_transfer || !self.has_live_leader();
         let granted = free && self.role == Role::Follower && self.is_up_to_date(last) && missed;
         if granted {
-            self.hard.vote = Some(peer);
+            self.hard.vote = Vote::For(peer);
             self.wait_for_leader();
         }
         let committed = self.committed();

@@ -33,7 +33,12 @@ impl Raft {
         // A witness with entries that every possible leader of the next configuration lacks would
         // refuse its vote to each of them. See `witness_limit`.
         let sent = |peer| self.progress.get(peer).map_or(0, |progress| progress.next - 1);
-        if self.conf.witnesses.iter().any(|&peer| sent(peer) > self.best_matched(&next.voters, &next)) {
+        if self
+            .conf
+            .witnesses
+            .iter()
+            .any(|&peer| sent(peer) > self.best_matched(&next.voters, &next))
+        {
             return Err(Refused::CatchingUp);
         }
         self.mark_active();

@@ -35,6 +35,7 @@ mod replication;
 mod transfer;
 
 pub use self::core::{Boot, Config, Durability, Effects, Raft, Refused, Role, Status, Write};
+pub use bedstone_engine::wal::Vote;
 pub use conf::{Change, Conf};
 pub use entries::Entries;
 pub use lease::Lease;
@@ -42,7 +43,7 @@ pub use log::LogReader;
 pub use message::{Body, Message};
 pub use peer_set::PeerSet;
 pub use read_rounds::Read;
-pub use recovery::{NOBODY, RecoveryWait};
+pub use recovery::RecoveryWait;
 
 /// The id of a replica, which is the id of its node.
 pub type PeerId = u64;

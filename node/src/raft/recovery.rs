@@ -18,7 +18,7 @@
 //!    by the term (leader completeness) or by the index.
 //!
 //! Between the two steps the replica acknowledges each entry that it accepts, because its disk then
-//! has the entry. The replica votes for no candidate: its vote for [`NOBODY`] is durable, and a
+//! has the entry. The replica votes for no candidate: its vote for [`Vote::Withheld`] is durable, and a
 //! replica that restarts with this vote queries again.
 //!
 //! A replica with an empty log may have been configured with other members than those with which
@@ -41,10 +41,8 @@ use super::message::Body;
 use super::progress::Mode;
 use super::{Index, PeerId, Term, Tick};
 use bedstone_engine::LogId;
+use bedstone_engine::wal::Vote;
 use std::collections::BTreeMap;
-
-/// The id of no replica. A replica that must not vote for a candidate stores this id as its vote.
-pub const NOBODY: PeerId = u64::MAX;
 
 /// The state of a replica's recovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -277,7 +275,9 @@ impl Raft {
         if begins {
             // With different members, two groups would begin. A replica with a suspect disk is
             // exempt, because its disk is not new and has the members.
-            return match first(|answer| answer.known_members != KnownMembers::Same).filter(|_| !doubted) {
+            return match first(|answer| answer.known_members != KnownMembers::Same)
+                .filter(|_| !doubted)
+            {
                 None => Ok(Tally { term, begins }),
                 Some((peer, Answer { known_members: KnownMembers::None, .. })) => {
                     Err(RecoveryWait::AnyMembers(*peer))
@@ -288,7 +288,8 @@ impl Raft {
         // With more new disks than the group survives, the other disks may lack committed entries.
         // A replica with a suspect disk counts as an old disk too. With that replica, half of the
         // voters are enough, for example one of two.
-        let old_disks = answers.iter().filter(|(_, answer)| !answer.new).count() + usize::from(doubted);
+        let old_disks =
+            answers.iter().filter(|(_, answer)| !answer.new).count() + usize::from(doubted);
         let voters = answers.len() + 1;
         match first(|answer| answer.new) {
             Some((peer, _)) if 2 * old_disks < voters || 2 * old_disks == voters && !doubted => {
@@ -302,7 +303,8 @@ impl Raft {
         let Recovery::Querying(query) = &self.recovery else { return };
         let Ok(Tally { term, begins }) = self.tally(query) else { return };
         let mut query = query.clone();
-        let peers_know_these_members = query.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
+        let peers_know_these_members =
+            query.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
         // The configuration may be cleared below. The query keeps it, because the answers of these
         // voters are the bound for catching up.
         query.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
@@ -312,15 +314,15 @@ impl Raft {
                 // The replica does not know whether it voted in this term, so it votes for itself:
                 // it can grant no other vote in this term. The durable term also records that the
                 // disk is no longer new.
-                (self.hard.term, self.hard.vote) = (term.max(1), Some(self.id));
+                (self.hard.term, self.hard.vote) = (term.max(1), Vote::For(self.id));
                 return self.wait_for_leader();
             }
             Durability::Suspect => {
                 self.recovery = Recovery::VoteRestricted(query);
-                if self.hard.term < term || self.hard.vote.is_none() {
+                if self.hard.term < term || self.hard.vote == Vote::None {
                     // The replica does not know whether it voted in this term, so it votes for
                     // itself: it can grant no other vote in this term.
-                    (self.hard.term, self.hard.vote) = (term, Some(self.id));
+                    (self.hard.term, self.hard.vote) = (term, Vote::For(self.id));
                 }
             }
             durability => {
@@ -331,7 +333,7 @@ impl Raft {
                     self.conf = Conf::default();
                 }
                 self.reset_log = durability == Durability::Lost;
-                (self.hard.term, self.hard.vote) = (term, Some(NOBODY));
+                (self.hard.term, self.hard.vote) = (term, Vote::Withheld);
             }
         }
         self.wait_for_leader();
@@ -355,7 +357,7 @@ impl Raft {
             Recovery::CatchingUp(query) if follows && committed >= self.vote_bound(query) => {
                 // The term has this leader already, so a vote for the leader elects no other one.
                 self.recovery = Recovery::Done;
-                self.hard.vote = self.leader;
+                self.hard.vote = self.leader.map_or(Vote::None, Vote::For);
             }
             Recovery::VoteRestricted(query) if committed >= self.vote_bound(query) => {
                 self.recovery = Recovery::Done;
@@ -382,7 +384,10 @@ impl Raft {
 
     /// The vote at the beginning of a new term: `NOBODY` while the replica catches up, otherwise
     /// none.
-    pub(super) fn initial_vote(&self) -> Option<PeerId> {
-        matches!(self.recovery, Recovery::CatchingUp(..)).then_some(NOBODY)
+    pub(super) fn initial_vote(&self) -> Vote {
+        match self.recovery {
+            Recovery::CatchingUp(..) => Vote::Withheld,
+            _ => Vote::None,
+        }
     }
 }

@@ -4,10 +4,10 @@ use super::Failure;
 use super::host::Host;
 use super::plan::{Fault, Who};
 use super::world::{Event, World};
-use crate::request::admin::AdminRequest;
-use crate::worker::Input;
 use crate::raft::{Change, PeerId};
+use crate::request::admin::AdminRequest;
 use crate::router::FIRST_SHARD;
+use crate::worker::Input;
 
 impl World<'_> {
     fn who(&self, who: Who) -> PeerId {
@@ -142,9 +142,14 @@ impl World<'_> {
             Fault::Members { mut steps } => {
                 // A shrunk plan may lack some of these nodes.
                 steps.retain(|step| self.plan.all().contains(&step.peer()));
-                self.send_admin_request(AdminRequest::ChangeMembers(Change::Steps { steps, explicit: false }));
+                self.send_admin_request(AdminRequest::ChangeMembers(Change::Steps {
+                    steps,
+                    explicit: false,
+                }));
             }
-            Fault::TransferLeadership { to } => self.send_admin_request(AdminRequest::TransferLeadership(to)),
+            Fault::TransferLeadership { to } => {
+                self.send_admin_request(AdminRequest::TransferLeadership(to))
+            }
             Fault::Upgrade { who, down } => {
                 let id = self.who(who);
                 let host = self.host(id);

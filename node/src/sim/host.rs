@@ -12,7 +12,7 @@ use crate::disk_unit::trust::DiskTrust;
 use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, logger};
 use crate::limits::{Limits, TICK};
 use crate::metrics::Metrics;
-use crate::raft::{Conf, Config, Lease, NOBODY, PeerId};
+use crate::raft::{Conf, Config, Lease, PeerId, Vote};
 use crate::replica::Replica;
 use crate::replica::open::Opening;
 use crate::request::mailbox::ReplyQueue;
@@ -206,7 +206,9 @@ impl Host {
             metrics: metrics.clone(),
             publisher: Publisher::new(Arc::default(), cluster, self.id, Vec::new()),
             started: self.time(now).now,
-            clock: Box::new(move || base + Duration::from_micros(clock_micros.load(Ordering::Relaxed))),
+            clock: Box::new(move || {
+                base + Duration::from_micros(clock_micros.load(Ordering::Relaxed))
+            }),
             snapshot_bytes_per_second,
             state: State::new([FIRST_SHARD].into_iter()),
         };
@@ -338,7 +340,7 @@ impl Host {
                 let hard = node.engine.log().hard_state(FIRST_SHARD);
                 let new = hard.term == 0 && self.is_initial_voter;
                 let raft = node.replica().raft();
-                raft.is_recovering() || raft.is_damaged() || new || hard.vote == Some(NOBODY)
+                raft.is_recovering() || raft.is_damaged() || new || hard.vote == Vote::Withheld
             })
     }
 

@@ -3,16 +3,16 @@
 use super::checks::Checks;
 use super::clients::{ANSWER_TIME, Clients};
 use super::host::{Host, Node};
-use super::network::{Network, ConnectionEvent, Travelling};
+use super::network::{ConnectionEvent, Network, Travelling};
 use super::plan::{MILLI, Plan, SECOND};
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 use super::{Failure, Ran};
+use crate::disk_unit::DiskEvent;
 use crate::limits::{REQUEST_TIME, TICK};
 use crate::raft::{Message, PeerId};
-use crate::wire::{SnapshotOutcome, Transfer, kind, take_coalesced};
-use crate::disk_unit::DiskEvent;
 use crate::request::mailbox::{ClientBatch, ClientRequest, Mailbox};
+use crate::wire::{SnapshotOutcome, Transfer, kind, take_coalesced};
 use crate::worker::Input;
 use bedstone_engine::ShardId;
 use bedstone_net::Event as NetEvent;
@@ -564,7 +564,13 @@ impl<'a> World<'a> {
         }
     }
 
-    fn submit(&mut self, client: usize, node: PeerId, mailbox: Arc<Mailbox>, request: ClientRequest) {
+    fn submit(
+        &mut self,
+        client: usize,
+        node: PeerId,
+        mailbox: Arc<Mailbox>,
+        request: ClientRequest,
+    ) {
         let slot = request.slot;
         self.note(6, node);
         let deadline = self.hosts[node as usize - 1].time(self.now).now + REQUEST_TIME;
@@ -608,13 +614,15 @@ impl<'a> World<'a> {
     }
 
     fn try_quiesce(&mut self) -> Result<(), Failure> {
-        let leads = |host: &&Host| host.node.as_ref().is_some_and(|n| n.replica().raft().is_leader());
+        let leads =
+            |host: &&Host| host.node.as_ref().is_some_and(|n| n.replica().raft().is_leader());
         if self.hosts.iter().filter(leads).count() != 1 {
             return Err(self.no_progress("there is not exactly one leader"));
         }
         self.resting = true;
         let leader = self.leader().and_then(|id| self.hosts[id as usize - 1].node.as_ref());
-        self.members = leader.into_iter().flat_map(|n| n.replica().raft().conf().members()).collect();
+        self.members =
+            leader.into_iter().flat_map(|n| n.replica().raft().conf().members()).collect();
         self.after(1, Event::FinalRequests);
         Ok(())
     }

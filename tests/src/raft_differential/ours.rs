@@ -84,7 +84,7 @@ impl Ours {
 
     /// The vote on the disk.
     pub(super) fn vote(&self) -> Option<Id> {
-        self.disk.hard.vote
+        self.disk.hard.vote.peer()
     }
 
     /// Delivers a message and completes all work that follows from it. Returns the messages that

@@ -7,7 +7,7 @@ use super::ours::Ours;
 use super::raft_rs::RaftRs;
 use crate::rng::Rng;
 use bedstone_engine::LogId;
-use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::wal::{Entry, HardState, Vote};
 use bedstone_node::raft::{Body, Role, kind};
 use bytes::Bytes;
 use noraft::{Message as NoraftMessage, NodeId, Term};
@@ -199,7 +199,12 @@ pub fn case(seed: u64) -> (State, Question) {
 /// The answer of our core.
 pub fn ours(state: &State, question: &Question) -> Answer {
     let State { term, vote, commit, base, .. } = *state;
-    let disk = Ours::disk(3, &state.terms, base, HardState { term, vote, commit });
+    let disk = Ours::disk(
+        3,
+        &state.terms,
+        base,
+        HardState { term, vote: vote.map_or(Vote::None, Vote::For), commit },
+    );
     let mut replica = Ours::start(OWN, TIMING, 1, disk);
     if state.hears_leader {
         replica.ask(LEADER, term, Body::Heartbeat { committed: id((0, 0)), round: 0 });
@@ -477,7 +482,12 @@ pub fn leadership(seed: u64) -> (u64, State, Vec<Event>) {
 /// The commit index of our core as leader after each event.
 pub fn our_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
     let State { term, vote, commit, .. } = *state;
-    let disk = Ours::disk(nodes, &state.terms, 0, HardState { term, vote, commit });
+    let disk = Ours::disk(
+        nodes,
+        &state.terms,
+        0,
+        HardState { term, vote: vote.map_or(Vote::None, Vote::For), commit },
+    );
     let mut replica = Ours::start(OWN, TIMING, 1, disk);
     while replica.raft.status().role == Role::Follower {
         replica.tick();

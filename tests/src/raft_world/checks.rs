@@ -4,7 +4,7 @@
 use super::disk::{Disk, Tree};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
-use bedstone_node::raft::{Body, Conf, Message, PeerId, Raft, kind};
+use bedstone_node::raft::{Body, Conf, Message, PeerId, Raft, Vote, kind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Observations of all replicas so far.
@@ -169,7 +169,7 @@ impl Checks {
     pub(super) fn sends(&self, id: PeerId, message: &Message, raft: &Raft, disk: &Disk) {
         let Message { peer, term, body } = message;
         let promised = (disk.hard.term, disk.hard.vote);
-        let votes_for = |peer| promised == (*term, Some(peer)) || promised.0 > *term;
+        let votes_for = |peer| promised == (*term, Vote::For(peer)) || promised.0 > *term;
         match body {
             Body::VoteReply { granted: true, .. } => {
                 assert!(votes_for(*peer), "{id} grants a vote that its disk lacks: {promised:?}");

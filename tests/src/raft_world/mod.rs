@@ -9,7 +9,7 @@ use crate::rng::Rng;
 use bedstone_engine::LogId;
 use bedstone_node::raft::Read as Outcome;
 use bedstone_node::raft::conf::MemberChange;
-use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, NOBODY, PeerId, Raft, kind};
+use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, PeerId, Raft, Vote, kind};
 use bytes::Bytes;
 use checks::{Checks, decided};
 use disk::{Disk, Job, Tree};
@@ -126,7 +126,7 @@ impl Node {
     /// The replica has lost nothing, its disk does not lie, and it is not new.
     fn is_whole(&self) -> bool {
         let new = self.disk.hard.term == 0 && *self.raft.conf() != Conf::default();
-        let lost = self.disk.hard.vote == Some(NOBODY);
+        let lost = self.disk.hard.vote == Vote::Withheld;
         let told = self.lied_since.is_none();
         told && !self.damaged
             && !self.raft.is_recovering()

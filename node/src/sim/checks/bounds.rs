@@ -11,7 +11,8 @@ const SEGMENTS_MAX: usize = 64;
 
 pub(super) fn turn(id: PeerId, node: &Node) -> Result<(), Failure> {
     let replica = node.replica();
-    let (bytes, most) = (replica.raft().uncommitted_bytes(), Limits::TINY.raft.uncommitted_bytes_max);
+    let (bytes, most) =
+        (replica.raft().uncommitted_bytes(), Limits::TINY.raft.uncommitted_bytes_max);
     // The log may hold one entry more than fits, from an earlier leader, so the bound is twice the
     // limit.
     if bytes > 2 * most {

@@ -3,7 +3,7 @@
 
 use super::super::Failure;
 use super::super::host::Node;
-use crate::raft::{Body, Message, PeerId};
+use crate::raft::{Body, Message, PeerId, Vote};
 use crate::router::FIRST_SHARD;
 
 pub(super) fn sends(id: PeerId, node: &Node, message: &Message) -> Result<(), Failure> {
@@ -12,7 +12,8 @@ pub(super) fn sends(id: PeerId, node: &Node, message: &Message) -> Result<(), Fa
     let fail = |what: String| Err(Failure::new("durable-before-sent", format!("node {id} {what}")));
     let term = message.term;
     // A message that waited for its write may also leave once a later term is durable.
-    let voted = |whom: PeerId| hard.term > term || (hard.term, hard.vote) == (term, Some(whom));
+    let voted =
+        |whom: PeerId| hard.term > term || (hard.term, hard.vote) == (term, Vote::For(whom));
     match message.body {
         Body::VoteReply { granted: true, .. } if !voted(message.peer) => {
             fail(format!("votes for {} in term {term}, but {hard:?} is durable", message.peer))
