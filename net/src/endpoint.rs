@@ -324,8 +324,8 @@ async fn dial(shared: Arc<Shared>, peer: NodeId) {
 /// Exchanges hellos, then carries frames both ways until the connection ends.
 async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
     let greeting = tokio::time::timeout(CONNECT_TIME, greet(shared, peer, &connection)).await;
-    let (send, receive) = match greeting {
-        Ok(Ok(control)) => control,
+    let Greeting { send, receive, version } = match greeting {
+        Ok(Ok(greeting)) => greeting,
         Ok(Err(Some(violation))) => return shared.refuse(&connection, &violation),
         Ok(Err(None)) | Err(_) => return debug!(peer, "no valid exchange of hellos"),
     };
@@ -342,7 +342,7 @@ async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
         current.0 += 1;
         current.0
     };
-    info!(peer, "connected");
+    info!(peer, version, "connected");
     shared.inbox.deliver(Event::Up(peer));
     tokio::spawn(read(shared.clone(), peer, connection.clone(), receive, Lane::Control));
     for stream in StreamId::all().filter(|stream| stream.lane() != Lane::Control) {
@@ -378,12 +378,20 @@ async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
     }
 }
 
+/// The control streams of a connection whose hellos were exchanged.
+struct Greeting {
+    send: SendStream,
+    receive: Incoming,
+    /// The negotiated protocol version.
+    version: u16,
+}
+
 /// Exchanges hellos on the control streams.
 async fn greet(
     shared: &Shared,
     peer: NodeId,
     connection: &Connection,
-) -> Result<(SendStream, Incoming), Option<Violation>> {
+) -> Result<Greeting, Option<Violation>> {
     let control = StreamId::from_byte(0).expect("the control stream exists");
     let mut send = open(connection, control).await.map_err(|_| None)?;
     let hello = Hello::new(shared.node, shared.boot, &shared.cluster).frame();
@@ -398,8 +406,8 @@ async fn greet(
     let mut incoming = Incoming::new(stream);
     loop {
         if let Some(frame) = Frame::decode(&mut incoming.buffer, Lane::Control)? {
-            Hello::decode(&frame)?.verify(peer, &shared.cluster)?;
-            return Ok((send, incoming));
+            let version = Hello::decode(&frame)?.verify(peer, &shared.cluster)?;
+            return Ok(Greeting { send, receive: incoming, version });
         }
         if !incoming.fill().await {
             return Err(None);

@@ -56,13 +56,18 @@ pub enum Violation {
         proven: String,
     },
     /// The peer does not support the protocol version of this node.
-    #[error("protocol versions {min} to {max}; this node has {ours}: upgrade the older node")]
+    #[error(
+        "protocol versions {min} to {max}; this node has {ours_min} to {ours_max}: upgrade the \
+         older node"
+    )]
     Version {
         /// The oldest version of the peer.
         min: u16,
         /// The newest version of the peer.
         max: u16,
-        /// The version of this node.
-        ours: u16,
+        /// The oldest version of this node.
+        ours_min: u16,
+        /// The newest version of this node.
+        ours_max: u16,
     },
 }
