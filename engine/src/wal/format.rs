@@ -33,11 +33,11 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | payload length |
-//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 possible_loss |
+//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 possible loss |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | shard |
 //! | 16 | 8 | index (first; commit; released; reset; last; 0; the segment of the loss) |
-//! | 24 | 8 | term; of possible_loss 1 for entries, plus 2 for the hard state |
+//! | 24 | 8 | term; of a possible loss 1 for entries, plus 2 for the hard state |
 //! | 32 | 4 | count of entries; 0 for the other kinds |
 //! | 36 | 4 | CRC of the payload; of entries: of their headers |
 //!
@@ -45,13 +45,13 @@
 //! data. The header is: length u32, CRC u32 of kind and data, seeded with shard and index, kind u8,
 //! zero u8 ×3. So each entry is read and checked by itself, and a value in an entry can be read in
 //! place. The payload of a hard state is the vote, u64, 0 for none. The payload of bounds is the
-//! released term and index, u64 each. The payload of an possible_loss record is the commit index before
-//! the loss, u64. The other kinds have no payload.
+//! released term and index, u64 each. The payload of a possible-loss record is the commit index
+//! before the loss, u64. The other kinds have no payload.
 //!
 //! A segment's first block begins with the hard state and the bounds of every shard, so that no
 //! older segment is needed for them, and so that recovery knows when entries are missing. If a
-//! damaged block may have held more records of a shard, an possible_loss record follows the bounds of that
-//! shard.
+//! damaged block may have held more records of a shard, a possible-loss record follows the bounds
+//! of that shard.
 
 use super::{HardState, LogEntry, Record, Vote};
 use crate::checksum::{crc, seed};

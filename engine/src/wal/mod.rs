@@ -64,7 +64,8 @@ pub struct Place {
     pub offset: u32,
 }
 
-/// The vote of a replica in a term. On the disk: the peer's id, 0 for none, `u64::MAX` for withheld.
+/// The vote of a replica in a term. On the disk: the peer's id, 0 for none, `u64::MAX` for
+/// withheld.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Vote {
     /// The replica has not voted in the term.

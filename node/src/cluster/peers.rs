@@ -2,8 +2,8 @@
 //! short messages of all shards travel together (coalesced heartbeats).
 //!
 //! A node sends each connected peer such a frame every [`PEER_HEARTBEAT_TICKS`] at least, an empty
-//! one if need be. Therefore the silence of a peer is noticed once, by the node, whatever the number
-//! of quiescent shards that the peer leads.
+//! one if need be. Therefore the silence of a peer is noticed once, by the node, whatever the
+//! number of quiescent shards that the peer leads.
 
 use crate::limits::{PEER_HEARTBEAT_TICKS, PEER_SILENCE_TICKS};
 use crate::raft::{Message, PeerId};
@@ -64,8 +64,7 @@ impl Peers {
 
     fn coalesce(&mut self, shard: ShardId, message: &Message) {
         let bodies = self.coalesced.entry(message.peer).or_default();
-        let is_full =
-            |body: &BytesMut| body.len() + wire::COALESCED_BYTES_MAX > CONTROL_BYTES_MAX;
+        let is_full = |body: &BytesMut| body.len() + wire::COALESCED_BYTES_MAX > CONTROL_BYTES_MAX;
         match bodies.last_mut() {
             Some(body) if !is_full(body) => wire::put_coalesced(body, shard, message),
             _ => {

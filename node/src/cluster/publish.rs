@@ -22,7 +22,8 @@ pub struct Publisher {
     nodes: Vec<NodeStatus>,
     /// Ticks since the last publication.
     ticks: u64,
-    /// The status of each shard at the last publication, and the shards for which it is out of date.
+    /// The status of each shard at the last publication, and the shards for which it is out of
+    /// date.
     shards: BTreeMap<ShardId, Arc<ShardStatus>>,
     outdated: BTreeSet<ShardId>,
 }

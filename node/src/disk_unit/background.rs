@@ -98,8 +98,9 @@ pub fn scrub_step(
     }
 }
 
-/// The work, look by look. A look costs time in proportion to the work there is, whatever the number
-/// of trees. A sweep over all trees now and then finds work that only the passing of time made due.
+/// The work, look by look. A look costs time in proportion to the work there is, whatever the
+/// number of trees. A sweep over all trees now and then finds work that only the passing of time
+/// made due.
 #[derive(Default)]
 pub struct Background {
     /// Looks until the next sweep.

@@ -1,5 +1,5 @@
-//! Repair of damage: a replica whose state or log cannot be read does not stop its node. The replica
-//! waits for a snapshot of the leader.
+//! Repair of damage: a replica whose state or log cannot be read does not stop its node. The
+//! replica waits for a snapshot of the leader.
 
 use super::Replica;
 use bedstone_engine::Result;
@@ -18,7 +18,8 @@ impl Replica {
         }
     }
 
-    /// Data of the shard on this disk cannot be read. Returns whether another replica can repair it.
+    /// Data of the shard on this disk cannot be read. Returns whether another replica can repair
+    /// it.
     pub fn damaged(&mut self, damage: &impl Display) -> bool {
         let conf = self.raft.conf();
         let can_repair = |peer| peer != self.node && conf.is_electable(peer);
@@ -27,7 +28,7 @@ impl Replica {
             return false;
         }
         if !self.raft.is_damaged() {
-            warn!(shard = self.shard, %damage, "damage: the replica requests a snapshot of the leader");
+            warn!(shard = self.shard, %damage, "damage: the leader's snapshot is requested");
             self.metrics.shards_damaged.inc();
             self.raft.damaged();
         }

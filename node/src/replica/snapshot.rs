@@ -90,7 +90,9 @@ impl Replica {
     /// A message of a snapshot transfer.
     pub(super) fn on_transfer(&mut self, peer: PeerId, transfer: Transfer) {
         match transfer {
-            Transfer::Ack { id, chunks, outcome } => self.on_snapshot_ack(peer, id, chunks, outcome),
+            Transfer::Ack { id, chunks, outcome } => {
+                self.on_snapshot_ack(peer, id, chunks, outcome)
+            }
             Transfer::Begin { id, term, at, ts } => self.on_snapshot_offer(peer, id, term, at, ts),
             Transfer::Chunk { id, number, pairs } => {
                 let is_from = |incoming: &&mut Incoming| (incoming.from, incoming.id) == (peer, id);
@@ -220,7 +222,10 @@ impl Replica {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub(super) fn continue_transfers(&mut self, turn: &mut Turn<'_>) -> bedstone_engine::Result<()> {
+    pub(super) fn continue_transfers(
+        &mut self,
+        turn: &mut Turn<'_>,
+    ) -> bedstone_engine::Result<()> {
         for (peer, ack) in std::mem::take(&mut self.snapshots.acks) {
             self.push_transfer(peer, &ack, turn);
         }

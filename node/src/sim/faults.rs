@@ -35,33 +35,20 @@ impl World<'_> {
         self.note(7, at as u64);
         let now = self.now;
         match fault.clone() {
+            disk @ (Fault::PowerLossAtOperation { .. }
+            | Fault::SyncError { .. }
+            | Fault::DiskFull { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::HungDisk { .. }
+            | Fault::LostDisk { .. }
+            | Fault::BitFlip { .. }
+            | Fault::WrongSector { .. }
+            | Fault::LyingDisk { .. }) => self.disk_fault(disk),
             Fault::Kill { who, down } => self.stop(self.who(who), down, false),
             Fault::PowerLoss { who, down } => self.stop(self.who(who), down, true),
             Fault::KillAll { down } => self.plan.all().for_each(|id| self.stop(id, down, false)),
             Fault::PowerLossAll { down } => {
                 self.plan.all().for_each(|id| self.stop(id, down, true));
-            }
-            Fault::PowerLossAtOperation { who, operations, .. } => {
-                let id = self.who(who);
-                let host = self.host(id);
-                if host.node.is_some() {
-                    host.disk.crash_after(operations);
-                }
-            }
-            Fault::SyncError { who, .. } => {
-                let id = self.who(who);
-                let host = self.host(id);
-                if host.node.is_some() {
-                    host.disk_fails = true;
-                    host.disk.fail_syncs_after(0);
-                }
-            }
-            Fault::DiskFull { who, room, time } => {
-                let id = self.who(who);
-                let host = self.host(id);
-                host.full_until = now + time;
-                host.disk.limit_space(room);
-                self.after(time, Event::Room(id));
             }
             Fault::Pause { who, time } => {
                 let id = self.who(who);
@@ -69,14 +56,6 @@ impl World<'_> {
                 let host = self.host(id);
                 host.paused_until = now + time;
                 host.stopped_at = looked.then_some(now);
-            }
-            Fault::SlowDisk { who, factor, time } => {
-                let id = self.who(who);
-                self.host(id).slow = (factor, now + time);
-            }
-            Fault::HungDisk { who, time } => {
-                let id = self.who(who);
-                self.host(id).hung_until = now + time;
             }
             Fault::Partition { side, time } => {
                 let of = |id: PeerId| (side >> id) & 1;
@@ -99,36 +78,6 @@ impl World<'_> {
             Fault::ClockRate { who, percent, .. } => {
                 let id = self.who(who);
                 self.host(id).set_pace(percent, now);
-            }
-            Fault::LostDisk { who, down } => {
-                let id = self.who(who);
-                if self.may_lose(id) {
-                    self.stop(id, down, false);
-                    self.host(id).lose_disk();
-                    let life = self.host(id).life;
-                    self.after(down, Event::Start(id, life));
-                }
-            }
-            Fault::BitFlip { who, down, draw } => {
-                let id = self.who(who);
-                if self.may_lose(id) {
-                    self.stop(id, down, false);
-                    self.host(id).flip_bits(draw);
-                }
-            }
-            Fault::WrongSector { who, down, draw } => {
-                let id = self.who(who);
-                if self.may_lose(id) {
-                    self.stop(id, down, false);
-                    self.host(id).misplace_sectors(draw);
-                }
-            }
-            Fault::LyingDisk { who, time, down } => {
-                let id = self.who(who);
-                if self.plan.suspect_disks && self.may_lose(id) {
-                    self.host(id).disk.ignore_syncs();
-                    self.after(time, Event::PowerCut(id, down));
-                }
             }
             Fault::Clogs { first, time, down } => {
                 let nodes = *self.plan.all().end();
@@ -162,6 +111,74 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A fault of one node's disk.
+    fn disk_fault(&mut self, fault: Fault) {
+        let now = self.now;
+        match fault {
+            Fault::PowerLossAtOperation { who, operations, .. } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                if host.node.is_some() {
+                    host.disk.crash_after(operations);
+                }
+            }
+            Fault::SyncError { who, .. } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                if host.node.is_some() {
+                    host.disk_fails = true;
+                    host.disk.fail_syncs_after(0);
+                }
+            }
+            Fault::DiskFull { who, room, time } => {
+                let id = self.who(who);
+                let host = self.host(id);
+                host.full_until = now + time;
+                host.disk.limit_space(room);
+                self.after(time, Event::Room(id));
+            }
+            Fault::SlowDisk { who, factor, time } => {
+                let id = self.who(who);
+                self.host(id).slow = (factor, now + time);
+            }
+            Fault::HungDisk { who, time } => {
+                let id = self.who(who);
+                self.host(id).hung_until = now + time;
+            }
+            Fault::LostDisk { who, down } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    self.stop(id, down, false);
+                    self.host(id).lose_disk();
+                    let life = self.host(id).life;
+                    self.after(down, Event::Start(id, life));
+                }
+            }
+            Fault::BitFlip { who, down, draw } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    self.stop(id, down, false);
+                    self.host(id).flip_bits(draw);
+                }
+            }
+            Fault::WrongSector { who, down, draw } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    self.stop(id, down, false);
+                    self.host(id).misplace_sectors(draw);
+                }
+            }
+            Fault::LyingDisk { who, time, down } => {
+                let id = self.who(who);
+                if self.plan.suspect_disks && self.may_lose(id) {
+                    self.host(id).disk.ignore_syncs();
+                    self.after(time, Event::PowerCut(id, down));
+                }
+            }
+            other => unreachable!("{other:?} is no fault of a disk"),
+        }
     }
 
     pub(super) fn clog(&mut self, id: PeerId, time: u64, other: PeerId, down: u64) {

@@ -2,9 +2,9 @@
 //!
 //! One thread owns the replicas of its shards. Each turn takes the inputs that have arrived (client
 //! requests, frames, durable writes, ticks), lets the replicas work, then executes their effects:
-//! frames and replies leave with one wake-up each, writes go to the disk's logger, committed entries
-//! into the state machine. The loop waits for no disk and no peer, except that a read of a table
-//! block that is not cached waits for the disk.
+//! frames and replies leave with one wake-up each, writes go to the disk's logger, committed
+//! entries into the state machine. The loop waits for no disk and no peer, except that a read of a
+//! table block that is not cached waits for the disk.
 
 pub mod inbox;
 
