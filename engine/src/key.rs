@@ -1,5 +1,5 @@
-//! Keys with versions. A user key may have several versions, each at a timestamp; they sort by
-//! user key ascending, then by timestamp descending, so that a read meets the newest first.
+//! Keys with versions. A user key may have several versions, each at a timestamp. Versions sort by
+//! user key ascending, then by timestamp descending, so that a read meets the newest version first.
 
 use crate::values::{Holder, Pointer};
 use bytes::Bytes;
@@ -13,23 +13,23 @@ pub const NEVER: u64 = u64::MAX;
 pub enum Op {
     /// Sets a key.
     Put(Bytes, Bytes),
-    /// Sets a key until a deadline: readers whose time has reached it do not see the value. The
-    /// unit is that of [`Tree::advance`](crate::Tree::advance).
+    /// Sets a key until a deadline: a reader whose time has reached the deadline does not see the
+    /// value. The unit of the deadline is that of [`Tree::advance`](crate::Tree::advance).
     PutUntil(Bytes, Bytes, u64),
-    /// Deletes a key, whether or not it is there.
+    /// Deletes a key, whether or not the key exists.
     Delete(Bytes),
-    /// Deletes every key from the first, included, to the second, excluded.
+    /// Deletes every key from the first (inclusive) to the second (exclusive).
     DeleteRange(Bytes, Bytes),
 }
 
-/// What a version holds.
+/// The content of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// The key was deleted at this timestamp.
     Tombstone,
     /// The value itself.
     Inline(Bytes),
-    /// The value lies elsewhere.
+    /// A pointer to the value in a log segment or a value file.
     At(Pointer),
 }
 
@@ -38,11 +38,11 @@ pub enum Value {
 pub struct Version {
     /// The user key.
     pub key: Bytes,
-    /// When it was written.
+    /// The timestamp of the write.
     pub ts: u64,
-    /// When it expires; [`NEVER`], or a deadline that is compared with the reader's time.
+    /// The deadline, compared with the reader's time; [`NEVER`] for none.
     pub expires: u64,
-    /// What it holds.
+    /// The content.
     pub value: Value,
 }
 
@@ -55,35 +55,35 @@ impl Version {
 
 /// A version as a point read finds it.
 pub struct Found {
-    /// When it was written.
+    /// The timestamp of the write.
     pub ts: u64,
-    /// When it expires, or [`NEVER`].
+    /// The deadline; [`NEVER`] for none.
     pub expires: u64,
-    /// What it holds.
+    /// The content.
     pub value: Value,
-    /// What a pointer points into, held.
+    /// A handle that keeps the source of a pointer alive.
     pub holder: Option<Holder>,
 }
 
 impl Found {
-    /// A key that was deleted.
+    /// A tombstone at timestamp `ts`.
     pub fn tombstone(ts: u64) -> Found {
         Found { ts, expires: NEVER, value: Value::Tombstone, holder: None }
     }
 }
 
-/// A stream of versions in [`Version::order`], or, of a cursor that was made to go backwards, in
-/// the reverse of it.
+/// A stream of versions in [`Version::order`]. A backward cursor yields versions in the reverse of
+/// this order.
 pub trait Cursor: Send {
     /// The next version; `None` at the end.
     fn next(&mut self) -> crate::error::Result<Option<Version>>;
 }
 
-/// A cursor that stops at an end.
+/// A cursor that stops before an end key.
 pub struct Until<C> {
     /// The cursor.
     pub cursor: C,
-    /// The first key past the end; `None` for no end.
+    /// The exclusive end key; `None` for no end.
     pub end: Option<Bytes>,
 }
 

@@ -1,4 +1,5 @@
-//! A node's configuration: flag beats environment beats file beats default.
+//! The configuration of a node. A flag overrides the environment, which overrides the file, which
+//! overrides the default.
 
 use crate::limits::Limits;
 use anyhow::{Context, Result, anyhow, bail};
@@ -8,35 +9,36 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Keys of the file. Each is also a flag `--key-name` and a variable `BEDSTONE_KEY_NAME`.
+/// Keys of the file. Each key is also a flag `--key-name` and a variable `BEDSTONE_KEY_NAME`.
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Settings {
-    /// This node's id: 1 or more, never reused.
+    /// Id of this node: 1 or more [default: 1]. Never reuse the id of a removed node.
     #[arg(long, env = "BEDSTONE_NODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<u64>,
-    /// The cluster's name: lower-case letters, digits and hyphens.
+    /// Name of the cluster: 1 to 40 lower-case letters, digits and hyphens [default: bedstone].
     #[arg(long, env = "BEDSTONE_CLUSTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// Directories for the data, one per disk. This version takes one.
+    /// Data directory [default: bedstone-data]. This version accepts one directory.
     #[arg(long = "disk", env = "BEDSTONE_DISK", value_name = "DIR", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Vec<PathBuf>>,
-    /// Where clients connect (TCP, RESP).
+    /// Address for clients (TCP, RESP) [default: 127.0.0.1:7410].
     #[arg(long, env = "BEDSTONE_RESP", value_name = "ADDR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resp: Option<SocketAddr>,
-    /// Where operators connect (TCP, HTTP).
+    /// Address for operators: status and metrics (TCP, HTTP) [default: 127.0.0.1:7411].
     #[arg(long, env = "BEDSTONE_HTTP", value_name = "ADDR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<SocketAddr>,
-    /// Where the other nodes connect (UDP, QUIC).
+    /// Address for the other nodes (UDP, QUIC) [default: 127.0.0.1:7412].
     #[arg(long, env = "BEDSTONE_PEER", value_name = "ADDR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<SocketAddr>,
-    /// Every node of the cluster as `id=peer,resp,http`, separated by spaces in the variable.
+    /// Every node of the cluster, this node included, as `id=peer,resp,http` [default: this node
+    /// alone]. Repeat the flag for each node; the variable separates nodes by spaces.
     #[arg(
         long = "member",
         env = "BEDSTONE_MEMBERS",
@@ -45,72 +47,79 @@ pub struct Settings {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub members: Option<Vec<String>>,
-    /// The certificates to trust (PEM).
+    /// File with the certificates to trust (PEM). Required with more than one member.
     #[arg(long, env = "BEDSTONE_CA", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// This node's certificate (PEM).
+    /// File with the certificate of this node (PEM). Required with more than one member.
     #[arg(long, env = "BEDSTONE_CERT", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert: Option<PathBuf>,
-    /// This node's key (PEM).
+    /// File with the private key of this node (PEM). Required with more than one member.
     #[arg(long, env = "BEDSTONE_KEY", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// How the log writes: auto, direct, pwrite or mapped.
+    /// Write mode of the log: auto, direct, pwrite or mapped [default: auto].
     #[arg(long, env = "BEDSTONE_WRITE_MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_mode: Option<String>,
-    /// Block cache in MiB.
+    /// Size of the block cache in MiB [default: 256].
     #[arg(long, env = "BEDSTONE_CACHE_MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_mib: Option<u64>,
-    /// Memtable size in MiB.
+    /// Size of a memtable in MiB, 1 to 4096 [default: 32].
     #[arg(long, env = "BEDSTONE_MEMTABLE_MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memtable_mib: Option<u64>,
-    /// Log segment size in MiB, fixed when the data directory is made.
+    /// Size of a log segment in MiB, 16 to 1024 [default: 32]. The first start of a data directory
+    /// fixes the size.
     #[arg(long, env = "BEDSTONE_SEGMENT_MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segment_mib: Option<u64>,
-    /// Free room in MiB below which writes get NOSPACE; deletes and compaction go on in it.
+    /// Free disk space in MiB below which the node refuses writes with NOSPACE [default: 512].
+    /// Deletes and compaction continue in this space.
     #[arg(long, env = "BEDSTONE_RESERVE_MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserve_mib: Option<u64>,
-    /// MiB of snapshots that this node sends to others in a second at most.
+    /// Most MiB of snapshots per second that this node sends to other nodes [default: 100].
     #[arg(long, env = "BEDSTONE_SNAPSHOT_MIB_PER_SECOND")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_mib_per_second: Option<u64>,
-    /// Whether FLUSHALL and FLUSHDB are taken.
+    /// Accept FLUSHALL and FLUSHDB, which delete every key [default: false].
     #[arg(long, env = "BEDSTONE_ALLOW_FLUSH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_flush: Option<bool>,
-    /// Leaders answer reads alone, by a lease: by how many millionths the clocks of any two nodes
-    /// may differ in rate. Without it each read asks a majority. The same on all nodes.
+    /// Leaders answer reads alone, by a lease. The value is the greatest difference in rate between
+    /// the clocks of any two nodes, in millionths: 1 to 200000, the same on all nodes [default: no
+    /// lease]. Without a lease, each read needs an answer of a majority.
     #[arg(long, env = "BEDSTONE_LEASE_DRIFT_PPM")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_drift_ppm: Option<u32>,
-    /// Followers answer reads themselves, once the leader said from which index on, rather than
-    /// send them to the leader. It takes work from the leader, and long answers go a shorter way.
+    /// Followers answer reads themselves [default: false]. A follower queries the leader for the
+    /// index that the read needs, instead of forwarding the read. The leader has less work, and
+    /// long answers do not pass through the leader.
     #[arg(long, env = "BEDSTONE_FOLLOWER_READS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub follower_reads: Option<bool>,
-    /// The disk may lose what it said it had synced when the power goes: after each boot of the
-    /// machine, a node asks all others what it promised before it takes part.
+    /// The disk may lose synced data at a power loss [default: false]. After each boot of the
+    /// machine, the node first queries all other nodes for its own votes and acknowledgements, and
+    /// takes part only then.
     #[arg(long, env = "BEDSTONE_SUSPECT_DISK_AFTER_REBOOT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspect_disk_after_reboot: Option<bool>,
-    /// At its first start this node is no member of anything, and waits until `bedstone shard
-    /// members` adds it. Only for a node id that the cluster has never had.
+    /// At its first start, this node is no member of a shard, and waits until `bedstone shard
+    /// members` adds it [default: false]. Use it only for a node id that the cluster has never had,
+    /// and remove the setting after the first start.
     #[arg(long, env = "BEDSTONE_JOIN")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<bool>,
 }
 
-/// A crystal is good to about 100; beyond the upper bound a lease would be too short to be of use.
+/// Range of `lease_drift_ppm`. A quartz clock drifts by about 100 ppm; above the upper bound, a
+/// lease is too short to be useful.
 const LEASE_DRIFT: std::ops::RangeInclusive<u32> = 1..=200_000;
 
-/// Every key of the file, for naming the nearest one.
+/// Every key of the file. An error for an unknown key names the nearest of these keys.
 const KEYS: [&str; 21] = [
     "node",
     "cluster",
@@ -135,20 +144,21 @@ const KEYS: [&str; 21] = [
     "join",
 ];
 
-/// Keys of earlier versions, with the key that took the place of each.
+/// Keys of earlier versions, each with the key that replaced it.
 const RENAMED: [(&str, &str); 2] =
     [("write_door", "write_mode"), ("disk_may_lie", "suspect_disk_after_reboot")];
 
 impl Settings {
-    /// Reads a file.
+    /// Reads a configuration file.
     ///
     /// # Errors
-    /// Unknown keys are named with the nearest known one.
+    /// The file is unreadable or malformed. For an unknown key, the error names the nearest known
+    /// key.
     pub fn read(path: &Path) -> Result<Settings> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the config file {}", path.display()))?;
         let mut settings = Self::parse(&text).with_context(|| format!("in {}", path.display()))?;
-        // Paths in a file are relative to the file.
+        // A path in the file is relative to the directory of the file.
         let base = path.parent().unwrap_or(Path::new("."));
         let rebase = |path: &mut PathBuf| *path = base.join(&*path);
         settings.disk.iter_mut().flatten().for_each(rebase);
@@ -165,7 +175,7 @@ impl Settings {
                 continue;
             }
             if let Some((old, new)) = RENAMED.iter().find(|(old, _)| old == key) {
-                bail!("the key `{old}` is called `{new}` now: rename it");
+                bail!("the key `{old}` is now called `{new}`: rename it");
             }
             let nearest = KEYS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, key));
             bail!("unknown key `{key}`: did you mean `{}`?", nearest.unwrap_or(&"node"));
@@ -173,21 +183,21 @@ impl Settings {
         Ok(table.try_into()?)
     }
 
-    /// Refuses environment variables of earlier versions, which nothing would read.
+    /// Refuses environment variables of earlier versions, which no code would read.
     ///
     /// # Errors
-    /// The variable, and its present name.
+    /// A variable of an earlier version is set. The error names the variable and its present name.
     pub fn refuse_renamed_variables(is_set: impl Fn(&str) -> bool) -> Result<()> {
         let variable = |key: &str| format!("BEDSTONE_{}", key.to_ascii_uppercase());
         for (old, new) in RENAMED.map(|(old, new)| (variable(old), variable(new))) {
             if is_set(&old) {
-                bail!("the variable {old} is called {new} now: rename it");
+                bail!("the variable {old} is now called {new}: rename it");
             }
         }
         Ok(())
     }
 
-    /// These settings, and where they say nothing, those of `other`.
+    /// These settings. A setting that is absent here comes from `other`.
     pub fn or(self, other: Settings) -> Settings {
         Settings {
             node: self.node.or(other.node),
@@ -217,16 +227,16 @@ impl Settings {
     }
 }
 
-/// A node of the cluster, as the configuration names it.
+/// A node of the cluster, as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its id.
+    /// Id of the node.
     pub node: u64,
-    /// Its peer address, `host:port`.
+    /// Peer address, `host:port`.
     pub peer: String,
-    /// Its client address.
+    /// Client address, `host:port`.
     pub resp: String,
-    /// Its HTTP address.
+    /// HTTP address, `host:port`.
     pub http: String,
 }
 
@@ -268,11 +278,11 @@ impl std::str::FromStr for Member {
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This node.
+    /// Id of this node.
     pub node: u64,
-    /// Its cluster.
+    /// Name of the cluster.
     pub cluster: String,
-    /// Its data directory.
+    /// Data directory.
     pub disk: PathBuf,
     /// Client address.
     pub resp: SocketAddr,
@@ -280,41 +290,44 @@ pub struct Config {
     pub http: SocketAddr,
     /// Peer address.
     pub peer: SocketAddr,
-    /// Every node, this one included.
+    /// Every node of the cluster, this node included.
     pub members: Vec<Member>,
-    /// Trusted certificates, own certificate, own key; needed with more than one member.
+    /// Files with the trusted certificates, the certificate and the key of this node. Required with
+    /// more than one member.
     pub tls: Option<[PathBuf; 3]>,
-    /// How the log writes.
+    /// Write mode of the log.
     pub write_mode: WriteMode,
-    /// Block cache in bytes.
+    /// Size of the block cache in bytes.
     pub cache_bytes: u64,
-    /// Memtable size in bytes.
+    /// Size of a memtable in bytes.
     pub memtable_bytes: usize,
-    /// Log segment size in bytes.
+    /// Size of a log segment in bytes.
     pub segment_bytes: u64,
-    /// Free bytes below which writes are refused.
+    /// Free disk space in bytes below which the node refuses writes.
     pub reserve_bytes: u64,
-    /// Bytes of snapshots sent in a second at most.
+    /// Most bytes of snapshots that the node sends per second.
     pub snapshot_bytes_per_second: u64,
-    /// Whether FLUSHALL is taken.
+    /// Whether the node accepts FLUSHALL and FLUSHDB.
     pub allow_flush: bool,
-    /// How much the clocks of two nodes may differ in rate, in millionths, where reads go by lease.
+    /// Greatest difference in rate between the clocks of two nodes, in millionths. `None` when
+    /// leaders do not answer reads by lease.
     pub lease_drift_ppm: Option<u32>,
-    /// Whether a follower answers reads itself.
+    /// Whether followers answer reads themselves.
     pub follower_reads: bool,
-    /// Whether the disk may lose what it said it had synced.
+    /// Whether the disk may lose synced data at a power loss.
     pub suspect_disk_after_reboot: bool,
-    /// Whether the node is no member of anything at its first start.
+    /// Whether the node is no member of a shard at its first start.
     pub join: bool,
-    /// How many shards: one, which has all keys, except where what a shard costs is measured.
+    /// Number of shards. The value is 1, and that shard has all keys. Only measurements of the cost
+    /// of a shard set other values.
     pub shards: u64,
 }
 
 impl Settings {
-    /// Fills in defaults and checks that everything fits together.
+    /// Fills in the defaults and checks that the settings are valid together.
     ///
     /// # Errors
-    /// Each names the key and what it should be.
+    /// A setting is invalid. The error names the key and the valid values.
     pub fn check(self) -> Result<Config> {
         let node = self.node.unwrap_or(1);
         if node == 0 {
@@ -347,12 +360,12 @@ impl Settings {
             bail!("`members` does not name this node, {node}");
         }
         if self.join == Some(true) && members.len() == 1 {
-            bail!("`join` needs others: name the nodes of the cluster in `members`");
+            bail!("`join` needs others: name all nodes of the cluster in `members`");
         }
         let tls = match (self.ca, self.cert, self.key) {
             (Some(ca), Some(cert), Some(key)) => Some([ca, cert, key]),
             (None, None, None) if members.len() == 1 => None,
-            _ => bail!("nodes prove themselves to each other: set `ca`, `cert` and `key`"),
+            _ => bail!("nodes authenticate each other by TLS: set `ca`, `cert` and `key`"),
         };
         let write_mode = self.write_mode.unwrap_or_else(|| "auto".to_owned());
         let write_mode = write_mode.parse().map_err(|why| anyhow!("`write_mode`: {why}"))?;

@@ -1,7 +1,7 @@
 //! The Bedstone storage node: Raft over the engine and the net, and the interfaces to clients and
 //! operators.
 //!
-//! The path of a write is also a path through the code:
+//! A write takes this path through the modules:
 //!
 //! ```text
 //! client → api/session → api/commands → worker → router → replica → raft
@@ -34,5 +34,5 @@ pub mod status;
 pub mod wire;
 pub mod worker;
 
-/// The version of Redis whose commands are offered: what clients are told when they ask.
+/// The version of Redis whose commands the node offers. The node reports this version to clients.
 pub const REDIS_VERSION: &str = "7.2.0";

@@ -1,77 +1,82 @@
-//! The node's limits, with units, and how they relate.
+//! The limits of the node, with units, and the relations between the limits.
 
 use crate::raft;
 use bedstone_engine::limits as engine;
 use bedstone_net::limits as net;
 use std::time::Duration;
 
-/// The pace of the Raft cores.
+/// Duration of a tick of the Raft cores.
 pub const TICK: Duration = Duration::from_millis(50);
-/// Of them in a second.
+/// Ticks per second.
 pub const TICKS_PER_SECOND: i64 = (1000 / TICK.as_millis()) as i64;
 /// Ticks between two frames of coalesced heartbeats to a peer.
 pub const PEER_HEARTBEAT_TICKS: u64 = 4;
 /// Ticks without a frame after which a connected peer counts as silent: the quiescent shards that
 /// the peer leads become active.
 pub const PEER_SILENCE_TICKS: u64 = 12;
-/// Longest single command, encoded.
+/// Longest encoded command, in bytes.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
-/// Entries proposed and not yet committed, beyond which commands gather for the next entry: the
-/// busier the node, the longer its entries and the fewer its syncs and packets.
+/// Proposals of entries under way. At this number, further commands wait and share the next entry.
+/// Under more load, entries are therefore longer, and syncs and packets are fewer per command.
 pub const PROPOSALS_IN_FLIGHT: usize = 2;
-/// Commands that wait to be proposed or forwarded; beyond, clients get UNAVAILABLE.
+/// Commands that wait to be proposed or forwarded. Clients whose commands exceed this number
+/// receive UNAVAILABLE.
 pub const QUEUED_COMMANDS_MAX: usize = 1 << 16;
-/// Inputs that the driver takes before it looks at effects.
+/// Inputs that the worker reads in one step, before it handles their effects.
 pub const INPUTS_PER_STEP: usize = 4096;
-/// Frames that wait for the driver, beyond which the net stops reading entries and snapshots.
+/// Frames that wait for the worker. At this number, the net stops reading entries and snapshots.
 pub const INBOX_FRAMES_MAX: usize = 1024;
-/// Bytes of entries read back from the log at a time, to apply them after a start.
+/// Bytes of entries that a replica reads from the log at a time to apply them.
 pub const REPLAY_BYTES: usize = 4 << 20;
-/// Snapshot chunks under way to one follower. Small, so that heartbeats find no queue before them.
+/// Snapshot chunks under way to one follower. The number is small, so that heartbeats do not wait
+/// behind chunks.
 pub const SNAPSHOT_WINDOW: usize = 2;
-/// A client request's deadline when it sets none.
+/// Time from the arrival of a client request to its deadline.
 pub const REQUEST_TIME: Duration = Duration::from_secs(5);
-/// Requests of one connection under way.
+/// Most requests of one connection that are under way.
 pub const PIPELINE_MAX: usize = 4096;
-/// Arguments of one request.
+/// Most arguments of one request.
 pub const ARGUMENTS_MAX: usize = 1 << 20;
-/// Bytes of one request on the wire.
+/// Most bytes of one request on the wire.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
-/// Longest inline request line.
+/// Longest line of an inline request, in bytes.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
-/// Client connections.
+/// Most client connections.
 pub const CONNECTIONS_MAX: usize = 10_000;
-/// Keys in one answer of SCAN and KV.SCAN at most.
+/// Most keys in one answer of SCAN and KV.SCAN.
 pub const SCAN_KEYS_MAX: usize = 10_000;
-/// Bytes in one answer of a read; beyond, the command is refused with what to do.
+/// Most bytes in one answer of a read. A read with a longer answer is refused, and the error names
+/// the next step.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// Sizes that shape a shard's replica. [`Limits::DEFAULT`] is for servers; [`Limits::TINY`] makes
-/// simulations meet every edge.
+/// Sizes of a replica. [`Limits::DEFAULT`] is for servers. [`Limits::TINY`] is for simulations,
+/// which then reach every limit.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of commands that go into one log entry, unless a single command is longer.
+    /// Bytes of commands in one log entry, unless a single command is longer.
     pub entry_bytes: usize,
-    /// Entries kept in the log behind the flushed index, for followers that were away.
+    /// Entries that the log keeps up to the flushed index, for followers that were disconnected.
     pub log_retain_entries: u64,
-    /// Log segments beyond which memtables are flushed and the whole flushed log is released.
+    /// Log segments with needed entries, above which memtables are flushed and all flushed entries
+    /// are released.
     pub log_segments: usize,
-    /// Log segments beyond which entries are released though a snapshot under way needs them.
+    /// Log segments with needed entries, above which entries are released even if a snapshot under
+    /// way needs them.
     pub log_segments_sending: usize,
-    /// Looks of the background work between two at every tree.
+    /// Rounds of the background work between two sweeps over all trees.
     pub looks_between_sweeps: u64,
     /// Bytes of one snapshot chunk, unless a single value is longer.
     pub snapshot_chunk_bytes: usize,
-    /// Bytes of snapshots that a node sends in a second.
+    /// Most bytes of snapshots that a node sends per second.
     pub snapshot_bytes_per_second: u64,
-    /// Whether followers answer reads themselves, rather than send them to the leader.
+    /// Whether followers answer reads themselves instead of forwarding them to the leader.
     pub follower_reads: bool,
-    /// The Raft core's.
+    /// Configuration of the Raft core.
     pub raft: raft::Config,
 }
 
 impl Limits {
-    /// For servers.
+    /// Limits for servers.
     pub const DEFAULT: Limits = Limits {
         entry_bytes: 512 << 10,
         log_retain_entries: 8192,
@@ -83,7 +88,7 @@ impl Limits {
         follower_reads: false,
         raft: raft::Config::DEFAULT,
     };
-    /// For simulations.
+    /// Limits for simulations.
     pub const TINY: Limits = Limits {
         entry_bytes: 256,
         log_retain_entries: 8,

@@ -1,11 +1,12 @@
-//! A line of text on the disk, followed by its CRC in hex; replaced by rename.
+//! A file with one line of text, followed by the CRC of the line in hex. A write replaces the file
+//! by a rename.
 
 use bedstone_engine::{Disk, Error, Result};
 
-/// The line; `None` when there is no such file.
+/// Reads the line. `None` when the file does not exist.
 ///
 /// # Errors
-/// The disk's, and damage.
+/// The disk fails, or the file is damaged.
 pub fn read(disk: &dyn Disk, name: &str) -> Result<Option<String>> {
     let file = match disk.open(name) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -25,10 +26,10 @@ pub fn read(disk: &dyn Disk, name: &str) -> Result<Option<String>> {
     whole.map(Some).ok_or_else(damaged)
 }
 
-/// Writes it, durably.
+/// Writes the line durably.
 ///
 /// # Errors
-/// The disk's.
+/// The disk fails.
 pub fn write(disk: &dyn Disk, name: &str, line: &str) -> Result<()> {
     let next = format!("{name}.new");
     let write = || {
@@ -41,7 +42,7 @@ pub fn write(disk: &dyn Disk, name: &str, line: &str) -> Result<()> {
     write().map_err(Error::io("write", name))
 }
 
-/// The bytes of the file.
+/// The contents of the file for a line.
 pub fn framed(line: &str) -> String {
     format!("{line} {:08x}\n", crc32fast::hash(line.as_bytes()))
 }

@@ -1,4 +1,5 @@
-//! Putting a node together: files, sockets, threads, in an order in which each failure has a name.
+//! Start of a node: opens ports and files and starts threads, in an order in which each failure has
+//! its own error message.
 
 use crate::api::http;
 use crate::api::members::Operate;
@@ -35,16 +36,16 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-/// Where Linux names each boot.
+/// The file in which Linux keeps a random id of the present boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Runs a node until it is told to stop or cannot continue.
+/// Runs a node until it receives a signal to stop or cannot continue.
 ///
 /// # Errors
 /// The fault of the data, a port, a certificate or the disk, and the operator's next step.
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Ports first: a second start of the same node fails before it touches the data.
+    // The ports are opened first: a second start of the same node fails before it touches the data.
     let resp = runtime
         .block_on(TcpListener::bind(config.resp))
         .with_context(|| format!("cannot listen for clients on {} (`resp`)", config.resp))?;
@@ -147,7 +148,7 @@ fn open_disk(config: &Config) -> Result<OpenDisk> {
     let trust = config.suspect_disk_after_reboot.then(|| read_trust(files.clone())).transpose()?;
     if trust.as_ref().is_some_and(DiskTrust::is_suspect) {
         info!(
-            "the machine was started since this disk was last known to be complete: the node \
+            "the machine was booted after this disk was last known to be complete: the node \
              queries the other nodes"
         );
     }
@@ -165,7 +166,7 @@ fn open_replicas(
     let begun = shards.clone().map(begun).collect::<Result<Vec<_>>>()?;
     if config.join && begun.iter().any(|begun| *begun != Begun::No) {
         warn!(
-            "take `join` out of the configuration: with `join`, a node whose disk was lost starts \
+            "remove `join` from the configuration: with `join`, a node that lost its disk starts \
              as if it had never voted"
         );
     }
@@ -198,7 +199,7 @@ fn open_replicas(
     Ok(replicas)
 }
 
-/// Every node of the configuration, for the status.
+/// The nodes of the configuration, for the status.
 fn nodes(config: &Config) -> Vec<NodeStatus> {
     let nodes = config.members.iter().map(|member| NodeStatus {
         id: member.node,
@@ -210,8 +211,9 @@ fn nodes(config: &Config) -> Vec<NodeStatus> {
     nodes.collect()
 }
 
-/// Tables, log slots and connections are open files, and the usual soft limit is for programs that
-/// cannot have many. Where it cannot be raised, an operation that meets it says so.
+/// Raises the soft limit of open files to the hard limit. Tables, log slots and connections are
+/// open files, and the usual soft limit is too low for a node. If the limit cannot be raised, an
+/// operation that reaches the limit reports an error.
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -240,7 +242,7 @@ fn open_engine(config: &Config, disk: Arc<OsDisk>) -> Result<Engine> {
     Ok(engine)
 }
 
-/// What the disk has of a shard.
+/// Determines which data of a shard the disk contains.
 fn begun(engine: &Engine, shard: ShardId) -> Result<Begun> {
     let (log, tree) = (engine.log(), engine.open_shard(shard)?);
     if system::members(&tree)?.is_some() {
@@ -270,7 +272,8 @@ fn start_net(
             };
             Identity { authority_pem: read(ca)?, cert_pem: read(cert)?, key_pem: read(key)? }
         }
-        // Alone in its cluster: nobody can connect, nobody has a certificate of this authority.
+        // The node is alone in its cluster. No other node can connect, since no other node has a
+        // certificate of this authority.
         None => bedstone_net::Authority::generate(&config.cluster)?
             .issue(config.node, &config.cluster)?,
     };
@@ -288,7 +291,7 @@ fn start_net(
     Ok((Arc::new(endpoint), outbox))
 }
 
-/// Starts the threads of a disk.
+/// Starts the log thread and the compaction thread of a disk.
 fn serve_disk(
     engine: &Arc<Engine>,
     queues: DiskQueues,
@@ -317,5 +320,5 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 fn random() -> Result<u64> {
-    getrandom::u64().map_err(|error| anyhow!("the system gives no random numbers: {error}"))
+    getrandom::u64().map_err(|error| anyhow!("the system provides no random numbers: {error}"))
 }

@@ -1,93 +1,95 @@
-//! What a node says of itself: published by the driver, read by the HTTP side and by INFO.
+//! The status of a node. The worker publishes it; the HTTP server and INFO read it.
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// One node's view of itself and its cluster.
+/// The status of a node and its view of the cluster.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
-    /// The cluster's name.
+    /// Name of the cluster.
     pub cluster: String,
-    /// This node's id.
+    /// Id of this node.
     pub node: u64,
-    /// Its version.
+    /// Version of this node.
     pub version: String,
-    /// Seconds since it started.
+    /// Seconds since the start of this node.
     pub uptime_seconds: u64,
-    /// Every node, by id.
+    /// Every node of the configuration, by id.
     pub nodes: Vec<NodeStatus>,
-    /// The shards here.
+    /// The shards on this node.
     pub shards: Vec<Arc<ShardStatus>>,
-    /// The disks here.
+    /// The disks of this node.
     pub disks: Vec<DiskStatus>,
-    /// Whether this node can serve.
+    /// Whether this node can serve clients.
     pub ready: bool,
-    /// Why not.
+    /// The reason why the node is not ready; empty when it is.
     pub reason: String,
 }
 
 impl Status {
-    /// Whether a node is connected.
+    /// Whether `node` is alive, as this node sees it.
     pub fn is_alive(&self, node: u64) -> bool {
         self.nodes.iter().any(|other| other.id == node && other.alive)
     }
 }
 
-/// One node as this one sees it.
+/// A node of the cluster, as this node sees it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// Its id.
+    /// Id of the node.
     pub id: u64,
-    /// Its client address.
+    /// Client address.
     pub resp: String,
-    /// Its HTTP address.
+    /// HTTP address.
     pub http: String,
-    /// Its peer address.
+    /// Peer address.
     pub peer: String,
-    /// Whether it is connected.
+    /// Whether the node is this node, or is connected to it.
     pub alive: bool,
 }
 
-/// One shard's replica here.
+/// The replica of a shard on this node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ShardStatus {
     /// The shard.
     pub id: u64,
-    /// The leader's node id; 0 when none is known.
+    /// Node id of the leader; 0 when no leader is known.
     pub leader: u64,
-    /// What this replica is.
+    /// Raft role of this replica.
     pub role: String,
     /// The term.
     pub term: u64,
     /// The commit index.
     pub commit: u64,
-    /// The last entry applied here.
+    /// Index of the last entry that this replica has applied.
     pub applied: u64,
-    /// The last entry in the log here.
+    /// Index of the last entry in the log of this replica.
     pub last: u64,
-    /// The last durable entry here.
+    /// Index of the last durable entry of this replica.
     pub persisted: u64,
-    /// What was applied here is damaged, and waits for a snapshot of the leader to take its place.
+    /// Whether applied data of this replica is damaged. The replica then waits for a snapshot of
+    /// the leader, which replaces the data.
     #[serde(default)]
     pub damaged: bool,
-    /// What a replica with a new or damaged disk waits for; empty when for nothing.
+    /// Reason why a replica with a new, damaged or suspect disk waits; empty when it does not wait.
     #[serde(default)]
     pub recovery_wait: String,
-    /// The nodes that vote, witnesses included, as far as this replica knows what is committed.
+    /// The voters, witnesses included, in the last configuration that this replica knows to be
+    /// committed.
     #[serde(default)]
     pub voters: Vec<u64>,
-    /// The nodes that get the log and do not vote.
+    /// The learners, which receive the log and do not vote.
     #[serde(default)]
     pub learners: Vec<u64>,
-    /// Of the voters, those that do not keep the commands.
+    /// The voters that are witnesses, which do not store the commands.
     #[serde(default)]
     pub witnesses: Vec<u64>,
-    /// A change of the members is under way.
+    /// Whether a configuration change is under way.
     #[serde(default)]
     pub changing: bool,
-    /// Entries of each follower still to come, as the leader knows it.
+    /// Each follower and the number of entries that it lacks, as the leader knows it.
     pub lag: Vec<(u64, u64)>,
     /// Bytes in memtables.
     pub memtable_bytes: usize,
@@ -97,17 +99,17 @@ pub struct ShardStatus {
     pub log_value_bytes: u64,
     /// Bytes of values that tables point to in value files.
     pub file_value_bytes: u64,
-    /// Tables.
+    /// Number of tables.
     pub tables: usize,
 }
 
 impl ShardStatus {
-    /// Whether a node is a member, as far as is known here.
+    /// Whether `node` is a voter or a learner, as this replica knows.
     pub fn has_member(&self, node: u64) -> bool {
         self.voters.contains(&node) || self.learners.contains(&node)
     }
 
-    /// The members in words: `1 2 3, learners 4`.
+    /// The members as text: `1 2 3, learners 4`.
     pub fn members(&self) -> String {
         let list = |nodes: &[u64]| nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
         let of_kind = |kind: &str, nodes: &[u64]| match nodes {
@@ -124,27 +126,28 @@ impl ShardStatus {
     }
 }
 
-/// One disk.
+/// The status of a disk.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DiskStatus {
-    /// Its directory.
+    /// Data directory on the disk.
     pub path: String,
-    /// Bytes free.
+    /// Free bytes.
     pub free_bytes: u64,
     /// Log segments in use.
     pub log_segments: usize,
-    /// Of them kept because entries are not flushed or a follower may want them, the one being
-    /// written included.
+    /// Log segments that are kept because entries in them are not flushed or a follower may need
+    /// them. The segment being written is included.
     pub log_segments_for_entries: usize,
-    /// Of them kept because tables, memtables or readers point to values in them.
+    /// Log segments that are kept only because tables, memtables or readers point to values in
+    /// them.
     pub log_segments_for_values: usize,
-    /// How the log writes.
+    /// Write mode of the log.
     pub write_mode: String,
-    /// `ok`, or why it stopped.
+    /// `ok`, or the reason why the log stopped.
     pub health: String,
 }
 
-/// Where the status is left for readers.
+/// Holds the latest status for readers.
 pub struct StatusCell {
     latest: RwLock<Status>,
     started: Instant,
@@ -157,13 +160,13 @@ impl Default for StatusCell {
 }
 
 impl StatusCell {
-    /// The latest.
+    /// The latest status, with the present uptime.
     pub fn get(&self) -> Status {
         let uptime_seconds = self.started.elapsed().as_secs();
         Status { uptime_seconds, ..self.latest.read().clone() }
     }
 
-    /// Leaves a new one.
+    /// Publishes a status.
     pub fn set(&self, status: Status) {
         *self.latest.write() = status;
     }

@@ -1,5 +1,5 @@
-//! The command line as a user meets it: what is wrong is named, with the next step, and the exit
-//! status says whether it failed or made no sense.
+//! The command line from the user's side: an error message names the fault and the next step, and
+//! the exit status is 1 for a failure and 2 for a wrong command line or configuration.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
@@ -16,7 +16,8 @@ fn bedstone(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).output().expect("bedstone runs")
 }
 
-/// Runs `start` until it ends by itself, and gives its exit status and message.
+/// Runs `start` until the process ends by itself. Returns the exit status and the text of standard
+/// error.
 fn start_fails(args: &[&str]) -> (Option<i32>, String) {
     let mut child = Command::new(BINARY)
         .arg("start")
@@ -28,7 +29,7 @@ fn start_fails(args: &[&str]) -> (Option<i32>, String) {
     while child.try_wait().expect("a child").is_none() {
         if begun.elapsed() > Duration::from_secs(60) {
             let _ = child.kill();
-            panic!("it should have failed: {args:?}");
+            panic!("`start` still runs after 60 s, but must fail: {args:?}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -37,7 +38,7 @@ fn start_fails(args: &[&str]) -> (Option<i32>, String) {
     (child.wait().expect("ended").code(), text)
 }
 
-/// A free port on loopback, three in a row.
+/// Three free addresses on loopback.
 fn ports() -> [String; 3] {
     let listeners: [TcpListener; 3] =
         std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
@@ -106,7 +107,7 @@ fn a_scenario_has_its_own_faults_and_no_others() {
     let run = bedstone(&["simulate", "--scenario", "power", "--seed", "5", "--seeds", "6"]);
     let said = String::from_utf8_lossy(&run.stdout).into_owned();
     assert_eq!(run.status.code(), Some(0), "{said}");
-    let (_, rows) = said.split_once("faults by row: ").expect("it says which faults came");
+    let (_, rows) = said.split_once("faults by row: ").expect("the faults by row");
     let rows: Vec<&str> = rows.trim_end().split(' ').step_by(2).collect();
     assert!(!rows.is_empty() && rows.iter().all(|row| ["5:", "6:", "26:"].contains(row)), "{said}");
     let wrong = bedstone(&["simulate", "--scenario", "wind"]);
@@ -128,7 +129,7 @@ fn members_that_make_no_sense_are_refused() {
     let said = |code, text: &str| (Some(code), format!("{text}\n"));
     let alone = "shard 1: voters 1; node 1 leads";
     assert_eq!(shard(&["members"]), said(0, alone));
-    assert_eq!(shard(&["members", "--voter", "1"]), said(0, alone), "what is so already stays so");
+    assert_eq!(shard(&["members", "--voter", "1"]), said(0, alone), "node 1 is a voter already");
     assert_eq!(shard(&["lead", "--to", "1"]), said(0, alone));
     let none = "bedstone: no voter would be left";
     assert_eq!(shard(&["members", "--remove", "1"]), said(1, none));
@@ -140,7 +141,7 @@ fn members_that_make_no_sense_are_refused() {
     assert_eq!(shard(&["members", "--shard", "2"]), said(1, &missing));
     assert_eq!(shard(&["members", "--voter", "x"]).0, Some(2));
     assert_eq!(shard(&["lead"]).0, Some(2));
-    assert_eq!(shard(&["members"]), said(0, alone), "nothing of it was done");
+    assert_eq!(shard(&["members"]), said(0, alone), "no change was made");
 }
 
 #[test]
@@ -183,18 +184,18 @@ fn data_of_another_node_or_a_newer_format_or_in_use_is_refused() {
     let (disk, ports) = (path(dir.path()), ports());
     let args = node_args(disk, &ports);
     let running = Running::start(&args, &ports[1]);
-    // The same directory, other ports: the lock is held.
+    // A second start with this directory and other ports fails: the lock is held.
     let others = self::ports();
     let (code, text) = start_fails(&node_args(disk, &others));
     assert_eq!(code, Some(1));
     assert!(text.contains("in use by another process"), "{text}");
-    // The same ports, another directory: the first port is taken.
+    // A second start with these ports and another directory fails: the first port is in use.
     let other = tempfile::tempdir().unwrap();
     let (code, text) = start_fails(&node_args(path(other.path()), &ports));
     assert_eq!(code, Some(1));
     assert!(text.contains(&ports[0]) && text.contains("in use"), "{text}");
     let check = bedstone(&["check", disk]);
-    assert_eq!(check.status.code(), Some(1), "a running node's data is not checked");
+    assert_eq!(check.status.code(), Some(1), "the data of a running node is not checked");
     drop(running);
 
     let (code, text) = start_fails(&[&args[..], &["--node", "2"]].concat());
@@ -224,13 +225,13 @@ fn check_names_damage_by_file_and_offset() {
     let (disk, ports) = (path(dir.path()), ports());
     let args = node_args(disk, &ports);
     let node = Running::start(&args, &ports[1]);
-    // The later write promises that the earlier one is durable.
+    // The second write proves that the first write was durable.
     assert_eq!(ask(&ports[0], &["SET key needle"]), ["+OK", "+OK"]);
     assert_eq!(ask(&ports[0], &["SET key other"]), ["+OK", "+OK"]);
     drop(node);
     let slot = dir.path().join("log/slot-00000.seg");
     let mut bytes = fs::read(&slot).unwrap();
-    let at = bytes.windows(6).position(|window| window == b"needle").expect("it is in the log");
+    let at = bytes.windows(6).position(|window| window == b"needle").expect("the logged value");
     bytes[at] ^= 1;
     fs::write(&slot, bytes).unwrap();
     let block = at / 4096 * 4096;
@@ -273,19 +274,19 @@ fn a_full_disk_at_start_is_named() {
         .arg("start")
         .args(args)
         .output()
-        .expect("unshare, of util-linux");
+        .expect("the program `unshare` of util-linux");
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("bytes free") && text.contains("free space"), "{text}");
 }
 
-/// Sends inline commands to a client port, and gives the lines of the answers.
+/// Sends inline commands to a client port. Returns the lines of the answers.
 fn ask(resp: &str, commands: &[&str]) -> Vec<String> {
     let mut stream = std::net::TcpStream::connect(resp).expect("the node listens");
     let text: String = commands.iter().map(|command| format!("{command}\r\n")).collect();
-    stream.write_all(format!("{text}QUIT\r\n").as_bytes()).expect("it reads");
+    stream.write_all(format!("{text}QUIT\r\n").as_bytes()).expect("the node reads");
     let mut answers = String::new();
-    stream.read_to_string(&mut answers).expect("it answers, then closes");
+    stream.read_to_string(&mut answers).expect("the node answers, then closes");
     answers.lines().map(str::to_owned).collect()
 }
 
@@ -297,7 +298,7 @@ fn a_nearly_full_disk_refuses_what_grows_and_takes_the_rest() {
     let running = Running::start(&args, &ports[1]);
     assert_eq!(ask(&ports[0], &["SET a 1", "SET b 2"]), ["+OK", "+OK", "+OK"]);
     drop(running);
-    // No disk has as much free.
+    // The reserve exceeds the free space of every disk.
     let running =
         Running::start(&[&args[..], &["--reserve-mib", "1073741824"]].concat(), &ports[1]);
     let answers =

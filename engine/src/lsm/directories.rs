@@ -1,4 +1,4 @@
-//! The directories of a disk's shards: current, dropped, or left behind by a crash.
+//! The directories of a disk's shards: current, dropped, or left by a crash.
 
 use super::TreeDir;
 use crate::disk::Disk;
@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 /// The file that marks the directory of a dropped shard.
 pub(crate) const DROPPED: &str = "DROPPED";
 
-/// The shards of a disk, by their directories.
+/// The shard directories of a disk, by state.
 #[derive(Debug, Default)]
 pub(crate) struct Directories {
     /// The current directory of each shard.
     pub live: BTreeMap<ShardId, TreeDir>,
     /// The marked directories of dropped shards.
     pub dropped: Vec<TreeDir>,
-    /// Directories that a crash left behind: unfinished, or replaced.
+    /// Directories that a crash left: unfinished, or replaced by a later generation.
     pub stray: Vec<TreeDir>,
 }
 
@@ -45,10 +45,12 @@ impl Directories {
     }
 }
 
-/// Removes a directory with its files. `CURRENT`, which makes the directory count, is removed first.
+/// Removes a directory with its files. `CURRENT` is removed first, because a directory with
+/// `CURRENT` counts as a live tree.
 pub(crate) fn remove_tree(disk: &dyn Disk, dir: &str) -> Result<()> {
     let mut names = disk.list(dir).map_err(Error::io("list", dir))?;
-    // The mark is removed last: without the mark, the files left would count again.
+    // `DROPPED` is removed last: without `DROPPED`, the files that remain after a crash would count
+    // as a tree again.
     names.sort_by_key(|name| (name == DROPPED, name != "CURRENT"));
     for name in names {
         if name == DROPPED {

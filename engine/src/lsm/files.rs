@@ -1,6 +1,7 @@
-//! What is done with a tree by its files: copies for a checkpoint or a split, taking in tables
-//! that were made elsewhere, giving the directory up. Files are never copied but linked; only
-//! tables that point into the log, which is not a tree's own, are rewritten, with their values.
+//! Operations on the files of a tree: copying the tree for a checkpoint or a split, ingesting
+//! tables that were written elsewhere, and closing the directory. Files are linked, never copied.
+//! Only tables that point into the log are rewritten, with their values, when the copy must not
+//! depend on the log: the log does not belong to one tree.
 
 use super::jobs::{Step, whole_edit};
 use super::manifest::{Manifest, Standing};
@@ -18,19 +19,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Whose files are linked, and what becomes of the values that lie in the log.
+/// How a copy of a tree treats values that lie in the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogValues {
-    /// The copy stays on this disk, in this store: it points into the log as the original does.
+    /// The copy stays on this disk, in this store. Its tables point into the log as the original's
+    /// tables do.
     Shared,
-    /// The copy stands alone: they are written into value files of its own.
+    /// The copy is independent of the log: its values are written into its own value files.
     Moved,
 }
 
 impl Tree {
-    /// Makes a tree in directory `dir` that holds what this one's tables hold now, or, of that,
-    /// what is within `bounds`. It is durable and whole when this returns, and nothing before: its
-    /// `CURRENT` comes last. What is in memtables is not in it.
+    /// Copies the current tables of this tree to a new tree in directory `dir`, limited to `bounds`
+    /// if given. `CURRENT` is written last: the copy is complete and durable when this function
+    /// returns, and does not exist as a tree before. Memtables are not copied.
     pub(crate) fn copy_to(
         &self,
         dir: &str,
@@ -65,7 +67,8 @@ impl Tree {
             copies.deleted.push((run.id, run.deleted.clone()));
         }
         let tables = TableSet { runs: Vec::new(), bounds: bounds.clone() }.edited(copies);
-        // Value files that were written there are there; the others are this tree's.
+        // Value files that `rewrite_to` wrote are already in `dir`. The other value files belong to
+        // this tree and are linked.
         for number in value_files(&tables).intersection(&value_files(&view.tables)) {
             self.link(&self.sources.path(*number), &format!("{dir}/{number:06}.val"))?;
         }
@@ -89,7 +92,7 @@ impl Tree {
         table.damage().map_or(Ok(Arc::new(table)), Err)
     }
 
-    /// Writes a table anew in another directory, with the values that it has in the log.
+    /// Rewrites a table in another directory, together with its values that lie in the log.
     fn rewrite_to(&self, dir: &str, table: &Arc<Table>, of: &Bounds) -> Result<Vec<TableMeta>> {
         let in_log = table.properties.shares.keys().filter(|s| matches!(s, Source::Log(_)));
         let collection_targets: BTreeSet<Source> = in_log.copied().collect();
@@ -110,17 +113,18 @@ impl Tree {
         )
     }
 
-    /// Takes in a table file that was written elsewhere, by a [`TableWriter`](crate::table), as the
-    /// effect of log entry `at`: all its keys are set at timestamp `ts`. The file is linked, not
-    /// copied; it must lie on this disk. Called by who applies.
+    /// Ingests a table file that a [`TableWriter`](crate::table) wrote elsewhere, as the effect of
+    /// log entry `at`: all its keys are set at timestamp `ts`. The file is linked, not copied, so
+    /// the file must lie on this disk. The applier of the shard calls this function.
     ///
     /// # Errors
     /// [`Error::Damaged`] or [`Error::Corrupt`] when the file is not a sound table of ascending
-    /// keys, or points to values outside.
+    /// keys, or points to values outside the file.
     pub fn ingest(&self, at: LogId, ts: u64, path: &str) -> Result<()> {
         let found = self.examine(path)?;
         let _flushing = self.flushing.lock();
-        // Memtables become runs first: what comes is newer than they are.
+        // Memtables are flushed to runs first, because the ingested table is newer than the
+        // memtables.
         self.freeze();
         self.flush_frozen()?;
         let number = self.number();
@@ -133,7 +137,7 @@ impl Tree {
         })
     }
 
-    /// Reads a foreign table from end to end.
+    /// Verifies a foreign table by a full read, and returns its metadata.
     fn examine(&self, path: &str) -> Result<TableMeta> {
         let file = self.disk.open(path).map_err(Error::io("open", path))?;
         let bytes = file.len().map_err(Error::io("measure", path))?;
@@ -151,20 +155,20 @@ impl Tree {
         let table = Arc::new(table);
         table.verify()?;
         if !table.properties.shares.is_empty() {
-            let (what, expected) = ("a table to take in", "values in the table");
+            let (what, expected) = ("a table to ingest", "values in the table");
             return Err(Error::corrupt(path, 0, what, expected, "pointers"));
         }
         let mut cursor = table.cursor(&[])?;
         let mut meta = meta;
         let Some(first) = cursor.next()? else {
-            return Err(Error::corrupt(path, 0, "a table to take in", "keys", "none"));
+            return Err(Error::corrupt(path, 0, "a table to ingest", "keys", "none"));
         };
         meta.smallest = first.key.clone();
         meta.largest = first.key;
         while let Some(version) = cursor.next()? {
             if version.key <= meta.largest {
-                // At one timestamp there is room for one version of a key.
-                let (what, expected) = ("a table to take in", "keys that ascend");
+                // All keys get one timestamp, so the table can hold only one version of a key.
+                let (what, expected) = ("a table to ingest", "ascending keys");
                 return Err(Error::corrupt(path, 0, what, expected, format!("{:?}", version.key)));
             }
             meta.largest = version.key;
@@ -172,8 +176,8 @@ impl Tree {
         Ok(meta)
     }
 
-    /// What does not belong to the tree any more is hidden from now on, durably, and goes with the
-    /// next compactions.
+    /// Restricts the tree to `bounds`, durably. Readers no longer see keys outside `bounds`; later
+    /// compactions drop these keys.
     pub(crate) fn restrict(&self, bounds: Bounds) -> Result<()> {
         let _flushing = self.flushing.lock();
         let _compacting = self.compacting.lock();
@@ -197,31 +201,32 @@ impl Tree {
         self.flush_frozen()
     }
 
-    /// Waits for the jobs under way and lets no other begin: the directory is given up.
+    /// Waits for the running jobs and prevents new jobs, so that the directory can be removed or
+    /// replaced.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         drop(self.flushing.lock());
         drop(self.compacting.lock());
     }
 
-    /// Its directory.
+    /// The directory of the tree.
     pub(crate) fn dir(&self) -> &str {
         &self.dir
     }
 }
 
-/// A tree's directory, by shard and generation: `shards/7`, and `shards/7.1` when another tree took
-/// its place. The greatest generation with a manifest is the one that counts.
+/// A tree's directory, by shard and generation: `shards/7`, then `shards/7.1` for the tree that
+/// replaced `shards/7`. The greatest generation with a `CURRENT` file is the live one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TreeDir {
     /// The shard.
     pub shard: ShardId,
-    /// How many trees the shard had before.
+    /// The number of trees that the shard had before this tree.
     pub generation: u64,
 }
 
 impl TreeDir {
-    /// Its path.
+    /// The path of the directory.
     pub(crate) fn path(&self) -> String {
         match self.generation {
             0 => format!("shards/{}", self.shard),
@@ -229,7 +234,7 @@ impl TreeDir {
         }
     }
 
-    /// From the name of a directory in `shards`.
+    /// Parses the name of a directory in `shards`.
     pub(crate) fn parse(name: &str) -> Option<TreeDir> {
         let (shard, generation) = name.split_once('.').unwrap_or((name, "0"));
         let dir = TreeDir { shard: shard.parse().ok()?, generation: generation.parse().ok()? };

@@ -1,4 +1,4 @@
-//! Replacing a whole tree by a snapshot from elsewhere.
+//! Replacing a whole tree by a snapshot that was made elsewhere.
 
 use super::jobs::Step;
 use super::merge::Moment;
@@ -13,15 +13,15 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 impl Tree {
-    /// Begins to replace the whole tree by a snapshot from elsewhere; readers see the old tree
-    /// until [`Install::finish`].
+    /// Begins to replace the whole tree by a snapshot. Readers see the old tree until
+    /// [`Install::finish`].
     pub fn begin_install(self: &Arc<Self>) -> Install {
         Install { tree: self.clone(), writer: None, done: Vec::new() }
     }
 }
 
-/// A tree being replaced by a snapshot. Dropped unfinished, it removes what it wrote;
-/// what a crash leaves of it, the next start removes.
+/// A tree that is being replaced by a snapshot. An unfinished `Install` removes its tables when it
+/// is dropped. After a crash, the next start removes these tables.
 pub struct Install {
     pub(super) tree: Arc<Tree>,
     pub(super) writer: Option<TableWriter>,
@@ -39,7 +39,7 @@ impl Drop for Install {
 }
 
 impl Install {
-    /// Adds a key; keys ascend.
+    /// Adds a key. Keys must come in ascending order.
     pub fn put(&mut self, key: Bytes, ts: u64, value: Bytes) -> Result<()> {
         check_size(&key, &value)?;
         let limits = &self.tree.limits;
@@ -60,7 +60,7 @@ impl Install {
         writer.add(&Version { key, ts, expires: NEVER, value: Value::Inline(value) })
     }
 
-    /// Replaces the tree: afterwards it is the snapshot of log entry `at`, durably.
+    /// Replaces the tree, durably, by the snapshot taken at log entry `at`.
     pub fn finish(mut self, at: LogId, ts: u64) -> Result<()> {
         self.done.extend(self.writer.take().map(TableWriter::finish).transpose()?);
         let tree = &self.tree;

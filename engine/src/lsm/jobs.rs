@@ -1,5 +1,6 @@
-//! The jobs that move data down: flushing a memtable, merging runs, rewriting tables so that values
-//! or foreign keys leave. Each ends in one edit of the manifest.
+//! The jobs that move data down: flushing a memtable, merging runs, and rewriting tables so that
+//! values leave collection targets or keys outside the bounds are dropped. Each job ends in one
+//! edit of the manifest.
 
 use super::manifest::{Edit, Manifest};
 use super::merge::{Merge, Moment, Retained};
@@ -34,15 +35,15 @@ pub enum Job {
 /// A change of the tree that is about to become durable.
 #[derive(Default)]
 pub(super) struct Step {
-    /// How far in the log the new tables reach, and their newest timestamp.
+    /// The last log entry whose effect is in the new tables, and their newest timestamp.
     pub flushed: Option<(LogId, u64)>,
-    /// What was taken for hidden, and for expired.
+    /// The timestamp and the time by which the job judged versions as hidden or expired.
     pub horizon: Moment,
-    /// Numbers of tables that go.
+    /// Numbers of the tables to remove.
     pub removed: Vec<u64>,
-    /// Tables that come, with their runs.
+    /// Tables to add, with the ids of their runs.
     pub added: Vec<(u64, TableMeta)>,
-    /// Runs, and the ranges that each deletes from now on.
+    /// Ids of runs, with all the ranges that each run deletes after this step.
     pub deleted: Vec<(u64, Ranges)>,
 }
 
@@ -52,7 +53,7 @@ impl Tree {
         !self.view.read().frozen.is_empty()
     }
 
-    /// What should be done in the background now: a flush before anything else.
+    /// The next background job, if any. A flush precedes every compaction.
     pub fn job(&self) -> Option<Job> {
         if self.closed.load(Ordering::Acquire) {
             return None;
@@ -63,8 +64,9 @@ impl Tree {
         self.compaction().map(Job::Compact)
     }
 
-    /// What should be merged now, or rewritten: so that values leave a collection target, so that keys
-    /// go that a split gave away, or because everything in a table has expired.
+    /// The next compaction, if any: a merge of runs, or a rewrite of tables. A rewrite moves values
+    /// out of a collection target, drops keys that a split moved to another tree, or drops versions
+    /// that have expired or that a range tombstone hides.
     pub fn compaction(&self) -> Option<Choice> {
         if self.closed.load(Ordering::Acquire) {
             return None;
@@ -78,13 +80,13 @@ impl Tree {
         let choice = choice?;
         let inputs = view.tables.tables().filter(|(_, table)| choice.reads(table.meta.number));
         let inputs: Vec<&Arc<Table>> = inputs.map(|(_, table)| table).collect();
-        // What cannot be read cannot be merged; it waits to be repaired.
+        // A damaged table cannot be merged until it is repaired.
         let sound = inputs.iter().all(|table| table.damage().is_none());
         (sound && self.has_room(&inputs)).then_some(choice)
     }
 
-    /// Whether the disk has room for what a merge writes, before what it reads goes, besides two
-    /// log slots: deletes and flushes go on in those.
+    /// Whether the disk has room for the output of a merge while the inputs still exist, plus two
+    /// log slots. The two slots keep room for deletes and flushes.
     fn has_room(&self, inputs: &[&Arc<Table>]) -> bool {
         let collection_targets = self.collection_targets.read();
         let moved = |table: &Table| -> u64 {
@@ -111,14 +113,16 @@ impl Tree {
             let inputs = vec![Input { run, tables: vec![table.meta.number] }];
             return Some(Choice { inputs, run, bottom: run == oldest.id });
         }
-        // At the bottom, what has expired goes without being read, and what could not go when its
-        // range tombstone came down, for the sake of older readers, goes now.
+        // In the oldest run, tables whose versions have all expired are dropped without being read.
+        // Versions that a range tombstone hides are dropped as well: they were kept for readers at
+        // older timestamps when the tombstone reached this run.
         let due = |table: &&Arc<Table>| {
             let (smallest, largest) = (&table.meta.smallest, &table.meta.largest);
             table.properties.expired_by <= horizon.now && table.damage().is_none()
                 || oldest.deleted.touches(smallest, largest, horizon.ts)
         };
-        // Neighbours only: what they become must not reach over a table between them.
+        // Only adjacent tables are chosen: the key range of the output must not span a table
+        // between the inputs.
         let first = oldest.tables.iter().skip_while(|table| !due(table)).take_while(due);
         let tables: Vec<u64> = first.map(|table| table.meta.number).collect();
         let settled = oldest.deleted.oldest().is_some_and(|oldest| oldest <= horizon.ts);
@@ -127,11 +131,12 @@ impl Tree {
         any.then_some(Choice { inputs, run: oldest.id, bottom: true })
     }
 
-    /// Does a job: reads and writes tables, then swaps them in. Blocks; for a background thread.
-    /// A flush and a compaction may run at the same time, two of a kind exclude each other.
+    /// Runs a job: reads and writes tables, then installs the new tables. The function blocks, so a
+    /// background thread must call it. A flush and a compaction may run concurrently; two flushes,
+    /// or two compactions, exclude each other.
     ///
     /// # Errors
-    /// The tree is as before then, and the job may be tried again.
+    /// On an error the tree is unchanged, and the caller may retry the job.
     pub fn run(&self, job: Job) -> Result<()> {
         match job {
             Job::Flush => {
@@ -142,7 +147,7 @@ impl Tree {
         }
     }
 
-    /// Flushes every frozen memtable. The caller holds the lock of flushes.
+    /// Flushes every frozen memtable. The caller holds the `flushing` lock.
     pub(super) fn flush_frozen(&self) -> Result<()> {
         while self.wants_flush() {
             self.flush_oldest()?;
@@ -181,7 +186,7 @@ impl Tree {
         let present = choice.inputs.iter().flat_map(|input| &input.tables);
         let known: BTreeSet<u64> = view.tables.tables().map(|(_, t)| t.meta.number).collect();
         if self.closed.load(Ordering::Acquire) || present.into_iter().any(|n| !known.contains(n)) {
-            return Ok(()); // the tree was replaced meanwhile
+            return Ok(()); // the tree was closed or its tables were replaced meanwhile
         }
         let inputs: Vec<&Run> =
             choice.inputs.iter().filter_map(|i| runs.iter().find(|run| run.id == i.run)).collect();
@@ -189,7 +194,7 @@ impl Tree {
         inputs.iter().for_each(|run| ranges.absorb(&run.deleted));
         let horizon = self.horizon_of(&view, vec![Arc::new(ranges.clone())]);
         let oldest = runs.last().map(|run| run.id);
-        // Nothing in it is alive, and nothing older comes to light when it goes.
+        // Whether no version in the table is alive and dropping the table exposes no older version.
         let dead = |run: &Run, table: &Table| {
             let (smallest, largest) = (&table.meta.smallest, &table.meta.largest);
             let deleted = ranges.covering_all(smallest, largest, horizon.ts);
@@ -215,14 +220,15 @@ impl Tree {
         });
         let newer = &runs[..newer.count()];
         let hidden = |version: &Version| {
-            // Whatever a newer run has of the key is newer. A memtable hides nothing: after a crash
-            // the entries that made it are applied again, and read what was before them.
+            // A version of the key in a newer run is newer than this version. Memtables are not
+            // consulted: after a crash, log entries are applied again to rebuild the memtables, and
+            // these entries read the versions that preceded them.
             let lookup = Lookup::new(&version.key, horizon.ts);
             Ok(TableSet::get_in(newer, &lookup)?.is_some())
         };
         let metas =
             self.write(cursor, codec, self.limits.table_bytes, &collection_targets, &hidden)?;
-        // A range tombstone is done when nothing that it hides is left in the oldest run.
+        // A range tombstone can be dropped when the oldest run holds nothing that it hides.
         let done = |from: &Bytes, to: &Bytes| {
             let output = inputs.iter().find(|run| run.id == choice.run);
             choice.bottom
@@ -245,8 +251,9 @@ impl Tree {
         self.commit(step, |_| {})
     }
 
-    /// Nobody will read at an earlier timestamp than this. Nor at an earlier time, not even log
-    /// entries that are applied again after a crash: they come after what was flushed.
+    /// The moment that bounds all later reads: no reader uses an earlier timestamp or an earlier
+    /// time. This includes log entries that are applied again after a crash, because these entries
+    /// come after the flushed entries.
     fn horizon_of(&self, view: &View, deleted: Vec<Arc<Ranges>>) -> Moment {
         let ts = view.ts.min(self.horizon.load(Ordering::Acquire));
         Moment { ts, now: view.flushed_now, deleted }
@@ -279,8 +286,8 @@ impl Tree {
         };
         let written = write_tables(cursor, out);
         if written.is_err() {
-            // Room that a failed job took may be what the disk lacks. What cannot be removed now is
-            // removed at the next start.
+            // The disk may be full because of the files of the failed job, so they are removed. A
+            // file that cannot be removed now is removed at the next start.
             for &number in begun.borrow().iter() {
                 let _ = self.disk.remove(&path(number));
                 let _ = self.disk.remove(&self.sources.path(number));
@@ -289,7 +296,8 @@ impl Tree {
         written
     }
 
-    /// Makes new tables durable by name, then by manifest, then visible; then lets old ones go.
+    /// Commits a step: syncs the directory, appends the edit to the manifest, makes the new tables
+    /// visible, and then retires the old tables and value files.
     pub(super) fn commit(&self, step: Step, change: impl FnOnce(&mut View)) -> Result<()> {
         self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
         let mut tables = version::Change { remove: step.removed.clone(), ..Default::default() };
@@ -337,7 +345,8 @@ impl Tree {
         self.mark_dirty();
         let gone = old.tables().filter(|(_, table)| edit.removed.contains(&table.meta.number));
         gone.for_each(|(_, table)| table.retire());
-        // Those of the old set alone: another job may just have made one that is in neither.
+        // Only value files of the old set are retired: a concurrent job may just have created a
+        // value file that is in neither set.
         let used = value_files(&new);
         self.sources.retire_files(value_files(&old).difference(&used));
         if store.manifest.bytes() > self.limits.manifest_bytes {
@@ -346,7 +355,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Begins a new manifest.
+    /// Begins a new manifest with the whole state and removes the old one.
     pub(super) fn roll_manifest(&self, store: &mut Store) -> Result<()> {
         let tables = self.view.read().tables.clone();
         let mut whole = whole_edit(&tables, store.standing.clone());
@@ -358,7 +367,7 @@ impl Tree {
     }
 }
 
-/// Everything about a tree as one edit.
+/// The whole state of a tree as one edit.
 pub(super) fn whole_edit(tables: &TableSet, standing: manifest::Standing) -> Edit {
     let ranges = tables.runs.iter().filter(|run| !run.deleted.is_empty());
     Edit {
@@ -369,7 +378,7 @@ pub(super) fn whole_edit(tables: &TableSet, standing: manifest::Standing) -> Edi
     }
 }
 
-/// A run as the choice of merges sees it.
+/// The properties of a run by which compactions are chosen.
 fn shape(run: &Run, older: &[Run], horizon: &Moment) -> Shape {
     let values = |table: &Arc<Table>| -> u64 {
         table.properties.shares.values().map(|share| share.bytes).sum()

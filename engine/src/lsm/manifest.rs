@@ -1,7 +1,8 @@
-//! Which tables a shard has and how far in the log they reach, durable before it is relied on.
+//! The manifest: a durable record of the tables of a shard and of the last log entry in the tables.
+//! An edit is durable before anything depends on the change.
 //!
-//! `CURRENT` names the manifest: its file name, a space, the CRC of the name in hex, a newline. It
-//! is replaced by rename. All numbers are little-endian.
+//! `CURRENT` names the manifest: its file name, a space, the CRC of the name in hex, a newline.
+//! `CURRENT` is replaced by a rename. All numbers are little-endian.
 //!
 //! **Manifest** `MANIFEST-<number>`: magic `BMAN`, format version u32, then records.
 //!
@@ -13,21 +14,22 @@
 //! | 8, 8 | flushed log id: term, index |
 //! | 8 | greatest timestamp flushed |
 //! | 8 | the time that deadlines were last compared with |
-//! | 8 | oldest timestamp whose versions are all there |
+//! | 8 | oldest timestamp at which the tables can be read exactly |
 //! | 8 | next file number |
-//! | | bounds: first key; 1 and the key after the last, or 0 |
+//! | | bounds: first key; then 1 and the exclusive end key, or 0 for no end |
 //! | 4 | removed tables, then each: number u64 |
 //! | 4 | added tables, then each as below |
-//! | 4 | runs whose deleted ranges are given anew, then each as below |
+//! | 4 | runs whose list of deleted ranges is replaced, then each as below |
 //!
-//! Added table: run u64, number u64, the number that its checksums are bound to u64, 1 and the
-//! timestamp of all its versions u64 or 0, bytes u64, greatest timestamp u64, then its smallest and
-//! its largest key. A key is its length u32 and its bytes.
+//! Added table: run u64, number u64, the file number that seeds its checksums u64, 1 and the
+//! timestamp of all its versions u64 (or 0 if each version has its own timestamp), bytes u64,
+//! greatest timestamp u64, then its smallest and its largest key. A key is its length u32 and its
+//! bytes.
 //!
-//! Run with deleted ranges: run u64, count u32, and of each range its timestamp u64, its first key
-//! and the key after its last.
+//! Run with deleted ranges: run u64, count u32, then for each range its timestamp u64, its first
+//! key and its exclusive end key.
 //!
-//! The first record describes everything at the time the manifest was begun.
+//! The first record holds the whole state at the time when the manifest was begun.
 
 use crate::checksum::{crc, seed};
 use crate::disk::{Disk, File};
@@ -41,42 +43,42 @@ use bytes::{Buf, BufMut, Bytes};
 
 /// First bytes of a manifest.
 pub const MAGIC: [u8; 4] = *b"BMAN";
-/// Version of everything in this file.
+/// The version of the manifest format.
 pub const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 8;
 
-/// What holds of a tree as a whole; every edit repeats it.
+/// The state of a tree as a whole. Every edit repeats this state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// The last log entry whose effect is in the tables.
     pub flushed: LogId,
     /// The newest timestamp in the tables.
     pub ts_max: u64,
-    /// Values whose deadline is at or before this time may be gone.
+    /// Values whose deadline is at or before this time may have been dropped.
     pub now: u64,
     /// The oldest timestamp at which the tables can be read exactly.
     pub history_from: u64,
-    /// The number that the next file takes.
+    /// The number of the next file.
     pub next_number: u64,
-    /// What of the tables belongs to the tree.
+    /// The bounds of the keys that belong to the tree; tables may hold other keys.
     pub bounds: Bounds,
 }
 
 /// One atomic change of a tree's tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
-    /// What holds from now on.
+    /// The state of the tree after this edit.
     pub standing: Standing,
-    /// Numbers of tables that are gone.
+    /// Numbers of the removed tables.
     pub removed: Vec<u64>,
-    /// Tables that came, with the ids of their runs.
+    /// Added tables, with the ids of their runs.
     pub added: Vec<(u64, TableMeta)>,
-    /// Runs, and all the ranges that each deletes from now on.
+    /// Ids of runs, with all the ranges that each run deletes after this edit.
     pub deleted: Vec<(u64, Vec<RangeTombstone>)>,
 }
 
 impl Edit {
-    /// Its bytes.
+    /// Encodes the edit.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let standing = &self.standing;
@@ -116,7 +118,7 @@ impl Edit {
         out
     }
 
-    /// Reads its bytes; `None` when they are not exactly an edit.
+    /// Decodes an edit; `None` when the bytes are not exactly one edit.
     pub fn decode(mut from: &[u8]) -> Option<Edit> {
         let from = &mut from;
         let term = from.try_get_u64_le().ok()?;
@@ -151,7 +153,7 @@ fn get_key(from: &mut &[u8]) -> Option<Bytes> {
     (len <= KEY_BYTES_MAX.min(from.len())).then(|| from.copy_to_bytes(len))
 }
 
-/// A presence byte, and what it announces.
+/// Reads a presence byte, and the item if the byte is 1.
 fn get_optional<T>(
     from: &mut &[u8],
     get: impl FnOnce(&mut &[u8]) -> Option<T>,
@@ -163,7 +165,7 @@ fn get_optional<T>(
     }
 }
 
-/// A count u32, and as many items of at least 8 bytes.
+/// Reads a count u32 and that many items. Each item has at least 8 bytes.
 fn get_list<T>(from: &mut &[u8], get: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
     let count = from.try_get_u32_le().ok()? as usize;
     if count > from.len() / 8 {
@@ -186,22 +188,23 @@ fn get_table(from: &mut &[u8]) -> Option<(u64, TableMeta)> {
     Some((run, meta))
 }
 
-/// What the bytes of a manifest say.
+/// The result of decoding a manifest file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
     /// The edits of the sound records from the front on.
     pub edits: Vec<Edit>,
-    /// Where the first record is that is not sound, or the end.
+    /// The offset of the first unsound record, or of the end.
     pub end: usize,
-    /// A sound record comes after that place, so what stands there was durable: it is damage, and
-    /// not an edit that the power cut.
+    /// Whether a sound record follows `end`. In this case the unsound record was durable, so it is
+    /// damage and not an edit that a power failure cut.
     pub damaged: bool,
 }
 
-/// Reads a manifest file; `None` when it is none.
+/// Decodes a manifest file; `None` when the file is not a manifest.
 ///
-/// An edit at the end that is not sound was cut by the power, and never relied on. Should it have
-/// been, the tables it removed are missing or the log begins too late, and both are found.
+/// An unsound record at the end is an edit that a power failure cut, and nothing depends on such an
+/// edit. If damage destroyed a durable edit instead, the tables that the edit removed are missing
+/// or the log begins too late. Both cases are detected.
 pub fn decode_manifest(number: u64, bytes: &[u8]) -> Option<Decoded> {
     if bytes.get(..4)? != MAGIC {
         return None;
@@ -237,12 +240,14 @@ pub(super) struct Manifest {
     number: u64,
     file: Box<dyn File>,
     bytes: u64,
-    /// An append or sync failed: what the file holds is unknown, so it takes no more.
+    /// An append or sync failed: the content of the file is unknown, so the manifest accepts no
+    /// further edits.
     failed: bool,
 }
 
 impl Manifest {
-    /// The edits of the current manifest of `dir`, and its number; `None` when there is none yet.
+    /// The edits of the current manifest of `dir`, and the number of that manifest; `None` when
+    /// `dir` has no manifest yet.
     pub(super) fn read(disk: &dyn Disk, dir: &str) -> Result<Option<(Vec<Edit>, u64)>> {
         let path = format!("{dir}/CURRENT");
         let Some(text) = read_all(disk, &path)? else { return Ok(None) };
@@ -255,7 +260,8 @@ impl Manifest {
             return Err(Error::corrupt(path, 0, "the manifest", "a file", "none"));
         };
         let found = bytes.get(4..8).map_or(0, |mut version| version.get_u32_le());
-        // A first record of this version tells another version from a damaged one of this.
+        // A sound first record proves that the manifest has this version, so another version number
+        // is damage. Without a sound first record, another version number means another version.
         let decoded = decode_manifest(number, &bytes).filter(|found| !found.edits.is_empty());
         if decoded.is_some() && found != VERSION {
             return Err(Error::corrupt(path, 4, "the manifest's version", VERSION, found));
@@ -276,7 +282,7 @@ impl Manifest {
         }
     }
 
-    /// Begins a new manifest with everything in `whole`, and makes it current.
+    /// Begins a new manifest with the whole state in `whole`, and makes the new manifest current.
     pub(super) fn create(disk: &dyn Disk, dir: &str, number: u64, whole: &Edit) -> Result<Self> {
         let path = manifest_path(dir, number);
         let file = disk.create(&path).map_err(Error::io("create", &path))?;
@@ -302,7 +308,7 @@ impl Manifest {
     pub(super) fn append(&mut self, edit: &Edit) -> Result<()> {
         let path = manifest_path(&self.dir, self.number);
         if self.failed {
-            let cause = format!("{path} failed before");
+            let cause = format!("an earlier write or sync of {path} failed");
             return Err(Error::Poisoned { cause });
         }
         let payload = edit.encode();
@@ -330,13 +336,13 @@ impl Manifest {
         self.bytes
     }
 
-    /// Whether it takes no more, so that another must begin.
+    /// Whether the manifest accepts no further edits, so that a new manifest must begin.
     pub(super) fn failed(&self) -> bool {
         self.failed
     }
 }
 
-/// The file of a manifest.
+/// The path of a manifest.
 pub(super) fn manifest_path(dir: &str, number: u64) -> String {
     format!("{dir}/MANIFEST-{number:06}")
 }
@@ -362,7 +368,7 @@ fn read_all(disk: &dyn Disk, path: &str) -> Result<Option<Bytes>> {
     Ok(Some(bytes.into()))
 }
 
-/// All edits of a manifest as one.
+/// Combines all edits of a manifest into one.
 pub(super) fn fold(edits: Vec<Edit>) -> Edit {
     let mut whole = Edit::default();
     whole.standing.next_number = 1;
@@ -376,7 +382,8 @@ pub(super) fn fold(edits: Vec<Edit>) -> Edit {
     whole
 }
 
-/// What the current manifest of `dir` says, all edits as one; `None` when there is none.
+/// All edits of the current manifest of `dir`, combined into one; `None` when `dir` has no
+/// manifest.
 pub(crate) fn read_whole(disk: &dyn Disk, dir: &str) -> Result<Option<Edit>> {
     Ok(Manifest::read(disk, dir)?.map(|(edits, _)| fold(edits)))
 }

@@ -1,6 +1,8 @@
-//! The newest versions, in memory. One writer (the shard's applier), any number of readers.
+//! The newest versions, in memory. A memtable has one writer (the shard's applier) and any number
+//! of readers.
 //!
-//! A `BTreeMap` under a lock: with a single writer it beat a lock-free skip list 2.5 times.
+//! A memtable is a `BTreeMap` under a lock: with a single writer, the map was 2.5 times as fast as
+//! a lock-free skip list.
 
 use super::ranges::{RangeTombstone, Ranges};
 use crate::ids::LogId;
@@ -16,9 +18,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Versions copied out per lock of a scan.
+/// Keys whose versions a scan copies out each time it holds the lock.
 const SCAN_BATCH_KEYS: usize = 64;
-/// What a key costs besides its bytes: map node, handles, version.
+/// The memory of a key besides its bytes: map node, handles, version.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
 
 /// Versions of one key, oldest first.
@@ -31,7 +33,7 @@ struct Held {
     value: Value,
 }
 
-/// A sorted map of versions and how far in the log it reaches.
+/// A sorted map of versions, and the last log entry applied to the map.
 #[derive(Default)]
 pub(super) struct Memtable {
     inner: RwLock<Inner>,
@@ -41,9 +43,9 @@ pub(super) struct Memtable {
 struct Inner {
     map: BTreeMap<Bytes, Versions>,
     deleted: Arc<Ranges>,
-    /// Memory taken, about.
+    /// Approximate memory use.
     bytes: usize,
-    /// Bytes of range tombstones: the manifest takes them whole.
+    /// Bytes of range tombstones. They are limited because one manifest edit holds all of them.
     range_bytes: usize,
     /// Bytes of values pointed to.
     value_bytes: u64,
@@ -52,9 +54,9 @@ struct Inner {
     /// The last log entry applied here.
     upto: LogId,
     ts_max: u64,
-    /// The time when it was frozen.
+    /// The time when the memtable was frozen.
     now: u64,
-    /// The budget that `bytes` is taken from.
+    /// The memory budget that counts `bytes`.
     memory: Option<Arc<Memory>>,
 }
 
@@ -66,16 +68,16 @@ impl Drop for Inner {
     }
 }
 
-/// One change as a memtable takes it.
+/// One change to a memtable.
 pub(super) enum Change {
-    /// A version of a key, and when it expires.
+    /// A key, its new value or tombstone, and the deadline.
     Set(Bytes, Value, u64),
     /// A deleted range.
     DeleteRange(Bytes, Bytes),
 }
 
 impl Memtable {
-    /// Adds the versions that one log entry writes; pointers in them are to `segment`.
+    /// Adds the versions that one log entry writes. Pointers in these versions refer to `segment`.
     pub(super) fn apply(
         &self,
         at: LogId,
@@ -118,7 +120,7 @@ impl Memtable {
         let holder = match &value {
             Value::At(pointer) => {
                 let holder = inner.holder(pointer.source);
-                Some(holder.expect("a memtable holds what it points to"))
+                Some(holder.expect("a memtable holds the log segments of its pointers"))
             }
             _ => None,
         };
@@ -135,7 +137,7 @@ impl Memtable {
         self.inner.read().deleted.clone()
     }
 
-    /// Whether it should be frozen.
+    /// Whether the memtable is full and should be frozen.
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
         let inner = self.inner.read();
         inner.bytes >= limits.memtable_bytes
@@ -159,13 +161,13 @@ impl Memtable {
         self.inner.read().upto
     }
 
-    /// It takes no more: it was frozen at this time.
+    /// Records the time at which the memtable was frozen. No change follows.
     pub(super) fn end(&self, now: u64) {
         self.inner.write().now = now;
     }
 
-    /// The time when it was frozen. What had not expired by then may be read again after a crash,
-    /// by the log entries that come after it.
+    /// The time when the memtable was frozen. After a crash, the log entries that follow this
+    /// memtable are applied again and may read values that had not expired by this time.
     pub(super) fn now(&self) -> u64 {
         self.inner.read().now
     }
@@ -174,13 +176,13 @@ impl Memtable {
         self.inner.read().ts_max
     }
 
-    /// All versions of the keys from `from` on.
+    /// A cursor over all versions of the keys from `from` on.
     pub(super) fn cursor(self: &Arc<Self>, from: Bound<Bytes>) -> MemtableCursor {
         let ready = VecDeque::new();
         MemtableCursor { table: self.clone(), rest: from, ready, ended: false, reverse: false }
     }
 
-    /// All versions of the keys up to `to`, backwards.
+    /// A backward cursor over all versions of the keys up to `to`.
     pub(super) fn cursor_back(self: &Arc<Self>, to: Bound<Bytes>) -> MemtableCursor {
         MemtableCursor { reverse: true, ..self.cursor(to) }
     }
@@ -201,8 +203,8 @@ impl Inner {
         }
     }
 
-    /// Deletes a range. What the same entry set in it before, at the same timestamp, is deleted
-    /// key by key: a range tombstone hides what is older only.
+    /// Deletes a range. Keys in the range that an earlier change of the same log entry set, at the
+    /// same timestamp, are deleted one by one: a range tombstone hides only older versions.
     fn delete_range(&mut self, from: Bytes, to: Bytes, ts: u64, after_others: bool) {
         if from >= to {
             return;
@@ -233,10 +235,12 @@ impl Inner {
     }
 }
 
-/// Walks a memtable while it may grow; what is added meanwhile has later timestamps.
+/// A cursor over a memtable that may grow concurrently. Versions added meanwhile have later
+/// timestamps.
 pub(super) struct MemtableCursor {
     table: Arc<Memtable>,
-    /// Where the rest begins, or, backwards, ends.
+    /// The bound at which the remaining keys begin. For a backward cursor, the remaining keys end
+    /// at this bound.
     rest: Bound<Bytes>,
     ready: VecDeque<Version>,
     ended: bool,

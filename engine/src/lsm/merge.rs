@@ -1,4 +1,4 @@
-//! Merging sorted streams of versions, and what a reader or a compaction keeps of the result.
+//! Merging sorted streams of versions, and filtering the result for a reader or a compaction.
 
 use super::ranges::Ranges;
 use crate::error::Result;
@@ -21,7 +21,8 @@ struct Head {
 }
 
 impl Ord for Head {
-    /// The heap gives the greatest first, so the smallest key is the greatest head.
+    /// `BinaryHeap` yields the greatest item first. The head whose version comes first in the merge
+    /// is therefore the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         let order = self.version.order(&other.version);
         let order = if self.reverse { order } else { order.reverse() };
@@ -44,8 +45,8 @@ impl PartialEq for Head {
 impl Eq for Head {}
 
 impl Merge {
-    /// Merges the sources, which all go the same way; of equal versions the earlier source's comes
-    /// first.
+    /// Merges the sources, which all have the same direction. Among equal versions, the version of
+    /// the earlier source comes first.
     pub(crate) fn new(mut sources: Vec<Box<dyn Cursor>>, reverse: bool) -> Result<Merge> {
         let mut heap = BinaryHeap::with_capacity(sources.len());
         for (source, cursor) in sources.iter_mut().enumerate() {
@@ -68,14 +69,14 @@ impl Cursor for Merge {
     }
 }
 
-/// When a reader looks, and what was deleted then.
+/// The timestamp and the time of a read, and the deleted ranges that apply to the read.
 #[derive(Clone, Default)]
 pub(crate) struct Moment {
-    /// It sees versions at or before this timestamp.
+    /// The reader sees versions at or before this timestamp.
     pub ts: u64,
-    /// It sees values that expire after this time.
+    /// The reader sees values that expire after this time.
     pub now: u64,
-    /// Deleted ranges of every source.
+    /// The deleted ranges of every source.
     pub deleted: Vec<Arc<Ranges>>,
 }
 
@@ -86,17 +87,17 @@ impl Moment {
         newest.is_some_and(|deleted| version.ts < deleted)
     }
 
-    /// Whether the newest version of a key shows a value.
+    /// Whether `version`, the newest version of its key, is a value that the reader sees.
     fn shows(&self, version: &Version) -> bool {
         version.value != Value::Tombstone && version.expires > self.now && !self.deletes(version)
     }
 }
 
-/// What a reader sees: the newest version of each key, if it is a value.
+/// The versions that a reader sees: the newest version of each key, if that version is a value.
 pub(crate) enum Visible {
     /// Ascending.
     Forward { cursor: Merge, moment: Moment, last: Option<Bytes> },
-    /// Descending: a key's versions come oldest first, so the last of them counts.
+    /// Descending. The versions of a key come oldest first, so the last version of a key counts.
     Back { cursor: Merge, moment: Moment, newest: Option<Version> },
 }
 
@@ -139,10 +140,15 @@ impl Visible {
     }
 }
 
-/// What must be kept: every version after the moment's timestamp, which is the horizon, and of each
-/// key the newest at or before it. What has expired is a tombstone. What a range tombstone at or
-/// before the horizon hides goes: the tombstone stays, or nothing older lies below. At the bottom,
-/// where nothing older does, a tombstone at or before the horizon goes too.
+/// The versions that a flush or a compaction must keep. The horizon is the timestamp of `horizon`.
+///
+/// - Every version after the horizon is kept.
+/// - For each key, the newest version at or before the horizon is kept.
+/// - An expired value becomes a tombstone.
+/// - A version at or before the horizon that a range tombstone at or before the horizon hides is
+///   dropped: the range tombstone is kept, or no older version lies below.
+/// - At the bottom, where no older version lies below, a tombstone at or before the horizon is
+///   dropped too.
 pub(crate) struct Retained<C> {
     cursor: C,
     horizon: Moment,

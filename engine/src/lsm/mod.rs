@@ -1,7 +1,7 @@
 //! One shard's tree: memtables over tables, and the jobs that move data down.
 //!
-//! A tree has no log. [`Tree::apply`] takes the effect of log entries in order; after a restart
-//! the caller applies again from [`Tree::flushed`] on.
+//! A tree has no log. [`Tree::apply`] applies log entries in order. After a restart, the caller
+//! applies the entries after [`Tree::flushed`] again.
 
 pub(crate) mod directories;
 mod files;
@@ -41,8 +41,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use version::{Bounds, TableSet};
 use view::{View, Way, resolve};
 
-/// One shard's sorted data. Shared between threads: one applier, any readers, one flush and one
-/// compaction at a time.
+/// One shard's sorted data. Threads share a tree: one applier, any number of readers, and at most
+/// one flush and one compaction at a time.
 pub struct Tree {
     disk: Arc<dyn Disk>,
     shard: ShardId,
@@ -54,52 +54,52 @@ pub struct Tree {
     view: RwLock<View>,
     store: Mutex<Store>,
     next_number: AtomicU64,
-    /// Held while an entry is applied: the memtable that it goes to is neither frozen nor replaced
-    /// meanwhile.
+    /// Held while a log entry is applied, so that the active memtable is neither frozen nor
+    /// replaced meanwhile.
     applying: Mutex<()>,
     flushing: Mutex<()>,
     compacting: Mutex<()>,
-    /// Values in these move when the tables that point to them are rewritten.
+    /// The sources that values leave when the tables that point to these values are rewritten.
     collection_targets: RwLock<Arc<BTreeSet<Source>>>,
-    /// Versions that are hidden at this timestamp and later may go.
+    /// Versions that are hidden at this timestamp and at every later timestamp may be dropped.
     horizon: AtomicU64,
-    /// Its directory is given up: no job may write there.
+    /// Whether the tree is closed. No job may write in the directory of a closed tree.
     closed: AtomicBool,
     dirty: Arc<Mutex<BTreeSet<ShardId>>>,
 }
 
-/// The manifest, and what the next edit repeats.
+/// The manifest, and the state that the next edit repeats.
 struct Store {
     manifest: Manifest,
     standing: Standing,
 }
 
-/// What the trees of a disk share.
+/// The resources that all trees of a disk share.
 #[derive(Clone)]
 pub struct Shared {
     /// The disk.
     pub disk: Arc<dyn Disk>,
-    /// Sizes.
+    /// The configured limits.
     pub limits: Limits,
-    /// Blocks of all tables.
+    /// The block cache of all tables.
     pub cache: Arc<BlockCache>,
-    /// Segments of the log, where values lie.
+    /// The segments of the log. Values may lie in these segments.
     pub segments: Arc<Segments>,
-    /// What all memtables take.
+    /// The memory budget of all memtables.
     pub memory: Arc<Memory>,
-    /// Trees to which something happened that may have made a job.
+    /// The shards whose trees changed, so that a tree may have a new background job.
     pub dirty: Arc<Mutex<BTreeSet<ShardId>>>,
 }
 
 impl Shared {
-    /// Of a disk, with a block cache and a log's segments.
+    /// Creates the shared resources of a disk from a block cache and the segments of a log.
     pub fn new(
         disk: Arc<dyn Disk>,
         limits: Limits,
         cache: Arc<BlockCache>,
         segments: Arc<Segments>,
     ) -> Shared {
-        // One shard alone may fill all of its memtables.
+        // The budget lets a single shard fill all of its memtables.
         let alone = 2 * limits.memtable_bytes * (limits.memtables_frozen_max + 1);
         let memory = Arc::new(Memory::new(limits.memtables_bytes.max(alone)));
         let dirty = Arc::default();
@@ -107,17 +107,17 @@ impl Shared {
     }
 }
 
-/// The log entry that a change comes from: values that share its memory need not be copied, since
-/// they lie in the log.
+/// The log entry that a change comes from. A value that is a part of the entry's memory need not be
+/// copied, because the value lies in the log.
 pub struct InLog<'a> {
     /// The entry's data.
     pub data: &'a Bytes,
-    /// Where it lies.
+    /// The position of the data in the log.
     pub place: Place,
 }
 
 impl InLog<'_> {
-    /// A pointer to `value`, if that is a part of the entry's data.
+    /// A pointer to `value`, if `value` is a part of the entry's data.
     fn pointer(&self, key: &[u8], value: &Bytes) -> Option<Pointer> {
         let at = (value.as_ptr() as usize).checked_sub(self.data.as_ptr() as usize)?;
         let inside = at + value.len() <= self.data.len();
@@ -128,9 +128,9 @@ impl InLog<'_> {
 }
 
 impl Tree {
-    /// Opens the tree of a shard in directory `dir`, making it if there is none. A table or a
-    /// source of values that is damaged or missing is no error here, but for who reads what it
-    /// held.
+    /// Opens the tree of a shard in directory `dir`, or creates the tree if none exists. A damaged
+    /// or missing table or source of values is not an error here. Reads of the keys in the damaged
+    /// table or source fail later.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the manifest is damaged.
@@ -189,15 +189,15 @@ impl Tree {
         })
     }
 
-    /// There may be a job that there was not before.
+    /// Records that the tree may have a new background job.
     pub(crate) fn mark_dirty(&self) {
         self.dirty.lock().insert(self.shard);
     }
 
-    /// Takes the effect of log entry `at`, all of it at once for readers of later timestamps.
-    /// Entries come in index order, and each has a later timestamp than the one before it: a
-    /// snapshot sees what its timestamp sees. With `entry`, large values stay in the log and only
-    /// a pointer is kept. Costs no I/O.
+    /// Applies log entry `at`. Readers at later timestamps see all changes of the entry at once.
+    /// Entries must come in index order, and each entry must have a later timestamp than the entry
+    /// before it, because a snapshot is defined by its timestamp. With `entry`, large values stay
+    /// in the log and the tree keeps only a pointer. This function does no I/O.
     pub fn apply(
         &self,
         at: LogId,
@@ -210,7 +210,7 @@ impl Tree {
             entry.as_ref().filter(|_| large)?.pointer(key, value)
         };
         let set = |key: Bytes, value: Bytes, expires| match separate(&key, &value) {
-            // The key is copied, so that it does not keep the entry's memory.
+            // The key is copied, so that the key does not keep the entry's memory allocated.
             Some(at) => Change::Set(Bytes::copy_from_slice(&key), Value::At(at), expires),
             None => Change::Set(key, Value::Inline(value), expires),
         };
@@ -226,8 +226,8 @@ impl Tree {
         active.apply(at, ts, segment, &self.memory, changes);
         let full = active.is_full(&self.limits);
         let mut view = self.view.write();
-        assert!(at.index > view.applied.index, "entries are applied once, in order");
-        assert!(ts > view.ts, "timestamps rise");
+        assert!(at.index > view.applied.index, "log entries are applied once, in index order");
+        assert!(ts > view.ts, "log entries have ascending timestamps");
         view.applied = at;
         view.ts = ts;
         if full {
@@ -241,7 +241,7 @@ impl Tree {
         self.shard
     }
 
-    /// The keys that belong to it.
+    /// The bounds of the keys that belong to the tree.
     pub fn bounds(&self) -> Bounds {
         self.view.read().tables.bounds.clone()
     }
@@ -251,7 +251,8 @@ impl Tree {
         self.view.read().applied
     }
 
-    /// The last log entry whose effect is in durable tables: the log before it can be released.
+    /// The last log entry whose effect is in durable tables. The log before this entry can be
+    /// released.
     pub fn flushed(&self) -> LogId {
         self.view.read().flushed
     }
@@ -261,16 +262,18 @@ impl Tree {
         self.view.read().ts
     }
 
-    /// From now on readers do not see values whose deadline is at or before `now`, and compaction
-    /// drops them. Time does not go back: an earlier one is ignored. It is kept with each flush, so
-    /// who owns the clock says it again after opening.
+    /// Advances the tree's time to `now`. Readers no longer see values whose deadline is at or
+    /// before `now`, and compaction drops these values. Time does not go back: an earlier `now` is
+    /// ignored. The time is stored only with each flush, so the owner of the clock must set the
+    /// time again after opening the tree.
     pub fn advance(&self, now: u64) {
         let mut view = self.view.write();
         view.now = view.now.max(now);
     }
 
-    /// Versions that a reader at timestamp `ts` or later may need are kept from now on; others may
-    /// go. At first only the newest are kept, as by `u64::MAX`.
+    /// Keeps all versions that a reader at timestamp `ts` or later may need; compaction may drop
+    /// the other versions. Initially only the newest version of each key is kept, as with
+    /// `u64::MAX`.
     pub fn keep_history_from(&self, ts: u64) {
         self.horizon.store(ts, Ordering::Release);
     }
@@ -306,15 +309,16 @@ impl Tree {
         view.scan(range, Way::Back)
     }
 
-    /// A view that no later write changes. What it needs is kept while it lives.
+    /// A view that no later write changes. The snapshot keeps its memtables and files while it
+    /// lives.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { view: self.view.read().clone() }
     }
 
-    /// The tree as it was at timestamp `ts`, or is, if that is still to come.
+    /// The tree as it was at timestamp `ts`, or the current tree if `ts` lies in the future.
     ///
     /// # Errors
-    /// [`Error::HistoryGone`] for a time before [`Tree::history_from`].
+    /// [`Error::HistoryGone`] for a timestamp before [`Tree::history_from`].
     pub fn snapshot_at(&self, ts: u64) -> Result<Snapshot> {
         let mut view = self.view.read().clone();
         if ts < view.history_from {
@@ -335,7 +339,7 @@ impl Tree {
         }
     }
 
-    /// Bytes of the memtable that is not frozen yet.
+    /// Bytes of the active memtable.
     pub(crate) fn active_bytes(&self) -> usize {
         self.view.read().active.bytes()
     }
@@ -345,7 +349,7 @@ impl Tree {
     }
 }
 
-/// Refuses what is over the limits of a key or a value.
+/// Rejects a key or a value that exceeds its size limit.
 pub fn check_size(key: &[u8], value: &[u8]) -> Result<()> {
     let too_large = |what, found, limit| Err(Error::TooLarge { what, found, limit });
     if key.len() > KEY_BYTES_MAX {
@@ -372,8 +376,9 @@ fn value_files(tables: &TableSet) -> BTreeSet<u64> {
         .collect()
 }
 
-/// Removes files that no manifest names, nor a table of one: outputs of a job that the power cut.
-/// What a damaged table points to is not known, so then value files stay.
+/// Removes files that neither the manifest nor its tables reference: outputs of a job that a power
+/// failure cut. The value files of a damaged table are not known, so if a table is damaged, all
+/// value files are kept.
 fn remove_strays(disk: &dyn Disk, dir: &str, tables: &TableSet, manifest: &Manifest) -> Result<()> {
     let names = tables.tables().map(|(_, table)| table_path(dir, table.meta.number));
     let mut known: HashSet<String> = names.collect();

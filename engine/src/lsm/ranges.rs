@@ -1,26 +1,28 @@
-//! Ranges of keys that were deleted whole.
+//! Ranges of keys that were deleted as a whole.
 //!
-//! A range tombstone hides every older version of the keys in it. They are few beside keys, so
-//! those of a memtable or a run are one small map in memory, and the manifest keeps those of a run
-//! (`docs/decisions/0008`). Cut into pieces that do not overlap, a key needs one lookup.
+//! A range tombstone hides every older version of the keys in its range. Range tombstones are few
+//! compared with keys. The range tombstones of a memtable or a run are therefore one small map in
+//! memory, and the manifest stores the range tombstones of a run (`docs/decisions/0008`). The
+//! ranges are cut into pieces that do not overlap, so a key needs one lookup.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// A deletion of the keys from `from`, included, to `to`, excluded.
+/// A deletion of the keys from `from` (inclusive) to `to` (exclusive).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeTombstone {
-    /// First key.
+    /// The first key.
     pub from: Bytes,
-    /// The key after the last.
+    /// The exclusive end key.
     pub to: Bytes,
-    /// When they were deleted: versions before it are hidden, those at it are not.
+    /// The timestamp of the deletion: versions before `ts` are hidden, versions at `ts` are not.
     pub ts: u64,
 }
 
-/// Deleted ranges, in pieces: from each first key to its end, the timestamps of its deletions.
+/// Deleted ranges, as disjoint pieces. Each piece has a first key, an end key and the timestamps of
+/// its deletions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
     pieces: BTreeMap<Bytes, Piece>,
@@ -29,7 +31,7 @@ pub struct Ranges {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Piece {
     to: Bytes,
-    /// Ascending.
+    /// The timestamps of the deletions, ascending.
     deleted: SmallVec<[u64; 1]>,
 }
 
@@ -68,7 +70,7 @@ impl Ranges {
         }
     }
 
-    /// Makes `key` the border of a piece, if it is inside one.
+    /// Splits the piece that has `key` inside, if any, at `key`.
     fn cut(&mut self, key: &Bytes) {
         let before = self.pieces.range_mut::<Bytes, _>((Bound::Unbounded, Bound::Excluded(key)));
         let Some((_, piece)) = before.into_iter().next_back().filter(|(_, p)| p.to > key) else {
@@ -86,8 +88,8 @@ impl Ranges {
         if key < &piece.to[..] { piece.at(ts) } else { None }
     }
 
-    /// The timestamp before which nothing is left, at `ts`, of the keys from `smallest` to
-    /// `largest`, both included; `None` when some of them were not deleted.
+    /// The timestamp before which no version of the keys from `smallest` to `largest`, both
+    /// inclusive, is visible at `ts`; `None` when some of these keys were not deleted.
     pub fn covering_all(&self, smallest: &[u8], largest: &[u8], ts: u64) -> Option<u64> {
         let mut oldest = self.covering(smallest, ts)?;
         let inside = (Bound::Excluded(smallest), Bound::Included(largest));
@@ -105,21 +107,22 @@ impl Ranges {
         (largest < &end[..]).then_some(oldest)
     }
 
-    /// Whether a deletion at or before `ts` reaches into the keys from `smallest` to `largest`,
-    /// both included.
+    /// Whether a deletion at or before `ts` overlaps the keys from `smallest` to `largest`, both
+    /// inclusive.
     pub fn touches(&self, smallest: &[u8], largest: &[u8], ts: u64) -> bool {
         let upto = (Bound::Unbounded, Bound::Included(largest));
         let mut before = self.pieces.range::<[u8], _>(upto).rev();
         before.by_ref().take_while(|(_, p)| smallest < &p.to[..]).any(|(_, p)| p.at(ts).is_some())
     }
 
-    /// Adds the deletions of another.
+    /// Adds the deletions of `other`.
     pub fn absorb(&mut self, other: &Ranges) {
         other.iter().for_each(|tombstone| self.insert(tombstone));
     }
 
-    /// Forgets deletions that a newer one at or before the horizon covers; and, where `gone` says
-    /// of a piece that nothing is left under it, those at or before the horizon.
+    /// Drops each deletion that a newer deletion at or before the horizon covers. If `gone` reports
+    /// that a piece hides nothing any more, the function drops all its deletions at or before the
+    /// horizon.
     pub fn settle(&mut self, horizon: u64, gone: impl Fn(&Bytes, &Bytes) -> bool) {
         self.pieces.retain(|from, piece| {
             let settled = piece.deleted.partition_point(|&ts| ts <= horizon);
@@ -141,7 +144,7 @@ impl Ranges {
         Some((first, &last.to))
     }
 
-    /// Every deletion of every piece.
+    /// Iterates over every deletion of every piece.
     pub fn iter(&self) -> impl Iterator<Item = RangeTombstone> {
         self.pieces.iter().flat_map(|(from, piece)| {
             let (from, to) = (from.clone(), piece.to.clone());
@@ -155,7 +158,7 @@ impl Ranges {
         self.pieces.is_empty()
     }
 
-    /// Pieces.
+    /// The number of pieces.
     pub fn len(&self) -> usize {
         self.pieces.len()
     }
@@ -179,7 +182,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a list that is looked through from end to end.
+        /// The reference is a list that is searched from end to end.
         #[test]
         fn pieces_say_what_the_list_says(
             list in prop::collection::vec((0u8..20, 0u8..20, 1u64..30), 0..12),

@@ -1,4 +1,4 @@
-//! What a tree holds and where, for whoever watches it or decides what to collect.
+//! The content of a tree by location, for metrics and for the choice of collection targets.
 
 use super::{Tree, version};
 use crate::error::{Error, Result};
@@ -16,15 +16,16 @@ pub struct TreeStats {
     pub memtable_bytes: usize,
     /// Bytes in table files.
     pub table_bytes: u64,
-    /// Versions in memtables and tables: the number of keys and of what compaction will drop.
+    /// Keys in memtables plus versions in tables. The number includes versions that compaction will
+    /// drop.
     pub versions: u64,
     /// Table files.
     pub tables: usize,
-    /// Tables of which nothing can be read.
+    /// Tables that cannot be read at all.
     pub damaged_tables: usize,
     /// Sorted runs.
     pub runs: usize,
-    /// Deleted ranges, in pieces, over all runs.
+    /// Pieces of deleted ranges, over all runs.
     pub deleted_ranges: usize,
     /// Bytes of values that tables point to in log segments.
     pub log_value_bytes: u64,
@@ -33,7 +34,8 @@ pub struct TreeStats {
 }
 
 impl Tree {
-    /// How much background work waits: 0 when writers need not care, 1 when they must wait.
+    /// The amount of pending background work: at 0 writers need not slow down, from 1 on writers
+    /// must wait.
     pub fn pressure(&self) -> f64 {
         let Limits { memtables_frozen_max, runs_max, .. } = self.limits;
         let view = self.view.read();
@@ -49,14 +51,14 @@ impl Tree {
         self.pressure() >= 1.0
     }
 
-    /// Bytes of values that the tables have in each source. What a newer run replaces counts until
-    /// a merge finds out.
+    /// Bytes of values that the tables point to in each source. A value that a newer run replaces
+    /// counts until a merge drops it.
     pub fn live(&self) -> BTreeMap<Source, u64> {
         let tables = self.view.read().tables.clone();
         tables.shares()
     }
 
-    /// The value files, and what of them is alive.
+    /// The value files, each with its total bytes and its live bytes.
     pub fn value_files(&self) -> Vec<Usage> {
         let tables = self.view.read().tables.clone();
         let usage = |(source, live)| match source {
@@ -69,7 +71,7 @@ impl Tree {
         self.live().into_iter().filter_map(usage).filter(|usage| usage.total > 0).collect()
     }
 
-    /// Whether tables still point to a source that is to be collected.
+    /// Whether tables still point to a collection target.
     pub fn is_collecting(&self) -> bool {
         let (collection_targets, tables) =
             (self.collection_targets.read().clone(), self.view.read().tables.clone());
@@ -77,8 +79,10 @@ impl Tree {
             && tables.shares().keys().any(|source| collection_targets.contains(source))
     }
 
-    /// From now on values leave these sources when a table that points to them is rewritten, and
-    /// such tables are. What was overwritten until now is flushed first, so that it need not move.
+    /// Sets the collection targets. Tables that point to a collection target are rewritten, and the
+    /// rewrite moves their values out of the target. If the targets change, the active memtable is
+    /// frozen and its flush precedes the rewrites, so that values that were already overwritten
+    /// need not move.
     pub fn set_collection_targets(&self, sources: BTreeSet<Source>) {
         let begins = !sources.is_empty() && *self.collection_targets.read().as_ref() != sources;
         if begins {
@@ -114,7 +118,8 @@ impl Tree {
         }
     }
 
-    /// Reads every table and every value pointed to and checks them; the number of versions.
+    /// Reads and verifies every table and every value that a table points to. Returns the number of
+    /// versions.
     ///
     /// # Errors
     /// [`Error::Damaged`] for the first damage found.
@@ -123,19 +128,19 @@ impl Tree {
         tables.tables().map(|(_, table)| table.verify()).sum()
     }
 
-    /// The numbers of its tables.
+    /// The numbers of the tree's tables.
     pub(crate) fn table_numbers(&self) -> Vec<u64> {
         let tables = self.view.read().tables.clone();
         tables.tables().map(|(_, table)| table.meta.number).collect()
     }
 
-    /// A table of its own, if it still has it.
+    /// The table with this number, if the tree still has it.
     pub(crate) fn table(&self, number: u64) -> Option<Arc<Table>> {
         let tables = self.view.read().tables.clone();
         tables.tables().map(|(_, table)| table).find(|t| t.meta.number == number).cloned()
     }
 
-    /// Tables of which nothing can be read, each as the error that its readers get.
+    /// The error of each table that cannot be read at all, as readers of the table get it.
     pub fn damage(&self) -> Vec<Error> {
         let tables = self.view.read().tables.clone();
         tables.tables().filter_map(|(_, table)| table.damage()).collect()

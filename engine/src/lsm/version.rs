@@ -1,5 +1,5 @@
-//! Which tables make up a tree at one moment. Immutable: a change makes a new version, and readers
-//! keep the one they began with.
+//! The set of tables that make up a tree at one moment. A set is immutable: a change makes a new
+//! set, and a reader keeps the set with which it began.
 
 use super::ranges::Ranges;
 use crate::error::Result;
@@ -12,15 +12,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Tables of disjoint ranges, ascending by key. All that a run holds of a key is newer than what
-/// runs of smaller ids hold of it.
+/// Tables of disjoint ranges, ascending by key. Every version of a key in a run is newer than the
+/// versions of this key in runs with smaller ids.
 #[derive(Clone)]
 pub struct Run {
-    /// Names it, and says how new it is. [`BOTTOM`] is the oldest.
+    /// The id of the run; a greater id is newer. [`BOTTOM`] is the oldest run.
     pub id: u64,
     /// The tables.
     pub tables: Vec<Arc<Table>>,
-    /// The ranges that it deletes, in itself and in older runs.
+    /// The ranges that the run deletes, in itself and in older runs.
     pub deleted: Arc<Ranges>,
     /// The largest keys of the tables.
     fences: Fences,
@@ -31,19 +31,19 @@ impl Run {
         Run { id, tables: Vec::new(), deleted: Arc::default(), fences: Fences::default() }
     }
 
-    /// The number of tables that end before `key`, which are the first ones.
+    /// The number of tables that end before `key`. They are the first tables of the run.
     fn ending_before(&self, key: &[u8]) -> usize {
         self.fences.partition_point(key, |at| self.tables[at].meta.largest < key)
     }
 }
 
-/// The keys that belong to a tree: from one, included, to one, excluded. Its tables may hold others
-/// after a split, until they are rewritten; nobody sees those.
+/// The range of keys that belong to a tree. After a split, the tables of the tree may hold keys
+/// outside the bounds until the tables are rewritten. Readers never see these keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// The first key.
     pub from: Bytes,
-    /// The key after the last; `None` for no end.
+    /// The exclusive end key; `None` for no end.
     pub to: Option<Bytes>,
 }
 
@@ -53,12 +53,12 @@ impl Bounds {
         self.from <= key && self.to.as_ref().is_none_or(|to| key < &to[..])
     }
 
-    /// Whether anything between two keys, both included, belongs to the tree.
+    /// Whether any key between two keys, both inclusive, belongs to the tree.
     pub fn meet(&self, smallest: &[u8], largest: &[u8]) -> bool {
         self.from <= largest && self.to.as_ref().is_none_or(|to| smallest < &to[..])
     }
 
-    /// Whether everything between two keys, both included, belongs to the tree.
+    /// Whether all keys between two keys, both inclusive, belong to the tree.
     pub fn contain(&self, smallest: &[u8], largest: &[u8]) -> bool {
         self.contains(smallest) && self.contains(largest)
     }
@@ -69,18 +69,18 @@ impl Bounds {
 pub struct TableSet {
     /// The runs.
     pub runs: Vec<Run>,
-    /// What of the tables belongs to the tree.
+    /// The bounds of the keys that belong to the tree; tables may hold other keys.
     pub bounds: Bounds,
 }
 
-/// A change of a set.
+/// A change of a table set.
 #[derive(Default)]
 pub(crate) struct Change {
-    /// Numbers of tables that go.
+    /// Numbers of the tables to remove.
     pub remove: Vec<u64>,
-    /// Tables that come, with the ids of their runs.
+    /// Tables to add, with the ids of their runs.
     pub add: Vec<(u64, Arc<Table>)>,
-    /// Runs with the ranges that they delete from now on.
+    /// Ids of runs, with all the ranges that each run deletes after this change.
     pub deleted: Vec<(u64, Arc<Ranges>)>,
 }
 
@@ -93,7 +93,7 @@ impl TableSet {
         Self::get_in(&self.runs, &Lookup::new(key, ts))
     }
 
-    /// What is looked for, from some of the runs.
+    /// The version that `lookup` describes, from `runs` only.
     pub(crate) fn get_in(runs: &[Run], lookup: &Lookup<'_>) -> Result<Option<Found>> {
         let Lookup { key, ts, .. } = *lookup;
         for run in runs {
@@ -112,7 +112,7 @@ impl TableSet {
         Ok(None)
     }
 
-    /// A cursor for each run, from `from` on.
+    /// Adds a cursor for each run, from `from` on.
     pub(crate) fn cursors(&self, from: &[u8], out: &mut Vec<Box<dyn Cursor>>) -> Result<()> {
         for run in &self.runs {
             let at = run.ending_before(from);
@@ -123,7 +123,7 @@ impl TableSet {
         Ok(())
     }
 
-    /// A cursor for each run that goes back from `to`.
+    /// Adds a backward cursor for each run, from `to` on.
     pub(crate) fn cursors_back(
         &self,
         to: &Bound<Bytes>,
@@ -171,7 +171,7 @@ impl TableSet {
         shares
     }
 
-    /// This set, changed.
+    /// A copy of this set with `change` applied.
     pub(crate) fn edited(&self, change: Change) -> TableSet {
         let mut runs = self.runs.clone();
         for run in &mut runs {
@@ -199,7 +199,7 @@ impl TableSet {
     }
 }
 
-/// Disjoint tables in order, as one cursor; each is opened when it is reached.
+/// A cursor over disjoint tables in order. A table is opened when the cursor reaches it.
 pub(crate) struct RunCursor {
     rest: std::vec::IntoIter<Arc<Table>>,
     current: Option<TableCursor>,
@@ -233,7 +233,7 @@ impl Cursor for RunCursor {
     }
 }
 
-/// The same, backwards.
+/// A backward cursor over disjoint tables in order. A table is opened when the cursor reaches it.
 struct RunCursorBack {
     rest: Vec<Arc<Table>>,
     current: Option<TableCursorBack>,

@@ -1,4 +1,4 @@
-//! What readers see: memtables over tables at one moment.
+//! The view of a reader: memtables over tables at one moment.
 
 use super::memtable::Memtable;
 use super::merge::{Merge, Moment, Visible};
@@ -13,7 +13,7 @@ use std::collections::hash_map::Entry;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-/// Memtables and tables, and how far in the log they reach.
+/// Memtables and tables, and the last log entries that are in them.
 #[derive(Clone)]
 pub(super) struct View {
     pub shard: ShardId,
@@ -23,7 +23,7 @@ pub(super) struct View {
     pub tables: Arc<TableSet>,
     pub applied: LogId,
     pub ts: u64,
-    /// Values that expire at or before this time are gone.
+    /// Values that expire at or before this time are not visible.
     pub now: u64,
     pub flushed: LogId,
     /// The time as of the last flush.
@@ -32,7 +32,7 @@ pub(super) struct View {
     pub history_from: u64,
 }
 
-/// Which way a scan goes.
+/// The direction of a scan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     Forward,
@@ -69,7 +69,7 @@ impl View {
         recent.or_else(|| self.tables.holder(source))
     }
 
-    /// Everything that was deleted as a range.
+    /// The timestamp and the time of this view, with all its range tombstones.
     fn moment(&self) -> Moment {
         let recent = self.memtables().map(|memtable| memtable.deleted());
         let older = self.tables.runs.iter().map(|run| run.deleted.clone());
@@ -126,7 +126,7 @@ impl View {
     }
 }
 
-/// The value that was found, read if it lies elsewhere.
+/// The value of a found version. A value in a log segment or a value file is read.
 pub(super) fn resolve(
     shard: ShardId,
     key: &[u8],
@@ -143,7 +143,7 @@ pub(super) fn resolve(
     }
 }
 
-/// Says of damage whose key it is.
+/// Adds the shard and the key to an error that reports damage.
 fn name_key(shard: ShardId, key: &[u8], error: Error) -> Error {
     if !error.is_damage() {
         return error;
@@ -152,7 +152,7 @@ fn name_key(shard: ShardId, key: &[u8], error: Error) -> Error {
     Error::Damaged { shard, from: key.clone(), to: key, cause: Arc::new(error) }
 }
 
-/// A consistent, unchanging view of a tree. It keeps the files that it reads.
+/// A consistent, unchanging view of a tree. A snapshot keeps its files while it lives.
 pub struct Snapshot {
     pub(super) view: View,
 }
@@ -184,7 +184,7 @@ impl Snapshot {
     }
 }
 
-/// Keys and values of a range, ascending or descending. It keeps the files that it reads.
+/// The keys and values of a range, ascending or descending. A scan keeps its files while it lives.
 pub struct Scan {
     source: Result<Visible, Option<Error>>,
     from: Bound<Bytes>,

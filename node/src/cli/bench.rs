@@ -16,52 +16,53 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Latencies up to this are told apart.
+/// The histogram records latencies up to this value; a longer latency counts as this value.
 const LATENCY_MAX_US: u64 = 60_000_000;
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Ops {
-    /// SET.
+    /// SET commands.
     Put,
-    /// GET.
+    /// GET commands.
     Get,
-    /// Half of each.
+    /// Half SET, half GET commands.
     Mixed,
-    /// KV.SCAN of 100 keys.
+    /// KV.SCAN commands of up to 100 keys each.
     Scan,
 }
 
 #[derive(clap::Args)]
 pub(super) struct BenchArgs {
-    /// Client addresses of one or more nodes; connections are spread over them.
+    /// Client addresses (RESP) of one or more nodes, separated by commas. Connections are spread
+    /// over the addresses.
     #[arg(long, default_value = "127.0.0.1:7410", value_delimiter = ',', value_name = "ADDR,…")]
     resp: Vec<String>,
-    /// What to do.
+    /// The commands to send.
     #[arg(long, value_enum, default_value = "put")]
     ops: Ops,
-    /// Connections, each with one batch under way.
+    /// Number of connections. Each connection sends one batch at a time and waits for the replies.
     #[arg(long, default_value_t = 64)]
     clients: u64,
-    /// Requests per batch.
+    /// Commands per batch.
     #[arg(long, default_value_t = 1)]
     pipeline: u64,
-    /// Bytes of a value.
+    /// Size of a value in bytes.
     #[arg(long, default_value_t = 256)]
     value_size: usize,
-    /// Distinct keys; puts use each once before any again.
+    /// Size of the key space: the commands use at most this many distinct keys.
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
-    /// How long.
+    /// Duration of the load: 500ms, 10s, 2m. A number alone means seconds.
     #[arg(long, default_value = "10s", value_parser = duration)]
     duration: Duration,
-    /// As one JSON document.
+    /// Print the result as one JSON document.
     #[arg(long)]
     json: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration: give for example 500ms, 10s or 2m");
+    let wrong = || format!("`{text}` is not a duration: give for example 500ms, 10s or 2m");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
     match &text[digits..] {
@@ -72,7 +73,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Load {
     args: BenchArgs,
     value: String,
@@ -91,7 +92,7 @@ pub(super) fn run(args: BenchArgs) -> Result<ExitCode> {
 }
 
 async fn measure(args: BenchArgs) -> Result<ExitCode> {
-    // Digits of a multiplicative sequence: no two blocks of a value are alike.
+    // The value is the digits of a multiplicative sequence, so that no two blocks of it are equal.
     let mut value = String::with_capacity(args.value_size);
     let mut state = 1u64;
     while value.len() < args.value_size {
@@ -104,7 +105,7 @@ async fn measure(args: BenchArgs) -> Result<ExitCode> {
         let addr = &args.resp[client as usize % args.resp.len()];
         let stream = TcpStream::connect(addr).await;
         let stream =
-            stream.with_context(|| format!("no node answers at {addr}: is it running?"))?;
+            stream.with_context(|| format!("cannot connect to {addr}: is the node running?"))?;
         stream.set_nodelay(true)?;
         streams.push(stream);
     }
@@ -180,7 +181,7 @@ async fn client(mut stream: TcpStream, load: Arc<Load>) -> Result<Histogram<u64>
 fn request(load: &Load, out: &mut String) {
     let number = load.next_key.fetch_add(1, Ordering::Relaxed);
     let key = number % load.args.keys;
-    // Reads jump about; writes go through all keys in an order that is not theirs.
+    // The multiplication scatters the keys: consecutive requests do not use adjacent keys.
     let key = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) % load.args.keys;
     let put = match load.args.ops {
         Ops::Put => true,
@@ -188,7 +189,7 @@ fn request(load: &Load, out: &mut String) {
         Ops::Get | Ops::Scan => false,
     };
     let value = &load.value;
-    // Writing to a string does not fail.
+    // A write to a string cannot fail.
     let _ = match load.args.ops {
         Ops::Scan => write!(
             out,
@@ -203,7 +204,8 @@ fn request(load: &Load, out: &mut String) {
     };
 }
 
-/// Takes one whole reply off the buffer, if it is there.
+/// Removes one complete reply from the front of the buffer. Returns false when the reply is not
+/// complete yet.
 fn take_reply(input: &mut BytesMut, errors: &AtomicU64) -> Result<bool> {
     let Some(len) = reply_len(input)? else { return Ok(false) };
     if input[0] == b'-' {
@@ -228,7 +230,7 @@ fn reply_len(input: &[u8]) -> Result<Option<usize>> {
                 at += len;
             }
         }
-        other => bail!("a reply that begins with {:?}: is this a RESP port?", char::from(other)),
+        other => bail!("a reply begins with {:?}: is this a RESP port?", char::from(other)),
     }
     Ok((at <= input.len()).then_some(at))
 }

@@ -1,4 +1,4 @@
-//! `bedstone check`: everything on a stopped node's disk, read and verified.
+//! `bedstone check`: reads and verifies all data on the disk of a stopped node.
 
 use super::say;
 use crate::bootstrap;
@@ -11,16 +11,16 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(super) struct CheckArgs {
-    /// A node's data directory.
+    /// The data directory of a node. The node must be stopped.
     dir: PathBuf,
-    /// As one JSON document.
+    /// Print the report as one JSON document.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
     if !args.dir.is_dir() {
-        bail!("{} is no directory", args.dir.display());
+        bail!("{} is not a directory: give the data directory of a node", args.dir.display());
     }
     let disk = OsDisk::open(&args.dir)?;
     let report = check_disk(&disk)?;
@@ -43,7 +43,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
              {versions} versions"
         ));
         if report.torn {
-            say("the last write was cut short and never acknowledged; a start leaves it out");
+            say("the last write is incomplete and was never acknowledged; the next start drops it");
         }
         damage.iter().for_each(say);
         say(if damaged { "damaged" } else { "sound" });

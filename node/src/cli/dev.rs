@@ -1,4 +1,4 @@
-//! `bedstone dev`: a cluster of child processes on loopback, with its own authority.
+//! `bedstone dev`: a cluster of child processes on loopback, with its own certificate authority.
 
 use super::{http, say};
 use crate::config::{Member, Settings};
@@ -14,21 +14,23 @@ use std::time::Duration;
 
 /// The cluster's name.
 const CLUSTER: &str = "dev";
-/// How long nodes may take until they are ready.
+/// Time that the nodes have to become ready.
 const READY_TIME: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
-/// How long nodes may take to stop before they are killed.
+/// Time that the nodes have to stop, before the command kills them.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub(super) struct DevArgs {
-    /// Number of nodes.
+    /// Number of nodes: 1 to 9.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
-    /// Where the nodes' directories go.
+    /// Directory for the certificate authority and the directories of the nodes. The command
+    /// creates the directory if it does not exist.
     #[arg(long, default_value = "bedstone-dev", value_name = "DIR")]
     data: PathBuf,
-    /// Node i has its ports at this plus 10 i.
+    /// First port number. Node i uses the ports N + 10 i (RESP), N + 10 i + 1 (HTTP) and
+    /// N + 10 i + 2 (peer), where N is this number.
     #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(1..=65000))]
     port_base: u16,
 }
@@ -44,7 +46,8 @@ pub(super) fn run(args: DevArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
-        // Before the first child: a signal must find somebody who stops them.
+        // The handlers are installed before the first child starts: a signal that arrived earlier
+        // would end this process and leave the children running.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut children = Children(Vec::new());
@@ -54,7 +57,8 @@ pub(super) fn run(args: DevArgs) -> Result<()> {
                 .args(["start", "--config"])
                 .arg(&config)
                 .stdin(Stdio::null())
-                // A group of its own, so that Ctrl-C reaches the nodes through here alone.
+                // The child gets its own process group: Ctrl-C then reaches only this process,
+                // which stops the nodes.
                 .process_group(0)
                 .spawn()
                 .with_context(|| format!("cannot start node {}", member.node))?;
@@ -102,7 +106,7 @@ fn config_path(data: &Path, member: &Member) -> PathBuf {
     node_dir(data, member).join("bedstone.toml")
 }
 
-/// The authority of this directory, made at the first start.
+/// The certificate authority of this directory, created at the first start.
 fn authority(data: &Path) -> Result<Authority> {
     let (cert, key) = (data.join("ca.pem"), data.join("ca-key.pem"));
     if cert.exists() && key.exists() {
@@ -114,7 +118,7 @@ fn authority(data: &Path) -> Result<Authority> {
     Ok(authority)
 }
 
-/// Writes a node's configuration, and its certificate unless it has one.
+/// Writes the configuration of a node, and its certificate and key if the node has no key.
 fn configure(
     data: &Path,
     member: &Member,
@@ -161,7 +165,7 @@ async fn wait_ready(members: &[Member], children: &mut Children) -> Result<()> {
         loop {
             for (node, child) in &mut children.0 {
                 if let Some(status) = child.try_wait()? {
-                    bail!("node {node} ended before it was ready ({status}); its message is above");
+                    bail!("node {node} ended before it was ready ({status}): see the text above");
                 }
             }
             let answer = http::get(&member.http, "/readyz", POLL * 10);
@@ -177,7 +181,8 @@ async fn wait_ready(members: &[Member], children: &mut Children) -> Result<()> {
     Ok(())
 }
 
-/// The nodes' processes. They end with this value: asked first, then killed.
+/// The processes of the nodes. A drop of this value sends SIGTERM to each process, and kills the
+/// processes that still run after [`STOP_TIME`].
 struct Children(Vec<(u64, Child)>);
 
 impl Drop for Children {

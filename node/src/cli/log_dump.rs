@@ -1,4 +1,4 @@
-//! `bedstone log dump`: the records of the log, for people and programs.
+//! `bedstone log dump`: prints the records of the log as text or as JSON.
 
 use super::say;
 use anyhow::{Context, Result, bail};
@@ -12,9 +12,9 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(super) struct DumpArgs {
-    /// A segment file, or a node's data directory.
+    /// A log segment file (`*.seg`), or the data directory of a node.
     path: PathBuf,
-    /// As one JSON document.
+    /// Print the records as one JSON document.
     #[arg(long)]
     json: bool,
 }
@@ -40,7 +40,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let dir = if path.join("log").is_dir() { path.join("log") } else { path.to_owned() };
     let entries = std::fs::read_dir(&dir)
-        .with_context(|| format!("{} is no segment and no data directory", path.display()))?;
+        .with_context(|| format!("{} is not a log segment or data directory", path.display()))?;
     let mut files = Vec::new();
     for entry in entries {
         let file = entry?.path();
@@ -49,7 +49,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if files.is_empty() {
-        bail!("{} holds no log segments", path.display());
+        bail!("{} contains no log segments", path.display());
     }
     files.sort();
     Ok(files)
@@ -61,7 +61,7 @@ fn read(file: &Path) -> Result<Value> {
     let header = match SegmentHeader::decode(&bytes) {
         HeaderPage::Sound(header) => header,
         HeaderPage::Version(version) => {
-            bail!("{name} has format version {version}; use the bedstone that wrote it");
+            bail!("{name} has format version {version}: use the bedstone version that wrote it");
         }
         HeaderPage::Unreadable => return Ok(json!({ "file": name, "end_is": "unused" })),
     };

@@ -1,4 +1,4 @@
-//! What a user types.
+//! The command line of `bedstone`.
 
 mod bench;
 mod check;
@@ -32,31 +32,31 @@ enum Command {
     /// Run a cluster on this machine, for development.
     #[command(after_help = "Example:\n  bedstone dev --nodes 3 --data ./bedstone-dev")]
     Dev(dev::DevArgs),
-    /// Show nodes, shards, leaders and lag.
+    /// Show the nodes, shards, leaders, follower lag and disks that one node reports.
     #[command(after_help = "Example:\n  bedstone status --http 127.0.0.1:7411 --json")]
     Status(status::StatusArgs),
-    /// Put load on a cluster and measure it.
+    /// Send load to a cluster and measure throughput and latency.
     #[command(
         after_help = "Example:\n  bedstone bench --resp 127.0.0.1:7410,127.0.0.1:7420 --ops put \
                       --clients 64 --duration 10s"
     )]
     Bench(bench::BenchArgs),
-    /// Verify a stopped node's data.
+    /// Verify the data of a stopped node.
     #[command(after_help = "Example:\n  bedstone check ./bedstone-data")]
     Check(check::CheckArgs),
-    /// Look into the log.
+    /// Inspect the log of a node.
     #[command(after_help = "Example:\n  bedstone log dump ./bedstone-data --json")]
     Log {
         #[command(subcommand)]
         command: LogCommand,
     },
-    /// Show and change who takes part in a shard, and who leads it.
+    /// Show and change the members and the leader of a shard.
     #[command(after_help = "Example:\n  bedstone shard members --learner 4")]
     Shard {
         #[command(subcommand)]
         command: shard::ShardCommand,
     },
-    /// Run whole clusters in a simulated world of faults, each from a seed.
+    /// Run simulated clusters with faults; each run follows from a seed.
     #[command(
         after_help = "Example:\n  bedstone simulate --seeds 100\n  bedstone simulate --seed 7"
     )]
@@ -66,7 +66,7 @@ enum Command {
         after_help = "Example:\n  bedstone completions bash > /etc/bash_completion.d/bedstone"
     )]
     Completions {
-        /// The shell.
+        /// The shell that reads the script.
         shell: clap_complete::Shell,
     },
 }
@@ -80,14 +80,15 @@ enum LogCommand {
 
 #[derive(clap::Args)]
 struct StartArgs {
-    /// A TOML file; flags and BEDSTONE_ variables beat it.
+    /// Configuration file (TOML). A flag overrides a BEDSTONE_ variable, which overrides the file.
     #[arg(long, value_name = "FILE", env = "BEDSTONE_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
 
-/// Runs the command line. 0: done; 1: it failed; 2: it makes no sense.
+/// Runs the command line. The exit status is 0 on success, 1 when the command failed and 2 when the
+/// command line or the configuration is wrong.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -136,7 +137,7 @@ fn start(args: StartArgs) -> Result<()> {
     crate::start::run(config)
 }
 
-/// Logs go to standard error; `BEDSTONE_LOG` sets what is shown.
+/// Writes logs to standard error. `BEDSTONE_LOG` sets the filter; the default is `info`.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BEDSTONE_LOG")
         .unwrap_or_else(|_| "info".into());
@@ -147,7 +148,7 @@ fn log_to_stderr() {
         .init();
 }
 
-/// Prints a line of a result. A reader that went away ends the command.
+/// Prints a line of a result. The command ends when the reader of its output is gone.
 fn say(line: impl std::fmt::Display) {
     use std::io::Write;
     if writeln!(std::io::stdout(), "{line}").is_err() {

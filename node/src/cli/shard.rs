@@ -1,4 +1,4 @@
-//! `bedstone shard`.
+//! `bedstone shard`: shows and changes the members and the leader of a shard.
 
 use super::{http, say};
 use crate::api::members::{ChangeLeader, ChangeMembers};
@@ -11,20 +11,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// Between questions whether it is done.
+/// Time between two queries of the leader.
 const POLL: Duration = Duration::from_millis(50);
-/// Until it is asked once more.
+/// Time until the request is sent again, when the change is not done.
 const AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(clap::Subcommand)]
 pub(super) enum ShardCommand {
-    /// Show a shard's members, or change them: all that is asked is done together, or nothing.
+    /// Show the members of a shard, or change them. All changes of one command are made together,
+    /// or none is made.
     #[command(
         after_help = "Examples:\n  bedstone shard members\n  bedstone shard members --learner 4\n  \
                       bedstone shard members --voter 4 --remove 2"
     )]
     Members(MembersArgs),
-    /// Have another node lead a shard.
+    /// Transfer the leadership of a shard to another node.
     #[command(after_help = "Example:\n  bedstone shard lead --to 2")]
     Lead(LeadArgs),
 }
@@ -33,16 +34,17 @@ pub(super) enum ShardCommand {
 pub(super) struct MembersArgs {
     #[command(flatten)]
     of: Of,
-    /// Nodes that are to vote.
+    /// Nodes that become voters, separated by commas.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     voter: Vec<PeerId>,
-    /// Nodes that are to get the log and not vote.
+    /// Nodes that become learners, which receive the log and do not vote; separated by commas.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     learner: Vec<PeerId>,
-    /// Nodes that are to be no members any more.
+    /// Nodes that stop being members, separated by commas.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     remove: Vec<PeerId>,
-    /// Do it even where a majority of the voters could not go on at once.
+    /// Make the change even if the new voters that are up and current are no majority. The shard
+    /// may then accept no writes until a majority has caught up.
     #[arg(long)]
     force: bool,
 }
@@ -51,29 +53,29 @@ pub(super) struct MembersArgs {
 pub(super) struct LeadArgs {
     #[command(flatten)]
     of: Of,
-    /// The node that is to lead.
+    /// The node that becomes the leader: a voter, and not a witness.
     #[arg(long, value_name = "NODE")]
     to: PeerId,
 }
 
-/// Which shard, and how to reach it.
+/// The shard, and a node through which the command reaches it.
 #[derive(clap::Args)]
 struct Of {
-    /// The HTTP address of any node.
+    /// HTTP address of any node of the cluster.
     #[arg(long, default_value = "127.0.0.1:7411", value_name = "ADDR")]
     http: String,
-    /// The shard.
+    /// Id of the shard.
     #[arg(long, default_value_t = crate::router::FIRST_SHARD, value_name = "ID")]
     shard: ShardId,
-    /// How many seconds it may take.
+    /// Seconds that the command waits for a leader and for the change to be done.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     timeout: u64,
-    /// As one JSON document.
+    /// Print the result as one JSON document.
     #[arg(long)]
     json: bool,
 }
 
-/// What a shard's leader says of it.
+/// The state of a shard, as its leader reports it.
 #[derive(Serialize)]
 struct Shown<'a> {
     shard: ShardId,
@@ -119,13 +121,15 @@ fn lead(args: &LeadArgs) -> Result<()> {
 }
 
 impl Of {
-    /// Until when it may take. A node that can say nothing of the shard is named at once.
+    /// Returns the deadline of the command. Fails at once when the node at `--http` does not report
+    /// the shard.
     fn begin(&self) -> Result<Instant> {
         self.seen_at(&self.http)?;
         Ok(crate::clock::now() + Duration::from_secs(self.timeout))
     }
 
-    /// The leader's HTTP address, and what it says of the shard; waits for one.
+    /// The HTTP address of the leader, and the state of the shard that the leader reports. Waits
+    /// until a leader is known.
     fn leader(&self, deadline: Instant) -> Result<(String, Arc<ShardStatus>)> {
         let mut at = self.http.clone();
         loop {
@@ -143,7 +147,7 @@ impl Of {
             });
             let why = match found {
                 Ok((http, true, shard)) => return Ok((http, shard)),
-                // The leader itself knows most.
+                // The leader is queried next: its own report is the most current.
                 Ok((http, false, _)) => {
                     let why = anyhow!("the nodes do not agree on who leads: {at} names {http}");
                     at = http;
@@ -173,7 +177,8 @@ impl Of {
         Ok((status, shard))
     }
 
-    /// Asks until it is so. What a leader took may be lost with it, or given up.
+    /// Sends the request until the change is done. The request is sent again because a change that
+    /// a leader accepted is lost if the leader fails or gives the change up.
     fn see_to(
         &self,
         (what, asked): (&str, &impl Serialize),
@@ -190,7 +195,7 @@ impl Of {
             let now = crate::clock::now();
             if posted.is_some() && now >= deadline {
                 let seconds = self.timeout;
-                bail!("{why} after {seconds} s; it may still be: look at `bedstone shard members`");
+                bail!("{why} after {seconds} s; it may finish: look at `bedstone shard members`");
             }
             if posted.is_none_or(|at| now >= at + AGAIN && !shard.changing) {
                 self.post(what, asked, deadline)?;
@@ -200,12 +205,13 @@ impl Of {
         }
     }
 
-    /// Asks the leader, whoever that comes to be.
+    /// Sends the request to the leader. When the leader changes, sends the request to the new
+    /// leader.
     fn post(&self, what: &str, asked: &impl Serialize, deadline: Instant) -> Result<()> {
         loop {
             let (http, _) = self.leader(deadline)?;
             let path = format!("/shards/{}/{what}", self.shard);
-            // To ask twice does no harm: what is so already stays so.
+            // A repeated request does no harm: a change that is already made has no effect.
             let why = match http::post(&http, &path, asked, ANSWER_TIME) {
                 Ok((202, _)) => return Ok(()),
                 Ok((421 | 503, why)) => anyhow!("{}", why.trim()),

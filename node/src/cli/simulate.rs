@@ -1,4 +1,4 @@
-//! `bedstone simulate`: clusters of whole nodes in a simulated world.
+//! `bedstone simulate`: runs clusters of complete nodes in a simulated world.
 
 use super::say;
 use crate::clock;
@@ -8,47 +8,48 @@ use anyhow::{Result, bail};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What to simulate.
+/// The seeds to run, and the changes to the plan of each seed.
 #[derive(clap::Args)]
 pub(super) struct SimulateArgs {
-    /// Run this seed alone, or begin with it.
+    /// The first seed. Without --seeds and --minutes, the only seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How many seeds to run [default: 1, or as many as fit into --minutes].
+    /// Number of seeds to run [default: 1, or as many as fit into --minutes].
     #[arg(long)]
     seeds: Option<u64>,
-    /// Run seeds for so long.
+    /// Start no further seed after this many minutes.
     #[arg(long)]
     minutes: Option<u64>,
-    /// Draw from the first N kinds of faults only, as when there were no others.
+    /// Draw from the first N kinds of faults only. A seed of a version with N kinds then gives the
+    /// plan of that version.
     #[arg(long, value_name = "N", default_value_t = KINDS)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=KINDS))]
     kinds: u64,
     /// Draw from the faults of this scenario only.
     #[arg(long, value_enum, value_name = "NAME", conflicts_with = "kinds")]
     scenario: Option<Scenario>,
-    /// Of the seed's faults only these.
+    /// Run only these faults of the seed, by number, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "N,…", num_args = 0..)]
     faults: Option<Vec<usize>>,
-    /// Nodes, instead of as many as the seed says.
+    /// Number of initial voters [default: drawn from the seed].
     #[arg(long)]
     nodes: Option<u64>,
-    /// Nodes besides them, instead of as many as the seed says.
+    /// Number of nodes that are no members at first [default: drawn from the seed].
     #[arg(long)]
     spares: Option<u64>,
-    /// Clients, instead of as many as the seed says.
+    /// Number of clients [default: drawn from the seed].
     #[arg(long)]
     clients: Option<u64>,
-    /// Keys of each kind, instead of as many as the seed says.
+    /// Number of keys of each kind [default: drawn from the seed].
     #[arg(long)]
     keys: Option<u64>,
-    /// Microseconds of simulated time until all faults end, instead of as many as the seed says.
+    /// Microseconds of simulated time until all faults end [default: drawn from the seed].
     #[arg(long)]
     horizon: Option<u64>,
-    /// Do not look for a smaller plan that fails the same way.
+    /// After a failure, do not search for a smaller plan that fails in the same way.
     #[arg(long)]
     no_shrink: bool,
-    /// Print the plan of each seed.
+    /// Print the plan of each seed before the run.
     #[arg(long)]
     plan: bool,
 }
@@ -69,13 +70,13 @@ impl SimulateArgs {
         plan.keys = self.keys.unwrap_or(plan.keys);
         plan.horizon = self.horizon.unwrap_or(plan.horizon);
         if [plan.nodes, plan.clients, plan.keys].contains(&0) {
-            bail!("nodes, clients and keys are 1 at least");
+            bail!("--nodes, --clients and --keys must be 1 or more");
         }
         Ok(plan)
     }
 }
 
-/// Runs the seeds. 1 when a promise did not hold.
+/// Runs the seeds. The exit status is 1 when a guarantee did not hold.
 pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode> {
     let until = args.minutes.map(|minutes| clock::now() + Duration::from_secs(60 * minutes));
     let seeds = args.seeds.unwrap_or(if until.is_some() { u64::MAX - args.seed } else { 1 });

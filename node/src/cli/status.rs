@@ -1,4 +1,4 @@
-//! `bedstone status`.
+//! `bedstone status`: shows the status that one node reports.
 
 use super::{http, say};
 use crate::status::Status;
@@ -9,10 +9,10 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
 pub(super) struct StatusArgs {
-    /// The HTTP address of any node.
+    /// HTTP address of any node of the cluster.
     #[arg(long, default_value = "127.0.0.1:7411", value_name = "ADDR")]
     http: String,
-    /// As one JSON document.
+    /// Print the status as one JSON document.
     #[arg(long)]
     json: bool,
 }

@@ -1,5 +1,5 @@
-//! The thread that makes records durable: one per disk, for all shards on the disk. Records that
-//! arrive during a sync share the next one.
+//! The thread that makes records durable. Each disk has one such thread for all its shards. Records
+//! that arrive during a sync share the next sync.
 
 use super::{DiskEvent, Notify};
 use crate::metrics::Metrics;
@@ -8,20 +8,21 @@ use bedstone_engine::{Engine, ShardId};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// After a commit, the log writes a sync marker when no other commit follows for this long. With the
-/// marker, damage to the last commit is told from a torn write.
+/// After a commit, the log writes a sync marker when no other commit follows for this long. The
+/// marker distinguishes damage to the last commit from a torn write.
 const SYNC_MARKER_DELAY: Duration = Duration::from_millis(5);
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// Records that are to become durable together.
+/// Records to make durable in one commit.
 pub struct LogJob {
     /// The records.
     pub records: Vec<Record>,
-    /// The shard and the sequence number of the write, to be reported when it is durable.
+    /// The shard and the sequence number of the write. The thread reports them when the write is
+    /// durable.
     pub done: Option<(ShardId, u64)>,
 }
 
-/// Joins jobs to one commit: the records, and the writes to report.
+/// Joins jobs into one commit. Returns the records and the writes to report.
 pub fn gather(jobs: impl Iterator<Item = LogJob>) -> (Vec<Record>, Vec<(ShardId, u64)>) {
     let (mut records, mut done) = (Vec::new(), Vec::new());
     for job in jobs {
@@ -31,7 +32,7 @@ pub fn gather(jobs: impl Iterator<Item = LogJob>) -> (Vec<Record>, Vec<(ShardId,
     (records, done)
 }
 
-/// Runs until the channel closes, the worker stops or the log fails.
+/// Writes the queued jobs until the channel closes, the worker stops or the log fails.
 pub fn run(engine: &Engine, jobs: &Receiver<LogJob>, notify: &Notify, metrics: &Metrics) {
     let mut marked = true;
     loop {

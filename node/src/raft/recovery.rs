@@ -136,7 +136,7 @@ impl Query {
 impl Raft {
     /// Whether this replica may still lack votes or entries that it acknowledged.
     pub fn is_recovering(&self) -> bool {
-        self.recovery != Recovery::Done
+        !matches!(self.recovery, Recovery::Done)
     }
 
     /// Whether this replica queries the other voters. A querying replica takes part in nothing
@@ -342,10 +342,14 @@ impl Raft {
 
     /// Ends the recovery once the committed entries suffice. Called when the commit index may have
     /// moved.
+    #[inline]
     pub(super) fn try_end_recovery(&mut self) {
-        if !self.is_recovering() {
-            return;
+        if self.is_recovering() {
+            self.end_recovery_if_complete();
         }
+    }
+
+    fn end_recovery_if_complete(&mut self) {
         let committed = self.committed();
         let follows = self.role == Role::Follower && self.leader.is_some();
         match &self.recovery {
