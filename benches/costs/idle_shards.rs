@@ -53,7 +53,11 @@ fn measure(shards: &str, time: Duration) -> Result<()> {
     let dir = tempfile::tempdir_in(".")?;
     let nodes = start_nodes(dir.path(), shards)?;
     let begun = Instant::now();
-    while !nodes.0.iter().all(|(_, http)| active_shards(*http).is_ok_and(|active_shards| active_shards == 0)) {
+    while !nodes
+        .0
+        .iter()
+        .all(|(_, http)| active_shards(*http).is_ok_and(|active_shards| active_shards == 0))
+    {
         if begun.elapsed() > PATIENCE {
             bail!("the shards did not become quiescent in time");
         }

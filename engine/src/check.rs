@@ -1,4 +1,4 @@
-//! Offline verification: everything on a disk is read and checked, nothing is changed.
+//! Offline verification: reads and checks all data on a disk, and changes nothing.
 
 use crate::disk::Disk;
 use crate::engine::Superblock;
@@ -14,10 +14,10 @@ use crate::wal::segment::slot_path;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Finding {
-    /// Whose data it is.
+    /// The owner of the data.
     pub owner: String,
     /// Log segments that were read for their entries.
     pub segments: usize,
@@ -25,20 +25,20 @@ pub struct Finding {
     pub blocks: usize,
     /// Tables.
     pub tables: usize,
-    /// Versions in them.
+    /// Versions in the tables.
     pub versions: u64,
     /// Value files.
     pub value_files: usize,
-    /// The last write was cut short; it was never acknowledged.
+    /// Whether the last write was incomplete. An incomplete write was never acknowledged.
     pub torn: bool,
-    /// What is damaged.
+    /// The damage found.
     pub damage: Vec<Error>,
 }
 
 /// Checks a disk that no process uses.
 ///
 /// # Errors
-/// When the disk cannot be read at all, or belongs to another version.
+/// When the disk cannot be read at all, or has the format of another version.
 pub fn check_disk<D: Disk + Clone + 'static>(disk: &D) -> Result<Finding> {
     let mut finding = Finding::default();
     let superblock = Superblock::read(disk)?;

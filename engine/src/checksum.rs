@@ -1,7 +1,7 @@
-//! CRC-32 with a seed. The seed binds bytes to where and when they were written, so that a block
-//! from a former life of a file, or one read from a wrong place, never passes.
+//! CRC-32 with a seed. The seed binds bytes to the place and time of their write. A block from an
+//! earlier use of a file, or a block read from a wrong place, therefore never passes.
 
-/// The CRC-32 of `parts` one after the other, begun from `seed`.
+/// The CRC-32 of the concatenated `parts`, with the initial value `seed`.
 pub fn crc(seed: u32, parts: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     for part in parts {
@@ -10,7 +10,7 @@ pub fn crc(seed: u32, parts: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
-/// A seed from two numbers: a file's identity and a place or generation in it.
+/// A seed from two numbers: the identity of a file and a place or generation in the file.
 pub fn seed(identity: u64, place: u64) -> u32 {
     crc(0, &[&identity.to_le_bytes(), &place.to_le_bytes()])
 }

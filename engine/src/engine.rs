@@ -1,12 +1,13 @@
-//! One disk: the log and the shards' trees, opened together.
+//! The engine of one disk: the log and the trees of the shards.
 //!
-//! **`SUPER.0`, `SUPER.1`**: two copies of what is fixed when a store is made. Little-endian:
+//! **`SUPER.0`, `SUPER.1`**: two copies of the superblock, the properties that are fixed when a
+//! store is created. Little-endian:
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | magic `BSUP` |
 //! | 4 | 4 | format version |
-//! | 8 | 4 | CRC of all after it, seeded with the version |
+//! | 8 | 4 | CRC of all bytes after this field, seeded with the version |
 //! | 12 | 16 | store id |
 //! | 28 | 8 | segment bytes |
 //! | 36 | 4 | owner length, then the owner's name in UTF-8 |
@@ -37,20 +38,20 @@ const OWNER_BYTES_MAX: usize = 1024;
 /// Commits that the start-up probe makes in each write mode.
 const PROBE_COMMITS: u64 = 16;
 
-/// How to open an engine.
+/// Options for opening an engine.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Sizes. The segment size of an existing store is the one it was made with.
+    /// The sizes. An existing store keeps the segment size with which it was created.
     pub limits: Limits,
-    /// How the log writes.
+    /// The write mode of the log.
     pub write_mode: WriteMode,
-    /// Block cache, in bytes.
+    /// The size of the block cache in bytes.
     pub cache_bytes: u64,
-    /// Whose data this is; a store made by another owner is refused.
+    /// The owner of the data. A store that another owner created is refused.
     pub owner: String,
-    /// The id of a store that is made now: random, unique.
+    /// The id of a store that this call creates. The id must be random and unique.
     pub new_store_id: u128,
-    /// Whether a [`Db`](crate::Db) has threads of its own for commits, flushes and compactions.
+    /// Whether a [`Db`](crate::Db) starts threads for commits, flushes and compactions.
     pub threads: bool,
 }
 
@@ -68,7 +69,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// For tests: small in everything.
+    /// Options for tests, with small sizes.
     pub fn tiny() -> Self {
         let cache_bytes = 64 << 10;
         let (limits, write_mode) = (Limits::TINY, WriteMode::Pwrite);
@@ -76,19 +77,19 @@ impl Options {
     }
 }
 
-/// What a store is.
+/// The fixed properties of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
-    /// Names the store; in every segment header.
+    /// The id of the store, which every segment header contains.
     pub store: u128,
-    /// Size of a log slot.
+    /// The size of a log slot in bytes.
     pub segment_bytes: u64,
-    /// Whose it is.
+    /// The owner of the store.
     pub owner: String,
 }
 
 impl Superblock {
-    /// Its bytes.
+    /// Encodes the superblock.
     pub fn encode(&self) -> Vec<u8> {
         let mut fields = Vec::new();
         fields.put_u128_le(self.store);
@@ -102,7 +103,8 @@ impl Superblock {
         out
     }
 
-    /// Reads its bytes; the inner error is a version from the future.
+    /// Decodes a superblock. `None` for damaged bytes; the inner error is a version newer than this
+    /// build reads.
     pub fn decode(mut bytes: &[u8]) -> Option<Result<Superblock, u32>> {
         if bytes.len() < 40 || bytes[..4] != SUPER_MAGIC {
             return None;
@@ -123,7 +125,7 @@ impl Superblock {
         Some(Ok(Superblock { store, segment_bytes, owner }))
     }
 
-    /// The superblock of a disk; `None` when it has none yet.
+    /// Reads the superblock of a disk; `None` when the disk has no store yet.
     pub fn read(disk: &dyn Disk) -> Result<Option<Superblock>> {
         let mut damaged = None;
         for name in SUPER_COPIES {
@@ -144,7 +146,8 @@ impl Superblock {
                 None => damaged = Some(name),
             }
         }
-        // A store whose making was cut short has no log yet; then the superblock is made again.
+        // If the creation of a store was interrupted, there is no log yet, and the superblock is
+        // written again.
         let used = !disk.list(crate::wal::segment::LOG_DIR).unwrap_or_default().is_empty();
         match damaged.filter(|_| used) {
             Some(name) => {
@@ -155,7 +158,7 @@ impl Superblock {
         }
     }
 
-    /// Names each copy that is not sound; one is enough to open the store.
+    /// Reports each damaged copy. One sound copy is enough to open the store.
     pub(crate) fn check_copies(
         disk: &dyn Disk,
         sound: &Superblock,
@@ -201,9 +204,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the store on a disk, making it if there is none. Trees come back as of their last
-    /// flush: the caller applies the log entries after it, if [`Log::check_entries`] says that
-    /// the log has them all.
+    /// Opens the store on a disk, or creates one. Each tree has the state of its last flush. The
+    /// caller applies the log entries after the flush, if [`Log::check_entries`] reports none of
+    /// them missing.
     ///
     /// # Errors
     /// [`Error::WrongOwner`], [`Error::NewerFormat`], [`Error::Corrupt`], [`Error::NoSpace`].
@@ -241,16 +244,18 @@ impl Engine {
         let free = AtomicU64::new(u64::MAX);
         let engine = Engine { disk, options, superblock, log, shared, trees, write_mode, free };
         engine.measure_space()?;
-        // Before the first commit, which ends what is in doubt of shards that nobody named.
+        // The shards must be registered before the first commit. From that commit on, the log
+        // treats a shard that is not registered and has no records as a shard that lost no data.
         engine.log.register_shards(Directories::read(&*engine.disk)?.live.into_keys());
         engine.open_shards()?;
         engine.pass_over_missing()?;
-        // The trees hold what they need.
+        // The trees now hold the segments that they need.
         engine.log.segments().reclaim();
         Ok(engine)
     }
 
-    /// What a tree has flushed it does not need of the log.
+    /// Releases the log entries that each tree has flushed, if entries of its shard are missing: a
+    /// tree does not need flushed entries.
     fn pass_over_missing(&self) -> Result<()> {
         for (shard, tree) in self.trees() {
             let upto = tree.flushed();
@@ -261,7 +266,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The tree of a shard, made if there is none.
+    /// The tree of a shard. Creates the tree if the shard has none.
     pub fn open_shard(&self, shard: ShardId) -> Result<Arc<Tree>> {
         match self.tree(shard) {
             Some(tree) => Ok(tree),
@@ -291,7 +296,7 @@ impl Engine {
         Ok(tree)
     }
 
-    /// A tree in any directory, which the engine does not count among its own.
+    /// Opens a tree in any directory, without adding it to the trees of the engine.
     pub(crate) fn open_elsewhere(&self, shard: ShardId, dir: &str) -> Result<Tree> {
         Tree::open(&self.shared, shard, dir)
     }
@@ -313,8 +318,9 @@ impl Engine {
         self.trees.read().iter().map(|(&id, tree)| (id, tree.clone())).collect()
     }
 
-    /// The open trees to which something happened since the last call that may have made a
-    /// [job](Tree::job). Time makes jobs as well: what expired, or finds room at last.
+    /// The open trees that had an event since the last call that may cause a [job](Tree::job). The
+    /// passage of time also causes jobs, for example when values expire or space becomes free; this
+    /// call does not report such trees.
     pub fn take_dirty_trees(&self) -> Vec<(ShardId, Arc<Tree>)> {
         let dirty = std::mem::take(&mut *self.shared.dirty.lock());
         dirty.into_iter().filter_map(|shard| Some((shard, self.tree(shard)?))).collect()
@@ -330,13 +336,13 @@ impl Engine {
         &self.shared.cache
     }
 
-    /// What all memtables take together.
+    /// The memory that all memtables use together.
     pub fn memory(&self) -> &Memory {
         &self.shared.memory
     }
 
-    /// Freezes the largest memtables until the others have room. For a background thread, which
-    /// then flushes.
+    /// Freezes the largest memtables until the remaining ones are within the budget. For a
+    /// background thread, which then flushes the frozen memtables.
     pub fn relieve_memory(&self) {
         if self.memory().excess() == 0 {
             return;
@@ -356,7 +362,7 @@ impl Engine {
         }
     }
 
-    /// The size of a log segment, fixed when the store was made.
+    /// The size of a log segment, fixed when the store was created.
     pub fn segment_bytes(&self) -> u64 {
         self.options.limits.segment_bytes
     }
@@ -371,12 +377,14 @@ impl Engine {
         self.write_mode
     }
 
-    /// Decides which log segments and value files are to be collected, from what lives in each.
-    /// The trees' compactions then move what lives, and the slots and files become free.
+    /// Chooses the collection targets among the log segments and value files, from the live bytes
+    /// of each. Compactions of the trees then move the live values, and the slots and files become
+    /// free.
     pub fn plan_collection(&self) {
         let trees = self.trees();
         if trees.iter().any(|(_, tree)| tree.is_collecting()) {
-            return; // one round at a time: a table is rewritten once for all that leave it
+            // One round at a time: then one rewrite of a table moves its values from all targets.
+            return;
         }
         let limits = &self.options.limits;
         let mut live: BTreeMap<Source, u64> = BTreeMap::new();
@@ -402,8 +410,8 @@ impl Engine {
         }
     }
 
-    /// Refuses what would grow the store while the disk is nearly full. Free bytes are as of the
-    /// last [`Engine::measure_space`].
+    /// Refuses writes that would grow the store while the disk is nearly full. The check uses the
+    /// free bytes of the last [`Engine::measure_space`].
     ///
     /// # Errors
     /// [`Error::NoSpace`].
@@ -415,21 +423,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks how much is free. For a background thread, now and then.
+    /// Measures the free space of the disk. For a background thread, at intervals.
     pub fn measure_space(&self) -> Result<()> {
         self.free.store(self.free_bytes()?, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Bytes free on the disk.
+    /// The free bytes of the disk.
     pub fn free_bytes(&self) -> Result<u64> {
         self.disk.free_bytes().map_err(Error::io("measure", "."))
     }
 }
 
-/// Commits a few blocks in each write mode and takes the fastest. The mapped mode is not tried: on
-/// file systems with large folios its smallest commit writes megabytes, which a probe this short
-/// may miss.
+/// Commits a few blocks in each write mode and returns the fastest mode. The mapped mode is not
+/// tried: on file systems with large folios its smallest commit writes megabytes, and a probe this
+/// short may not detect that.
 fn probe(disk: &dyn Disk) -> Result<WriteMode> {
     use crate::disk::Pages;
     use crate::limits::BLOCK_BYTES;

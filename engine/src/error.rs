@@ -1,29 +1,29 @@
-//! What can go wrong on one disk.
+//! The errors of the engine.
 
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
-/// The engine's result.
+/// The result of an engine call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The medium failed.
+/// The error number of a failed medium.
 const EIO: i32 = 5;
 
-/// Why an engine call failed. Fields name the thing; the text says the next step.
+/// Why an engine call failed. The fields name the affected object; the text gives the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused; nothing was lost by the call itself.
+    /// The operating system returned an error. The call itself lost no data.
     #[error("{action} {file}: {source}")]
     Io {
-        /// What was attempted, as a verb.
+        /// The attempted action, as a verb.
         action: &'static str,
         /// The file, relative to the disk's directory.
         file: String,
         /// The operating system's error.
         source: io::Error,
     },
-    /// A log write or sync failed earlier. The log takes no more until the store is reopened.
+    /// A log write or sync failed earlier. The log accepts no writes until the store is reopened.
     #[error(
         "the log stopped after a failed write or sync ({cause}): restart the node to verify \
          the disk; if it fails again, replace the disk"
@@ -32,110 +32,111 @@ pub enum Error {
         /// The first failure.
         cause: String,
     },
-    /// Bytes on disk are not what was written there.
+    /// Bytes on disk differ from the bytes that were written.
     #[error("{file} at byte {offset}: {what} is damaged, expected {expected}, found {found}")]
     Corrupt {
         /// The file, relative to the disk's directory.
         file: String,
         /// Byte offset in the file.
         offset: u64,
-        /// The structure that should be there.
+        /// The structure that should be at this offset.
         what: &'static str,
-        /// What a sound structure would have had.
+        /// The content of a sound structure.
         expected: String,
-        /// What was found.
+        /// The content that was found.
         found: String,
     },
-    /// Keys cannot be read, because a table or a value of theirs is damaged. Others can.
+    /// Keys cannot be read, because their table or a value is damaged. Other keys can be read.
     #[error(
-        "shard {shard} cannot read keys from {from:?} to {to:?}: {cause}; take them from another \
-         replica or a backup"
+        "shard {shard} cannot read keys from {from:?} to {to:?}: {cause}; restore these keys \
+         from another replica or a backup"
     )]
     Damaged {
         /// The shard.
         shard: u64,
-        /// The first key that may be concerned.
+        /// The first key that may be affected.
         from: Bytes,
-        /// The last key that may be concerned.
+        /// The last key that may be affected.
         to: Bytes,
-        /// What is damaged.
+        /// The damage.
         cause: Arc<Error>,
     },
-    /// Log entries that were durable cannot be read any more.
+    /// Durable log entries or a durable hard state can no longer be read.
     #[error(
-        "shard {shard} has lost what it had acknowledged: {missing}; {cause}; take the shard from \
+        "shard {shard} has lost acknowledged data: {missing}; {cause}; restore the shard from \
          another replica or a backup"
     )]
     Missing {
         /// The shard.
         shard: u64,
-        /// What is missing.
+        /// The missing data.
         missing: crate::missing::Missing,
-        /// What is damaged.
+        /// The damage.
         cause: Arc<Error>,
     },
-    /// A reader asks for a time whose versions compaction has merged.
+    /// A read requested a timestamp whose versions compaction has merged.
     #[error(
-        "shard {shard} keeps versions from timestamp {oldest} on, {asked} was asked: read a newer \
-         one, or keep more history"
+        "shard {shard} keeps versions from timestamp {oldest} on, timestamp {asked} was requested: \
+         read at a newer timestamp, or keep more history"
     )]
     HistoryGone {
         /// The shard.
         shard: u64,
-        /// The timestamp that was asked.
+        /// The requested timestamp.
         asked: u64,
-        /// The oldest that can be read exactly.
+        /// The oldest timestamp that can be read exactly.
         oldest: u64,
     },
     /// The data was written by a later version of Bedstone.
     #[error(
         "{file} has format version {found}, this build reads up to {supported}: start a newer \
-         bedstone, or give it another data directory"
+         bedstone, or use another data directory"
     )]
     NewerFormat {
         /// The file.
         file: String,
-        /// Version in the file.
+        /// The version in the file.
         found: u32,
-        /// Newest version known here.
+        /// The newest version that this build reads.
         supported: u32,
     },
     /// The data was written by an earlier build whose format was never released.
     #[error(
-        "{file} has format version {found}, this build reads {supported}: no release wrote it; \
-         copy the data out with the build that did, and give this one a new data directory"
+        "{file} has format version {found}, this build reads {supported}: no release wrote this \
+         format; copy the data out with the build that wrote it, and use a new data directory for \
+         this build"
     )]
     OlderFormat {
         /// The file.
         file: String,
-        /// Version in the file.
+        /// The version in the file.
         found: u32,
-        /// The version known here.
+        /// The version that this build reads.
         supported: u32,
     },
-    /// The directory belongs to somebody else.
+    /// The directory belongs to another owner.
     #[error(
-        "the data directory belongs to {found}, not to {expected}: point `data` at this node's \
+        "the data directory belongs to {found}, not to {expected}: set `disk` to this node's \
          own directory"
     )]
     WrongOwner {
-        /// Who opens it now.
+        /// The owner that opens the directory.
         expected: String,
-        /// Who made it.
+        /// The owner that created the directory.
         found: String,
     },
     /// Another process has the directory open.
-    #[error("the data directory {dir} is in use by another process: stop that one first")]
+    #[error("the data directory {dir} is in use by another process: stop that process first")]
     Locked {
         /// The directory.
         dir: String,
     },
-    /// The disk has no room left for the reserve that the log needs.
+    /// The free space of the disk is below the reserve, or too small for the log segments.
     #[error("{dir} has {free} bytes free, {need} are needed: free space or use another disk")]
     NoSpace {
         /// The directory.
         dir: String,
-        /// Bytes free now.
+        /// Free bytes now.
         free: u64,
         /// Bytes needed.
         need: u64,
@@ -143,22 +144,22 @@ pub enum Error {
     /// A key, value or record is over its limit.
     #[error("{what} has {found} bytes, the limit is {limit}: split it")]
     TooLarge {
-        /// What was too large.
+        /// The object that is too large.
         what: &'static str,
-        /// Its size in bytes.
+        /// The size of the object in bytes.
         found: usize,
-        /// The most that is taken.
+        /// The largest accepted size in bytes.
         limit: usize,
     },
-    /// Keys that should ascend do not.
-    #[error("key {key:?} does not come after {last:?}: sort the keys, and give each once")]
+    /// The keys of an ingestion do not ascend.
+    #[error("key {key:?} does not come after {last:?}: sort the keys, and add each key once")]
     Order {
-        /// The key before.
+        /// The previous key.
         last: Bytes,
-        /// The key that does not come after it.
+        /// The key that does not come after `last`.
         key: Bytes,
     },
-    /// The asked log entries are no longer here; a snapshot covers them.
+    /// The requested log entries were released. The tree contains their changes.
     #[error("log entries up to {upto} of shard {shard} were released; read the tree instead")]
     Compacted {
         /// The shard.
@@ -169,13 +170,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an operating system error with what was being done to which file.
+    /// Wraps an operating system error with the action and the file.
     pub fn io(action: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let file = file.into();
         move |source| Error::Io { action, file, source }
     }
 
-    /// Names damage.
+    /// Creates an [`Error::Corrupt`].
     pub fn corrupt(
         file: impl Into<String>,
         offset: u64,
@@ -192,7 +193,7 @@ impl Error {
         }
     }
 
-    /// The same failure, for another who waited for the same commit.
+    /// A copy of this failure for another thread that waited for the failed commit.
     pub(crate) fn echo(&self) -> Error {
         match self {
             Error::NoSpace { dir, free, need } => {
@@ -203,19 +204,19 @@ impl Error {
         }
     }
 
-    /// Whether the bytes on disk are at fault, rather than the call or the system.
+    /// Whether the cause is damaged bytes on disk, and not the call or the operating system.
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Error::Corrupt { .. } | Error::Damaged { .. } | Error::Missing { .. })
     }
 
-    /// Whether the medium failed to take something: nobody knows what it has now.
+    /// Whether a write to the medium failed, so that the content of the medium is unknown.
     pub fn is_failed_write(&self) -> bool {
         let Error::Io { action, source, .. } = self else { return false };
         source.raw_os_error() == Some(EIO)
             && !matches!(*action, "read" | "open" | "list" | "measure")
     }
 
-    /// Whose keys cannot be read.
+    /// The shard whose keys cannot be read, for [`Error::Damaged`].
     pub fn damaged_shard(&self) -> Option<u64> {
         match self {
             Error::Damaged { shard, .. } => Some(*shard),
@@ -223,7 +224,7 @@ impl Error {
         }
     }
 
-    /// Whether bytes on disk are damaged or the medium does not give them.
+    /// Whether bytes on disk are damaged or the medium cannot read them.
     pub fn is_damage(&self) -> bool {
         let unreadable = |source: &io::Error| source.raw_os_error() == Some(EIO);
         let unreadable = matches!(self, Error::Io { source, .. } if unreadable(source));

@@ -1,10 +1,10 @@
-//! The names of shards and of places in their logs.
+//! Identifiers of shards and of positions in their logs.
 
-/// Names one shard, unique in a cluster and never reused.
+/// Identifies a shard. Unique in a cluster and never reused.
 pub type ShardId = u64;
 
-/// A place in one shard's log: the term of the entry and its index. Index 0 is the place before
-/// every entry.
+/// A position in one shard's log: the term and the index of an entry. Index 0 is the position
+/// before the first entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogId {
     /// The Raft term of the entry.

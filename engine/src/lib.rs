@@ -1,13 +1,15 @@
-//! The storage engine of Bedstone: bytes on one disk.
+//! The storage engine of Bedstone: the data on one disk.
 //!
 //! One segmented write-ahead log serves every shard on the disk, and each shard keeps one LSM
-//! tree. The trees have no log of their own: after a restart their memtables are rebuilt from the
-//! one log.
+//! tree. The trees have no log of their own: after a restart, their memtables are rebuilt from this
+//! log.
 //!
-//! Two ways in:
-//! - [`Engine`] is what a node uses. It separates the log ([`wal::Log`], group commit over shards)
-//!   from the trees ([`lsm::Tree`], applied in index order), because Raft sits between the two.
-//! - [`Db`] is an embedded store on the same parts: `open`, `write`, `get`, `scan`, `snapshot`.
+//! The engine has two interfaces:
+//! - [`Engine`] is the interface for a node. It separates the log ([`wal::Log`], group commit over
+//!   shards) from the trees ([`lsm::Tree`], applied in index order), because Raft sits between the
+//!   two.
+//! - [`Db`] is an embedded store built from the same parts: `open`, `write`, `get`, `scan`,
+//!   `snapshot`.
 //!
 //! ```
 //! use bedstone_engine::{Batch, Db, Options};
@@ -16,7 +18,7 @@
 //! let mut batch = Batch::new();
 //! batch.put(b"apple", b"red");
 //! batch.put(b"pear", b"green");
-//! db.write(batch)?; // durable when it returns
+//! db.write(batch)?; // durable when `write` returns
 //! assert_eq!(db.get(b"apple")?.as_deref(), Some(&b"red"[..]));
 //! for item in db.scan(b"a".to_vec()..b"q".to_vec()) {
 //!     let (key, value) = item?;
@@ -25,14 +27,14 @@
 //! # Ok::<(), bedstone_engine::Error>(())
 //! ```
 //!
-//! Batches also delete ranges and set values that expire; snapshots are consistent views that no
-//! later write changes; scans go both ways; a past moment can be read if history is kept; sorted
-//! keys are taken in past the log; a checkpoint is a store of its own, made of links:
+//! Batches also delete ranges and set values that expire. Snapshots are consistent views that no
+//! later write changes. Scans go in both directions. A past state can be read if history is kept.
+//! Sorted keys can be ingested past the log. A checkpoint is a separate store made of links:
 //!
 //! ```
 //! use bedstone_engine::{Batch, Db, Options};
 //! # let dir = tempfile::tempdir().unwrap();
-//! // `Options::default()` is for servers; these are small in everything.
+//! // `Options::default()` is for servers; these options have small sizes, for tests.
 //! let db = Db::open(dir.path(), Options::tiny())?;
 //! let mut batch = Batch::new();
 //! batch.put(b"a/1", b"one");
@@ -44,26 +46,26 @@
 //! let mut batch = Batch::new();
 //! batch.delete_range(b"a/", b"a0"); // every key that begins with `a/`
 //! db.write(batch)?;
-//! db.advance(1000); // the clock is the caller's
+//! db.advance(1000); // the caller supplies the time
 //! assert!(db.scan(..).next().is_none());
 //! assert_eq!(before.scan(..).count(), 3);
 //! let last = before.scan_back(..b"b".to_vec()).next().unwrap()?;
 //! assert_eq!(&last.0[..], b"a/2");
 //! assert_eq!(db.snapshot_at(before.ts())?.get(b"a/1")?.as_deref(), Some(&b"one"[..]));
 //!
-//! let mut ingest = db.ingest()?; // keys ascend
+//! let mut ingest = db.ingest()?; // keys must ascend
 //! for number in 0..100 {
 //!     ingest.put(format!("bulk{number:03}").as_bytes(), b"value")?;
 //! }
-//! ingest.finish()?; // all of them, at this moment
+//! ingest.finish()?; // all keys become visible now
 //! db.checkpoint("monday")?;
 //! let copy = Db::open(&dir.path().join("checkpoints/monday"), Options::tiny())?;
 //! assert_eq!(copy.scan(..).count(), 100);
 //! # Ok::<(), bedstone_engine::Error>(())
 //! ```
 //!
-//! One thread keeps the disk busy by handing batches over and waiting for them later; each is
-//! durable when it is waited for, and they take place in order:
+//! One thread keeps the disk busy by submitting batches and waiting for them later. A batch is
+//! durable when its wait returns, and batches are applied in order:
 //!
 //! ```
 //! use bedstone_engine::{Batch, Db, Options, Pending};
@@ -75,14 +77,14 @@
 //!     batch.put(&number.to_be_bytes(), b"value");
 //!     pending.push(db.submit(batch)?);
 //! }
-//! pending.iter().try_for_each(Pending::wait)?; // all are durable, and seen by reads
+//! pending.iter().try_for_each(Pending::wait)?; // all batches are durable and visible to reads
 //! assert_eq!(db.scan(..).count(), 100);
 //! # Ok::<(), bedstone_engine::Error>(())
 //! ```
 //!
-//! The engine reads no clock and draws no random numbers, and starts no threads but those of a
-//! [`Db`] ([`Options::threads`]). Flush and compaction are jobs that it hands out
-//! ([`lsm::Tree::job`]) and that the caller runs where it likes.
+//! The engine reads no clock and draws no random numbers. The only threads that it starts are those
+//! of a [`Db`] ([`Options::threads`]). Flush and compaction are jobs that the engine returns
+//! ([`lsm::Tree::job`]) and that the caller runs on a thread of its choice.
 
 pub mod check;
 pub mod checksum;

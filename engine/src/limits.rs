@@ -1,64 +1,66 @@
-//! The engine's limits, named with their units, and how they relate.
+//! The engine's limits, named with their units, and the relations between them.
 
-/// How a block of a table is compressed. A block that does not get smaller is stored as it is.
+/// The compression of table blocks. A block that does not become smaller by an eighth is stored
+/// uncompressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Codec {
-    /// Not at all.
+    /// No compression.
     None = 0,
     /// LZ4: fast, about half the size for text.
     #[default]
     Lz4 = 1,
-    /// Zstandard, level 1: slower, smaller.
+    /// Zstandard, level 1: slower than LZ4, with a smaller result.
     Zstd = 2,
 }
 
-/// The unit of the log's writes; every commit block begins on such a boundary.
+/// The unit of the log's writes. Every commit block begins at a multiple of this size.
 pub const BLOCK_BYTES: usize = 4096;
 /// Longest user key.
 pub const KEY_BYTES_MAX: usize = 16 << 10;
 /// Longest value.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
-/// Longest payload of one log record, and so of one Raft entry with its framing.
+/// Longest payload of one log record, and therefore of one Raft entry with its framing.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of records that one commit block carries.
 pub const COMMIT_BYTES_MAX: usize = 6 << 20;
 /// Most records in one commit block.
 pub const COMMIT_RECORDS_MAX: usize = 1 << 16;
-/// Entries of a shard that lie at most this far apart in the log are read with one read.
+/// Entries of a shard at most this far apart in the log are read with one read.
 pub const LOG_GAP_BYTES_MAX: usize = 16 << 10;
 /// Longest manifest record.
 pub const EDIT_BYTES_MAX: usize = 64 << 20;
 /// Longest block of a table file, before its trailer.
 pub const TABLE_BLOCK_BYTES_MAX: usize = 4 << 20;
 
-/// Sizes that shape an engine. [`Limits::DEFAULT`] is for servers; [`Limits::TINY`] makes tests
-/// meet every edge (segment rolls, flushes, compactions, splits) within a few hundred writes.
+/// The sizes of an engine. [`Limits::DEFAULT`] is for servers; [`Limits::TINY`] makes tests
+/// reach every boundary (segment rolls, flushes, compactions, splits) within a few hundred writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Size of one log segment file, fixed when the store is made.
+    /// The size of one log segment file, fixed when the store is created.
     pub segment_bytes: u64,
     /// A memtable is frozen at this size.
     pub memtable_bytes: usize,
-    /// What the memtables of all shards of a disk may take. The largest are flushed in time, and
-    /// writers are slowed down when that is not enough.
+    /// The memory limit of the memtables of all shards of a disk. The largest memtables are flushed
+    /// before the limit is reached. If these flushes are not enough, writers are delayed.
     pub memtables_bytes: usize,
     /// A memtable is frozen when it points to this many bytes of values in the log.
     pub memtable_value_bytes: u64,
-    /// A memtable is frozen when its range tombstones take this much: a manifest record takes them
-    /// whole.
+    /// A memtable is frozen when its range tombstones reach this size, because one manifest record
+    /// contains all of them.
     pub memtable_range_bytes: usize,
-    /// Range tombstones above the bottom run at which the runs are merged into it.
+    /// The number of range tombstones above the bottom run at which the upper runs are merged into
+    /// the bottom run.
     pub range_tombstones_max: usize,
-    /// Frozen memtables at which the tree asks its caller to slow down.
+    /// The number of frozen memtables at which writers must wait.
     pub memtables_frozen_max: usize,
-    /// A value of this size or more stays in the log and the tree points to it.
+    /// A value of this size or more stays in the log, and the tree contains a pointer to it.
     pub value_bytes_separate: usize,
-    /// Values that move are written to files of about this size.
+    /// The approximate size of the files to which compaction moves values.
     pub value_file_bytes: u64,
-    /// Dead bytes in log segments and value files that are tolerated, per 100 that live, before
-    /// what lives in the sparsest moves.
+    /// The dead bytes tolerated in log segments and value files, per 100 live bytes. Above this,
+    /// the live values of the segments and files with the smallest live share are moved.
     pub garbage_percent: u64,
-    /// Dead bytes that are tolerated besides.
+    /// Dead bytes tolerated in addition.
     pub garbage_bytes: u64,
     /// Most bytes that one round of collection moves.
     pub collect_bytes: u64,
@@ -68,21 +70,21 @@ pub struct Limits {
     pub table_partition_blocks: usize,
     /// A compaction cuts its output at this size.
     pub table_bytes: u64,
-    /// Sorted runs above the bottom one at which they are merged.
+    /// The number of sorted runs above the bottom run at which these runs are merged.
     pub runs_max: usize,
-    /// The upper runs are merged into the bottom one when it is at most this many times as large
-    /// as they are together; before, with each other.
+    /// The upper runs are merged into the bottom run when the bottom run is at most this many times
+    /// as large as all upper runs together. Otherwise the upper runs are merged with each other.
     pub bottom_ratio: u64,
-    /// How the blocks of the upper runs are compressed.
+    /// The compression of the blocks of the upper runs.
     pub compression: Codec,
-    /// How the blocks of the bottom run are compressed.
+    /// The compression of the blocks of the bottom run.
     pub bottom_compression: Codec,
-    /// The manifest is rewritten when its file passes this size.
+    /// The manifest is rewritten when its file exceeds this size.
     pub manifest_bytes: u64,
-    /// Puts are refused while the disk has less than this free: what is left is for deletes,
-    /// flushes and compactions, which make room.
+    /// Puts are refused while the disk has fewer free bytes than this. The reserve is for deletes,
+    /// flushes and compactions, which free space.
     pub reserve_bytes: u64,
-    /// Free log slots to keep ahead of need.
+    /// The number of free log slots to keep in reserve.
     pub spare_slots: usize,
 }
 

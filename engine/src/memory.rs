@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What memtables take together, and what they may.
+/// The memory that all memtables use together, and its limit.
 #[derive(Debug)]
 pub struct Memory {
     used: AtomicUsize,
@@ -10,7 +10,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A budget of so many bytes.
+    /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Memory {
         Memory { used: AtomicUsize::new(0), limit }
     }
@@ -23,18 +23,19 @@ impl Memory {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes taken, about.
+    /// The approximate number of bytes in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes above half of the limit: memtables of so many should be flushed now, so that there is
-    /// room again before the other half is taken.
+    /// The bytes in use above half of the limit. Memtables of this total size should be flushed
+    /// now, so that memory is free again before the other half is used.
     pub fn excess(&self) -> usize {
         self.used().saturating_sub(self.limit / 2)
     }
 
-    /// How far above half of the limit they are: 0 at half, 1 at the limit.
+    /// The use above half of the limit as a fraction of the other half: 0 at half of the limit, 1
+    /// at the limit.
     pub fn pressure(&self) -> f64 {
         let half = self.limit / 2;
         self.excess() as f64 / (self.limit - half).max(1) as f64

@@ -1,7 +1,8 @@
-//! Reading everything again, a little at a time, so that damage is found before it is needed.
+//! The scrub: reads all data again in small steps, so that damage is found before the data is
+//! needed.
 //!
-//! Tables are read past the cache, with the values that they point to, wherever those lie; then the
-//! log's entries. Who calls decides the rate: so many bytes a step.
+//! A round reads the tables past the cache, with the values that they point to in log segments and
+//! value files, and then the log entries. The caller sets the rate by the bytes of each step.
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -16,7 +17,8 @@ use std::sync::Arc;
 /// A walk over all tables and log entries of a disk, round after round.
 #[derive(Default)]
 pub struct Scrub {
-    /// What of this round is still to be read. Named, not held: held files take room.
+    /// The parts that this round has still to read. The list contains names and does not hold the
+    /// files, because held files use space.
     waiting: VecDeque<Part>,
     current: Option<Reading>,
     rounds: u64,
@@ -29,32 +31,34 @@ enum Part {
 
 enum Reading {
     Table(ShardId, Arc<Table>, Box<TableCursor>),
-    /// A shard's entries from an index on.
+    /// The log entries of a shard from an index on.
     Entries(ShardId, u64),
 }
 
 impl Reading {
-    /// A table may have been replaced while it was read: its damage is nobody's any more.
+    /// Whether the part is still in use. A table may have been replaced while it was read; damage
+    /// to a replaced table affects no shard.
     fn is_in_use(&self, engine: &Engine) -> bool {
         let Reading::Table(shard, table, _) = self else { return true };
         engine.tree(*shard).is_some_and(|tree| tree.table(table.meta.number).is_some())
     }
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Debug, Default)]
 pub struct Scrubbed {
-    /// Bytes read, about.
+    /// The approximate number of bytes read.
     pub bytes: u64,
-    /// Damage found, named by shard and keys.
+    /// The damage found, with the shard and the affected keys or log entries.
     pub damage: Vec<Error>,
 }
 
 impl Scrub {
-    /// Reads on for about so many bytes, at most to the end of a round.
+    /// Continues to read for about `bytes` bytes, at most to the end of the round.
     ///
     /// # Errors
-    /// When the system refuses to read; damage is no error but a finding.
+    /// When the operating system refuses a read. Damage is a finding in the result and not an
+    /// error.
     pub fn step(&mut self, engine: &Engine, bytes: u64) -> Result<Scrubbed> {
         let mut done = Scrubbed::default();
         let round = self.rounds;
@@ -92,12 +96,12 @@ impl Scrub {
         Ok(done)
     }
 
-    /// Whether the next step begins a round.
+    /// Whether the next step begins a new round.
     pub fn is_between_rounds(&self) -> bool {
         self.waiting.is_empty() && self.current.is_none()
     }
 
-    /// Rounds whose last part was begun.
+    /// The number of rounds whose last part was begun.
     pub fn rounds(&self) -> u64 {
         self.rounds
     }
@@ -115,7 +119,7 @@ impl Scrub {
             self.rounds += u64::from(self.waiting.is_empty());
             match part {
                 Part::Table(shard, number) => {
-                    // One that a merge replaced meanwhile needs no reading.
+                    // A table that a merge has replaced since the round began is skipped.
                     if let Some(table) = engine.tree(shard).and_then(|tree| tree.table(number)) {
                         let cursor = table.cursor(&[]);
                         let reading = |cursor: TableCursor| Box::new(cursor.past_cache());
@@ -129,7 +133,7 @@ impl Scrub {
     }
 }
 
-/// Reads on in a shard's log; whether it is at its end.
+/// Continues to read the log of a shard. Returns whether the end of the log is reached.
 fn read_entries(
     engine: &Engine,
     shard: ShardId,
@@ -148,7 +152,7 @@ fn read_entries(
                 let read: usize = entries.iter().map(|entry| entry.data.len() + 16).sum();
                 done.bytes += read as u64;
             }
-            // Released meanwhile.
+            // The entries were released since the bounds were read.
             Err(Error::Compacted { upto, .. }) => *next = upto + 1,
             Err(Error::Missing { shard, missing, cause }) => {
                 let ends = missing.entries.iter().filter(|range| range.contains(next));
@@ -162,7 +166,7 @@ fn read_entries(
     Ok(*next > last.index)
 }
 
-/// Reads on in a table; whether it is at its end.
+/// Continues to read a table. Returns whether the end of the table is reached.
 fn read_some(
     table: &Arc<Table>,
     cursor: &mut TableCursor,

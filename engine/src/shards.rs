@@ -1,5 +1,5 @@
-//! Whole shards as files: dropping one, copying one to a checkpoint, putting one in place,
-//! splitting one. Each is done or not done, whenever the power goes.
+//! Operations on whole shards: drop, checkpoint, install and split. After a power loss at any time,
+//! each operation is either complete or has no effect.
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -13,11 +13,12 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 impl Engine {
-    /// Finishes what a crash interrupted, and opens every shard.
+    /// Opens every shard, and finishes the operations that a crash interrupted.
     pub(crate) fn open_shards(&self) -> Result<()> {
         let found = Directories::read(self.disk())?;
         for dir in &found.stray {
-            // Of a shard that the log knows to be flushed, the tree was whole once.
+            // The log records that the shard was flushed, so its tree was complete before. The
+            // directory is then damaged and not the result of an interrupted creation.
             let known = found.live.contains_key(&dir.shard)
                 || found.dropped.iter().any(|dropped| dropped.shard == dir.shard);
             if !known && self.log().base(dir.shard).index > 0 {
@@ -29,7 +30,8 @@ impl Engine {
         for dir in found.live.values() {
             self.open_tree(dir)?;
         }
-        // The log lets go of segments now, so who has values in them must hold them by now.
+        // The commits below may free log segments, so the trees above must already hold the
+        // segments that contain their values.
         for dir in &found.dropped {
             self.finish_drop(dir)?;
         }
@@ -43,11 +45,11 @@ impl Engine {
         remove_tree(self.disk(), &dir.path())
     }
 
-    /// Removes a shard from this disk: its tree, its log entries, its hard state. Readers that hold
-    /// a view of it may go on.
+    /// Removes a shard from this disk: its tree, its log entries, and its hard state. Readers that
+    /// hold a view of the shard may continue.
     ///
     /// # Errors
-    /// When the disk fails; the shard is gone or there, never half.
+    /// When the disk fails. The shard is then either removed or complete.
     pub fn drop_shard(&self, shard: ShardId) -> Result<()> {
         let Some(tree) = self.tree(shard) else { return Ok(()) };
         tree.close();
@@ -57,16 +59,17 @@ impl Engine {
         self.disk().sync_dir(tree.dir()).map_err(Error::io("sync", tree.dir()))?;
         self.forget_tree(shard);
         let name = tree.dir().trim_start_matches("shards/");
-        let dir = TreeDir::parse(name).expect("a tree is in a directory of its name");
+        let dir = TreeDir::parse(name).expect("the directory name of a tree is valid");
         self.finish_drop(&dir)
     }
 
-    /// Copies a shard into directory `dir` of this disk, which must not be there: flushed up to
-    /// now, its files linked, the values that it has in the log written beside them. What the copy
-    /// covers. It can be moved, and taken in by [`Engine::install_shard`].
+    /// Copies a shard into directory `dir` of this disk. The directory must not exist. The shard is
+    /// flushed first, its files are linked, and its values in the log are written to files beside
+    /// the linked files. Returns the last log entry that the copy contains. The copy can be moved
+    /// and then installed by [`Engine::install_shard`].
     ///
     /// # Errors
-    /// [`Error::Damaged`] when something of the shard cannot be read; [`Error::Io`].
+    /// [`Error::Damaged`] when a part of the shard cannot be read; [`Error::Io`].
     pub fn checkpoint_shard(&self, shard: ShardId, dir: &str) -> Result<LogId> {
         let tree = self.open_shard(shard)?;
         tree.flush_all()?;
@@ -76,7 +79,7 @@ impl Engine {
         Ok(at)
     }
 
-    /// A store of its own in directory `dir`, with one shard of this one.
+    /// Creates a separate store in directory `dir` that contains one shard of this store.
     pub(crate) fn checkpoint(&self, shard: ShardId, dir: &str) -> Result<()> {
         let disk = self.disk();
         if !disk.list(dir).map_err(Error::io("list", dir))?.is_empty() {
@@ -87,18 +90,19 @@ impl Engine {
         let (parent, _) = dir.rsplit_once('/').unwrap_or(("", dir));
         disk.make_dir(&shards).map_err(Error::io("create", &shards))?;
         self.checkpoint_shard(shard, &format!("{shards}/{shard}"))?;
-        // With a superblock it is a store, so that comes last.
+        // The superblock makes the directory a store, so the superblock is written last.
         self.superblock().write(disk, dir)?;
         disk.sync_dir(parent).map_err(Error::io("sync", parent))?;
         disk.sync_dir("").map_err(Error::io("sync", "."))
     }
 
-    /// Puts a checkpoint in directory `from` of this disk in a shard's place, as the state after
-    /// log entry `at`; the log of the shard then goes on from there. The files are linked. Gives
-    /// the shard's new tree; a former one is closed.
+    /// Replaces a shard by the checkpoint in directory `from` of this disk, as the state after log
+    /// entry `at`. The log of the shard continues after `at`. The files are linked. Returns the new
+    /// tree of the shard; the previous tree is closed.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when there is no whole checkpoint; the shard is as before then.
+    /// [`Error::Corrupt`] when the directory contains no complete checkpoint. The shard is then
+    /// unchanged.
     pub fn install_shard(&self, shard: ShardId, from: &str, at: LogId) -> Result<Arc<Tree>> {
         let Some(whole) = manifest::read_whole(self.disk(), from)? else {
             return Err(Error::corrupt(from, 0, "a checkpoint", "CURRENT", "none"));
@@ -110,13 +114,13 @@ impl Engine {
         })
     }
 
-    /// Gives what a shard holds from key `at` on to shard `new`, whose log begins after `start`.
-    /// Files are linked; foreign keys leave them with later compactions. Called by who applies, at
-    /// one log entry. When it is interrupted it is done again: a shard `new` that it had made by
-    /// then is made anew.
+    /// Moves the keys of a shard from `at` on to shard `new`, whose log begins after `start`. Files
+    /// are linked; later compactions remove the keys outside the bounds of each shard. The caller
+    /// that applies log entries calls this at one log entry. After an interruption the split must
+    /// be repeated; the repeated split creates `new` again from the start.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when something of the shard cannot be read; [`Error::Io`].
+    /// [`Error::Damaged`] when a part of the shard cannot be read; [`Error::Io`].
     pub fn split_shard(
         &self,
         shard: ShardId,
@@ -128,7 +132,7 @@ impl Engine {
         let Bounds { from, to } = tree.bounds();
         let at = Bytes::copy_from_slice(at);
         if to.as_ref() == Some(&at) {
-            return self.open_shard(new); // done before
+            return self.open_shard(new); // the split is already complete
         }
         tree.flush_all()?;
         let upper = Some(Bounds { from: at.clone(), to });
@@ -139,7 +143,8 @@ impl Engine {
         Ok(made)
     }
 
-    /// Makes the next generation of a shard's directory and changes over to it.
+    /// Creates the next generation of a shard's directory with `make`, and replaces the current
+    /// generation by it.
     fn replace_shard(
         &self,
         shard: ShardId,
@@ -150,7 +155,7 @@ impl Engine {
         let generation = old.map_or(0, |old| old.generation + 1);
         let dir = TreeDir { shard, generation };
         let path = dir.path();
-        // What an interrupted attempt left.
+        // Removes the remains of an interrupted attempt.
         remove_tree(self.disk(), &path)?;
         self.disk().make_dir(&path).map_err(Error::io("create", &path))?;
         self.disk().sync_dir("shards").map_err(Error::io("sync", "shards"))?;

@@ -1,10 +1,12 @@
-//! Who the members of the shards here were when the data here began: those configured, or nobody
-//! where a node joins others. The configuration says so until a shard has something here, and is
-//! not asked again: from then on members change by what the group commits, and a changed
-//! configuration must not.
+//! The first members of this node's shards: the members when the node's data began. The first
+//! members are the configured members, or none if the node joins an existing cluster. The
+//! configuration determines the first members until a shard has data on this node. From then on
+//! only committed configuration changes change the members, and a changed configuration file has no
+//! effect on them.
 //!
-//! The file `BOOTSTRAP` has a format version and the members' ids. It is read only where a shard
-//! does not say so itself: it keeps its members among its keys, once its first tables are written.
+//! The file `BOOTSTRAP` contains a format version and the ids of the first members. The node needs
+//! the file only for a shard whose data does not contain the members. A shard stores its members
+//! among its keys, and the tree contains them once the first tables are written.
 
 use crate::line_file;
 use crate::raft::{Conf, PeerId};
@@ -14,23 +16,23 @@ use bedstone_engine::{Disk, Error, Result};
 const FILE: &str = "BOOTSTRAP";
 const VERSION: u32 = 1;
 
-/// What the disk has of a shard.
+/// The data of a shard that the disk contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// Nothing.
+    /// No data.
     No,
-    /// Something, but not who its members are.
+    /// Data without the members.
     Unsaid,
-    /// Its members too.
+    /// Data with the members.
     Said,
 }
 
-/// Who the members of those shards were that do not say so themselves: `configured`, unless one of
-/// them has begun.
+/// The first members of the shards whose data does not contain the members: `configured`, or the
+/// members in the file if one of these shards already has data.
 ///
 /// # Errors
-/// The disk's; damage or a format of the future, where the file is needed; a configuration that
-/// would have `node` begin alone where it was one of several.
+/// The disk fails. The file is needed and is damaged or has a newer format. The configuration names
+/// `node` as the only voter, and the file names more than one voter: the node would begin alone.
 pub fn first_members(
     disk: &dyn Disk,
     configured: Conf,
@@ -50,8 +52,9 @@ pub fn first_members(
         && configured.is_sole_voter(node)
     {
         bail!(
-            "this node was started as one of nodes {:?}, and `members` names it alone: it would \
-             begin without them. Name them, or begin with an empty disk",
+            "this node was started as one of nodes {:?}, and `members` names this node alone, so \
+             it would start a cluster of its own. Name all nodes in `members`, or use an empty \
+             disk",
             known.voters.to_vec()
         );
     }
@@ -64,22 +67,22 @@ fn with_next_step(error: Error) -> anyhow::Error {
     let error = anyhow::Error::from(error);
     match damaged {
         true => error.context(
-            "who the first members were is not known: where `members` in the configuration still \
-             names just them, remove the file; otherwise begin with an empty disk",
+            "the first members are unknown: if `members` in the configuration still names exactly \
+             the first members, remove the file; otherwise start with an empty disk",
         ),
         false => error,
     }
 }
 
-/// What the disk says; `None` when it says nothing.
+/// Reads the first members from the file; `None` when the file does not exist.
 ///
 /// # Errors
-/// The disk's, damage, and a format of the future.
+/// The disk fails, or the file is damaged or has a newer format.
 pub fn read(disk: &dyn Disk) -> Result<Option<Conf>> {
     line_file::read(disk, FILE)?.map(|line| decode(&line)).transpose()
 }
 
-/// From now on these are the first members.
+/// Writes the first members to the file, unless the file already names them.
 fn write(disk: &dyn Disk, first: &Conf) -> Result<()> {
     let line = encode(first);
     match line_file::read(disk, FILE).ok().flatten() {
@@ -88,7 +91,7 @@ fn write(disk: &dyn Disk, first: &Conf) -> Result<()> {
     }
 }
 
-/// The line of the file.
+/// The line of the file: a format version, then the ids of the voters.
 pub fn encode(first: &Conf) -> String {
     let ids = first.voters.iter().map(PeerId::to_string);
     [VERSION.to_string()].into_iter().chain(ids).collect::<Vec<_>>().join(" ")
@@ -121,14 +124,14 @@ mod tests {
             first_members(disk, conf.clone(), 1, begun)
         };
         assert_eq!(first(&disk, &four, &[No]).unwrap(), four);
-        assert_eq!(first(&disk, &three, &[No]).unwrap(), three, "a mistake is mended");
+        assert_eq!(first(&disk, &three, &[No]).unwrap(), three, "no data, so it changes");
         assert_eq!(
             first(&disk, &four, &[Unsaid]).unwrap(),
             three,
-            "the configuration changes none"
+            "the configuration has no effect"
         );
-        assert_eq!(first(&disk, &four, &[Said, Unsaid]).unwrap(), three, "nor beside another");
-        assert_eq!(first(&disk, &four, &[Said]).unwrap(), four, "who says so itself needs no file");
+        assert_eq!(first(&disk, &four, &[Said, Unsaid]).unwrap(), three, "one shard needs it");
+        assert_eq!(first(&disk, &four, &[Said]).unwrap(), four, "its own data names members");
         let disk = disk.power_loss(1);
         assert_eq!(first(&disk, &Conf::of([9]), &[Unsaid]).unwrap(), three, "it is durable");
         let why = first(&disk, &Conf::of([1]), &[No]).unwrap_err().to_string();
@@ -138,7 +141,7 @@ mod tests {
         assert_eq!(
             first(&disk, &three, &[Unsaid]).unwrap(),
             Conf::default(),
-            "who joins is nobody"
+            "a joining node has no members"
         );
         let disk = MemoryDisk::new();
         assert_eq!(first(&disk, &three, &[Unsaid]).unwrap(), three, "the file was removed");
@@ -153,7 +156,7 @@ mod tests {
         assert!(why.contains("remove the file") && why.contains("BOOTSTRAP"), "{why}");
         assert_eq!(first(Begun::Said).unwrap(), Conf::of([1, 2]));
         assert_eq!(first(Begun::No).unwrap(), Conf::of([1, 2]));
-        assert_eq!(read(&disk).unwrap(), Some(Conf::of([1, 2])), "it is written anew");
+        assert_eq!(read(&disk).unwrap(), Some(Conf::of([1, 2])), "it is written again");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! client → api/session → api/commands → worker → router → replica → raft
 //!   → write  → disk_unit/logger → engine WAL  (comes back as DiskEvent::Persisted)
 //!   → send   → cluster/peers → net            (peers answer as Input::Net)
-//!   → commit → replica/apply → shard (StateMachine) → engine LSM
+//!   → commit → replica/apply → machine (StateMachine) → engine LSM
 //!            → request/replies → request/mailbox → api/session → client
 //! ```
 #![forbid(unsafe_code)]
@@ -21,13 +21,13 @@ pub mod config;
 pub mod disk_unit;
 pub mod limits;
 pub mod line_file;
+pub mod machine;
 pub mod metrics;
 pub mod policy;
 pub mod raft;
 pub mod replica;
 pub mod request;
 pub mod router;
-pub mod shard;
 pub mod sim;
 pub mod start;
 pub mod status;

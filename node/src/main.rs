@@ -1,4 +1,4 @@
-//! `bedstone`: see [`bedstone_node::cli`].
+//! The program `bedstone`: see [`bedstone_node::cli`].
 
 use std::process::ExitCode;
 

@@ -3,8 +3,8 @@
 //! In this version one shard has all keys. Further shards take part in elections and heartbeats
 //! only, so that the cost of an idle shard can be measured.
 
-use crate::shard::StateMachine;
-use crate::shard::command::Command;
+use crate::machine::StateMachine;
+use crate::machine::command::Command;
 use bedstone_engine::ShardId;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! its own error message.
 
 use crate::api::http;
-use crate::api::members::Operate;
+use crate::api::http_state::{self, Operate};
 use crate::api::server;
 use crate::api::shared::Shared;
 use crate::bootstrap::{self, Begun};
@@ -11,14 +11,14 @@ use crate::config::Config;
 use crate::disk_unit::trust::DiskTrust;
 use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, background, logger};
 use crate::limits::{Limits, TICK};
+use crate::machine::StateMachine;
+use crate::machine::system;
 use crate::metrics::Metrics;
 use crate::raft::{Conf, Lease};
 use crate::replica::Replica;
 use crate::replica::open::Opening;
 use crate::request::mailbox::ReplyQueue;
 use crate::router::{FIRST_SHARD, Router};
-use crate::shard::StateMachine;
-use crate::shard::system;
 use crate::status::{NodeStatus, StatusCell};
 use crate::worker::inbox::WorkerInbox;
 use crate::worker::{Disk, Input, State, Worker};
@@ -111,7 +111,7 @@ pub fn run(config: Config) -> Result<()> {
         tokio::spawn(server::listen(resp, shared.clone()));
         tokio::spawn(http::serve(
             http,
-            http::State { shared, metrics, endpoint: endpoint.clone(), operate },
+            http_state::State { shared, metrics, endpoint: endpoint.clone(), operate },
         ));
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

@@ -1,21 +1,21 @@
-//! What nodes say to each other besides Raft, and the frame kinds of all of it. All numbers are
-//! little-endian.
+//! The kinds of all frames between nodes, and the messages between nodes other than Raft messages.
+//! All numbers are little-endian.
 //!
 //! | kind | body |
 //! |---|---|
 //! | 1 Raft | see [`crate::raft::message`] |
 //! | 2 forward | requests: id u64, time left u32 (ms), RESP3 u8, command |
-//! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 ask another), length u32, bytes |
+//! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 not leader), length u32, bytes |
 //! | 4 snapshot begin | id u64, term u64, log id (term u64, index u64), timestamp u64 |
-//! | 5 snapshot chunk | id u64, number u64, crc32 u32 of the rest: pairs, each as below |
+//! | 5 snapshot chunk | id u64, number u64, crc32 u32 of the pairs, pairs as below |
 //! | 6 snapshot end | id u64, number of chunks u64 |
-//! | 7 snapshot ack | id u64, chunks taken u64, outcome u8: see [`SnapshotOutcome`] |
-//! | 8 coalesced heartbeats | for each: shard u64, length u8, a Raft message; the frame's shard is 0 |
+//! | 7 snapshot ack | id u64, chunks received u64, outcome u8: see [`SnapshotOutcome`] |
+//! | 8 coalesced heartbeats | each: shard u64, length u8, a Raft message; the frame's shard is 0 |
 //!
 //! A pair: key length u32, value length u32, key, value.
 
+use crate::machine::command::Command;
 use crate::raft::{Message, PeerId};
-use crate::shard::command::Command;
 use bedstone_engine::{LogId, ShardId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -23,9 +23,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 pub mod kind {
     /// A Raft message.
     pub const RAFT: u8 = 1;
-    /// Requests for the leader.
+    /// Requests that a node forwards to the leader.
     pub const FORWARD: u8 = 2;
-    /// Their replies.
+    /// Replies to forwarded requests.
     pub const REPLY: u8 = 3;
     /// See [`super::Transfer`].
     pub const SNAPSHOT_BEGIN: u8 = 4;
@@ -35,19 +35,22 @@ pub mod kind {
     pub const SNAPSHOT_END: u8 = 6;
     /// See [`super::Transfer`].
     pub const SNAPSHOT_ACK: u8 = 7;
-    /// Short Raft messages of all shards of a node.
+    /// Coalesced heartbeats: short Raft messages of all shards of a node.
     pub const COALESCED: u8 = 8;
 }
 
-/// Bytes of requests or replies in one frame, unless a single one is longer.
+/// Bytes of requests or replies in one frame at most, unless a single request or reply is longer.
 pub const FORWARD_BYTES_MAX: usize = 256 << 10;
 /// Bytes of one message in a frame of coalesced heartbeats at most.
 pub const COALESCED_BYTES_MAX: usize = 9 + 64;
 
-/// Adds a short message of a shard to a frame of coalesced heartbeats.
+/// Appends a short message of a shard to a frame of coalesced heartbeats.
 pub fn put_coalesced(out: &mut BytesMut, shard: ShardId, message: &Message) {
     let bytes = message.encode();
-    assert!(9 + bytes.len() <= COALESCED_BYTES_MAX, "a coalesced message is short");
+    assert!(
+        9 + bytes.len() <= COALESCED_BYTES_MAX,
+        "a coalesced message must have at most COALESCED_BYTES_MAX bytes"
+    );
     out.put_u64_le(shard);
     out.put_u8(bytes.len() as u8);
     out.put_slice(&bytes);
@@ -65,21 +68,21 @@ pub fn take_coalesced(peer: PeerId, mut body: Bytes) -> Option<Vec<(ShardId, Mes
     Some(messages)
 }
 
-/// A request on its way to the leader.
+/// A request that a node forwards to the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarded {
-    /// Names the request at the node that sent it.
+    /// The id of the request at the node that sent the request.
     pub id: u64,
-    /// Milliseconds until nobody waits for it.
+    /// Milliseconds until the client's deadline.
     pub left: u32,
-    /// How to write the answer.
+    /// Whether the reply is encoded in RESP3.
     pub resp3: bool,
-    /// What to do.
+    /// The command.
     pub command: Command,
 }
 
 impl Forwarded {
-    /// Appends its bytes.
+    /// Appends the encoded request.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u64_le(self.id);
         out.put_u32_le(self.left);
@@ -102,23 +105,23 @@ impl Forwarded {
     }
 }
 
-/// A reply on its way back. Without an answer nothing was done: the sender looks for the leader
-/// again.
+/// The reply to a forwarded request. Without an answer the request had no effect, and the node that
+/// sent the request looks for the leader again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replied {
     /// The request's id.
     pub id: u64,
-    /// The rendered answer.
+    /// The encoded answer; `None` if the node did not execute the request.
     pub answer: Option<Bytes>,
 }
 
 impl Replied {
-    /// Bytes when encoded.
+    /// The length of the encoded reply in bytes.
     pub fn encoded_len(&self) -> usize {
         13 + self.answer.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Appends its bytes.
+    /// Appends the encoded reply.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u64_le(self.id);
         out.put_u8(u8::from(self.answer.is_none()));
@@ -141,41 +144,42 @@ impl Replied {
     }
 }
 
-/// How a snapshot travels: begin, chunks with a few under way at a time, end.
+/// The messages of a snapshot transfer: begin, chunks, end. At most a few chunks are not
+/// acknowledged at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transfer {
-    /// A snapshot of log entry `at` follows.
+    /// The offer of a snapshot as of log entry `at`.
     Begin {
-        /// Names the transfer.
+        /// The id of the transfer.
         id: u64,
         /// The leader's term.
         term: u64,
-        /// What it covers.
+        /// The last log entry that the snapshot covers.
         at: LogId,
-        /// The tree's timestamp there.
+        /// The tree's timestamp as of that entry.
         ts: u64,
     },
-    /// Keys, ascending, with their stored values.
+    /// Keys in ascending order, with their stored values.
     Chunk {
-        /// Names the transfer.
+        /// The id of the transfer.
         id: u64,
-        /// From 0.
+        /// The number of the chunk, counted from 0.
         number: u64,
         /// Keys and values.
         pairs: Vec<(Bytes, Bytes)>,
     },
-    /// That was all.
+    /// The end of the snapshot.
     End {
-        /// Names the transfer.
+        /// The id of the transfer.
         id: u64,
-        /// How many chunks there were.
+        /// The number of chunks in the snapshot.
         chunks: u64,
     },
-    /// How far the receiver is.
+    /// The progress of the receiver.
     Ack {
-        /// Names the transfer.
+        /// The id of the transfer.
         id: u64,
-        /// Chunks taken.
+        /// The number of chunks received.
         chunks: u64,
         /// The state of the transfer.
         outcome: SnapshotOutcome,
@@ -225,7 +229,8 @@ impl Transfer {
                     out.put_slice(key);
                     out.put_slice(value);
                 }
-                // The connection's own checks cover the wire alone.
+                // The checks of the connection cover only the bytes on the wire, so the chunk has a
+                // checksum too.
                 let sum = crc32fast::hash(&out[sum_at + 4..]);
                 out[sum_at..sum_at + 4].copy_from_slice(&sum.to_le_bytes());
                 kind::SNAPSHOT_CHUNK
@@ -245,7 +250,7 @@ impl Transfer {
         (kind, out.freeze())
     }
 
-    /// From a frame; `None` when it is malformed.
+    /// Decodes a frame; `None` when it is malformed.
     pub fn decode(kind: u8, mut body: Bytes) -> Option<Transfer> {
         let mut number = || body.try_get_u64_le().ok();
         let id = number()?;

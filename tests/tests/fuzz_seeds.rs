@@ -4,8 +4,8 @@
 use bedstone_engine::LogId;
 use bedstone_engine::disk::Disk;
 use bedstone_engine::disk::memory::MemoryDisk;
-use bedstone_engine::limits::{Codec, Limits};
 use bedstone_engine::key::{NEVER, Value, Version};
+use bedstone_engine::limits::{Codec, Limits};
 use bedstone_engine::lsm::manifest::{Edit, Standing};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::lsm::version::Bounds;

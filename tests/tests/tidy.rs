@@ -174,7 +174,7 @@ const FLOORS: [(&str, &[&str]); 3] = [
             "request",
             "disk_unit",
             "wire",
-            "shard",
+            "machine",
             "bootstrap",
             "metrics",
             "status",

@@ -1,5 +1,5 @@
-//! The threads of a store: one flushes and allocates log slots, one compacts, one commits the
-//! groups that form while another commits.
+//! The threads of a store: one flushes and allocates log slots, one compacts, and one commits the
+//! groups of writes that form while an earlier group is committed.
 
 use super::Store;
 use crate::error::{Error, Result};
@@ -11,33 +11,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long a failed job waits before it is tried again, and an idle thread before it looks.
+/// The time that a thread waits before it repeats a failed job, and that an idle thread waits
+/// before it checks again for work.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Bytes that an idle thread reads again and checks after each pause: 4 MiB a second at most.
+/// Bytes that an idle thread scrubs after each pause: 4 MiB a second at most.
 const SCRUB_BYTES: u64 = 2 << 20;
-/// The longest that one write is held back at a time.
+/// The longest single delay of a write.
 const DELAY_MAX: Duration = Duration::from_millis(20);
 
-/// What the threads tell each other and the writers.
+/// State shared by the threads and the writers.
 #[derive(Default)]
 pub(super) struct Background {
     state: Mutex<State>,
-    /// There may be work.
+    /// Notified when there may be work.
     work: Condvar,
-    /// A job ended.
+    /// Notified when a job ends.
     progress: Condvar,
-    /// Writes that were held back.
+    /// The number of delayed writes.
     stalls: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     closed: bool,
-    /// Counts calls for work, so that none is missed between looking and waiting.
+    /// Counts the calls for work, so that a thread does not miss a call between its check for work
+    /// and its wait.
     calls: u64,
-    /// Callers that wait until something is done.
+    /// The number of callers of `wait_while`.
     waiting: usize,
-    /// Why the last job failed; cleared by the next that does not.
+    /// Why the last job failed. A later successful job clears this field.
     failed: Option<String>,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct Worker(JoinHandle<()>);
 
 impl Worker {
     pub(super) fn join(self) {
-        // A panic there was reported where it happened.
+        // The panic handler already reported a panic of the thread.
         let _ = self.0.join();
     }
 }
@@ -68,8 +70,10 @@ pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
 }
 
 impl Store {
-    /// Allocates a log slot or flushes a memtable; false when neither is due. Then, if it `rested`
-    /// before or somebody waits for the background, it writes a sync marker and fills a slot.
+    /// Allocates a log slot or flushes a memtable. When neither is due, and the thread `rested`
+    /// (the pause before this step passed without a call for work) or a caller waits for the
+    /// background, the step writes a sync marker and fills a slot. Returns whether there may be
+    /// more to do.
     fn flush_step(&self, rested: bool) -> Result<bool> {
         self.engine.measure_space()?;
         let log = self.engine.log();
@@ -90,8 +94,9 @@ impl Store {
         Ok(true)
     }
 
-    /// Merges tables; false when none are due. Then, if it `rested` before, it reads on in the
-    /// scrub: calls for work come faster than that should go.
+    /// Runs a compaction; returns false when none is due. When none is due and the thread `rested`,
+    /// the step continues the scrub. Other steps do not scrub, because calls for work come more
+    /// often than the scrub should run.
     fn compact_step(&self, rested: bool) -> Result<bool> {
         self.engine.plan_collection();
         let Some(choice) = self.tree.compaction() else {
@@ -109,8 +114,8 @@ impl Store {
 }
 
 impl Background {
-    /// Does steps until the store is closed, and waits while none is due. A step is told whether
-    /// the whole pause went by without a call before it.
+    /// Runs steps until the store is closed, and waits while none is due. The argument of a step is
+    /// whether the whole pause before the step passed without a call for work.
     fn run(&self, step: impl Fn(bool) -> Result<bool>) {
         let mut rested = false;
         loop {
@@ -139,19 +144,20 @@ impl Background {
         self.state.lock().waiting > 0
     }
 
-    /// There is work.
+    /// Wakes the threads, because there is work.
     pub(super) fn wake(&self) {
         self.state.lock().calls += 1;
         self.work.notify_all();
     }
 
-    /// Lets the threads end.
+    /// Makes the threads end.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.work.notify_all();
     }
 
-    /// Returns when `due` is false. What else would wait for idle moments is done meanwhile.
+    /// Returns when `due` is false. Meanwhile the flush thread also writes the sync marker and
+    /// fills log slots, work that it otherwise leaves for idle times.
     ///
     /// # Errors
     /// Why the last job failed.
@@ -170,11 +176,11 @@ impl Background {
         outcome
     }
 
-    /// Holds a write back, the longer the further the background is behind: first a little, at the
-    /// limit until there is progress.
+    /// Delays a write. The delay grows with the backlog of flushes and compactions; at the limit,
+    /// the write waits until the backlog is below the limit again.
     ///
     /// # Errors
-    /// Why the background makes no progress, when it must before anything can be written.
+    /// Why the last job failed, when the write must wait for progress.
     pub(super) fn slow_down(&self, tree: &Tree) -> Result<()> {
         let mut pressure = tree.pressure();
         if pressure <= 0.0 {
@@ -192,7 +198,7 @@ impl Background {
         }
     }
 
-    /// Writes that were held back since the start.
+    /// The number of delayed writes since the store was opened.
     pub(super) fn stalls(&self) -> u64 {
         self.stalls.load(Ordering::Relaxed)
     }

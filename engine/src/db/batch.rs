@@ -1,32 +1,33 @@
-//! Changes that happen together, kept as the bytes of the log entry that they become.
+//! Batches of changes, kept as the bytes of the log entry that will contain them.
 
 use crate::error::Result;
 use crate::key::Op;
 use crate::lsm::check_size;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Changes that happen together or not at all, in order.
+/// Changes that are applied atomically and in order.
 ///
-/// Each is one byte, then key length u32, key, and after 0, delete, nothing; after 1, put, value
-/// length u32, value; after 2, put with a deadline, deadline u64, value length u32, value; after 3,
-/// delete a range, length u32 and bytes of the key after the last.
+/// The encoding of a change is kind u8, key length u32, key, then fields that depend on the kind:
+/// for 0, delete, none; for 1, put, value length u32, value; for 2, put with a deadline, deadline
+/// u64, value length u32, value; for 3, delete a range, length u32 and bytes of the exclusive end
+/// key.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     data: BytesMut,
     len: usize,
-    /// Whether something is put.
+    /// Whether the batch contains a put.
     grows: bool,
-    /// The first change that is over a limit, if any.
+    /// The key and value lengths of the first change over a limit, if any.
     refused: Option<(usize, usize)>,
 }
 
 impl Batch {
-    /// No changes yet.
+    /// An empty batch.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// No changes yet, with room for `bytes` of keys and values.
+    /// An empty batch with room for `bytes` of encoded changes.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { data: BytesMut::with_capacity(bytes), ..Self::default() }
     }
@@ -50,9 +51,9 @@ impl Batch {
         self.data.put_slice(value);
     }
 
-    /// Deletes every key from `from`, included, to `to`, excluded. Costs about as much as deleting
-    /// one key, however many there are; meant for ranges, not for single keys, since deleted ranges
-    /// are kept in memory until compaction is through.
+    /// Deletes every key from `from` (inclusive) to `to` (exclusive). The cost is about that of
+    /// deleting one key, for any number of keys. Intended for ranges and not for single keys,
+    /// because deleted ranges are kept in memory until compaction has applied them.
     pub fn delete_range(&mut self, from: &[u8], to: &[u8]) {
         self.data.reserve(9 + from.len() + to.len());
         self.begin(3, from, &[]);
@@ -84,17 +85,17 @@ impl Batch {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the batch has no changes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether it makes the store larger, as far as anybody can tell.
+    /// Whether the batch may make the store larger: it contains a put.
     pub(super) fn grows(&self) -> bool {
         self.grows
     }
 
-    /// The log entry's data.
+    /// The data of the log entry; an error for a change over a limit.
     pub(super) fn into_data(self) -> Result<Bytes> {
         if let Some((key, value)) = self.refused {
             check_size(&vec![0; key], &vec![0; value])?;
@@ -103,7 +104,8 @@ impl Batch {
     }
 }
 
-/// The changes in an entry's data, sharing its memory; `None` when it is no batch.
+/// Decodes the changes in an entry's data. They share the memory of the data. `None` when the data
+/// is not a batch.
 pub(super) fn decode(data: &Bytes) -> Option<Vec<Op>> {
     let mut from = data.clone();
     let mut ops = Vec::new();

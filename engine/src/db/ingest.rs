@@ -1,5 +1,5 @@
-//! Taking in many keys at once: they go into a table, past the log and the memtable, so each is
-//! written once. All of them appear at one moment, durably, or none.
+//! Ingestion of many keys at once. The keys go into a table, past the log and the memtable, so each
+//! key is written once. All keys become visible and durable at once, or none does.
 
 use super::{Db, SHARD, TERM};
 use crate::engine::Engine;
@@ -13,11 +13,12 @@ use crate::wal::{HardState, Record, Vote};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Names the files of ingestions under way.
+/// The prefix of the file names of ingestions in progress.
 const PREFIX: &str = "ingest-";
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// Keys on their way into a store, in ascending order. Dropped unfinished, they are not taken in.
+/// An ingestion of keys in ascending order. An ingestion that is dropped before [`Ingest::finish`]
+/// changes nothing.
 pub struct Ingest<'a> {
     db: &'a Db,
     path: String,
@@ -25,7 +26,7 @@ pub struct Ingest<'a> {
     last: Option<Bytes>,
 }
 
-/// Removes what interrupted ingestions left.
+/// Removes the files of interrupted ingestions.
 pub(super) fn remove_strays(engine: &Engine) -> Result<()> {
     for name in engine.disk().list("").map_err(Error::io("list", "."))? {
         if name.starts_with(PREFIX) {
@@ -46,7 +47,7 @@ impl<'a> Ingest<'a> {
         Ok(Self { db, path, writer: Some(writer), last: None })
     }
 
-    /// Sets a key. Keys ascend, each comes once.
+    /// Sets a key. Keys must ascend, and each key must occur once.
     ///
     /// # Errors
     /// [`Error::TooLarge`]; [`Error::Order`] for a key at or before the last one.
@@ -58,7 +59,7 @@ impl<'a> Ingest<'a> {
     /// Deletes a key.
     ///
     /// # Errors
-    /// As of [`Ingest::put`].
+    /// See [`Ingest::put`].
     pub fn delete(&mut self, key: &[u8]) -> Result<()> {
         check_size(key, &[])?;
         self.add(key, Value::Tombstone)
@@ -71,22 +72,23 @@ impl<'a> Ingest<'a> {
         }
         let key = Bytes::copy_from_slice(key);
         self.last = Some(key.clone());
-        let writer = self.writer.as_mut().expect("it is there until `finish`");
+        let writer = self.writer.as_mut().expect("the writer exists until `finish`");
         writer.add(&Version { key, ts: 0, expires: NEVER, value })
     }
 
-    /// Takes the keys in: they are there, durably, when this returns.
+    /// Ingests the keys. The keys are visible and durable when this call returns.
     ///
     /// # Errors
-    /// When the disk fails; then none of the keys is set, unless reopening shows them all.
+    /// When the disk fails. Then none of the keys is set, but all of them may be set after the
+    /// store is reopened.
     pub fn finish(mut self) -> Result<()> {
-        let writer = self.writer.take().expect("it is there until `finish`");
+        let writer = self.writer.take().expect("the writer exists until `finish`");
         if self.last.is_none() {
             return Ok(());
         }
         writer.finish()?;
         let store = &*self.db.store;
-        // Holds writers off: what they commit next is newer than these keys.
+        // The lock blocks writers, so that every later commit is newer than these keys.
         let mut next = store.next.lock();
         let at = LogId { term: TERM, index: *next };
         let nothing = Record::entries(SHARD, at, [(0, Bytes::new())])?;
@@ -95,7 +97,8 @@ impl<'a> Ingest<'a> {
         *next += 1;
         let taken = store.tree.ingest(at, at.index, &self.path);
         if store.tree.applied() < at {
-            // The log has the entry, so the tree takes it: an entry that changes nothing.
+            // The log contains the entry although the ingestion failed. The tree applies the entry
+            // without changes, so that later entries can follow it.
             store.tree.apply(at, at.index, None, []);
         }
         taken
@@ -104,7 +107,7 @@ impl<'a> Ingest<'a> {
 
 impl Drop for Ingest<'_> {
     fn drop(&mut self) {
-        // What stays is removed at the next start.
+        // If the removal fails, the next start removes the file.
         let _ = self.db.store.engine.disk().remove(&self.path);
     }
 }

@@ -1,5 +1,5 @@
-//! The engine as an embedded store: one shard, each batch one log entry, durable when `write`
-//! returns.
+//! The engine as an embedded store with one shard. Each batch is one log entry, durable when
+//! `write` returns.
 
 mod background;
 mod batch;
@@ -30,19 +30,21 @@ const REPLAY_BYTES: usize = 1 << 20;
 
 /// An embedded store.
 ///
-/// When the disk is nearly full, puts are refused with [`Error::NoSpace`] from a reserve
-/// ([`Limits::reserve_bytes`](crate::limits::Limits)), while reads, deletes and compactions go on;
-/// when there is room again, so do puts.
+/// When the free space of the disk is below a reserve
+/// ([`Limits::reserve_bytes`](crate::limits::Limits)), puts are refused with [`Error::NoSpace`],
+/// while reads, deletes and compactions continue. When there is enough space again, puts succeed
+/// again.
 ///
-/// Writers on several threads share syncs. Flushes, compactions and the preparing of log segments
-/// run on threads of the store, unless [`Options::threads`] is off: then on the thread whose write
-/// made them due. Dropping the store ends its threads; everything written is durable anyway.
+/// Writers on several threads share syncs. Flushes, compactions and the preparation of log segments
+/// run on threads of the store. If [`Options::threads`] is off, they run on the thread whose write
+/// made them due. Dropping the store ends its threads; all acknowledged writes are durable before
+/// that.
 pub struct Db {
     store: Arc<Store>,
     workers: Vec<Worker>,
 }
 
-/// What the threads share.
+/// The state that the threads and the handle share.
 struct Store {
     engine: Engine,
     tree: Arc<Tree>,
@@ -56,16 +58,16 @@ struct Store {
 }
 
 impl Db {
-    /// Opens or makes a store in a directory.
+    /// Opens the store in a directory, or creates one.
     ///
     /// # Errors
-    /// See [`Engine::open`]; [`Error::Locked`] when another process has it; [`Error::Missing`] when
-    /// damage to the log has taken away what was acknowledged.
+    /// See [`Engine::open`]; [`Error::Locked`] when another process has the directory open;
+    /// [`Error::Missing`] when damage to the log has lost acknowledged writes.
     pub fn open(dir: &Path, options: Options) -> Result<Db> {
         Self::open_on(Arc::new(OsDisk::open(dir)?), options)
     }
 
-    /// Opens or makes a store on any disk.
+    /// Opens the store on any disk, or creates one.
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Db> {
         let threads = options.threads;
         let engine = Engine::open(disk, options)?;
@@ -74,7 +76,8 @@ impl Db {
         engine.log().check_entries(SHARD)?;
         let (_, last) = engine.log().bounds(SHARD);
         if last.index < tree.applied().index {
-            // A checkpoint: its log begins where its tables end.
+            // The store is a checkpoint without a log. The log begins after the last entry that the
+            // tables contain.
             engine.log().commit(&[Record::Reset { shard: SHARD, at: tree.applied() }])?;
         }
         while tree.applied().index < last.index {
@@ -107,12 +110,12 @@ impl Db {
         Ok(Db { store, workers })
     }
 
-    /// Makes the changes, atomically and durably.
+    /// Applies the changes atomically and durably.
     ///
     /// # Errors
     /// [`Error::TooLarge`]; [`Error::NoSpace`] when the disk is nearly full and nothing was
-    /// written; [`Error::Poisoned`] after a failed sync, when the changes may or may not be there
-    /// after reopening.
+    /// written; [`Error::Poisoned`] after a failed sync: then the store may or may not contain the
+    /// changes after it is reopened.
     pub fn write(&self, batch: Batch) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
@@ -123,17 +126,18 @@ impl Db {
         if store.threads { Ok(()) } else { store.maintain() }
     }
 
-    /// Hands the changes over, to be made atomically and in the order in which this thread submits
-    /// them, and returns at once unless some MiB wait for the disk already. They are seen by reads
-    /// and durable when [`Pending::wait`] returns, and not before. So one thread keeps the disk
-    /// busy, and nothing counts as written that a power loss could take away. One that finds no
-    /// space does not keep later ones from taking place.
+    /// Submits the changes. They are applied atomically, and batches of one thread in the order of
+    /// submission. The call returns at once unless some MiB of submitted batches already wait for
+    /// the disk. The changes are visible to reads and durable when [`Pending::wait`] returns, and
+    /// not before. Therefore one thread can keep the disk busy, and a power loss cannot remove a
+    /// write that was reported as complete. A batch that fails for lack of space does not prevent
+    /// later batches.
     ///
     /// Without [`Options::threads`] this is [`Db::write`].
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; [`Error::NoSpace`] when the disk is nearly full. What happens later
-    /// [`Pending::wait`] says.
+    /// [`Error::TooLarge`]; [`Error::NoSpace`] when the disk is nearly full. [`Pending::wait`]
+    /// returns later errors.
     pub fn submit(&self, batch: Batch) -> Result<Pending> {
         let store = &*self.store;
         if batch.is_empty() || !store.threads {
@@ -144,7 +148,7 @@ impl Db {
         Ok(store.committer.submit(data, bytes))
     }
 
-    /// Moves everything into tables, and returns when that is done.
+    /// Flushes all memtables to tables, and returns when the flush is complete.
     pub fn flush(&self) -> Result<()> {
         self.store.tree.freeze();
         self.store.settle(|tree| tree.wants_flush())
@@ -164,8 +168,8 @@ impl Db {
         self.store.tree.get(key)
     }
 
-    /// Keys and values of a range, ascending. Writes meanwhile may or may not be seen; take a
-    /// [`Db::snapshot`] for one moment's view.
+    /// Keys and values of a range, ascending. Writes during the scan may or may not be visible; a
+    /// [`Db::snapshot`] gives a view of one moment.
     pub fn scan(&self, range: impl RangeBounds<Vec<u8>>) -> Scan {
         self.store.tree.scan(range)
     }
@@ -175,37 +179,40 @@ impl Db {
         self.store.tree.scan_back(range)
     }
 
-    /// A view of this moment.
+    /// A consistent view of the present state.
     pub fn snapshot(&self) -> Snapshot {
         self.store.tree.snapshot()
     }
 
-    /// A view of the moment after write number `ts`, as [`Snapshot::ts`] gave it then.
+    /// A view of the state after write number `ts`, a number that [`Snapshot::ts`] returned.
     ///
     /// # Errors
-    /// [`Error::HistoryGone`] when it is older than what [`Db::keep_history_from`] kept.
+    /// [`Error::HistoryGone`] when `ts` is older than the history that [`Db::keep_history_from`]
+    /// kept.
     pub fn snapshot_at(&self, ts: u64) -> Result<Snapshot> {
         self.store.tree.snapshot_at(ts)
     }
 
-    /// Keeps what [`Db::snapshot_at`] needs from write number `ts` on. At first, and after opening,
-    /// that is nothing.
+    /// Keeps the versions that [`Db::snapshot_at`] needs for write number `ts` and later ones.
+    /// After each opening the store keeps no history until this call.
     pub fn keep_history_from(&self, ts: u64) {
         self.store.tree.keep_history_from(ts);
     }
 
-    /// Says what time it is, for values with a deadline: those at or before it are gone. The unit
-    /// is the caller's; time does not go back. To be said again after opening.
+    /// Sets the present time for values with a deadline: values whose deadline is at or before
+    /// `now` are gone. The caller chooses the unit. Time does not go back. The caller must set the
+    /// time again after each opening.
     pub fn advance(&self, now: u64) {
         self.store.tree.advance(now);
     }
 
-    /// Copies the store as it is now into the directory `name` below `checkpoints` in its own: a
-    /// store that can be opened there, or moved away. Tables are linked, not copied, so it is quick
-    /// and takes room only for values that lie in the log, and as the two stores come to differ.
+    /// Creates a checkpoint of the present state in `checkpoints/name` below the directory of this
+    /// store. The checkpoint is a store that can be opened there or moved elsewhere. Tables are
+    /// linked, not copied, so a checkpoint is quick. A checkpoint needs space only for values that
+    /// lie in the log, and later for the difference between the two stores.
     ///
     /// # Errors
-    /// When there is such a directory already, something cannot be read, or the disk fails.
+    /// When the directory already exists, a part of the store cannot be read, or the disk fails.
     pub fn checkpoint(&self, name: &str) -> Result<()> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
@@ -216,24 +223,24 @@ impl Db {
         self.store.engine.checkpoint(SHARD, &format!("checkpoints/{name}"))
     }
 
-    /// Begins to take in many keys at once; see [`Ingest`].
+    /// Begins an ingestion of many keys at once; see [`Ingest`].
     pub fn ingest(&self) -> Result<Ingest<'_>> {
         Ingest::begin(self)
     }
 
-    /// Writes that were held back since the store was opened, because flushes and compactions were
-    /// behind.
+    /// The number of writes that were delayed since the store was opened, because flushes and
+    /// compactions were behind.
     pub fn stalls(&self) -> u64 {
         self.store.background.stalls()
     }
 
-    /// Damage that the store found since it was opened by reading itself again in idle moments,
-    /// 4 MiB a second at most. [`Tree::verify`] names it.
+    /// The number of damaged places that the scrub found since the store was opened. The scrub
+    /// reads in idle times, 4 MiB a second at most. [`Tree::verify`] names the damage.
     pub fn damage_found(&self) -> u64 {
         self.store.damage_found.load(Ordering::Relaxed)
     }
 
-    /// The engine below.
+    /// The engine of this store.
     pub fn engine(&self) -> &Engine {
         &self.store.engine
     }
@@ -244,13 +251,15 @@ impl Drop for Db {
         self.store.background.close();
         self.store.committer.close();
         self.workers.drain(..).for_each(Worker::join);
-        // Everything is durable already; where this fails, the next start says what is.
+        // All acknowledged writes are already durable. If the sync marker cannot be written, the
+        // recovery of the next start finds the last durable commit without it.
         let _ = self.store.engine.log().write_sync_marker();
     }
 }
 
 impl Store {
-    /// The entry that a batch becomes, once there is room for it.
+    /// Checks a batch against the limits and the free space, delays it while the background is
+    /// behind, and returns the data of its log entry.
     fn admit(&self, batch: Batch) -> Result<Bytes> {
         if batch.grows() {
             self.engine.check_space()?;
@@ -280,7 +289,7 @@ impl Store {
         log.commit(&records)?;
         *next = last + 1;
         for (index, data) in (first.index..).zip(&entries) {
-            let ops = batch::decode(data).expect("a batch is decoded as it was encoded");
+            let ops = batch::decode(data).expect("an encoded batch decodes");
             let id = LogId { term: TERM, index };
             let place = log.place(SHARD, id).map(|place| InLog { data, place });
             self.tree.apply(id, index, place, ops);
@@ -291,7 +300,7 @@ impl Store {
         Ok(())
     }
 
-    /// Gives up the log that flushes made needless.
+    /// Releases the log entries that flushes have made unnecessary.
     fn release(&self) -> Result<()> {
         let upto = self.tree.flushed();
         if upto.index > self.engine.log().base(SHARD).index {
@@ -300,7 +309,7 @@ impl Store {
         Ok(())
     }
 
-    /// Does everything that is due, on this thread.
+    /// Runs all due background work on this thread.
     fn maintain(&self) -> Result<()> {
         self.engine.measure_space()?;
         while let Some(job) = self.tree.job() {
@@ -312,7 +321,7 @@ impl Store {
         Ok(())
     }
 
-    /// Waits until something is not due any more; without threads, does it.
+    /// Waits until `due` is false. A store without threads does the due work in this call.
     fn settle(&self, due: impl Fn(&Tree) -> bool) -> Result<()> {
         if self.threads { self.background.wait_while(|| due(&self.tree)) } else { self.maintain() }
     }

@@ -1,5 +1,6 @@
-//! Walking a table backwards. Entries of a block are shortened against the one before, so a block
-//! is read front to back and given out from its end.
+//! Walking a table backwards. The key of an entry is stored without the prefix that it shares with
+//! the key before it, so a block is decoded front to back and its versions are returned from the
+//! end.
 
 use super::format::{Handle, Malformed, internal_key};
 use super::reader::Table;
@@ -12,8 +13,9 @@ use std::sync::Arc;
 /// Walks a table from its end, block by block.
 pub struct TableCursorBack {
     table: Arc<Table>,
-    /// Index blocks and data blocks still to be read, the next one last.
+    /// Index blocks still to be read, the next one last.
     partitions: Vec<Handle>,
+    /// Data blocks of the current partition still to be read, the next one last.
     blocks: Vec<Handle>,
     /// Versions of the current block, the next one last.
     ready: Vec<Version>,
@@ -22,8 +24,8 @@ pub struct TableCursorBack {
 impl Table {
     /// The versions of user keys up to `to`, backwards: keys descend, versions of a key ascend.
     pub fn cursor_back(self: &Arc<Self>, to: &Bound<Bytes>) -> Result<TableCursorBack> {
-        // The last internal key that may be wanted: the oldest version of a key, or what comes
-        // before its newest.
+        // The last internal key that the range can contain: the oldest possible version of the key
+        // `to`, or, if the range excludes `to`, the newest possible version of that key.
         let mut target = Vec::new();
         match to {
             Bound::Unbounded => {}
@@ -47,7 +49,8 @@ impl Table {
         Ok(cursor)
     }
 
-    /// The first handle of every entry of an index, up to the one that covers `target`.
+    /// The first handle of every index entry, up to and including the entry that covers `target`.
+    /// Without a target, the handles of all entries.
     fn handles(&self, content: Bytes, target: Option<&[u8]>) -> Result<Vec<Handle>> {
         let mut index = self.cursor_of(content)?;
         let mut handles = Vec::new();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Typical bytes of a cached block, for sizing the cache's index.
 const BLOCK_BYTES_TYPICAL: u64 = 8 << 10;
 
-/// Blocks by (table, offset). A table takes a fresh identity when it is opened.
+/// Blocks by (table, offset). A table receives a new identity each time it is opened.
 pub struct BlockCache {
     cache: Cache<(u64, u64), Bytes, ByBytes>,
     tables: AtomicU64,
@@ -42,7 +42,8 @@ impl BlockCache {
         self.cache.insert((table, offset), block);
     }
 
-    /// Lookups that found their block, and those that did not, since the start.
+    /// The numbers of lookups that found their block and of lookups that did not, since the cache
+    /// was created.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.cache.hits(), self.cache.misses())
     }

@@ -1,24 +1,27 @@
-//! Finds where a key belongs among the last keys of neighbours (fence pointers: Dayan et al.,
-//! "Monkey", SIGMOD 2017, section 2), with whole keys compared only where a few bytes of them tie.
+//! Finds the position of a key among the last keys of neighbouring blocks or tables (fence
+//! pointers: Dayan et al., "Monkey", SIGMOD 2017, section 2). Whole keys are compared only where
+//! a few bytes of the keys tie.
 //!
-//! Keys that lie side by side begin alike. What all of them begin with is compared once, and of
-//! the rest the first eight bytes stand side by side as a number: a search touches a few cache
-//! lines, where one through the keys themselves would miss the cache at each step.
+//! Neighbouring keys usually have a common prefix. A search compares that prefix once. The eight
+//! bytes after the prefix of each key are stored in an array of numbers. A search in this array
+//! touches a few cache lines, whereas a search through the keys themselves would miss the cache at
+//! each step.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// The beginnings of ascending keys. The keys themselves stay with whoever asks.
+/// The beginnings of ascending keys. The caller keeps the keys themselves.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fences {
-    /// What every key begins with.
+    /// The prefix common to all keys.
     shared: Box<[u8]>,
-    /// Of each key the eight bytes after that, or as many as there are and zeros.
+    /// The eight bytes of each key after the common prefix, padded with zeros where the key is
+    /// shorter.
     heads: Box<[u64]>,
 }
 
 impl Fences {
-    /// Of keys that ascend; some may be equal.
+    /// The fences of ascending keys; keys may be equal.
     pub(crate) fn new<'a>(keys: impl Iterator<Item = &'a [u8]> + Clone) -> Fences {
         let first = keys.clone().next().unwrap_or_default();
         let last = keys.clone().last().unwrap_or_default();
@@ -27,8 +30,8 @@ impl Fences {
         Fences { shared: first[..shared].into(), heads }
     }
 
-    /// The number of keys before `key`, which are the first ones. `is_before` is asked of keys, by
-    /// their numbers, of which this does not know it.
+    /// The number of keys before `key`; these keys are the first ones. `is_before(number)` is
+    /// called only for keys whose stored beginning ties with that of `key`.
     pub(crate) fn partition_point(&self, key: &[u8], is_before: impl Fn(usize) -> bool) -> usize {
         let beginning = &key[..key.len().min(self.shared.len())];
         let tied = match beginning.cmp(&self.shared) {
@@ -47,7 +50,7 @@ impl Fences {
         low
     }
 
-    /// The keys of which `head` does not say whether they are before it.
+    /// The keys whose head equals `head`, so that heads alone do not order them.
     fn tied(&self, head: u64) -> Range<usize> {
         let from = self.heads.partition_point(|&own| own < head);
         let count = self.heads[from..].partition_point(|&own| own == head);
@@ -55,8 +58,8 @@ impl Fences {
     }
 }
 
-/// Orders as the bytes do, except that it ties where their first eight tie: zeros stand for the
-/// bytes that a short key lacks.
+/// The first eight bytes as a number that orders like the bytes. Numbers tie where the first eight
+/// bytes tie; zeros replace the bytes that a short key lacks.
 fn head(bytes: &[u8]) -> u64 {
     if let Some(bytes) = bytes.first_chunk() {
         return u64::from_be_bytes(*bytes);
@@ -79,7 +82,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside comparing all of them.
+        /// The result equals that of a search that compares whole keys.
         #[test]
         fn finds_what_whole_comparisons_find(
             beginning in key(),

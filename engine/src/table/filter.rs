@@ -2,7 +2,7 @@
 //! 11 bits a key, 0.4% false positives (Graf and Lemire, "Binary Fuse Filters", 2022).
 //!
 //! Content: seed u64, segment length u32, segment length less one u32, length of all segments but
-//! the last two u32, then the fingerprints, a byte each. Empty content says yes to everything.
+//! the last two u32, then the fingerprints, a byte each. Empty content admits every key.
 
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
@@ -12,7 +12,8 @@ const HEAD_BYTES: usize = BinaryFuse8::DESCRIPTOR_LEN;
 pub fn build(mut hashes: Vec<u64>) -> Vec<u8> {
     hashes.sort_unstable();
     hashes.dedup();
-    // Building fails with no seed of a thousand, or not at all.
+    // The build fails only if a thousand seeds fail. Empty content, which admits every key, is then
+    // the correct filter.
     let Ok(filter) = BinaryFuse8::try_from(&hashes[..]) else { return Vec::new() };
     let mut out = vec![0; HEAD_BYTES];
     filter.dma_copy_descriptor_to(&mut out);
@@ -20,14 +21,14 @@ pub fn build(mut hashes: Vec<u64>) -> Vec<u8> {
     out
 }
 
-/// Whether a key of this hash may be in the partition. Anything that is no filter says yes.
+/// Whether a key of this hash may be in the partition. True for content that is not a valid filter.
 pub fn may_contain(filter: &[u8], hash: u64) -> bool {
     let Some((head, fingerprints)) = filter.split_first_chunk() else { return true };
     !is_sound(head, fingerprints.len())
         || BinaryFuse8Ref::from_dma(head, fingerprints).contains(&hash)
 }
 
-/// Whether every place that a hash leads to is among so many fingerprints.
+/// Whether every position that a hash can select lies within this number of fingerprints.
 fn is_sound(head: &[u8; HEAD_BYTES], fingerprints: usize) -> bool {
     let number =
         |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);

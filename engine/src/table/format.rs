@@ -1,28 +1,30 @@
-//! A table file's bytes. All numbers are little-endian; varints are LEB128.
+//! The format of a table file. All numbers are little-endian except where noted; varints are
+//! LEB128.
 //!
 //! ```text
 //! data block … filter block, index block   (one partition) … properties, top index block, footer
 //! ```
 //!
-//! **Block**: content, then a trailer of 5 bytes: codec u8, CRC u32 of what stands before it,
-//! seeded with the file's number and the block's offset, so that a misdirected read never passes.
-//! Codec 0 is the content as it is; 1 is LZ4, 2 is Zstandard, both behind the content's length
-//! u32.
+//! **Block**: content, then a trailer of 5 bytes: codec u8, CRC u32 of the stored content and the
+//! codec. The CRC is seeded with the file's number and the block's offset, so that a misdirected
+//! read never passes. Codec 0 is uncompressed content; 1 is LZ4, 2 is Zstandard. Compressed content
+//! follows its uncompressed length u32.
 //!
 //! **Data and index content**: entries, then restart offsets u32 each, then their count u32. Entry:
 //! varint shared, varint unshared, varint value length, unshared key bytes, value bytes. The key is
 //! internal: user key, then 8 bytes of inverted timestamp, big-endian. A data value begins with
-//! its kind: 0 tombstone; 1 the value; 2 a pointer into a log segment, 3 one into a value file, see
-//! [`crate::values::Pointer`]; with 4 added when it expires, and then its deadline u64 comes next.
-//! An index value is a handle: offset u64, length on disk u32. A top
-//! index value is two handles: index block, filter block. An index entry's key is the last of its
-//! block.
+//! its kind u8: 0 tombstone; 1 the value; 2 a pointer into a log segment; 3 a pointer into a value
+//! file, see [`crate::values::Pointer`]. The kind of a value that expires has 4 added, and the
+//! deadline u64 follows the kind. An index value is a handle: offset u64, length on disk u32. A top
+//! index value is two handles: index block, filter block. The key of an index entry is the last key
+//! of the block.
 //!
 //! **Filter content**: a binary fuse filter, see [`super::filter`].
 //!
-//! **Properties content**: entries u64, tombstones u64, greatest timestamp u64, time from which
-//! nothing in the table is alive u64 (2^64-1: never), count of sources u32, then each ascending:
-//! kind u8 (2 log segment, 3 value file), id u64, bytes of values u64, values u64.
+//! **Properties content**: entries u64, tombstones u64, greatest timestamp u64, time from which on
+//! every value in the table has expired u64 (2^64-1: never), count of sources u32, then the sources
+//! in ascending order: kind u8 (2 log segment, 3 value file), id u64, bytes of values u64, values
+//! u64.
 //!
 //! **Footer**, the last 64 bytes:
 //!
@@ -43,9 +45,9 @@ use bytes::{Buf, BufMut, Bytes};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// Last bytes of a table file.
+/// The last bytes of a table file.
 pub const MAGIC: [u8; 4] = *b"BSST";
-/// Version of everything in this file.
+/// The version of the table format.
 pub const VERSION: u32 = 4;
 /// Kinds of stored values.
 pub mod kind {
@@ -57,19 +59,19 @@ pub mod kind {
     pub const IN_LOG: u8 = 2;
     /// A pointer into a value file follows.
     pub const IN_FILE: u8 = 3;
-    /// A deadline comes first.
+    /// Added to the kind of a value that expires: the deadline follows the kind.
     pub const EXPIRES: u8 = 4;
 }
 /// Bytes of the footer.
 pub const FOOTER_BYTES: usize = 64;
-/// Bytes behind each block.
+/// Bytes of the trailer behind each block.
 pub const TRAILER_BYTES: usize = 5;
 /// Entries between restarts.
 const RESTART_INTERVAL: usize = 16;
 /// Bytes of the inverted timestamp behind a user key.
 pub const TS_BYTES: usize = 8;
 
-/// Where a block lies.
+/// The position and length of a block in a table file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle {
     /// Byte offset in the file.
@@ -82,13 +84,14 @@ impl Handle {
     /// Bytes of an encoded handle.
     pub const BYTES: usize = 12;
 
-    /// Appends it.
+    /// Appends the encoded handle.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u64_le(self.offset);
         out.put_u32_le(self.len);
     }
 
-    /// Takes one off the front.
+    /// Reads a handle and advances `from` past it. `None` for too few bytes or a length over
+    /// [`TABLE_BLOCK_BYTES_MAX`].
     pub fn decode(from: &mut &[u8]) -> Option<Handle> {
         let offset = from.try_get_u64_le().ok()?;
         let len = from.try_get_u32_le().ok()?;
@@ -96,19 +99,19 @@ impl Handle {
     }
 }
 
-/// What the end of a table says.
+/// The footer of a table file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
     /// The file's number, unique in its shard.
     pub number: u64,
-    /// The block that everything is found from.
+    /// The top index block, from which all data blocks are found.
     pub top: Handle,
     /// The block of [`Properties`].
     pub properties: Handle,
 }
 
 impl Footer {
-    /// Its 64 bytes.
+    /// The 64 bytes of the footer.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(FOOTER_BYTES);
         out.put_u64_le(self.number);
@@ -121,8 +124,9 @@ impl Footer {
         out
     }
 
-    /// The version in 64 footer bytes, if they are a footer: of another version, where the CRC does
-    /// not say that they are a damaged one of this.
+    /// The version in 64 footer bytes. `None` if the bytes are no footer, or if the version differs
+    /// although the CRC matches this version: then the footer has this version and its version
+    /// field is damaged.
     pub fn version(bytes: &[u8]) -> Option<u32> {
         let mut tail = bytes.get(56..FOOTER_BYTES)?;
         let version = tail.get_u32_le();
@@ -130,7 +134,7 @@ impl Footer {
         (tail == MAGIC && (version == VERSION || !is_ours())).then_some(version)
     }
 
-    /// Reads 64 bytes of this version.
+    /// Decodes 64 footer bytes of this version. `None` for damaged bytes or another version.
     pub fn decode(bytes: &[u8]) -> Option<Footer> {
         if Self::version(bytes)? != VERSION {
             return None;
@@ -146,18 +150,18 @@ impl Footer {
     }
 }
 
-/// What a table holds, counted when it was written.
+/// Counts of the contents of a table, made when the table was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
     /// Versions in the table.
     pub entries: u64,
-    /// Tombstones among them.
+    /// Tombstones among the versions.
     pub tombstones: u64,
     /// The newest version's timestamp.
     pub ts_max: u64,
-    /// From this time on every value in it has expired.
+    /// The time from which on every value in the table has expired.
     pub expired_by: u64,
-    /// What it points to.
+    /// The values that the table points to, by log segment or value file.
     pub shares: BTreeMap<Source, Share>,
 }
 
@@ -183,7 +187,7 @@ impl Properties {
         out
     }
 
-    /// Reads the content of the properties block.
+    /// Decodes the content of the properties block.
     pub fn decode(mut from: &[u8]) -> Option<Properties> {
         let mut properties = Properties {
             entries: from.try_get_u64_le().ok()?,
@@ -208,8 +212,8 @@ impl Properties {
     }
 }
 
-/// Appends a block that lies at `offset` of file `number`, compressed if that makes it smaller by
-/// an eighth, with its trailer; its length without the trailer.
+/// Appends a block that lies at `offset` of file `number`, with its trailer. The block is
+/// compressed if compression makes it smaller by an eighth. Returns the length without the trailer.
 pub fn seal_block(
     out: &mut Vec<u8>,
     number: u64,
@@ -256,7 +260,7 @@ fn compress(out: &mut Vec<u8>, content: &[u8], codec: Codec) -> Codec {
     }
 }
 
-/// Checks a block with its trailer and gives its content.
+/// Checks a block with its trailer and returns its content; `None` when the block is damaged.
 pub fn open_block(number: u64, offset: u64, mut block: Bytes) -> Option<Bytes> {
     let len = block.len().checked_sub(TRAILER_BYTES)?;
     let expected = (&block[len + 1..]).get_u32_le();
@@ -281,7 +285,7 @@ pub fn open_block(number: u64, offset: u64, mut block: Bytes) -> Option<Bytes> {
     (written == size).then(|| content.into())
 }
 
-/// Makes `out` a user key with its inverted timestamp.
+/// Replaces the content of `out` with a user key and its inverted timestamp.
 pub fn internal_key(out: &mut Vec<u8>, key: &[u8], ts: u64) {
     out.clear();
     out.put_slice(key);
@@ -294,7 +298,7 @@ pub fn split_key(internal: &[u8]) -> Option<(&[u8], u64)> {
     Some((key, !u64::from_be_bytes(ts.try_into().ok()?)))
 }
 
-/// The order of internal keys: user key, then newest first.
+/// The order of internal keys: by user key, then the newest version first.
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     match (a.split_last_chunk::<TS_BYTES>(), b.split_last_chunk::<TS_BYTES>()) {
         (Some((a, a_ts)), Some((b, b_ts))) => a.cmp(b).then(a_ts.cmp(b_ts)),
@@ -312,7 +316,7 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// Adds an entry; keys ascend.
+    /// Adds an entry. Keys must ascend.
     pub fn add(&mut self, key: &[u8], value: &[&[u8]]) {
         let shared = if self.count.is_multiple_of(RESTART_INTERVAL) {
             self.restarts.push(self.out.len() as u32);
@@ -330,12 +334,12 @@ impl BlockBuilder {
         self.count += 1;
     }
 
-    /// Bytes so far.
+    /// The length of the content so far.
     pub fn len(&self) -> usize {
         self.out.len() + 4 * self.restarts.len() + 4
     }
 
-    /// Whether nothing was added.
+    /// Whether no entry was added.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -345,7 +349,7 @@ impl BlockBuilder {
         &self.last
     }
 
-    /// The content; the builder begins anew.
+    /// Returns the content and empties the builder.
     pub fn finish(&mut self) -> Vec<u8> {
         for &restart in &self.restarts {
             self.out.put_u32_le(restart);
@@ -369,7 +373,8 @@ pub struct BlockCursor {
 }
 
 impl BlockCursor {
-    /// At the front of a block's content; `None` when that is not laid out as a block.
+    /// A cursor before the first entry of a block; `None` when the content is too short for the
+    /// restarts that it counts.
     pub fn new(content: Bytes) -> Option<BlockCursor> {
         let count_at = content.len().checked_sub(4)?;
         let restarts = (&content[count_at..]).get_u32_le() as usize;
@@ -377,7 +382,7 @@ impl BlockCursor {
         Some(BlockCursor { content, restarts, end, next: 0, key: Vec::new(), value: 0..0 })
     }
 
-    /// Steps to the next entry. `Ok(false)` at the end, `Err` when the bytes are no entry.
+    /// Steps to the next entry. `Ok(false)` at the end, `Err` when the bytes are not an entry.
     pub fn advance(&mut self) -> Result<bool, Malformed> {
         if self.next >= self.end {
             return Ok(false);
@@ -444,7 +449,7 @@ impl BlockCursor {
     }
 }
 
-/// Bytes that are no block, though their checksum holds: a bug or a forgery.
+/// The bytes are not a valid block although the checksum matches: a bug or a forgery.
 #[derive(Debug)]
 pub struct Malformed;
 
@@ -457,7 +462,7 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Takes a LEB128 number off the front.
+/// Reads a LEB128 number and advances `from` past it.
 pub fn get_varint(from: &mut &[u8]) -> Result<usize, Malformed> {
     let mut value = 0u64;
     for shift in (0..63).step_by(7) {

@@ -1,7 +1,7 @@
-//! Reading a table: point lookups by way of the filter, and cursors.
+//! Reading a table: point lookups through the filter, and cursors.
 //!
-//! A table whose end cannot be read, or that is missing, opens all the same: reads of its keys then
-//! say so, and the rest of the tree is served.
+//! A table opens even if its file is missing or the end of the file is damaged. Reads of its keys
+//! then fail with that damage, and the other tables of the tree remain readable.
 
 use super::cache::BlockCache;
 use super::fences::Fences;
@@ -22,18 +22,17 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicBool};
 
-/// What is looked for in one table after the other: the newest version of a key at or before a
-/// timestamp.
+/// A lookup to run on several tables: the newest version of a key at or before a timestamp.
 pub struct Lookup<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) ts: u64,
     hash: u64,
-    /// The internal key.
+    /// The internal key of `key` at `ts`.
     target: Vec<u8>,
 }
 
 impl<'a> Lookup<'a> {
-    /// Of a user key.
+    /// A lookup of a user key.
     pub fn new(key: &'a [u8], ts: u64) -> Self {
         let mut target = Vec::with_capacity(key.len() + TS_BYTES);
         internal_key(&mut target, key, ts);
@@ -43,40 +42,40 @@ impl<'a> Lookup<'a> {
 
 /// An open table file. When it is marked obsolete, the last user removes the file.
 pub struct Table {
-    /// What the manifest says of it.
+    /// The manifest's record of the table.
     pub meta: TableMeta,
     shard: ShardId,
     disk: Arc<dyn Disk>,
     path: String,
     body: Result<Body, Arc<Error>>,
-    /// What it holds.
+    /// The properties block; empty when the table is damaged.
     pub properties: Properties,
-    /// The sources that it points to, ascending, but for those that are missing.
+    /// The sources that the table points to, ascending, without missing or damaged sources.
     holders: Vec<Holder>,
     cache: Arc<BlockCache>,
     identity: u64,
     obsolete: AtomicBool,
 }
 
-/// What can be read of a table only if its end is sound.
+/// The parts of a table that need a sound footer, top index and properties block.
 struct Body {
     file: Box<dyn File>,
     top: Bytes,
     partitions: Partitions,
 }
 
-/// What a top index says, ready to be searched: a lookup that a filter ends reads no other block.
+/// The decoded top index. A lookup that the filter ends reads no block other than the filter.
 #[derive(Default)]
 struct Partitions {
     fences: Fences,
-    /// The last internal key of each, one after the other.
+    /// The last internal keys of all partitions, concatenated.
     lasts: Vec<u8>,
-    /// Where each of these ends.
+    /// The end of each of these keys in `lasts`.
     ends: Vec<u32>,
     parts: Vec<Partition>,
 }
 
-/// Some neighbouring data blocks.
+/// A partition: neighbouring data blocks with one index block and one filter block.
 #[derive(Clone, Copy)]
 struct Partition {
     index: Handle,
@@ -84,7 +83,7 @@ struct Partition {
 }
 
 impl Partitions {
-    /// `None` when the content is no top index.
+    /// Decodes a top index; `None` when the content is not a valid top index.
     fn read(top: Bytes) -> Option<Partitions> {
         let mut read = Partitions::default();
         let mut top = BlockCursor::new(top)?;
@@ -111,7 +110,7 @@ impl Partitions {
         &self.lasts[from..self.ends[at] as usize]
     }
 
-    /// The one that holds the first entry at or after `target`, the internal key of `key`.
+    /// The partition with the first entry at or after `target`, an internal key of `key`.
     fn find(&self, key: &[u8], target: &[u8]) -> Option<Partition> {
         let is_before = |at| compare(self.last(at), target) == Ordering::Less;
         self.parts.get(self.fences.partition_point(key, is_before)).copied()
@@ -119,8 +118,9 @@ impl Partitions {
 }
 
 impl Table {
-    /// Opens and checks the footer, the top index and the properties, and holds what it points to.
-    /// Damage is no error here but where it is met: see [`Table::damage`].
+    /// Opens a table, checks the footer, the top index and the properties, and holds the sources
+    /// that the table points to. Damage is not an error of this call but of the reads that meet the
+    /// damage: see [`Table::damage`].
     ///
     /// # Errors
     /// [`Error::NewerFormat`]; [`Error::Io`] when the system refuses to open the file.
@@ -155,7 +155,7 @@ impl Table {
         Ok(Table { meta, shard, disk, path, body, properties, holders, cache, identity, obsolete })
     }
 
-    /// Why nothing of it can be read.
+    /// The damage that makes the whole table unreadable, if any.
     pub fn damage(&self) -> Option<Error> {
         self.top().err()
     }
@@ -168,7 +168,7 @@ impl Table {
         self.body.as_ref().map_err(|cause| self.damaged(cause.clone()))
     }
 
-    /// Names the shard and the keys that damage takes away.
+    /// Wraps damage in an error that names the shard and the keys that the damage may affect.
     fn damaged(&self, cause: Arc<Error>) -> Error {
         let (from, to) = (self.meta.smallest.clone(), self.meta.largest.clone());
         Error::Damaged { shard: self.shard, from, to, cause }
@@ -212,7 +212,7 @@ impl Table {
         Ok(Some(Found { ts, expires, value, holder }))
     }
 
-    /// The versions from internal position (`key`, newest) on.
+    /// A cursor over the versions from the newest version of key `from` on.
     pub fn cursor(self: &Arc<Self>, from: &[u8]) -> Result<TableCursor> {
         let mut target = Vec::with_capacity(from.len() + 8);
         internal_key(&mut target, from, u64::MAX);
@@ -237,8 +237,8 @@ impl Table {
         Ok(cursor)
     }
 
-    /// Reads every block, past the cache, and every value pointed to, and checks them; the number
-    /// of versions found.
+    /// Reads every block, past the cache, and every value that the table points to, and checks
+    /// them. Returns the number of versions found.
     pub fn verify(self: &Arc<Self>) -> Result<u64> {
         let mut cursor = self.cursor(&[])?;
         cursor.past_cache = true;
@@ -246,7 +246,8 @@ impl Table {
         let mut last: Option<Version> = None;
         while let Some(version) = cursor.next()? {
             let before = last.replace(version.clone());
-            // At one timestamp for all, versions of a key are told apart by nothing.
+            // Two versions of a key that have the same timestamp are an error too. A table that was
+            // ingested at one timestamp therefore holds at most one version of each key.
             if before.is_some_and(|before| before.order(&version).is_ge()) {
                 return Err(self.malformed(Malformed));
             }
@@ -289,7 +290,7 @@ impl Table {
         })
     }
 
-    /// The file goes when the last user of this table does.
+    /// Marks the table obsolete: the file is removed when the last user drops the table.
     pub fn retire(&self) {
         self.obsolete.store(true, atomic::Ordering::Release);
     }
@@ -323,7 +324,7 @@ impl Table {
         Ok(Version { key: Bytes::copy_from_slice(key), ts, expires, value })
     }
 
-    /// A stored value and when it expires.
+    /// Decodes a stored value and the time at which the value expires.
     fn stored(&self, stored: Bytes) -> Result<(Value, u64)> {
         decode_value(stored).ok_or_else(|| self.malformed(Malformed))
     }
@@ -348,7 +349,7 @@ pub(crate) fn file_number(file: &dyn File, path: &str) -> Result<u64> {
     })
 }
 
-/// Reads what the footer points to, and checks it.
+/// Reads and checks the footer, the top index and the properties.
 fn read_end(file: Box<dyn File>, path: &str, meta: &TableMeta) -> Result<(Body, Properties)> {
     let len = file.len().map_err(Error::io("measure", path))?;
     if len != meta.bytes || len < FOOTER_BYTES as u64 {
@@ -391,7 +392,8 @@ fn load(file: &dyn File, path: &str, meta: &TableMeta, handle: Handle) -> Result
     })
 }
 
-/// A stored value: its kind, its deadline if it has one, and the rest.
+/// Decodes a stored value: the kind, the deadline if there is one, and the value or pointer.
+/// Returns the value and its deadline, [`NEVER`] without one.
 fn decode_value(mut stored: Bytes) -> Option<(Value, u64)> {
     let kind = stored.try_get_u8().ok()?;
     let expires = match kind & kind::EXPIRES {
@@ -412,7 +414,7 @@ fn decode_value(mut stored: Bytes) -> Option<(Value, u64)> {
 impl Drop for Table {
     fn drop(&mut self) {
         if self.obsolete.load(atomic::Ordering::Acquire) {
-            // A file left behind is removed at the next start.
+            // If the removal fails, the next start removes the file.
             let _ = self.disk.remove(&self.path);
         }
     }
@@ -423,14 +425,15 @@ pub struct TableCursor {
     table: Arc<Table>,
     top: Option<BlockCursor>,
     index: Option<BlockCursor>,
-    /// At an entry not yet given out.
+    /// A cursor at an entry that was not yet returned.
     data: Option<BlockCursor>,
-    /// Data blocks are read from the file and not kept: for work that reads everything once.
+    /// Data blocks are read from the file and not put into the cache: for work that reads
+    /// everything once.
     past_cache: bool,
 }
 
 impl TableCursor {
-    /// The cursor, reading past the cache.
+    /// Makes the cursor read data blocks past the cache.
     pub fn past_cache(mut self) -> Self {
         self.past_cache = true;
         self

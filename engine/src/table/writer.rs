@@ -1,4 +1,4 @@
-//! Writing a table, front to back, from versions in order.
+//! Writing a table front to back from sorted versions.
 
 use super::filter;
 use super::format::{
@@ -13,25 +13,26 @@ use crate::values::Source;
 use bytes::Bytes;
 use std::mem;
 
-/// Bytes gathered before a write.
+/// Bytes buffered before a write to the file.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// What the manifest remembers of a table.
+/// The manifest's record of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableMeta {
-    /// The file's number: its name in this shard.
+    /// The file's number, which names the file in its shard.
     pub number: u64,
-    /// The number that its checksums are bound to: that under which it was written.
+    /// The number that seeds the checksums: the number under which the table was written.
     pub seed: u64,
-    /// The timestamp of all its versions, when it was written elsewhere and taken in at one.
+    /// The timestamp of all versions of an ingested table, which replaces the timestamps in the
+    /// file. `None` for a table that the tree wrote.
     pub ts: Option<u64>,
     /// The file's length.
     pub bytes: u64,
-    /// Its first user key.
+    /// The table's first user key.
     pub smallest: Bytes,
-    /// Its last user key.
+    /// The table's last user key.
     pub largest: Bytes,
-    /// Its newest timestamp.
+    /// The table's newest timestamp.
     pub ts_max: u64,
 }
 
@@ -52,7 +53,7 @@ pub struct TableWriter {
     top: BlockBuilder,
     smallest: Option<Bytes>,
     largest: Bytes,
-    /// The entry's internal key, its memory reused.
+    /// The internal key of the entry being added. The memory is reused between entries.
     internal: Vec<u8>,
     properties: Properties,
     value_bytes: u64,
@@ -90,12 +91,12 @@ impl TableWriter {
         })
     }
 
-    /// Its number.
+    /// The table's number.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Adds a version; they come in [`Version::order`].
+    /// Adds a version. Versions must be added in [`Version::order`].
     pub fn add(&mut self, version: &Version) -> Result<()> {
         internal_key(&mut self.internal, &version.key, version.ts);
         let mut head = [0u8; 9];
@@ -142,12 +143,12 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Bytes of values that it points to.
+    /// Bytes of the values that the table points to.
     pub fn value_bytes(&self) -> u64 {
         self.value_bytes
     }
 
-    /// Bytes so far, about.
+    /// The approximate size of the table so far.
     pub fn bytes(&self) -> u64 {
         self.offset + self.data.len() as u64
     }
@@ -157,7 +158,8 @@ impl TableWriter {
         &self.largest
     }
 
-    /// Writes the rest and syncs. The file's name is not durable until its directory is synced.
+    /// Writes the remaining blocks and the footer, and syncs the file. The file's name is not
+    /// durable until the directory is synced.
     pub fn finish(mut self) -> Result<TableMeta> {
         self.cut_block()?;
         self.cut_partition()?;
@@ -210,7 +212,8 @@ impl TableWriter {
         filter.encode(&mut value);
         self.top.add(&last, &[&value]);
         self.index_blocks = 0;
-        // A key whose versions go on in the next partition must be in its filter too.
+        // If versions of this key continue in the next partition, the filter of the next partition
+        // must contain the key too.
         self.hashes.push(key_hash(&self.largest));
         Ok(())
     }

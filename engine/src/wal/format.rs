@@ -33,7 +33,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | payload length |
-//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 possible loss |
+//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 loss |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | shard |
 //! | 16 | 8 | index (first; commit; released; reset; last; 0; the segment of the loss) |

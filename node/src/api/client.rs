@@ -1,4 +1,4 @@
-//! What a connection has said of itself.
+//! The settings of one client connection.
 
 use super::shared::Shared;
 use crate::policy::Consistency;
@@ -6,33 +6,33 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What a connection has said of itself.
+/// The settings of one client connection.
 pub struct Client {
-    /// Its number on this node.
+    /// The connection's number on this node.
     pub id: u64,
-    /// Its name, by CLIENT SETNAME.
+    /// The name that CLIENT SETNAME or HELLO SETNAME gave.
     pub name: Bytes,
-    /// Whether it speaks RESP3.
+    /// Whether replies are written in RESP3.
     pub resp3: bool,
     /// The consistency of reads that do not name one.
     pub consistency: Consistency,
-    /// The address that it reached.
+    /// The node's own address on this connection.
     pub local: SocketAddr,
-    /// What all connections share.
+    /// The state that all connections of the node share.
     pub shared: Arc<Shared>,
-    /// Where [`Client::draw`] is.
+    /// The state of the generator of [`Client::draw`].
     pub drawn: u64,
 }
 
 impl Client {
-    /// Forgets all but who it is.
+    /// Resets the name, the protocol version and the consistency, as RESET requires.
     pub fn reset(&mut self) {
         self.name = Bytes::new();
         self.resp3 = false;
         self.consistency = Consistency::Strong;
     }
 
-    /// Any number: where RANDOMKEY begins to look.
+    /// The next pseudo-random number: the seed of a RANDOMKEY.
     pub fn draw(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(0x9E37_79B9_7F4A_7C15);
         self.drawn ^ self.drawn >> 29

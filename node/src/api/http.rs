@@ -1,34 +1,19 @@
-//! The operator's side: health, metrics, status.
+//! The HTTP interface for operators: health, metrics, status.
 
-use super::members::{self, Operate};
-use super::shared::Shared;
-use crate::metrics::{Metrics, raise};
+use super::http_state::{State, json};
+use super::members;
+use crate::metrics::raise;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Query, State as AxumState};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bedstone_net::Endpoint;
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
 
-/// What the handlers read.
-#[derive(Clone)]
-pub struct State {
-    /// What connections share.
-    pub shared: Arc<Shared>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// The net.
-    pub endpoint: Arc<Endpoint>,
-    /// The way to the worker.
-    pub operate: Operate,
-}
-
-/// Serves, for ever.
+/// Serves HTTP until the listener fails.
 pub async fn serve(listener: TcpListener, state: State) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -40,21 +25,14 @@ pub async fn serve(listener: TcpListener, state: State) {
         .route("/shards/{shard}/leader", post(members::leader))
         .route("/", get(page))
         .fallback(|| async {
-            let paths = "/ /livez /readyz /metrics /status /version, and to post to \
+            let paths = "/ /livez /readyz /metrics /status /version, and with POST \
                          /shards/{shard}/members /shards/{shard}/leader";
             (StatusCode::NOT_FOUND, format!("no such page; there are {paths}\n"))
         })
         .layer(DefaultBodyLimit::max(members::ASKED_MAX))
         .with_state(state);
     if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the HTTP side stopped");
-    }
-}
-
-pub(super) fn json(value: &impl serde::Serialize) -> Response {
-    match serde_json::to_string(value) {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        tracing::error!(%error, "the HTTP server stopped: restart the node to serve HTTP again");
     }
 }
 

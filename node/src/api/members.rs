@@ -1,9 +1,9 @@
-//! What an operator asks of a shard: who takes part in it, and who leads it.
+//! The operator's requests that change the members or the leader of a shard.
 
-use super::http::{State, json};
+use super::http_state::{State, json};
 use crate::raft::conf::MemberChange;
 use crate::raft::{Change, PeerId, Refused};
-use crate::request::admin::{AdminReply, AdminRequest};
+use crate::request::admin::AdminRequest;
 use crate::status::{ShardStatus, Status};
 use axum::Json;
 use axum::extract::{Path, State as AxumState};
@@ -11,43 +11,39 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bedstone_engine::ShardId;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::time::Duration;
 
-/// Entries that a voter may lack and still count as one that can go on at once.
+/// A voter that lacks at most this many entries counts as current.
 const BEHIND_MAX: u64 = 10_000;
-/// The longest time that the worker may take to answer.
+/// A request fails when the worker has not answered after this time.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Bytes of what is asked.
+/// Bytes of a request's body at most.
 pub(super) const ASKED_MAX: usize = 16 << 10;
 
-/// Hands a request to the worker.
-pub type Operate = Arc<dyn Fn(ShardId, AdminRequest, AdminReply) + Send + Sync>;
-
-/// Changes of a shard's members: all of them are done together, or none.
+/// Changes of a shard's members: all of them take effect together, or none.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeMembers {
-    /// Nodes that are to vote.
+    /// Nodes that become voters.
     pub voters: Vec<PeerId>,
-    /// Nodes that are to get the log and not vote.
+    /// Nodes that become learners: they receive the log and do not vote.
     pub learners: Vec<PeerId>,
-    /// Nodes that are to be no members any more.
+    /// Nodes that stop being members.
     pub remove: Vec<PeerId>,
-    /// Do it even where a majority of the voters could not go on at once.
+    /// Make the change even if the new voters that are up and current are no majority.
     pub force: bool,
 }
 
-/// Another leader of a shard.
+/// A request for a leader transfer.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeLeader {
-    /// The node that is to lead.
+    /// The node that becomes the leader.
     pub to: PeerId,
 }
 
 impl ChangeMembers {
-    /// Whether nothing is asked.
+    /// Whether the request contains no change.
     pub fn is_empty(&self) -> bool {
         self.steps().is_empty()
     }
@@ -59,7 +55,7 @@ impl ChangeMembers {
         voters.chain(learners).chain(remove).collect()
     }
 
-    /// Why this makes no sense in a cluster of these nodes.
+    /// The reason why the request is invalid in a cluster of these nodes; `None` if it is valid.
     fn nonsense(&self, nodes: &[PeerId]) -> Option<String> {
         let steps = self.steps();
         if self.is_empty() {
@@ -79,15 +75,17 @@ impl ChangeMembers {
         None
     }
 
-    /// Why it could leave the shard without a majority: the voters afterwards that are down, or
-    /// still lack much, or have not said yet what they have.
+    /// The reason why the change could leave the shard without a majority; `None` if there is none.
+    /// The reason names the new voters that are down, that lack more than [`BEHIND_MAX`] entries,
+    /// or that have not reported their log to the leader yet.
     fn imprudent(&self, status: &Status, shard: &ShardStatus) -> Option<Refusal> {
         let named: Vec<PeerId> = self.steps().into_iter().map(MemberChange::peer).collect();
         let mut voters: Vec<PeerId> = shard.voters.clone();
         voters.retain(|peer| !named.contains(peer));
         voters.extend(&self.voters);
         let lag = |peer| shard.lag.iter().find(|&&(follower, _)| follower == peer).map(|of| of.1);
-        // To a new leader, or while it takes a snapshot, a follower has nothing.
+        // A new leader counts a follower's log as empty until the follower reports, and so does a
+        // leader while the follower receives a snapshot.
         let silent = |peer| lag(peer) == Some(shard.last);
         let current = |peer| {
             let near = lag(peer).is_some_and(|lag| lag <= BEHIND_MAX) && !silent(peer);
@@ -95,7 +93,7 @@ impl ChangeMembers {
         };
         let (able, unable): (Vec<PeerId>, Vec<PeerId>) =
             voters.into_iter().partition(|&peer| current(peer));
-        // That no voter is left is for the core to say.
+        // The Raft core refuses a change that leaves no voter.
         if unable.is_empty() || able.len() > unable.len() {
             return None;
         }
@@ -103,21 +101,22 @@ impl ChangeMembers {
         let soon: Vec<PeerId> = unable.iter().copied().filter(soon).collect();
         if able.len() + soon.len() > unable.len() - soon.len() {
             let why = format!(
-                "nodes {soon:?} have nothing yet, or the leader does not know what, and without \
-                 them the voters afterwards are no majority; ask again, or with force"
+                "nodes {soon:?} have no entries yet, or have not reported them to the leader. \
+                 Without these nodes, the remaining new voters are no majority. Repeat the \
+                 request later, or set force"
             );
             return Some(no(StatusCode::SERVICE_UNAVAILABLE, &why));
         }
         let why = format!(
-            "of the voters afterwards, nodes {unable:?} are down or more than {BEHIND_MAX} \
-             entries behind, and the others are no majority: the shard would wait for them. \
-             Start them, or let them catch up as learners, or ask with force"
+            "among the new voters, nodes {unable:?} are down or more than {BEHIND_MAX} entries \
+             behind, and the other voters are no majority: the shard would stop until these \
+             nodes catch up. Start them, or let them catch up as learners, or set force"
         );
         Some(no(StatusCode::CONFLICT, &why))
     }
 }
 
-/// Why it was not done.
+/// The status code and the reason of a refused request.
 type Refusal = (StatusCode, String);
 
 /// `POST /shards/{shard}/members`.
@@ -147,7 +146,7 @@ pub async fn leader(
     let status = state.shared.status.get();
     led_here(&status, shard)?;
     if status.nodes.iter().any(|node| node.id == asked.to && !node.alive) {
-        let why = format!("node {} is not connected: start it, or name another", asked.to);
+        let why = format!("node {} is not connected: start it, or name another node", asked.to);
         return Err(no(StatusCode::CONFLICT, &why));
     }
     ask(&state, shard, AdminRequest::TransferLeadership(asked.to)).await
@@ -155,7 +154,7 @@ pub async fn leader(
 
 fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Refusal> {
     let Some(found) = status.shards.iter().find(|found| found.id == shard) else {
-        return Err(no(StatusCode::NOT_FOUND, &format!("there is no shard {shard} here")));
+        return Err(no(StatusCode::NOT_FOUND, &format!("there is no shard {shard} on this node")));
     };
     if found.leader == status.node {
         return Ok(found);
@@ -166,12 +165,15 @@ fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Refusal> {
 
 fn elsewhere(status: &Status, shard: ShardId, leader: Option<PeerId>) -> Refusal {
     let Some(leader) = leader else {
-        let why = format!("shard {shard} has no leader now; ask again");
+        let why = format!("shard {shard} has no leader now: try again");
         return no(StatusCode::SERVICE_UNAVAILABLE, &why);
     };
     let node = status.nodes.iter().find(|node| node.id == leader);
     let at = node.map_or(String::new(), |node| format!(" at http://{}", node.http));
-    no(StatusCode::MISDIRECTED_REQUEST, &format!("node {leader} leads shard {shard}: ask it{at}"))
+    no(
+        StatusCode::MISDIRECTED_REQUEST,
+        &format!("node {leader} leads shard {shard}: send the request to it{at}"),
+    )
 }
 
 fn no(code: StatusCode, why: &str) -> Refusal {
@@ -181,16 +183,16 @@ fn no(code: StatusCode, why: &str) -> Refusal {
 async fn ask(state: &State, shard: ShardId, request: AdminRequest) -> Result<Response, Refusal> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let answer = Box::new(move |done| {
-        // Nobody waits any more.
+        // Sending fails if the request has timed out: its receiver is gone then.
         let _ = answer.send(done);
     });
     (state.operate)(shard, request, answer);
-    let busy = "the node is busy or stopping; look at status";
+    let busy = "the node is busy or stopping: see /status, and repeat the request";
     let Ok(Ok(done)) = tokio::time::timeout(PATIENCE, answered).await else {
         return Err(no(StatusCode::SERVICE_UNAVAILABLE, busy));
     };
     match done {
-        // What was asked is in the log; status shows when it is done.
+        // The worker accepted the request; `/status` shows when the change is complete.
         Ok(()) => Ok((StatusCode::ACCEPTED, json(&serde_json::json!({}))).into_response()),
         Err(Refused::NotLeader(leader)) => {
             Err(elsewhere(&state.shared.status.get(), shard, leader))
@@ -198,7 +200,7 @@ async fn ask(state: &State, shard: ShardId, request: AdminRequest) -> Result<Res
         Err(refused @ (Refused::InvalidChange(_) | Refused::CannotLead(_))) => {
             Err(no(StatusCode::CONFLICT, &refused.to_string()))
         }
-        Err(refused) => Err(no(StatusCode::SERVICE_UNAVAILABLE, &format!("{refused}; ask again"))),
+        Err(refused) => Err(no(StatusCode::SERVICE_UNAVAILABLE, &format!("{refused}; try again"))),
     }
 }
 
@@ -233,15 +235,15 @@ mod tests {
             Some(refusal.1)
         };
         assert_eq!(imprudent(&remove_two, &[1, 2, 3], &lag), None);
-        let why = imprudent(&remove_two, &[1, 2], &lag).expect("one of two is no majority");
+        let why = imprudent(&remove_two, &[1, 2], &lag).expect("1 of 2 is no majority");
         assert!(why.contains("nodes [3] are down"), "{why}");
-        assert_eq!(imprudent(&add_four, &[1, 2, 3], &lag), None, "three of four can go on");
-        assert!(imprudent(&add_four, &[1, 2], &lag).is_some(), "two of four cannot");
-        assert_eq!(imprudent(&swap, &[1, 2], &lag), None, "two of three can");
+        assert_eq!(imprudent(&add_four, &[1, 2, 3], &lag), None, "3 of 4 are a majority");
+        assert!(imprudent(&add_four, &[1, 2], &lag).is_some(), "2 of 4 are no majority");
+        assert_eq!(imprudent(&swap, &[1, 2], &lag), None, "2 of 3 are a majority");
         assert!(imprudent(&swap, &[1, 2], &[(2, BEHIND_MAX + 1)]).is_some());
-        let (code, why) = refusal(&swap, &[1, 2], &[(2, LAST)]).expect("it is not known yet");
+        let (code, why) = refusal(&swap, &[1, 2], &[(2, LAST)]).expect("node 2 did not report yet");
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "{why}");
-        assert!(imprudent(&swap, &[1], &[(2, LAST)]).is_some(), "nor will it be soon");
+        assert!(imprudent(&swap, &[1], &[(2, LAST)]).is_some(), "nodes 2 and 4 are down");
     }
 
     #[test]
@@ -252,7 +254,7 @@ mod tests {
         let unknown = ChangeMembers { learners: vec![9], ..Default::default() };
         assert!(nonsense(unknown).is_some_and(|why| why.starts_with("node 9 is none of")));
         let gone = ChangeMembers { remove: vec![9], ..Default::default() };
-        assert_eq!(nonsense(gone), None, "who left the cluster can still be a member");
+        assert_eq!(nonsense(gone), None, "a node that left the cluster can still be a member");
         assert!(nonsense(ChangeMembers::default()).is_some());
     }
 }

@@ -1,5 +1,5 @@
-//! The interfaces of a node to its clients and operators: RESP and HTTP. Async code, on the node's one
-//! runtime.
+//! The interfaces of a node to its clients and operators: RESP and HTTP. The code is async and runs
+//! on the node's one runtime.
 //!
 //! [`resp`] is the codec, [`commands`] the meaning of each command, [`session`] one connection,
 //! [`server`] the listener, [`http`] the operators' interface, [`members`] its requests that change
@@ -8,6 +8,7 @@
 pub mod client;
 pub mod commands;
 pub mod http;
+pub mod http_state;
 pub mod members;
 pub mod resp;
 pub mod server;

@@ -4,42 +4,42 @@
 use crate::limits::{ARGUMENTS_MAX, INLINE_BYTES_MAX, REQUEST_BYTES_MAX};
 use bytes::{Bytes, BytesMut};
 
-/// What is wrong with a request. The connection is told and closed: where the next request begins
-/// is unknown.
+/// The reason why a request is malformed. The client receives the error, and the connection is
+/// closed, because the start of the next request is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// A count or length that is no number, or over its limit.
-    #[error("ERR Protocol error: invalid {what} length: at most {limit} are taken")]
+    /// A count or length that is not a number, or that exceeds its limit.
+    #[error("ERR Protocol error: invalid {what} length: the limit is {limit}")]
     Length {
         /// `multibulk` or `bulk`.
         what: &'static str,
-        /// The most that is taken.
+        /// The greatest count or length that is accepted.
         limit: usize,
     },
     /// An argument that does not begin with `$`.
     #[error("ERR Protocol error: expected '$', got '{0}'")]
     NoBulk(char),
-    /// A line that does not end.
+    /// An inline request that exceeds the length limit without a line end.
     #[error("ERR Protocol error: too big inline request")]
     Line,
     /// Quotes that do not close.
     #[error("ERR Protocol error: unbalanced quotes in request")]
     Quotes,
-    /// Bytes after an argument that are no line end.
-    #[error("ERR Protocol error: an argument is longer than it says")]
+    /// An argument that CR LF does not follow.
+    #[error("ERR Protocol error: an argument is longer than its stated length")]
     Overrun,
 }
 
-/// Takes requests off a buffer. Remembers how far it must grow, so that a long request is not
-/// looked at again for each packet.
+/// Removes requests from the front of a buffer. The decoder remembers how many bytes an incomplete
+/// request needs, so that a long request is not parsed again for each packet.
 #[derive(Debug, Default)]
 pub struct Decoder {
     need: usize,
 }
 
 impl Decoder {
-    /// The next request's arguments; `None` when it is not all there. An empty list for an empty
-    /// line. Memory is bounded by the bytes that came, not by what they announce.
+    /// The next request's arguments; `None` while the request is incomplete. An empty line gives an
+    /// empty list. Memory is bounded by the bytes received, not by the lengths that they announce.
     pub fn decode(&mut self, from: &mut BytesMut) -> Result<Option<Vec<Bytes>>, Malformed> {
         if from.is_empty() || from.len() < self.need {
             return Ok(None);
@@ -63,7 +63,7 @@ impl Decoder {
 
 enum Found {
     Request(Vec<Bytes>),
-    /// At least so many bytes in the buffer before it is worth looking again.
+    /// The buffer must hold at least this many bytes before the request is parsed again.
     Need(usize),
 }
 
@@ -74,7 +74,7 @@ fn array(from: &mut BytesMut) -> Result<Found, Malformed> {
         return Err(Malformed::Length { what: "multibulk", limit });
     }
     let count = count.max(0) as usize;
-    // Four bytes are the least that an argument takes, so this holds no more than the buffer does.
+    // An argument has at least four bytes, so the capacity is bounded by the buffer's length.
     let mut spans = Vec::with_capacity(count.min(from.len() / 4));
     for _ in 0..count {
         match from.get(at) {
@@ -102,7 +102,8 @@ fn array(from: &mut BytesMut) -> Result<Found, Malformed> {
     Ok(Found::Request(spans.into_iter().map(|span| whole.slice(span)).collect()))
 }
 
-/// A decimal number that ends with CR LF, and where it ends.
+/// The decimal number at `at` that a line end follows, and the place after the line end; `None`
+/// while the line is incomplete.
 fn number(from: &[u8], at: usize) -> Result<Option<(i64, usize)>, Malformed> {
     const DIGITS_MAX: usize = 20;
     let window = &from[at.min(from.len())..from.len().min(at + DIGITS_MAX + 2)];
@@ -132,7 +133,8 @@ fn inline(from: &mut BytesMut) -> Result<Found, Malformed> {
     split_line(line).map(Found::Request).ok_or(Malformed::Quotes)
 }
 
-/// Words of a line; double quotes know escapes, single quotes only `\'`.
+/// The arguments of an inline request; `None` if a quote does not close. Double quotes allow
+/// escapes, single quotes allow `\'` only.
 fn split_line(line: &[u8]) -> Option<Vec<Bytes>> {
     let mut words = Vec::new();
     let mut rest = line.iter().copied().peekable();

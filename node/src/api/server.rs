@@ -9,16 +9,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
-/// Pause after the system refuses a connection for want of descriptors.
+/// Pause after a failed accept, for example when the process has no free file descriptor.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Takes connections, for ever.
+/// Accepts connections and serves each in a task. Never returns.
 pub async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let mut stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, "cannot take a client connection");
+                warn!(%error, "cannot accept a client connection: trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

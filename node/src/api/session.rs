@@ -1,8 +1,8 @@
-//! One client connection: reads requests, hands them to the worker in runs of reads or of writes,
-//! and writes the answers in order.
+//! One client connection. The connection reads requests, submits them to the worker in runs of
+//! reads or of writes, and writes the replies in the order of the requests.
 //!
-//! A run waits for the one before it, so that in a pipeline a read sees the writes before it and
-//! none of those after it.
+//! A run starts when the previous run is answered, so that in a pipeline a read sees the writes
+//! before the read and no write after the read.
 
 use super::client::Client;
 use super::commands::decide;
@@ -10,11 +10,11 @@ use super::commands::decode::Action;
 use super::resp::Decoder;
 use super::shared::Shared;
 use crate::limits::{PIPELINE_MAX, REQUEST_TIME};
+use crate::machine::command::{Command, Operation};
+use crate::machine::reply::Reply;
+use crate::machine::{ReadOutcome, ReadTime};
 use crate::policy::Consistency;
 use crate::request::mailbox::{ClientBatch, ClientRequest, Mailbox};
-use crate::shard::command::{Command, Operation};
-use crate::shard::reply::Reply;
-use crate::shard::{ReadOutcome, ReadTime};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
@@ -23,16 +23,16 @@ use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Bytes made ready for a read of the socket.
+/// Bytes of buffer space reserved for a read of the socket.
 const READ_BYTES: usize = 16 << 10;
-/// Answers gathered before a write to the socket.
+/// Bytes of replies collected for one write to the socket, at which collecting stops.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// An answer that is owed, in the order of the requests.
+/// A reply that is not written yet. Replies are kept in the order of the requests.
 enum Owed {
-    /// Waits for the shard.
+    /// The shard has not replied yet. `cursor`: the reply of a scan needs a numbered cursor.
     Waiting { cursor: bool },
-    /// To be written.
+    /// The reply is ready to be written.
     Ready(Bytes),
 }
 
@@ -40,12 +40,13 @@ struct Connection {
     client: Client,
     mailbox: Arc<Mailbox>,
     owed: VecDeque<Owed>,
-    /// The slot of the first answer owed.
+    /// The slot of the first reply in `owed`.
     first: u64,
-    /// How many of them wait for the shard, and whether those are reads.
+    /// The number of replies in `owed` that wait for the shard, and whether they are reads.
     waiting: usize,
     reading: bool,
-    /// Decided, and of the other kind than what waits.
+    /// A decoded command that is not submitted yet: a read waits for a run of writes, a write for a
+    /// run of reads.
     next: Option<Command>,
     run: Vec<ClientRequest>,
     closing: bool,
@@ -76,7 +77,7 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
         connection.gather(&mut output);
         if !output.is_empty() {
             stream.write_all_buf(&mut output).await?;
-            // More answers may have become writable than one write takes.
+            // `gather` stops at WRITE_BYTES, so more replies may be ready.
             continue;
         }
         if connection.closing && connection.owed.is_empty() {
@@ -102,7 +103,8 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
 }
 
 impl Connection {
-    /// Decides on the requests in the buffer, as far as order allows.
+    /// Decodes requests from the buffer and submits their commands, until the buffer has no whole
+    /// request, a limit is reached, or a command must wait for the current run.
     fn take_requests(&mut self, decoder: &mut Decoder, input: &mut BytesMut, out: &mut BytesMut) {
         while !self.closing && self.owed.len() < PIPELINE_MAX && out.len() < WRITE_BYTES {
             if let Some(command) = self.next.take() {
@@ -148,7 +150,7 @@ impl Connection {
                 let machine = self.client.shared.router.machine(&command);
                 let reply = match machine.read(&command, ReadTime::Applied) {
                     Ok(ReadOutcome::Reply(reply)) => reply,
-                    Ok(ReadOutcome::ExpiryDue) => Reply::err("a weak read looked at the clock"),
+                    Ok(ReadOutcome::ExpiryDue) => Reply::err("a weak read depended on the clock"),
                     Err(error) => Reply::err(error),
                 };
                 let rendered = reply.render(self.client.resp3);
@@ -182,7 +184,7 @@ impl Connection {
         self.waiting -= 1;
     }
 
-    /// Moves answers that are due to the output.
+    /// Moves the ready replies at the front of `owed` to the output.
     fn gather(&mut self, output: &mut BytesMut) {
         while output.len() < WRITE_BYTES {
             match self.owed.front() {
@@ -194,7 +196,8 @@ impl Connection {
         }
     }
 
-    /// Gives the key that a scan stopped at a number, since clients expect cursors to be numbers.
+    /// Replaces the key at which a scan stopped by a number, because clients expect cursors to be
+    /// numbers.
     fn number_cursor(&self, reply: Bytes) -> Bytes {
         let mut rest = reply.clone();
         let Some(key) = take_scan_head(&mut rest) else { return reply };
@@ -206,7 +209,7 @@ impl Connection {
     }
 }
 
-/// Decides, and counts refusals.
+/// Decides on a request, and counts the request if it is refused.
 fn decide_checked(client: &mut Client, args: Vec<Bytes>) -> Action {
     let action = decide(client, args);
     if matches!(action, Action::Reply(Reply::Error(_))) {
@@ -215,7 +218,8 @@ fn decide_checked(client: &mut Client, args: Vec<Bytes>) -> Action {
     action
 }
 
-/// The first element of a two-element array, a bulk string; leaves the rest.
+/// Removes the head of a rendered two-element array and its first element, a bulk string, from the
+/// front of `reply`. Returns that element; `None` if the reply has another form.
 fn take_scan_head(reply: &mut Bytes) -> Option<Bytes> {
     let line_end = |bytes: &[u8]| bytes.windows(2).position(|pair| pair == b"\r\n");
     if !reply.starts_with(b"*2\r\n$") {

@@ -1,4 +1,4 @@
-//! What all client connections of a node share.
+//! The state that all client connections of a node share.
 
 use crate::limits::CONNECTIONS_MAX;
 use crate::request::mailbox::ClientBatch;
@@ -11,52 +11,52 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Cursors of SCAN that are remembered.
+/// Cursors of SCAN that the node remembers at most.
 const CURSORS_MAX: usize = 4096;
 
-/// Hands a batch to the worker.
+/// Submits a batch to the worker.
 pub type Submit = Box<dyn Fn(ClientBatch) + Send + Sync>;
 
-/// See the module.
+/// The state that all client connections of a node share.
 pub struct Shared {
-    /// This node.
+    /// The id of this node.
     pub node: u64,
-    /// Every node of the cluster.
+    /// The ids of all nodes of the cluster.
     pub nodes: Vec<u64>,
-    /// Key to shard, for weak reads.
+    /// Maps a key to its shard, for weak reads.
     pub router: Arc<Router>,
-    /// Whether FLUSHALL is taken.
+    /// Whether FLUSHALL is allowed.
     pub allow_flush: bool,
-    /// The way to the worker.
+    /// Submits a batch to the worker.
     pub submit: Submit,
-    /// Where scans stopped.
+    /// The keys at which scans stopped.
     pub cursors: Mutex<Cursors>,
     /// The status that the worker publishes.
     pub status: Arc<StatusCell>,
-    /// Counters.
+    /// The counters of the client connections.
     pub counters: Counters,
 }
 
-/// Counters of the client side.
+/// Counters of the client connections.
 #[derive(Default)]
 pub struct Counters {
-    /// Connections ever taken.
+    /// Connections accepted since the start of the node.
     pub connections: AtomicU64,
-    /// Connections now.
+    /// Open connections.
     pub connected: AtomicU64,
-    /// Requests.
+    /// Requests received.
     pub requests: AtomicU64,
     /// Requests refused before they reached a shard.
     pub refused: AtomicU64,
 }
 
 impl Shared {
-    /// Hands a batch to the worker.
+    /// Submits a batch to the worker.
     pub fn submit(&self, batch: ClientBatch) {
         (self.submit)(batch);
     }
 
-    /// The text of INFO, with all sections or those asked for.
+    /// The text of INFO: all sections if `wanted` is empty, otherwise the sections that it names.
     pub fn info(&self, wanted: &[Bytes]) -> String {
         let status = self.status.get();
         let (mut memtable_bytes, mut versions) = (0, 0);
@@ -115,7 +115,8 @@ impl Shared {
     }
 }
 
-/// Keys at which scans stopped, by the number that the client holds. The oldest are forgotten.
+/// Keys at which scans stopped, by the cursor number that the client received. The number of
+/// keys is bounded: a new key removes the oldest.
 #[derive(Default)]
 pub struct Cursors {
     keys: HashMap<u64, Bytes>,
@@ -124,7 +125,8 @@ pub struct Cursors {
 }
 
 impl Cursors {
-    /// The number for a key to go on from; 0 at the end.
+    /// Stores the key from which a scan continues, and returns its number. An empty key (the end of
+    /// a scan) gives 0.
     pub fn put(&mut self, key: Bytes) -> u64 {
         if key.is_empty() {
             return 0;
@@ -140,7 +142,7 @@ impl Cursors {
         self.last
     }
 
-    /// The key of a number; empty for 0.
+    /// The key of a number: empty for 0, `None` if the number is unknown.
     pub fn get(&self, cursor: u64) -> Option<Bytes> {
         if cursor == 0 { Some(Bytes::new()) } else { self.keys.get(&cursor).cloned() }
     }

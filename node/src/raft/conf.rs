@@ -494,7 +494,10 @@ mod tests {
         }
 
         #[test]
-        fn changes_and_configurations_round_trip(change in change(), voters in btree_set(any::<u64>(), 0..5)) {
+        fn changes_and_configurations_round_trip(
+            change in change(),
+            voters in btree_set(any::<u64>(), 0..5),
+        ) {
             prop_assert_eq!(Change::decode(&change.encode()), Some(change.clone()));
             let conf = Conf::of(voters);
             let conf = conf.apply(&change).unwrap_or(conf);

@@ -16,6 +16,7 @@ pub mod snapshot_stream;
 
 use crate::disk_unit::DiskUnit;
 use crate::limits::{Limits, REPLAY_BYTES};
+use crate::machine::StateMachine;
 use crate::metrics::Metrics;
 use crate::policy::ServedBy;
 use crate::raft::{
@@ -25,7 +26,6 @@ use crate::raft::{
 use crate::request::mailbox::{ClientRequest, Mailbox};
 use crate::request::replies::Replies;
 use crate::request::{PendingRequest, Requester};
-use crate::shard::StateMachine;
 use crate::status::ShardStatus;
 use crate::wire::{self, Transfer};
 use bedstone_engine::wal::{Entry, HardState, Record};
@@ -95,20 +95,6 @@ pub struct Replica {
     snapshots: Snapshots,
 }
 
-/// The parts from which a replica is put together.
-struct Parts {
-    shard: ShardId,
-    node: PeerId,
-    limits: Limits,
-    disk: Arc<DiskUnit>,
-    metrics: Arc<Metrics>,
-    raft: Raft,
-    machine: Arc<dyn StateMachine>,
-    tree: Arc<Tree>,
-    conf: Conf,
-    seed: u64,
-}
-
 /// Reads a shard's durable entries.
 struct ShardLog<'a> {
     engine: &'a Engine,
@@ -130,31 +116,6 @@ impl LogReader for ShardLog<'_> {
 }
 
 impl Replica {
-    fn new(parts: Parts) -> Replica {
-        let Parts { shard, node, limits, disk, metrics, raft, machine, tree, conf, seed } = parts;
-        let (applied, ts) = (tree.applied(), tree.ts());
-        Replica {
-            shard,
-            node,
-            limits,
-            disk,
-            metrics,
-            raft,
-            machine,
-            tree,
-            conf,
-            applied,
-            commit: applied.index,
-            ticks: 0,
-            leader_seen: None,
-            queue: RequestQueue::default(),
-            proposals: Proposals::new(ts),
-            reads: ReadTracker::default(),
-            forwards: ForwardTracker::new(seed >> 1),
-            snapshots: Snapshots::new(seed >> 1),
-        }
-    }
-
     /// The Raft core.
     pub fn raft(&self) -> &Raft {
         &self.raft

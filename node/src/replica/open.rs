@@ -1,12 +1,17 @@
 //! Opening a replica from the contents of its disk.
 
-use super::{Parts, Replica};
+use super::Replica;
+use super::forward::ForwardTracker;
+use super::proposals::Proposals;
+use super::queue::RequestQueue;
+use super::reads::ReadTracker;
+use super::snapshot::Snapshots;
 use crate::disk_unit::DiskUnit;
 use crate::limits::{Limits, REPLAY_BYTES};
+use crate::machine::store::Store;
+use crate::machine::system;
 use crate::metrics::Metrics;
 use crate::raft::{Boot, Conf, Durability, Index, PeerId, Raft, kind};
-use crate::shard::store::Store;
-use crate::shard::system;
 use bedstone_engine::wal::HardState;
 use bedstone_engine::{Engine, LogId, Result, ShardId};
 use bytes::Bytes;
@@ -80,18 +85,26 @@ impl Replica {
         {
             boot.durability = Durability::Suspect;
         }
-        let mut replica = Replica::new(Parts {
+        let mut replica = Replica {
             shard,
             node,
             disk: disk.clone(),
             metrics: metrics.clone(),
             raft: Raft::new(limits.raft.clone(), boot),
             machine: Arc::new(Store::new(tree.clone())),
+            proposals: Proposals::new(tree.ts()),
             tree,
             limits,
             conf,
-            seed,
-        });
+            applied,
+            commit: applied.index,
+            ticks: 0,
+            leader_seen: None,
+            queue: RequestQueue::default(),
+            reads: ReadTracker::default(),
+            forwards: ForwardTracker::new(seed >> 1),
+            snapshots: Snapshots::new(seed >> 1),
+        };
         if resets_log {
             replica.reset_log_at_start(applied);
         }

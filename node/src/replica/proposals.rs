@@ -2,11 +2,11 @@
 
 use super::{Replica, Turn};
 use crate::limits::PROPOSALS_IN_FLIGHT;
+use crate::machine::apply::ts_of;
+use crate::machine::command::{Command, Operation, encode_batch};
+use crate::machine::reply::Reply;
 use crate::request::PendingRequest;
 use crate::request::replies::{Replies, age_seconds};
-use crate::shard::apply::ts_of;
-use crate::shard::command::{Command, Operation, encode_batch};
-use crate::shard::reply::Reply;
 use bedstone_engine::{Error, LogId};
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -131,8 +131,8 @@ impl RequestQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::command::{Command, Operation};
     use crate::policy::ServedBy;
-    use crate::shard::command::{Command, Operation};
     use std::time::Duration;
 
     fn request(operation: Operation, served_by: ServedBy, millis: u64) -> PendingRequest {

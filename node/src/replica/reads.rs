@@ -2,11 +2,11 @@
 //! the state once the index is applied (Raft thesis, section 6.4).
 
 use super::{Replica, Turn};
+use crate::machine::{ReadOutcome, ReadTime};
 use crate::policy::ServedBy;
 use crate::raft::{Index, Read};
 use crate::request::PendingRequest;
 use crate::request::replies::age_seconds;
-use crate::shard::{ReadOutcome, ReadTime};
 use std::collections::BTreeMap;
 use std::time::Instant;
 

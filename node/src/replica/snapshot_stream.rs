@@ -1,13 +1,15 @@
-//! Snapshots between replicas: the sender walks a view of its tree, a few chunks at a time; the
-//! receiver writes tables beside its own and changes over when all is there.
+//! Snapshot transfers between replicas. The sender scans a view of its tree and sends a few chunks
+//! at a time. The receiver writes new tables beside its own, and replaces its own when all chunks
+//! have arrived.
 //!
-//! A transfer begins with an offer, which the receiver answers with how many chunks of it it has
-//! already: none of a new one. When the connection breaks, the sender keeps its view and the chunks
-//! that were under way, the receiver its tables, and the next offer goes on where they stopped.
+//! A transfer begins with an offer. The receiver replies with the number of chunks that it has
+//! already received: 0 for a new snapshot. When the connection breaks, the sender keeps its view
+//! and the chunks that were not acknowledged, and the receiver keeps its tables. The next offer
+//! continues the transfer at the first missing chunk.
 
 use crate::limits::SNAPSHOT_WINDOW;
+use crate::machine::system;
 use crate::raft::{Conf, PeerId};
-use crate::shard::system;
 use crate::wire::Transfer;
 use bedstone_engine::lsm::{Install, Scan};
 use bedstone_engine::{LogId, Result, Snapshot, Tree};
@@ -15,32 +17,32 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// A snapshot on its way to a follower.
+/// A snapshot that this replica sends to a follower.
 pub struct Outgoing {
-    /// Names it.
+    /// The id of the transfer.
     pub id: u64,
-    /// What it covers.
+    /// The last log entry that the snapshot covers.
     pub at: LogId,
     scan: Scan,
-    /// Keeps what the scan reads.
+    /// The view that the scan reads. Holding the view keeps its tables.
     view: Snapshot,
-    /// Whether the receiver has said how much it has.
+    /// Whether the receiver has replied to the offer on this connection.
     taken: bool,
-    /// Chunks that it has not acknowledged, the last ones made, and how many of them were sent
-    /// over this connection.
+    /// The last chunks made, which the receiver has not acknowledged, and how many of these chunks
+    /// were sent on this connection.
     under_way: VecDeque<Transfer>,
     sent: usize,
-    /// Chunks acknowledged.
+    /// The number of chunks that the receiver has acknowledged.
     acked: u64,
-    /// All chunks were made.
+    /// Whether the scan is complete: all chunks were made.
     whole: bool,
     ended: bool,
-    /// When the follower last took something, in ticks.
+    /// The tick of the last offer or acknowledgement.
     pub heard: u64,
 }
 
 impl Outgoing {
-    /// Of what the tree holds now.
+    /// A transfer of the tree's present state.
     pub fn new(tree: &Arc<Tree>, id: u64, now: u64) -> Outgoing {
         let view = tree.snapshot();
         Outgoing {
@@ -58,23 +60,24 @@ impl Outgoing {
         }
     }
 
-    /// The connection is new: what is offered now, by the leader of `term`.
+    /// The offer on a new connection, by the leader of `term`.
     pub fn offer(&mut self, term: u64, now: u64) -> Transfer {
         (self.taken, self.sent, self.ended, self.heard) = (false, 0, false, now);
         Transfer::Begin { id: self.id, term, at: self.at, ts: self.view.ts() }
     }
 
-    /// The connection is gone: nothing is sent before the next offer.
+    /// Records that the connection broke: the sender sends no chunk before the next offer.
     pub fn cut(&mut self) {
         self.taken = false;
     }
 
-    /// The follower takes it.
+    /// Whether the follower has accepted the offer on this connection.
     pub fn is_under_way(&self) -> bool {
         self.taken
     }
 
-    /// The follower has so many chunks; false when that cannot be.
+    /// Records that the follower has `chunks` chunks. False if this number is impossible: below an
+    /// earlier acknowledgement, or above the number of chunks made.
     pub fn acked(&mut self, chunks: u64, now: u64) -> bool {
         let made = self.acked + self.under_way.len() as u64;
         if chunks < self.acked || chunks > made {
@@ -87,7 +90,8 @@ impl Outgoing {
         true
     }
 
-    /// The next message, while the window allows one.
+    /// The next message to send; `None` while the window is full, before the offer is accepted, or
+    /// after the end.
     pub fn next_message(&mut self, chunk_bytes: usize) -> Result<Option<Transfer>> {
         if !self.taken || self.ended {
             return Ok(None);
@@ -121,38 +125,39 @@ impl Outgoing {
     }
 }
 
-/// A snapshot that comes in.
+/// A snapshot that this replica receives.
 pub struct Incoming {
-    /// Who sends it.
+    /// The sender.
     pub from: PeerId,
-    /// Names it.
+    /// The id of the transfer.
     pub id: u64,
     /// The leader's term.
     pub term: u64,
-    /// What it covers.
+    /// The last log entry that the snapshot covers.
     pub at: LogId,
-    /// The members there, once they have come.
+    /// The members as of `at`; `None` until the pair with the members has arrived.
     pub conf: Option<Conf>,
     ts: u64,
     install: Install,
     taken: u64,
-    /// When the sender was last heard, in ticks.
+    /// The tick of the last message from the sender.
     pub heard: u64,
 }
 
 impl Incoming {
-    /// Begins to receive.
+    /// Begins to receive a snapshot.
     pub fn begin(tree: &Arc<Tree>, from: PeerId, id: u64, at: LogId, ts: u64) -> Incoming {
         let install = tree.begin_install();
         Incoming { from, id, term: 0, at, conf: None, ts, install, taken: 0, heard: 0 }
     }
 
-    /// How many chunks were taken.
+    /// The number of chunks received.
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Takes a chunk; false when one before it is missing. One that it has is taken for known.
+    /// Writes a chunk to the new tables. A chunk that was received before is ignored. False if an
+    /// earlier chunk is missing.
     pub fn chunk(&mut self, number: u64, pairs: Vec<(Bytes, Bytes)>) -> Result<bool> {
         if number != self.taken {
             return Ok(number < self.taken);
@@ -167,7 +172,7 @@ impl Incoming {
         Ok(true)
     }
 
-    /// Changes over to the snapshot, durably; false when chunks are missing.
+    /// Replaces the tree by the snapshot, durably. False if chunks are missing.
     pub fn finish(self, chunks: u64) -> Result<bool> {
         if chunks != self.taken {
             return Ok(false);
@@ -189,7 +194,7 @@ mod tests {
 
     fn open(disk: &MemoryDisk) -> (Engine, Arc<Tree>) {
         let engine = Engine::open(Arc::new(disk.clone()), Options::tiny()).expect("opens");
-        let tree = engine.open_shard(SHARD).expect("opens");
+        let tree = engine.open_shard(SHARD).expect("the shard opens");
         (engine, tree)
     }
 
@@ -199,23 +204,23 @@ mod tests {
     }
 
     fn pairs(tree: &Tree) -> Vec<(Bytes, Bytes)> {
-        tree.scan(..).collect::<Result<_>>().expect("reads")
+        tree.scan(..).collect::<Result<_>>().expect("the tree can be read")
     }
 
-    /// What happens next.
+    /// One step of a test.
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        /// The sender says as much as it may.
+        /// The sender sends as many messages as it may.
         Send,
-        /// A message arrives and is answered.
+        /// A message arrives, and the receiver replies.
         Arrive,
-        /// A message arrives, and the connection breaks before its answer is there.
+        /// A message arrives, and the connection breaks before the reply arrives.
         ArriveUnanswered,
-        /// What is on the way is lost, and the connection is made again.
+        /// The connection breaks, the messages in flight are lost, and a new connection is made.
         Break,
-        /// The receiver starts again.
+        /// The receiver restarts.
         Restart,
-        /// The sender's tree goes on.
+        /// The sender applies another write.
         Write,
     }
 
@@ -230,7 +235,7 @@ mod tests {
         ]
     }
 
-    /// A sender, a receiver, and what is on its way between them.
+    /// A sender, a receiver, and the messages in flight between them.
     struct Pair {
         from: Arc<Tree>,
         outgoing: Outgoing,
@@ -238,14 +243,14 @@ mod tests {
         to: Arc<Tree>,
         disk: MemoryDisk,
         way: VecDeque<Transfer>,
-        /// Chunks taken by the receiver since its start.
+        /// The number of chunks of the present snapshot that the receiver has.
         taken: u64,
-        /// What the snapshot holds.
+        /// The pairs of the snapshot.
         expected: Vec<(Bytes, Bytes)>,
     }
 
     impl Pair {
-        /// The connection breaks and is made again.
+        /// The connection breaks, and the sender makes an offer on a new connection.
         fn offer(&mut self) {
             self.way.clear();
             self.outgoing.cut();
@@ -262,11 +267,14 @@ mod tests {
         fn restart(&mut self) {
             (self.incoming, self.taken) = (None, 0);
             let files = self.disk.files();
-            assert!(!files.iter().any(|path| path.ends_with(".sst")), "what it wrote is gone");
+            assert!(
+                !files.iter().any(|path| path.ends_with(".sst")),
+                "the received tables are gone"
+            );
             self.offer();
         }
 
-        /// True when the snapshot is installed.
+        /// The first message in flight arrives. True when the snapshot is installed.
         fn arrive(&mut self) -> bool {
             match self.way.pop_front() {
                 None | Some(Transfer::Ack { .. }) => return false,
@@ -277,24 +285,27 @@ mod tests {
                     self.taken = incoming.taken();
                 }
                 Some(Transfer::Chunk { number, pairs, .. }) => {
-                    let incoming = self.incoming.as_mut().expect("it was offered");
-                    assert_eq!(number, self.taken, "nothing twice, nothing missed");
-                    assert!(incoming.chunk(number, pairs).expect("writes"));
+                    let incoming = self.incoming.as_mut().expect("an offer came first");
+                    assert_eq!(number, self.taken, "each chunk arrives once, in order");
+                    assert!(incoming.chunk(number, pairs).expect("the disk works"));
                     self.taken += 1;
                 }
                 Some(Transfer::End { chunks, .. }) => {
-                    let incoming = self.incoming.take().expect("it was offered");
-                    assert!(incoming.finish(chunks).expect("installs"), "all is there");
+                    let incoming = self.incoming.take().expect("an offer came first");
+                    assert!(
+                        incoming.finish(chunks).expect("the disk works"),
+                        "no chunk is missing"
+                    );
                     return true;
                 }
             }
             false
         }
 
-        /// The answer to what arrived last.
+        /// The sender receives the reply to the last message.
         fn answer(&mut self) {
             if !self.outgoing.acked(self.taken, 0) {
-                // The receiver lost what it had: another snapshot is begun.
+                // The receiver lost its chunks, so the sender begins another snapshot.
                 assert_eq!(self.taken, 0);
                 self.outgoing = Outgoing::new(&self.from, self.outgoing.id + 1, 0);
                 self.expected = pairs(&self.from);
@@ -306,8 +317,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
-        /// However often the connection breaks, each chunk is taken once, and in the end the
-        /// receiver holds what the sender held when it began.
+        /// However often the connection breaks, each chunk is received once, and at the end the
+        /// receiver holds the pairs that the sender held when the transfer began.
         #[test]
         fn a_snapshot_goes_on_where_it_stopped(
             keys in 0..120u64,

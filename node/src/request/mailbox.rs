@@ -1,7 +1,7 @@
 //! The way between connections and the worker: requests go over in batches, and all replies of a
 //! worker's turn come back with one wake-up of the runtime.
 
-use crate::shard::command::Command;
+use crate::machine::command::Command;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;

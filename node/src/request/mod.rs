@@ -7,9 +7,9 @@ pub mod admin;
 pub mod mailbox;
 pub mod replies;
 
+use crate::machine::command::Command;
 use crate::policy::ServedBy;
 use crate::raft::PeerId;
-use crate::shard::command::Command;
 use bedstone_engine::ShardId;
 use mailbox::Mailbox;
 use std::sync::Arc;

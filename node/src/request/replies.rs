@@ -3,9 +3,9 @@
 use super::mailbox::{MailedReply, ReplyQueue};
 use super::{PendingRequest, Requester};
 use crate::limits::REQUEST_TIME;
+use crate::machine::reply::Reply;
 use crate::metrics::Metrics;
 use crate::raft::PeerId;
-use crate::shard::reply::Reply;
 use crate::wire::{self, Replied};
 use bedstone_engine::ShardId;
 use bedstone_net::{Frame, Lane, Outbox};

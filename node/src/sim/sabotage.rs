@@ -1,8 +1,8 @@
 //! Planted bugs at the boundary between the product's code and the simulated world. The checks must
 //! find each bug. No plan of a seed has any.
 
+use crate::machine::system;
 use crate::raft::PeerId;
-use crate::shard::system;
 use crate::wire::{Transfer, kind};
 use bedstone_engine::wal::Record;
 use bedstone_net::Frame;

@@ -3,12 +3,10 @@
 use super::decode::{Action, Args, Outcome, unknown_subcommand};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
-use crate::shard::reply::Reply;
+use crate::machine::reply::Reply;
 
 /// The commands of this family.
-pub(super) const SPECS: &[CommandSpec] = &[
-    spec("cluster", -2, Flag::Read, Keys::NONE, cluster),
-];
+pub(super) const SPECS: &[CommandSpec] = &[spec("cluster", -2, Flag::Read, Keys::NONE, cluster)];
 
 fn cluster(client: &mut Client, args: &Args) -> Outcome {
     let (host, port) = (client.local.ip().to_string(), i64::from(client.local.port()));

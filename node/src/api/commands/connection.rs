@@ -3,8 +3,8 @@
 use super::decode::{Action, Args, Outcome, answer, syntax, unknown_subcommand, word};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
+use crate::machine::reply::Reply;
 use crate::policy::Consistency;
-use crate::shard::reply::Reply;
 
 /// The commands of this family.
 pub(super) const SPECS: &[CommandSpec] = &[
@@ -14,8 +14,12 @@ pub(super) const SPECS: &[CommandSpec] = &[
     spec("hello", -1, Flag::Fast, Keys::NONE, hello),
     spec("ping", -1, Flag::Fast, Keys::NONE, ping),
     spec("quit", -1, Flag::Fast, Keys::NONE, |_, _| Ok(Action::Close(Reply::OK))),
-    spec("readonly", 1, Flag::Fast, Keys::NONE, |client, _| set_consistency(client, Consistency::Weak)),
-    spec("readwrite", 1, Flag::Fast, Keys::NONE, |client, _| set_consistency(client, Consistency::Strong)),
+    spec("readonly", 1, Flag::Fast, Keys::NONE, |client, _| {
+        set_consistency(client, Consistency::Weak)
+    }),
+    spec("readwrite", 1, Flag::Fast, Keys::NONE, |client, _| {
+        set_consistency(client, Consistency::Strong)
+    }),
     spec("reset", 1, Flag::Fast, Keys::NONE, reset),
     spec("select", 2, Flag::Fast, Keys::NONE, select),
 ];
@@ -62,7 +66,7 @@ fn hello(client: &mut Client, args: &Args) -> Outcome {
         match word(option).as_str() {
             "SETNAME" => client.name = rest.next().cloned().ok_or_else(syntax)?,
             "AUTH" => {
-                return Err(Reply::err("HELLO AUTH: no users are configured; connect without"));
+                return Err(Reply::err("HELLO AUTH: no users are configured; omit AUTH"));
             }
             _ => return Err(Reply::err("Syntax error in HELLO option")),
         }

@@ -1,26 +1,27 @@
-//! The arguments of a request, and what the commands of all families need to decode them.
+//! The arguments of a request, and the functions that the commands of all families use to decode
+//! arguments.
 
+use crate::machine::apply::parse_int;
+use crate::machine::command::{Command, Expiry, Operation};
+use crate::machine::reply::Reply;
+use crate::machine::value::Stored;
 use crate::policy::Consistency;
-use crate::shard::apply::parse_int;
-use crate::shard::command::{Command, Expiry, Operation};
-use crate::shard::reply::Reply;
-use crate::shard::value::Stored;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::ops::Deref;
 
 /// The consequence of a request.
 #[derive(Debug)]
 pub enum Action {
-    /// Answer this.
+    /// Send this reply.
     Reply(Reply),
-    /// Hand this command to its shard.
+    /// Submit this command to its shard.
     Shard {
         /// The command.
         command: Command,
         /// The consistency, if the command is a read.
         consistency: Consistency,
     },
-    /// Answer this and close the connection.
+    /// Send this reply and close the connection.
     Close(Reply),
 }
 
@@ -34,7 +35,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The arguments of a request that has one at least.
+    /// The arguments of a request with at least one argument.
     pub fn new(name: String, all: Vec<Bytes>) -> Args {
         Args { name, all }
     }
@@ -54,7 +55,7 @@ impl Args {
         self.get(1).map(word).unwrap_or_default()
     }
 
-    /// The arguments from a place on.
+    /// The arguments from `place` to the last.
     pub fn from(&self, place: usize) -> impl Iterator<Item = Bytes> + '_ {
         self.all[place..].iter().cloned()
     }
@@ -68,12 +69,12 @@ impl Deref for Args {
     }
 }
 
-/// Answers at once.
+/// Replies at once.
 pub fn answer(reply: Reply) -> Outcome {
     Ok(Action::Reply(reply))
 }
 
-/// Hands an operation to its shard.
+/// Submits an operation to its shard.
 pub fn shard(operation: Operation, args: impl IntoIterator<Item = Bytes>) -> Outcome {
     let command = Command::new(operation, args);
     Ok(Action::Shard { command, consistency: Consistency::Strong })
@@ -84,7 +85,7 @@ pub fn wrong_arity(name: &str) -> Reply {
     Reply::err(format!("wrong number of arguments for '{name}' command"))
 }
 
-/// Refuses a request whose options make no sense together.
+/// Refuses a request whose options are unknown or contradict each other.
 pub fn syntax() -> Reply {
     Reply::err("syntax error")
 }
@@ -108,7 +109,7 @@ pub fn int(arg: &Bytes) -> Result<i64, Reply> {
     parse_int(arg).ok_or_else(|| Reply::err("value is not an integer or out of range"))
 }
 
-/// An option in upper case.
+/// An argument in upper case, for comparison with options.
 pub fn word(arg: &Bytes) -> String {
     String::from_utf8_lossy(arg).to_ascii_uppercase()
 }

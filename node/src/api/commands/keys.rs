@@ -1,10 +1,10 @@
-//! Commands on keys, whatever their values: deletion, expiry, names.
+//! Commands on keys that do not depend on values: deletion, expiry, names.
 
 use super::decode::{Args, Outcome, int, shard, syntax, word};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
-use crate::shard::command::{Expiry, Operation, byte, flags};
-use crate::shard::reply::Reply;
+use crate::machine::command::{Expiry, Operation, byte, flags};
+use crate::machine::reply::Reply;
 
 /// The commands of this family.
 pub(super) const SPECS: &[CommandSpec] = &[
@@ -44,7 +44,8 @@ fn time_to_live(args: &Args, unit: u8) -> Outcome {
     shard(Operation::TimeToLive, [args.key(), byte(unit)])
 }
 
-/// EXPIRE and its like: a time in units of `unit` milliseconds, relative or absolute.
+/// EXPIRE, PEXPIRE, EXPIREAT and PEXPIREAT: a time in units of `unit` milliseconds, relative or
+/// absolute.
 fn expire(args: &Args, unit: i64, relative: bool) -> Outcome {
     let mut flag = 0;
     for option in &args[3..] {
@@ -64,7 +65,7 @@ fn expire(args: &Args, unit: i64, relative: bool) -> Outcome {
     let Some(millis) = given.checked_mul(unit).filter(|&m| m < i64::MAX / 2) else {
         return Err(Reply::err(format!("invalid expire time in '{}' command", args.name())));
     };
-    // A time that has passed deletes the key at once.
+    // A deadline in the past deletes the key at once.
     let expiry = match relative {
         true => Expiry::In(millis.max(0) as u64),
         false => Expiry::At(millis.max(1) as u64),

@@ -1,13 +1,14 @@
-//! Bedstone's own commands: ordered scans, reads at a level of consistency, writes done once.
+//! Bedstone's own commands: ordered scans, reads with a chosen consistency, writes that take effect
+//! once.
 
 use super::decide;
 use super::decode::{Action, Args, Outcome, int, shard, syntax, word};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
+use crate::machine::apply::parse_int;
+use crate::machine::command::{Command, Operation, byte, number};
+use crate::machine::reply::Reply;
 use crate::policy::Consistency;
-use crate::shard::apply::parse_int;
-use crate::shard::command::{Command, Operation, byte, number};
-use crate::shard::reply::Reply;
 use bytes::Bytes;
 
 /// The commands of this family.
@@ -28,8 +29,9 @@ fn kv_get(_: &mut Client, args: &Args) -> Outcome {
     Ok(Action::Shard { command: Command::new(Operation::Get, [args[1].clone()]), consistency })
 }
 
-/// `KV.SCAN start end [LIMIT n] [WEAK|STRONG]`: keys from `start` on, below `end`; `-` and `+` are
-/// before the first and after the last key, `(key` excludes and `[key` includes a bound.
+/// `KV.SCAN start end [LIMIT n] [WEAK|STRONG]`: the keys from `start` (included) to `end`
+/// (excluded). `-` stands before the first key and `+` after the last key. `(key` excludes a bound,
+/// `[key` includes a bound.
 fn kv_scan(_: &mut Client, args: &Args) -> Outcome {
     let mut limit = 100;
     let mut consistency = Consistency::Strong;
@@ -79,13 +81,13 @@ fn kv_session(_: &mut Client, args: &Args) -> Outcome {
     }
 }
 
-/// `KV.ONCE session request command …`: a write, as a numbered request of a session.
+/// `KV.ONCE session request command …`: a write as a numbered request of a session.
 fn kv_once(client: &mut Client, args: &Args) -> Outcome {
     let session = ordinal(&args[1], "the session")?;
     let request = ordinal(&args[2], "the request's number")?;
     let inner = args[3..].to_vec();
     if word(&args[3]).starts_with("KV.") {
-        return Err(Reply::err("KV.ONCE takes a write other than those of sessions"));
+        return Err(Reply::err("KV.ONCE accepts no command that begins with KV."));
     }
     match decide(client, inner) {
         Action::Shard { command, .. } if !command.is_read() => {
@@ -93,12 +95,12 @@ fn kv_once(client: &mut Client, args: &Args) -> Outcome {
             Ok(Action::Shard { command, consistency: Consistency::Strong })
         }
         Action::Reply(refusal @ Reply::Error(_)) => Err(refusal),
-        _ => Err(Reply::err("KV.ONCE takes a write: a read does no harm when it is repeated")),
+        _ => Err(Reply::err("KV.ONCE accepts only writes: send reads without KV.ONCE")),
     }
 }
 
-/// A number of a session, or of a request in a session.
+/// The number of a session or of a request in a session. `what` names the number in the error.
 fn ordinal(arg: &Bytes, what: &str) -> Result<u64, Reply> {
     let number = parse_int(arg).and_then(|number| u64::try_from(number).ok());
-    number.filter(|&number| number > 0).ok_or_else(|| Reply::err(format!("{what} is not valid")))
+    number.filter(|&number| number > 0).ok_or_else(|| Reply::err(format!("{what} must be above 0")))
 }

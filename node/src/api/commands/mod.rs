@@ -1,8 +1,9 @@
-//! The meaning of each RESP command: an answer at once, a command for a shard, or a change of the
-//! connection.
+//! The meaning of each RESP command: an immediate reply, a command for a shard, or a change of the
+//! connection's settings.
 //!
-//! [`spec`] holds the specification of every command; a new command is one line and one function in
-//! its family: [`connection`], [`server`], [`string`], [`keys`], [`scan`], [`kv`], [`cluster`].
+//! [`table`] lists the specification ([`spec`]) of every command; a new command is one line and one
+//! function in its family: [`connection`], [`server`], [`string`], [`keys`], [`scan`], [`kv`],
+//! [`cluster`].
 
 pub mod cluster;
 pub mod connection;
@@ -13,18 +14,20 @@ pub mod scan;
 pub mod server;
 pub mod spec;
 pub mod string;
+pub mod table;
 
 use super::client::Client;
 use crate::limits::COMMAND_BYTES_MAX;
+use crate::machine::command::{Command, Operation};
+use crate::machine::reply::Reply;
+use crate::machine::system::{self, is_system};
 use crate::policy::Consistency;
-use crate::shard::command::{Command, Operation};
-use crate::shard::reply::Reply;
-use crate::shard::system::{self, is_system};
 use bedstone_engine::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use bytes::Bytes;
 use decode::{Action, Args, Outcome, wrong_arity};
 
-/// Commands of Redis that users will look for, and what to do instead.
+/// Redis commands that Bedstone does not offer and that users may expect. The texts name an
+/// alternative where there is one.
 const ABSENT: &[(&str, &str)] = &[
     ("multi", "transactions are not offered; MSET, MSETNX, RENAME and single commands are atomic"),
     ("exec", "transactions are not offered"),
@@ -37,7 +40,7 @@ const ABSENT: &[(&str, &str)] = &[
     ("publish", "publish and subscribe are not offered"),
 ];
 
-/// Decides on a request.
+/// Decodes a request; a refused request gives the error as its reply.
 pub fn decide(client: &mut Client, args: Vec<Bytes>) -> Action {
     decode(client, args).unwrap_or_else(Action::Reply)
 }
@@ -45,7 +48,7 @@ pub fn decide(client: &mut Client, args: Vec<Bytes>) -> Action {
 fn decode(client: &mut Client, args: Vec<Bytes>) -> Outcome {
     let Some(name) = args.first() else { return Ok(Action::Reply(Reply::OK)) };
     let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-    let spec = spec::find(&name).ok_or_else(|| unknown(&name, &args))?;
+    let spec = table::find(&name).ok_or_else(|| unknown(&name, &args))?;
     let count = args.len() as i64;
     if (spec.arity >= 0 && count != spec.arity) || count < -spec.arity {
         return Err(wrong_arity(&name));
@@ -95,7 +98,8 @@ fn check(command: &Command) -> Result<(), Reply> {
         reserved(key)?;
     }
     for arg in &command.args {
-        // A stored value has one byte of tag, or nine with a deadline.
+        // A stored value has a tag of one byte, or of nine bytes with a deadline. A value argument
+        // carries its one-byte tag here, and a deadline may be added later.
         if arg.len() > VALUE_BYTES_MAX - 8 {
             return too_large("the value", arg.len(), VALUE_BYTES_MAX - 9);
         }
@@ -117,7 +121,7 @@ fn reserved(key: &[u8]) -> Result<(), Reply> {
     match is_system(key) {
         true => {
             let prefix = system::PREFIX.escape_ascii();
-            Err(Reply::err(format!("keys that begin with {prefix} are the store's own")))
+            Err(Reply::err(format!("keys that begin with {prefix} are reserved for the store")))
         }
         false => Ok(()),
     }

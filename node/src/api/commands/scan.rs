@@ -1,17 +1,19 @@
-//! Commands that walk over many keys.
+//! Commands that scan many keys.
 
 use super::decode::{Args, Outcome, int, shard, syntax, word};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
-use crate::shard::command::{Operation, number};
-use crate::shard::reply::Reply;
+use crate::machine::command::{Operation, number};
+use crate::machine::reply::Reply;
 use bytes::Bytes;
 
 /// The commands of this family.
 pub(super) const SPECS: &[CommandSpec] = &[
     spec("dbsize", 1, Flag::Read, Keys::NONE, |_, _| shard(Operation::Size, [])),
     spec("keys", 2, Flag::Read, Keys::NONE, |_, args| shard(Operation::Keys, [args.key()])),
-    spec("randomkey", 1, Flag::Read, Keys::NONE, |client, _| shard(Operation::RandomKey, [number(client.draw())])),
+    spec("randomkey", 1, Flag::Read, Keys::NONE, |client, _| {
+        shard(Operation::RandomKey, [number(client.draw())])
+    }),
     spec("scan", -2, Flag::Read, Keys::NONE, scan),
 ];
 

@@ -1,19 +1,21 @@
-//! Commands on the server: its commands, settings, figures and clocks.
+//! Commands on the server: its commands, settings, statistics and clock.
 
 use super::decode::{Args, Outcome, answer, unknown_subcommand};
-use super::spec::{CommandSpec, Flag, Keys, all, find, spec};
+use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
-use crate::shard::read::glob;
-use crate::shard::reply::Reply;
-use bytes::Bytes;
+use crate::machine::read::glob;
+use crate::machine::reply::Reply;
 
 /// The commands of this family.
 pub(super) const SPECS: &[CommandSpec] = &[
-    spec("command", -1, Flag::Read, Keys::NONE, command),
     spec("config", -2, Flag::Admin, Keys::NONE, config),
     spec("function", -2, Flag::Admin, Keys::NONE, flush_nothing),
-    spec("info", -1, Flag::Read, Keys::NONE, |client, args| answer(Reply::text(client.shared.info(&args[1..])))),
-    spec("lastsave", 1, Flag::Fast, Keys::NONE, |_, _| answer(Reply::Int((crate::clock::unix_millis() / 1000) as i64))),
+    spec("info", -1, Flag::Read, Keys::NONE, |client, args| {
+        answer(Reply::text(client.shared.info(&args[1..])))
+    }),
+    spec("lastsave", 1, Flag::Fast, Keys::NONE, |_, _| {
+        answer(Reply::Int((crate::clock::unix_millis() / 1000) as i64))
+    }),
     spec("latency", -2, Flag::Admin, Keys::NONE, |_, _| answer(Reply::Array(vec![]))),
     spec("module", -2, Flag::Admin, Keys::NONE, module),
     spec("role", 1, Flag::Fast, Keys::NONE, role),
@@ -23,7 +25,7 @@ pub(super) const SPECS: &[CommandSpec] = &[
     spec("wait", 3, Flag::Fast, Keys::NONE, wait),
 ];
 
-/// FUNCTION FLUSH and SCRIPT FLUSH: there are none.
+/// FUNCTION FLUSH and SCRIPT FLUSH have no effect: Bedstone has no functions and no scripts.
 fn flush_nothing(_: &mut Client, args: &Args) -> Outcome {
     match args.subcommand().as_str() {
         "FLUSH" => answer(Reply::OK),
@@ -56,48 +58,9 @@ fn time(_: &mut Client, _: &Args) -> Outcome {
     answer(Reply::Array(parts.map(Reply::text).into()))
 }
 
-/// A write is answered once it is durable on a majority, so WAIT has nothing to wait for.
+/// WAIT returns at once, because a write is answered only after it is durable on a majority.
 fn wait(client: &mut Client, _: &Args) -> Outcome {
     answer(Reply::Int(client.shared.nodes.len() as i64 - 1))
-}
-
-fn describe(spec: &CommandSpec) -> Reply {
-    let Keys { first, last, step } = spec.keys;
-    let flags = Reply::Array(vec![Reply::Simple(spec.flag.name())]);
-    let mut fields = vec![Reply::text(spec.name), Reply::Int(spec.arity), flags];
-    fields.extend([first, last, step].map(Reply::Int));
-    // ACL categories, tips, key specifications, subcommands.
-    fields.extend((0..4).map(|_| Reply::Array(vec![])));
-    Reply::Array(fields)
-}
-
-/// `COMMAND [COUNT|LIST|INFO [name …]|DOCS|GETKEYS command …]`
-fn command(_: &mut Client, args: &Args) -> Outcome {
-    let find = |name: &Bytes| find(&String::from_utf8_lossy(name).to_ascii_lowercase());
-    let sub = args.subcommand();
-    match sub.as_str() {
-        "" => answer(Reply::Array(all().map(describe).collect())),
-        "COUNT" => answer(Reply::Int(all().count() as i64)),
-        "LIST" => answer(Reply::Array(all().map(|spec| Reply::text(spec.name)).collect())),
-        "INFO" if args.len() == 2 => answer(Reply::Array(all().map(describe).collect())),
-        "INFO" => {
-            let specs = args[2..].iter().map(find);
-            answer(Reply::Array(specs.map(|spec| spec.map_or(Reply::Nil, describe)).collect()))
-        }
-        "DOCS" => answer(Reply::Map(vec![])),
-        "GETKEYS" if args.len() > 2 => {
-            let Some(spec) = find(&args[2]) else {
-                return Err(Reply::err("Invalid command specified"));
-            };
-            let places: Vec<usize> = spec.keys.places(args.len() - 2).collect();
-            if places.is_empty() {
-                return Err(Reply::err("The command has no key arguments"));
-            }
-            let keys = places.into_iter().map(|at| Reply::Bulk(args[2 + at].clone()));
-            answer(Reply::Array(keys.collect()))
-        }
-        _ => unknown_subcommand(args),
-    }
 }
 
 fn config(_: &mut Client, args: &Args) -> Outcome {

@@ -1,22 +1,18 @@
-//! One specification per command: the only place that names a command, its arity, flag, keys and
-//! decoder. The families list theirs; COMMAND and `docs/COMMANDS.md` follow from them.
+//! The form of a command's specification: name, arity, flag, keys and decoder in one place.
 
 use super::decode::{Args, Outcome};
-use super::{cluster, connection, keys, kv, scan, server, string};
 use crate::api::client::Client;
-use std::collections::HashMap;
-use std::sync::LazyLock;
 
 /// The specification of a command.
 #[derive(Debug)]
 pub struct CommandSpec {
     /// The name in lower case.
     pub name: &'static str,
-    /// Arguments with the name; a negative number is a minimum.
+    /// The number of arguments, the name included. A negative number is the negated minimum.
     pub arity: i64,
     /// The kind of the command.
     pub flag: Flag,
-    /// The places of its keys.
+    /// The places of the keys among the arguments.
     pub keys: Keys,
     /// Decodes the arguments.
     pub decode: fn(&mut Client, &Args) -> Outcome,
@@ -31,7 +27,7 @@ pub enum Flag {
     Read,
     /// Concerns the server.
     Admin,
-    /// Is answered from the connection alone.
+    /// Needs no shard: the node replies at once.
     Fast,
 }
 
@@ -47,15 +43,15 @@ impl Flag {
     }
 }
 
-/// The places of keys among the arguments: from `first` to `last` (counted from the end when
-/// negative), each `step`-th.
+/// The places of keys among the arguments: each `step`-th argument from `first` to `last`. A
+/// negative `last` counts from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keys {
-    /// The first key; 0 for none.
+    /// The place of the first key; 0 if the command has no key.
     pub first: i64,
-    /// The last key.
+    /// The place of the last key.
     pub last: i64,
-    /// From one key to the next.
+    /// The distance from one key to the next key.
     pub step: i64,
 }
 
@@ -91,54 +87,9 @@ pub(super) const fn spec(
     CommandSpec { name, arity, flag, keys, decode }
 }
 
-const FAMILIES: [&[CommandSpec]; 7] = [
-    connection::SPECS,
-    server::SPECS,
-    string::SPECS,
-    keys::SPECS,
-    scan::SPECS,
-    kv::SPECS,
-    cluster::SPECS,
-];
-
-static BY_NAME: LazyLock<HashMap<&'static str, &'static CommandSpec>> =
-    LazyLock::new(|| all().map(|spec| (spec.name, spec)).collect());
-
-/// Every command.
-pub fn all() -> impl Iterator<Item = &'static CommandSpec> {
-    FAMILIES.into_iter().flatten()
-}
-
-/// The command of a name in lower case.
-pub fn find(name: &str) -> Option<&'static CommandSpec> {
-    BY_NAME.get(name).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_command_is_specified_once() {
-        assert_eq!(BY_NAME.len(), all().count());
-        for spec in all() {
-            assert_eq!(spec.name, spec.name.to_ascii_lowercase());
-            assert!(spec.arity != 0 && spec.keys.first <= spec.arity.abs(), "{}", spec.name);
-        }
-    }
-
-    /// A command that is offered is documented, and the other way round.
-    #[test]
-    fn the_document_names_every_command() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/COMMANDS.md");
-        let text = std::fs::read_to_string(path).expect("the document is there");
-        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.';
-        let words: Vec<&str> = text.split(|c| !is_part(c)).map(|w| w.trim_matches('.')).collect();
-        for spec in all() {
-            let name = spec.name.to_ascii_uppercase();
-            assert!(words.contains(&name.as_str()), "docs/COMMANDS.md does not name {name}");
-        }
-    }
 
     #[test]
     fn keys_are_found_among_the_arguments() {

@@ -5,9 +5,9 @@ use super::decode::{
 };
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
-use crate::shard::apply::parse_float;
-use crate::shard::command::{Expiry, Operation, byte, flags, number};
-use crate::shard::reply::Reply;
+use crate::machine::apply::parse_float;
+use crate::machine::command::{Expiry, Operation, byte, flags, number};
+use crate::machine::reply::Reply;
 use bytes::Bytes;
 
 /// The commands of this family.
@@ -16,20 +16,30 @@ pub(super) const SPECS: &[CommandSpec] = &[
     spec("decr", 2, Flag::Write, Keys::FIRST, |_, args| incr(args.key(), -1)),
     spec("decrby", 3, Flag::Write, Keys::FIRST, decrby),
     spec("get", 2, Flag::Read, Keys::FIRST, |_, args| shard(Operation::Get, [args.key()])),
-    spec("getdel", 2, Flag::Write, Keys::FIRST, |_, args| shard(Operation::GetDelete, [args.key()])),
+    spec("getdel", 2, Flag::Write, Keys::FIRST, |_, args| {
+        shard(Operation::GetDelete, [args.key()])
+    }),
     spec("getex", -2, Flag::Write, Keys::FIRST, getex),
     spec("getrange", 4, Flag::Read, Keys::FIRST, getrange),
-    spec("getset", 3, Flag::Write, Keys::FIRST, |_, args| set_with(args, 2, flags::GET, Expiry::None)),
+    spec("getset", 3, Flag::Write, Keys::FIRST, |_, args| {
+        set_with(args, 2, flags::GET, Expiry::None)
+    }),
     spec("incr", 2, Flag::Write, Keys::FIRST, |_, args| incr(args.key(), 1)),
     spec("incrby", 3, Flag::Write, Keys::FIRST, |_, args| incr(args.key(), int(&args[2])?)),
     spec("incrbyfloat", 3, Flag::Write, Keys::FIRST, incrbyfloat),
     spec("mget", -2, Flag::Read, Keys::ALL, |_, args| shard(Operation::GetMany, args.from(1))),
-    spec("mset", -3, Flag::Write, Keys::new(1, -1, 2), |_, args| set_many(args, Operation::SetMany)),
-    spec("msetnx", -3, Flag::Write, Keys::new(1, -1, 2), |_, args| set_many(args, Operation::SetManyIfNone)),
+    spec("mset", -3, Flag::Write, Keys::new(1, -1, 2), |_, args| {
+        set_many(args, Operation::SetMany)
+    }),
+    spec("msetnx", -3, Flag::Write, Keys::new(1, -1, 2), |_, args| {
+        set_many(args, Operation::SetManyIfNone)
+    }),
     spec("psetex", 4, Flag::Write, Keys::FIRST, |_, args| set_expiring(args, 1)),
     spec("set", -3, Flag::Write, Keys::FIRST, set),
     spec("setex", 4, Flag::Write, Keys::FIRST, |_, args| set_expiring(args, 1000)),
-    spec("setnx", 3, Flag::Write, Keys::FIRST, |_, args| set_with(args, 2, flags::NX | flags::NUMBER, Expiry::None)),
+    spec("setnx", 3, Flag::Write, Keys::FIRST, |_, args| {
+        set_with(args, 2, flags::NX | flags::NUMBER, Expiry::None)
+    }),
     spec("setrange", 4, Flag::Write, Keys::FIRST, setrange),
     spec("strlen", 2, Flag::Read, Keys::FIRST, |_, args| shard(Operation::Length, [args.key()])),
     spec("substr", 4, Flag::Read, Keys::FIRST, getrange),

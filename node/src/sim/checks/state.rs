@@ -2,9 +2,9 @@
 
 use super::super::Failure;
 use super::super::host::Node;
+use crate::machine::apply::millis_of;
+use crate::machine::value::Stored;
 use crate::raft::{Index, PeerId};
-use crate::shard::apply::millis_of;
-use crate::shard::value::Stored;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
-//! Answers, and how RESP2 and RESP3 write them.
+//! Replies, and their encoding in RESP2 and RESP3.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt::Write;
 
-/// An answer to a client.
+/// A reply to a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// `+text`
@@ -12,11 +12,11 @@ pub enum Reply {
     Int(i64),
     /// Bytes.
     Bulk(Bytes),
-    /// Nothing there.
+    /// No value.
     Nil,
     /// A list.
     Array(Vec<Reply>),
-    /// Pairs; a flat list in RESP2.
+    /// Pairs. RESP2 encodes them as a flat list.
     Map(Vec<(Reply, Reply)>),
     /// An error; the first word is its code.
     Error(String),
@@ -26,17 +26,17 @@ impl Reply {
     /// `+OK`
     pub const OK: Reply = Reply::Simple("OK");
 
-    /// Bytes of some text.
+    /// The bytes of a text.
     pub fn text(text: impl Into<String>) -> Reply {
         Reply::Bulk(Bytes::from(text.into()))
     }
 
-    /// An `ERR`.
+    /// An error with the code `ERR`.
     pub fn err(text: impl std::fmt::Display) -> Reply {
         Reply::Error(format!("ERR {text}"))
     }
 
-    /// Appends its bytes.
+    /// Appends the encoded reply.
     pub fn write(&self, resp3: bool, out: &mut BytesMut) {
         match self {
             Reply::Simple(text) => line(out, '+', text),
@@ -64,13 +64,14 @@ impl Reply {
                 }
             }
             Reply::Error(text) => {
-                // A line break in an error would end it early and shift all that follows.
+                // A line break in the text would end the error early, and the client would read the
+                // remaining text as the next reply.
                 line(out, '-', text.replace(['\r', '\n'], " "));
             }
         }
     }
 
-    /// Its bytes.
+    /// The encoded reply.
     pub fn render(&self, resp3: bool) -> Bytes {
         let mut out = BytesMut::new();
         self.write(resp3, &mut out);

@@ -17,7 +17,7 @@ use bedstone_engine::{Result, Tree};
 use bytes::Bytes;
 use std::ops::Bound;
 
-/// Keys that a scan passes over for one answer, before it gives what it has.
+/// Keys that a scan examines at most for one reply.
 const SCAN_STEPS_MAX: u64 = 100_000;
 
 /// Replies to a read of a tree.
@@ -80,7 +80,7 @@ impl Reader<'_> {
                     let stored = self.get(key)?;
                     bytes += stored.as_ref().map_or(0, |stored| stored.value.len());
                     if bytes > ANSWER_BYTES_MAX {
-                        return Ok(Some(answer_too_large("ask for fewer keys")));
+                        return Ok(Some(answer_too_large("request fewer keys")));
                     }
                     values.push(stored.map_or(Reply::Nil, |stored| Reply::Bulk(stored.value)));
                 }
@@ -193,7 +193,8 @@ impl Reader<'_> {
         Ok(Reply::Array(keys))
     }
 
-    /// Keys after `after`; the first element is the key to go on from, empty at the end.
+    /// Keys after `after`. The first element of the reply is the key from which the next scan
+    /// continues; it is empty at the end.
     fn scan(&mut self, after: &[u8], count: u64, pattern: &[u8]) -> Result<Reply> {
         let from =
             if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after.to_vec()) };
@@ -202,7 +203,7 @@ impl Reader<'_> {
         for item in self.tree.scan((from, Bound::Unbounded)) {
             let (key, value) = item?;
             if is_system(&key) {
-                continue; // No cursor stands there.
+                continue; // A scan never stops at a key of the store itself.
             }
             steps += 1;
             if self.live(Some(value)).is_some() && glob(pattern, &key) {
@@ -215,8 +216,8 @@ impl Reader<'_> {
         Ok(Reply::Array(vec![Reply::Bulk(Bytes::new()), Reply::Array(keys)]))
     }
 
-    /// Keys and values in turn. Bounds: bit 0 excludes the start, bit 1 includes the end, bit 2 has
-    /// no end.
+    /// Keys and values, alternating. Bounds: bit 0 excludes the start, bit 1 includes the end, bit
+    /// 2 removes the end.
     fn range(&mut self, start: &Bytes, end: &Bytes, limit: u64, bounds: u8) -> Result<Reply> {
         let from = match bounds & 1 {
             0 => Bound::Included(start.to_vec()),
@@ -250,7 +251,7 @@ fn answer_too_large(advice: &str) -> Reply {
     Reply::Error(format!("TOOLARGE the answer is over {ANSWER_BYTES_MAX} bytes: {advice}"))
 }
 
-/// Bytes from `start` to `end`, both inclusive, counted from the end when negative.
+/// The bytes from `start` to `end`, both inclusive. A negative place counts from the end.
 fn substring(value: &Bytes, start: i64, end: i64) -> Bytes {
     let len = value.len() as i64;
     let place = |at: i64| if at < 0 { (len + at).max(0) } else { at };
@@ -276,7 +277,7 @@ pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
                 p += 1;
             }
             None => match star {
-                // The last star takes one byte more.
+                // The last star matches one more byte.
                 Some((at, taken)) => {
                     star = Some((at, taken + 1));
                     (p, t) = (at + 1, taken + 1);
@@ -288,7 +289,8 @@ pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|&b| b == b'*')
 }
 
-/// Bytes of pattern that match one byte of text; `None` when they do not, or at a star.
+/// The number of bytes at the front of the pattern that match `byte`; `None` if they do not match
+/// or if the pattern starts with a star.
 fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
     match pattern {
         [b'*', ..] | [] => None,

@@ -1,15 +1,17 @@
-//! Requests that are done once, however often they are sent (thesis §6.3). A client opens a
-//! session and numbers its requests. The table of sessions is part of the shard's state: each keeps
-//! the number of its last request and the answer, among the shard's own keys, so it is on every
-//! replica, in every snapshot, and durable with what the request did.
+//! Requests that take effect once, however often they are sent (thesis §6.3). A client opens a
+//! session and numbers its requests. The table of sessions is part of the shard's state: each
+//! session stores the number of its last request and the reply, among the shard's own keys.
+//! Therefore the table is on every replica, in every snapshot, and durable together with the effect
+//! of the request.
 //!
-//! The table is bounded: when it is full, a session that is opened takes the place of the
-//! [`EVICTED`] that were used least recently. That is decided by the log alone, so all replicas
-//! agree. Whoever lost its session is told that what it asked may have happened.
+//! The table is bounded. When the table is full, opening a session closes the [`EVICTED`] sessions
+//! that were used least recently. This choice depends on the log alone, so all replicas agree. A
+//! request in a closed session gets an error which states that earlier requests of the session may
+//! have happened.
 //!
-//! Stored, little-endian: the table as open sessions u64, next id u64; a session as last request
-//! u64, time of its last use u64 (timestamp), then the answer: kind u8 (0 OK, 1 nil, 2 number i64,
-//! 3 bytes, 4 error, 5 not kept, with its length u64).
+//! Stored form, little-endian. The table: number of open sessions u64, last session id u64. A
+//! session: number of the last request u64, timestamp of the last use u64, then the reply: kind u8
+//! (0 OK, 1 nil, 2 number i64, 3 bytes, 4 error, 5 not kept, with its length u64).
 
 use super::reply::Reply;
 use super::system::{self, SESSION, SESSIONS};
@@ -17,28 +19,28 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Sessions of a shard at most.
 pub const SESSIONS_MAX: u64 = 4096;
-/// Sessions that make room at once.
+/// Sessions that are closed together when the table is full.
 pub const EVICTED: usize = 512;
-/// Bytes of an answer that is kept.
+/// Bytes of a reply that a session stores at most; a longer reply is not stored.
 pub const ANSWER_BYTES_MAX: usize = 4 << 10;
 
-/// The table's head.
+/// The head of the table of sessions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Table {
-    /// Sessions in it.
+    /// The number of open sessions.
     pub open: u64,
     /// The id of the last session that was opened.
     pub last: u64,
 }
 
 impl Table {
-    /// From its stored bytes.
+    /// Decodes the stored form.
     pub fn decode(stored: &[u8]) -> Option<Table> {
         let mut from = system::unwrap(stored)?;
         Some(Table { open: from.try_get_u64_le().ok()?, last: from.try_get_u64_le().ok()? })
     }
 
-    /// Its stored bytes.
+    /// The stored form.
     pub fn encode(self) -> Bytes {
         let mut out = system::wrap();
         out.put_u64_le(self.open);
@@ -46,7 +48,7 @@ impl Table {
         out.freeze()
     }
 
-    /// Where it is.
+    /// The key of the table's head.
     pub fn key() -> Bytes {
         Bytes::from_static(SESSIONS)
     }
@@ -55,25 +57,25 @@ impl Table {
 /// One session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
-    /// The number of its last request; 0 before the first.
+    /// The number of the last request; 0 before the first request.
     pub request: u64,
-    /// When that came, as a timestamp.
+    /// The timestamp of the last request, or of the opening before the first request.
     pub used: u64,
-    /// What was answered.
+    /// The reply to the last request.
     pub answer: Answer,
 }
 
-/// What is kept of an answer.
+/// The stored form of a reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// All of it.
+    /// The whole reply.
     Kept(Reply),
-    /// It was too long: its bytes.
+    /// The length in bytes of a reply that was too long to store.
     Long(u64),
 }
 
 impl Answer {
-    /// What is kept of a reply to a write.
+    /// The stored form of a reply to a write.
     pub fn of(reply: &Reply) -> Answer {
         match reply {
             Reply::Bulk(bytes) if bytes.len() > ANSWER_BYTES_MAX => {
@@ -83,24 +85,24 @@ impl Answer {
         }
     }
 
-    /// What a repeated request is told.
+    /// The reply to a repeated request.
     pub fn reply(self, request: u64) -> Reply {
         match self {
             Answer::Kept(reply) => reply,
             Answer::Long(bytes) => Reply::err(format!(
-                "request {request} was done once; its answer of {bytes} bytes was not kept"
+                "request {request} took effect once; its reply of {bytes} bytes was not kept"
             )),
         }
     }
 }
 
 impl Session {
-    /// Where a session is.
+    /// The key of a session.
     pub fn key(id: u64) -> Bytes {
         Bytes::from([SESSION, &id.to_be_bytes()].concat())
     }
 
-    /// From its stored bytes.
+    /// Decodes the stored form.
     pub fn decode(stored: &[u8]) -> Option<Session> {
         let mut from = system::unwrap(stored)?;
         let (request, used) = (from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
@@ -117,7 +119,7 @@ impl Session {
         Some(Session { request, used, answer })
     }
 
-    /// Its stored bytes.
+    /// The stored form.
     pub fn encode(&self) -> Bytes {
         let mut out = system::wrap();
         out.put_u64_le(self.request);
@@ -130,7 +132,7 @@ impl Session {
             }
             Answer::Kept(Reply::Bulk(bytes)) => put(&mut out, 3, bytes),
             Answer::Kept(Reply::Error(text)) => put(&mut out, 4, text.as_bytes()),
-            // No write is answered with anything else.
+            // A write has no other kind of reply.
             Answer::Kept(_) => out.put_u8(0),
             Answer::Long(bytes) => {
                 out.put_u8(5);
@@ -146,19 +148,19 @@ fn put(out: &mut BytesMut, kind: u8, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-/// What a request of a session that is not there is told.
+/// The reply to a request in a session that is not open.
 pub fn not_open(id: u64) -> Reply {
     Reply::Error(format!(
-        "UNKNOWN session {id} is not open: what was asked in it before may or may not have \
-         happened; read to find out, and open another with KV.SESSION OPEN"
+        "UNKNOWN session {id} is not open: its earlier requests may or may not have happened; \
+         read to find out, and open another session with KV.SESSION OPEN"
     ))
 }
 
-/// What a request is told whose number is below the last.
+/// The reply to a request with a number below the last request's number.
 pub fn out_of_order(request: u64, last: u64) -> Reply {
     Reply::err(format!(
-        "request {request} is not done: the session's last request is {last}; numbers rise, and \
-         the next is sent when the last was answered"
+        "request {request} is refused: the session's last request is {last}. Use rising numbers, \
+         and send a request after the reply to the previous request"
     ))
 }
 

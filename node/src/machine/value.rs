@@ -1,24 +1,24 @@
-//! The stored bytes of a key: a tag, for tag 1 the deadline, then the value.
+//! The stored value of a key: a tag, then the deadline if the tag is 1, then the value.
 //!
 //! | tag | meaning |
 //! |---|---|
 //! | 0 | the value follows |
 //! | 1 | deadline u64, milliseconds since 1970, little-endian; then the value |
-//! | 2 | the store's own, see [`super::system`]: no value for any command |
+//! | 2 | the store's own data, see [`super::system`]; commands see no value |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// A value with its deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// When it expires; 0 for never.
+    /// The time at which the key expires, in milliseconds since 1970; 0 for never.
     pub deadline: u64,
     /// The value.
     pub value: Bytes,
 }
 
 impl Stored {
-    /// Bytes that stand before a value without a deadline.
+    /// The tag before a value without a deadline.
     pub const PLAIN: u8 = 0;
 
     /// A value that does not expire.
@@ -26,7 +26,7 @@ impl Stored {
         Self { deadline: 0, value }
     }
 
-    /// Its stored bytes.
+    /// The stored form.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(9 + self.value.len());
         if self.deadline == 0 {
@@ -39,7 +39,8 @@ impl Stored {
         out.freeze()
     }
 
-    /// From stored bytes, sharing their memory; `None` when they are none.
+    /// Decodes the stored form; `None` when the tag is another one or bytes are missing. The value
+    /// shares the memory of `bytes`.
     pub fn decode(mut bytes: Bytes) -> Option<Stored> {
         let deadline = match bytes.try_get_u8().ok()? {
             0 => 0,
@@ -49,7 +50,7 @@ impl Stored {
         Some(Stored { deadline, value: bytes })
     }
 
-    /// The deadline in stored bytes; 0 for none.
+    /// The deadline in the stored form; 0 for none.
     pub fn deadline_of(stored: &[u8]) -> u64 {
         match stored.split_first() {
             Some((1, mut rest)) => rest.try_get_u64_le().unwrap_or(0),
@@ -57,7 +58,7 @@ impl Stored {
         }
     }
 
-    /// Whether it has expired at a time.
+    /// Whether the key has expired at the time `now`, in milliseconds since 1970.
     pub fn expired(&self, now: u64) -> bool {
         self.deadline != 0 && self.deadline <= now
     }

@@ -1,4 +1,4 @@
-//! Commands as the log and the wire have them. All numbers are little-endian.
+//! The form of commands in the log and on the wire. All numbers are little-endian.
 //!
 //! **Command**: operation u8, count of arguments u32, then each: length u32, bytes.
 //!
@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
-        /// What a command does. Numbers are part of the log's format and never change; below 128
-        /// are writes, from 128 on reads, which never enter the log.
+        /// The operation of a command. The numbers are part of the log's format and never change.
+        /// Numbers below 128 are writes; numbers from 128 on are reads, which never enter the log.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Operation { $($(#[$doc])* $name = $number,)* }
@@ -42,9 +42,9 @@ operations! {
     GetDelete = 7,
     /// key, persist u8, expiry.
     GetExpire = 8,
-    /// keys and stored values in turn.
+    /// keys and stored values, alternating.
     SetMany = 9,
-    /// keys and stored values in turn.
+    /// keys and stored values, alternating.
     SetManyIfNone = 10,
     /// key, flags u8, expiry.
     Expire = 11,
@@ -54,11 +54,12 @@ operations! {
     Rename = 13,
     /// from, to, replace u8.
     Copy = 14,
-    /// Deletes everything.
+    /// no arguments. Deletes every key except the store's own.
     Flush = 15,
-    /// Nothing but the entry's timestamp: expiry becomes visible.
+    /// no arguments. Changes no key; the entry's timestamp moves the shard's time, so that expiry
+    /// becomes visible.
     Tick = 16,
-    /// Opens a session, see [`super::sessions`].
+    /// no arguments. Opens a session, see [`super::sessions`].
     SessionOpen = 17,
     /// session u64.
     SessionClose = 18,
@@ -82,11 +83,11 @@ operations! {
     Scan = 135,
     /// pattern.
     Keys = 136,
-    /// Any key: a seed u64.
+    /// seed u64. Returns any key.
     RandomKey = 137,
-    /// Number of keys.
+    /// no arguments. Returns the number of keys.
     Size = 138,
-    /// start, end, limit u64, reverse u8, bounds u8.
+    /// start, end, limit u64, bounds u8.
     Range = 139,
     /// key.
     MemoryUsage = 140,
@@ -96,24 +97,24 @@ operations! {
 
 /// Flags of [`Operation::Set`] and [`Operation::Expire`].
 pub mod flags {
-    /// Only if the key is not there; for expiry, only if there is none.
+    /// Only if the key does not exist; for an expiry, only if the key has no deadline.
     pub const NX: u8 = 1;
-    /// Only if the key is there; for expiry, only if there is one.
+    /// Only if the key exists; for an expiry, only if the key has a deadline.
     pub const XX: u8 = 2;
-    /// Answer the old value.
+    /// Reply with the old value.
     pub const GET: u8 = 4;
-    /// Keep the key's expiry.
+    /// Keep the key's deadline.
     pub const KEEP_TTL: u8 = 8;
-    /// Only if later than the present expiry.
+    /// Only if the new deadline is later than the present one. No deadline counts as the latest.
     pub const GT: u8 = 16;
-    /// Only if earlier than the present expiry.
+    /// Only if the new deadline is earlier than the present one. No deadline counts as the latest.
     pub const LT: u8 = 32;
-    /// Answer as SETNX does, with a number.
+    /// Reply with a number, as SETNX does: 1 if the key was set, otherwise 0.
     pub const NUMBER: u8 = 64;
 }
 
-/// When a key expires, as a client gives it. Relative times count from the entry's timestamp, which
-/// the leader gives, so that all replicas agree.
+/// The expiry that a client gives for a key. A relative time counts from the entry's timestamp,
+/// which the leader assigns, so that all replicas compute one deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// Never.
@@ -155,9 +156,9 @@ impl Expiry {
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// What it does.
+    /// The operation.
     pub operation: Operation,
-    /// To what.
+    /// The arguments, as listed at the operation.
     pub args: SmallVec<[Bytes; 4]>,
 }
 
@@ -173,7 +174,7 @@ impl Command {
         Command::new(Operation::Once, head.into_iter().chain(self.args))
     }
 
-    /// The command that is to be done once.
+    /// The write inside an [`Operation::Once`]; `None` if there is no valid one.
     pub(super) fn inner(&self) -> Option<Command> {
         if self.operation != Operation::Once {
             return None;
@@ -184,12 +185,13 @@ impl Command {
         (!inner.is_read() && !of_sessions.contains(&operation)).then_some(inner)
     }
 
-    /// Whether it leaves everything as it is.
+    /// Whether the command is a read.
     pub fn is_read(&self) -> bool {
         self.operation as u8 >= 128
     }
 
-    /// Whether it is taken while the disk is nearly full: it makes room, or needs next to none.
+    /// Whether the command is accepted while the disk is nearly full. Such a command frees space or
+    /// needs very little.
     pub fn spares_room(&self) -> bool {
         use Operation::{Delete, Expire, Flush, GetDelete, GetExpire, Persist, SessionClose, Tick};
         let spares = [Delete, GetDelete, Flush, Expire, GetExpire, Persist, Tick, SessionClose];
@@ -197,12 +199,12 @@ impl Command {
         self.is_read() || spares.contains(&self.operation) || once()
     }
 
-    /// Bytes when encoded.
+    /// The length of the encoded command in bytes.
     pub fn encoded_len(&self) -> usize {
         5 + self.args.iter().map(|arg| 4 + arg.len()).sum::<usize>()
     }
 
-    /// Appends its bytes.
+    /// Appends the encoded command.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(self.operation as u8);
         out.put_u32_le(self.args.len() as u32);
@@ -212,7 +214,8 @@ impl Command {
         }
     }
 
-    /// Takes one off the front. Arguments share the memory of `from`.
+    /// Removes one command from the front of `from`; `None` when the command is malformed. The
+    /// arguments share the memory of `from`.
     pub fn decode(from: &mut Bytes) -> Option<Command> {
         let operation = Operation::from_byte(from.try_get_u8().ok()?)?;
         let count = from.try_get_u32_le().ok()? as usize;
@@ -253,7 +256,7 @@ pub fn byte(value: u8) -> Bytes {
     Bytes::copy_from_slice(&[value])
 }
 
-/// Packs commands into the data of a log entry.
+/// Encodes commands as the data of a log entry.
 pub fn encode_batch<'a>(ts: u64, commands: impl IntoIterator<Item = &'a Command>) -> Bytes {
     let mut out = BytesMut::with_capacity(1024);
     out.put_u64_le(ts);
@@ -264,7 +267,7 @@ pub fn encode_batch<'a>(ts: u64, commands: impl IntoIterator<Item = &'a Command>
     out.freeze()
 }
 
-/// Unpacks the data of a log entry.
+/// Decodes the data of a log entry: the timestamp and the commands; `None` when it is malformed.
 pub fn decode_batch(mut data: Bytes) -> Option<(u64, Vec<Command>)> {
     let ts = data.try_get_u64_le().ok()?;
     let mut commands = Vec::new();

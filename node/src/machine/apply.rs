@@ -1,5 +1,5 @@
-//! What write commands do. Every replica applies the same entries in the same order and must come
-//! to the same state, so nothing here may depend on anything but the entry and the tree.
+//! The effect of write commands. All replicas apply identical entries in one order and must reach
+//! an identical state. Therefore an effect depends on the entry and the tree only.
 
 use super::command::{Command, Expiry, Operation, flags};
 use super::reply::Reply;
@@ -17,16 +17,16 @@ pub fn millis_of(ts: u64) -> u64 {
     ts >> 16
 }
 
-/// The timestamp of a time, with room for counting.
+/// The least timestamp of a time; the lower 16 bits are left for a counter.
 pub fn ts_of(millis: u64) -> u64 {
     millis << 16
 }
 
-/// Applies the commands of one log entry, all at one timestamp, and gives their answers. With
-/// `entry`, large values stay where the log has them.
+/// Applies the commands of one log entry, all at one timestamp, and returns their replies. `entry`
+/// is the entry's place in the log: with it, large values stay in the log.
 ///
 /// # Errors
-/// Only when the tree cannot be read; then nothing was applied.
+/// The tree cannot be read. Nothing was applied then.
 pub fn apply_entry(
     tree: &Tree,
     at: LogId,
@@ -39,7 +39,7 @@ pub fn apply_entry(
     let mut change = Change { tree, now: millis_of(ts), ts, changes: HashMap::new() };
     let replies = commands.iter().map(|command| change.apply(command)).collect::<Result<_>>()?;
     let ops = change.changes.into_iter().map(|(key, value)| match value {
-        // The tree knows the deadline too, so that compaction drops what has expired.
+        // The tree stores the deadline too, so that compaction drops expired keys.
         Some(value) => match Stored::deadline_of(&value) {
             0 => Op::Put(key, value),
             deadline => Op::PutUntil(key, value, deadline),
@@ -51,7 +51,8 @@ pub fn apply_entry(
     Ok(replies)
 }
 
-/// The entry's effect so far: later commands of an entry see the earlier ones.
+/// The effect of the commands of the entry that are already applied. The following commands of the
+/// entry see this effect.
 struct Change<'a> {
     tree: &'a Tree,
     now: u64,
@@ -65,7 +66,7 @@ impl Change<'_> {
         Ok(reply.unwrap_or_else(|| Reply::err("malformed command in the log")))
     }
 
-    /// `None` when the arguments are not what the operation takes.
+    /// Applies one command; `None` when the arguments do not fit the operation.
     fn try_apply(&mut self, command: &Command) -> Result<Option<Reply>> {
         let args = &command.args;
         let Some(key) = args.first() else {
@@ -169,7 +170,7 @@ impl Change<'_> {
         };
         let Some(deadline) = Expiry::resolve(expiry, self.now) else { return Ok(None) };
         if flag == 0 && deadline == 0 {
-            // The common case: no need to look at what was there, nor to copy the value.
+            // The common case needs neither the old value nor a copy of the new value.
             self.changes.insert(key.clone(), Some(stored.clone()));
             return Ok(Some(Reply::OK));
         }
@@ -284,7 +285,8 @@ impl Change<'_> {
         Ok(Some(if rename && !only_if_none { Reply::OK } else { Reply::Int(1) }))
     }
 
-    /// Does a command unless it was done before, and keeps the answer.
+    /// Applies the inner command and stores the reply in the session. If the request is the last
+    /// request of the session, returns the stored reply instead.
     fn once(&mut self, command: &Command) -> Result<Option<Reply>> {
         let (Some(id), Some(request), Some(inner)) =
             (command.u64(0), command.u64(1), command.inner())
@@ -337,7 +339,7 @@ impl Change<'_> {
         Ok(Reply::Int(1))
     }
 
-    /// Closes the sessions that were used least recently; how many.
+    /// Closes the [`EVICTED`] sessions that were used least recently, and returns their number.
     fn evict_sessions(&mut self) -> Result<u64> {
         let end = [SESSION, &[0xff; 9]].concat();
         let mut all = HashMap::new();
@@ -410,7 +412,7 @@ fn value_or_nil(stored: Option<Stored>) -> Reply {
     stored.map_or(Reply::Nil, |stored| Reply::Bulk(stored.value))
 }
 
-/// An integer as Redis takes it: decimal, no spaces, no plus sign, no leading zeros.
+/// An integer as Redis accepts it: decimal, no spaces, no plus sign, no leading zeros.
 pub fn parse_int(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let number: i64 = text.parse().ok()?;

@@ -12,7 +12,7 @@ use bedstone_engine::wal::{Entry, Place};
 use bedstone_engine::{Error, LogId, Result, Tree};
 use std::sync::Arc;
 
-/// See the module.
+/// The Redis-like store in the tree of one shard.
 pub struct Store {
     tree: Arc<Tree>,
 }
