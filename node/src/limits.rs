@@ -45,8 +45,8 @@ pub const INLINE_BYTES_MAX: usize = 64 << 10;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Most keys in one answer of SCAN and KV.SCAN.
 pub const SCAN_KEYS_MAX: usize = 10_000;
-/// Most bytes in one answer of a read. A read with a longer answer is refused, and the error names
-/// the next step.
+/// Most bytes in one answer of MGET, KEYS and KV.SCAN. MGET and KEYS with a longer answer are
+/// refused, and the error names the next step. KV.SCAN stops early.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// Sizes of a replica. [`Limits::DEFAULT`] is for servers. [`Limits::TINY`] is for simulations,

@@ -192,9 +192,10 @@ impl Replica {
     }
 
     fn submit(&mut self, request: PendingRequest, replies: &mut Replies) {
-        if let Err(refused) = self.queue.push(request) {
-            replies.unavailable(refused, "too many requests wait here", &self.metrics);
+        if self.queue.is_full() {
+            return replies.unavailable(request, "too many requests wait here", &self.metrics);
         }
+        self.queue.push(request);
     }
 
     /// A frame of a peer; `None` when it is malformed.

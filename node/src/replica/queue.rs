@@ -9,9 +9,9 @@ use std::time::Instant;
 
 /// Writes and reads, each in the order of their arrival.
 ///
-/// Invariant: [`RequestQueue::push`] never makes the queues together longer than
-/// [`QUEUED_COMMANDS_MAX`]. Requests that return from an attempt are put in front, past the limit:
-/// they were counted when they arrived.
+/// Invariant, asserted in [`RequestQueue::push`]: a new request never makes the queues together
+/// longer than [`QUEUED_COMMANDS_MAX`]. Requests that return from an attempt are put in front, past
+/// the limit: they were counted when they arrived.
 #[derive(Default)]
 pub(super) struct RequestQueue {
     writes: VecDeque<PendingRequest>,
@@ -23,13 +23,15 @@ impl RequestQueue {
         self.writes.len() + self.reads.len()
     }
 
-    /// Queues a request; returns it when the queue is full.
-    pub(super) fn push(&mut self, request: PendingRequest) -> Result<(), PendingRequest> {
-        if self.len() >= QUEUED_COMMANDS_MAX {
-            return Err(request);
-        }
+    /// Whether no further request is accepted.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= QUEUED_COMMANDS_MAX
+    }
+
+    /// Queues a request. The caller has checked that the queue is not full.
+    pub(super) fn push(&mut self, request: PendingRequest) {
+        assert!(!self.is_full(), "a full queue accepts no request");
         self.queue_of(&request).push_back(request);
-        Ok(())
     }
 
     /// Puts a request back in front of its queue, after an attempt that had no effect.
@@ -157,9 +159,9 @@ mod tests {
     fn the_queue_is_bounded_and_returned_requests_come_first() {
         let mut queue = RequestQueue::default();
         for id in 0..QUEUED_COMMANDS_MAX as u64 {
-            assert!(queue.push(request(Operation::Delete, ServedBy::Leader, id)).is_ok());
+            queue.push(request(Operation::Delete, ServedBy::Leader, id));
         }
-        assert!(queue.push(request(Operation::Get, ServedBy::Leader, 1)).is_err());
+        assert!(queue.is_full());
         let entry = queue.take_entry(1);
         assert_eq!(ids(&entry), [0], "one write at least");
         entry.into_iter().for_each(|request| queue.push_front(request));
@@ -169,12 +171,12 @@ mod tests {
     #[test]
     fn reads_are_answered_by_the_replicas_that_may() {
         let mut queue = RequestQueue::default();
-        queue.push(request(Operation::Get, ServedBy::Leader, 1)).expect("room");
-        queue.push(request(Operation::Get, ServedBy::AnyReplica, 2)).expect("room");
+        queue.push(request(Operation::Get, ServedBy::Leader, 1));
+        queue.push(request(Operation::Get, ServedBy::AnyReplica, 2));
         assert!(queue.has_for_leader() && queue.has_local_reads(false));
         assert_eq!(ids(&queue.take_local_reads(false)), [2]);
         assert!(!queue.has_local_reads(false) && queue.has_local_reads(true));
-        queue.push(request(Operation::Delete, ServedBy::Leader, 3)).expect("room");
+        queue.push(request(Operation::Delete, ServedBy::Leader, 3));
         let for_leader: Vec<_> = std::iter::from_fn(|| queue.pop_for_leader()).collect();
         assert_eq!(ids(&for_leader), [3, 1], "writes first");
     }
@@ -182,8 +184,8 @@ mod tests {
     #[test]
     fn forwarded_and_late_requests_are_taken_out() {
         let mut queue = RequestQueue::default();
-        queue.push(request(Operation::Delete, ServedBy::Leader, 1)).expect("room");
-        queue.push(request(Operation::Delete, ServedBy::Leader, 60_000)).expect("room");
+        queue.push(request(Operation::Delete, ServedBy::Leader, 1));
+        queue.push(request(Operation::Delete, ServedBy::Leader, 60_000));
         let soon = crate::clock::now() + Duration::from_secs(1);
         assert_eq!(ids(&queue.take_late(soon)), [1]);
         assert_eq!(queue.take_forwarded(), [(2, 1, 60_000)]);
