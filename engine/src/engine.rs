@@ -248,7 +248,7 @@ impl Engine {
         // treats a shard that is not registered and has no records as a shard that lost no data.
         engine.log.register_shards(Directories::read(&*engine.disk)?.live.into_keys());
         engine.open_shards()?;
-        engine.pass_over_missing()?;
+        engine.release_flushed_missing()?;
         // The trees now hold the segments that they need.
         engine.log.segments().reclaim();
         Ok(engine)
@@ -256,7 +256,7 @@ impl Engine {
 
     /// Releases the log entries that each tree has flushed, if entries of its shard are missing: a
     /// tree does not need flushed entries.
-    fn pass_over_missing(&self) -> Result<()> {
+    fn release_flushed_missing(&self) -> Result<()> {
         for (shard, tree) in self.trees() {
             let upto = tree.flushed();
             if !self.log.missing(shard).is_empty() && self.log.base(shard).index < upto.index {

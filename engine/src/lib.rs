@@ -5,8 +5,8 @@
 //! log.
 //!
 //! The engine has two interfaces:
-//! - [`Engine`] is the interface for a node. It separates the log ([`wal::Log`], group commit over
-//!   shards) from the trees ([`lsm::Tree`], applied in index order), because Raft sits between the
+//! - [`Engine`] is the interface for a node. [`Engine`] separates the log ([`wal::Log`], group commit
+//!   over shards) from the trees ([`lsm::Tree`], applied in index order), because Raft sits between the
 //!   two.
 //! - [`Db`] is an embedded store built from the same parts: `open`, `write`, `get`, `scan`,
 //!   `snapshot`.

@@ -122,7 +122,7 @@ impl Scrub {
                     // A table that a merge has replaced since the round began is skipped.
                     if let Some(table) = engine.tree(shard).and_then(|tree| tree.table(number)) {
                         let cursor = table.cursor(&[]);
-                        let reading = |cursor: TableCursor| Box::new(cursor.past_cache());
+                        let reading = |cursor: TableCursor| Box::new(cursor.bypass_cache());
                         return Some(cursor.map(|c| Reading::Table(shard, table, reading(c))));
                     }
                 }

@@ -18,13 +18,13 @@ const VERSION: u32 = 1;
 
 /// The data of a shard that the disk contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum ShardData {
     /// No data.
-    No,
+    Empty,
     /// Data without the members.
-    Unsaid,
+    MembersUnknown,
     /// Data with the members.
-    Said,
+    MembersKnown,
 }
 
 /// The first members of the shards whose data does not contain the members: `configured`, or the
@@ -37,13 +37,13 @@ pub fn first_members(
     disk: &dyn Disk,
     configured: Conf,
     node: PeerId,
-    begun: &[Begun],
+    shard_data: &[ShardData],
 ) -> anyhow::Result<Conf> {
-    if begun.iter().all(|begun| *begun == Begun::Said) {
+    if shard_data.iter().all(|shard_data| *shard_data == ShardData::MembersKnown) {
         return Ok(configured);
     }
     let known = read(disk);
-    if begun.contains(&Begun::Unsaid) {
+    if shard_data.contains(&ShardData::MembersUnknown) {
         if let Some(known) = known.map_err(with_next_step)? {
             return Ok(known);
         }
@@ -116,51 +116,63 @@ mod tests {
     use bedstone_engine::disk::memory::MemoryDisk;
 
     #[test]
-    fn who_the_members_are_is_settled_once_a_shard_has_begun() {
-        use Begun::{No, Said, Unsaid};
+    fn first_members_are_fixed_once_a_shard_has_data() {
+        use ShardData::{Empty, MembersKnown, MembersUnknown};
         let (three, four) = (Conf::of([1, 2, 3]), Conf::of([1, 2, 3, 4]));
         let disk = MemoryDisk::new();
-        let first = |disk: &MemoryDisk, conf: &Conf, begun: &[Begun]| {
-            first_members(disk, conf.clone(), 1, begun)
+        let first = |disk: &MemoryDisk, conf: &Conf, shard_data: &[ShardData]| {
+            first_members(disk, conf.clone(), 1, shard_data)
         };
-        assert_eq!(first(&disk, &four, &[No]).unwrap(), four);
-        assert_eq!(first(&disk, &three, &[No]).unwrap(), three, "no data, so it changes");
+        assert_eq!(first(&disk, &four, &[Empty]).unwrap(), four);
+        assert_eq!(first(&disk, &three, &[Empty]).unwrap(), three, "no data, so it changes");
         assert_eq!(
-            first(&disk, &four, &[Unsaid]).unwrap(),
+            first(&disk, &four, &[MembersUnknown]).unwrap(),
             three,
             "the configuration has no effect"
         );
-        assert_eq!(first(&disk, &four, &[Said, Unsaid]).unwrap(), three, "one shard needs it");
-        assert_eq!(first(&disk, &four, &[Said]).unwrap(), four, "its own data names members");
+        assert_eq!(
+            first(&disk, &four, &[MembersKnown, MembersUnknown]).unwrap(),
+            three,
+            "one shard needs it"
+        );
+        assert_eq!(
+            first(&disk, &four, &[MembersKnown]).unwrap(),
+            four,
+            "its own data names members"
+        );
         let disk = disk.power_loss(1);
-        assert_eq!(first(&disk, &Conf::of([9]), &[Unsaid]).unwrap(), three, "it is durable");
-        let why = first(&disk, &Conf::of([1]), &[No]).unwrap_err().to_string();
+        assert_eq!(
+            first(&disk, &Conf::of([9]), &[MembersUnknown]).unwrap(),
+            three,
+            "it is durable"
+        );
+        let why = first(&disk, &Conf::of([1]), &[Empty]).unwrap_err().to_string();
         assert!(why.contains("one of nodes [1, 2, 3]") && why.contains("alone"), "{why}");
         let disk = MemoryDisk::new();
-        assert_eq!(first(&disk, &Conf::default(), &[No]).unwrap(), Conf::default());
+        assert_eq!(first(&disk, &Conf::default(), &[Empty]).unwrap(), Conf::default());
         assert_eq!(
-            first(&disk, &three, &[Unsaid]).unwrap(),
+            first(&disk, &three, &[MembersUnknown]).unwrap(),
             Conf::default(),
             "a joining node has no members"
         );
         let disk = MemoryDisk::new();
-        assert_eq!(first(&disk, &three, &[Unsaid]).unwrap(), three, "the file was removed");
+        assert_eq!(first(&disk, &three, &[MembersUnknown]).unwrap(), three, "the file was removed");
     }
 
     #[test]
-    fn damage_matters_only_where_a_shard_needs_to_know() {
+    fn a_damaged_file_fails_only_if_a_shard_needs_it() {
         let disk = MemoryDisk::new();
         disk.create(FILE).unwrap().append(b"1 1 2 7 00000000\n").unwrap();
-        let first = |begun| first_members(&disk, Conf::of([1, 2]), 1, &[begun]);
-        let why = format!("{:#}", first(Begun::Unsaid).unwrap_err());
+        let first = |shard_data| first_members(&disk, Conf::of([1, 2]), 1, &[shard_data]);
+        let why = format!("{:#}", first(ShardData::MembersUnknown).unwrap_err());
         assert!(why.contains("remove the file") && why.contains("BOOTSTRAP"), "{why}");
-        assert_eq!(first(Begun::Said).unwrap(), Conf::of([1, 2]));
-        assert_eq!(first(Begun::No).unwrap(), Conf::of([1, 2]));
+        assert_eq!(first(ShardData::MembersKnown).unwrap(), Conf::of([1, 2]));
+        assert_eq!(first(ShardData::Empty).unwrap(), Conf::of([1, 2]));
         assert_eq!(read(&disk).unwrap(), Some(Conf::of([1, 2])), "it is written again");
     }
 
     #[test]
-    fn damage_and_other_versions_are_named() {
+    fn errors_name_the_damage_or_the_version() {
         let disk = MemoryDisk::new();
         line_file::write(&disk, FILE, "2 1 2 3").unwrap();
         let error = read(&disk).unwrap_err().to_string();

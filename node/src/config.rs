@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_together_is_named() {
+    fn contradictory_settings_are_refused() {
         let check = |text: &str| Settings::parse(text).unwrap().check().unwrap_err().to_string();
         assert!(check("node = 0").contains("ids begin at 1"));
         assert!(check("cluster = 'A'").contains("lower-case"));

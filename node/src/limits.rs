@@ -64,7 +64,7 @@ pub struct Limits {
     /// way needs them.
     pub log_segments_sending: usize,
     /// Rounds of the background work between two sweeps over all trees.
-    pub looks_between_sweeps: u64,
+    pub rounds_between_sweeps: u64,
     /// Bytes of one snapshot chunk, unless a single value is longer.
     pub snapshot_chunk_bytes: usize,
     /// Most bytes of snapshots that a node sends per second.
@@ -82,7 +82,7 @@ impl Limits {
         log_retain_entries: 8192,
         log_segments: 8,
         log_segments_sending: 64,
-        looks_between_sweeps: 600,
+        rounds_between_sweeps: 600,
         snapshot_chunk_bytes: 128 << 10,
         snapshot_bytes_per_second: 100 << 20,
         follower_reads: false,
@@ -94,7 +94,7 @@ impl Limits {
         log_retain_entries: 8,
         log_segments: 4,
         log_segments_sending: 16,
-        looks_between_sweeps: 4,
+        rounds_between_sweeps: 4,
         snapshot_chunk_bytes: 256,
         snapshot_bytes_per_second: 32 << 10,
         follower_reads: false,

@@ -5,7 +5,7 @@ use crate::api::http;
 use crate::api::http_state::{self, Operate};
 use crate::api::server;
 use crate::api::shared::Shared;
-use crate::bootstrap::{self, Begun};
+use crate::bootstrap::{self, ShardData};
 use crate::cluster::publish::Publisher;
 use crate::config::Config;
 use crate::disk_unit::trust::DiskTrust;
@@ -162,16 +162,16 @@ fn open_replicas(
 ) -> Result<BTreeMap<ShardId, Replica>> {
     let configured = Conf::of(config.members.iter().map(|member| member.node));
     let shards = FIRST_SHARD..FIRST_SHARD + config.shards;
-    let begun = |shard| begun(&disk.engine, shard);
-    let begun = shards.clone().map(begun).collect::<Result<Vec<_>>>()?;
-    if config.join && begun.iter().any(|begun| *begun != Begun::No) {
+    let shard_data = |shard| shard_data(&disk.engine, shard);
+    let shard_data = shards.clone().map(shard_data).collect::<Result<Vec<_>>>()?;
+    if config.join && shard_data.iter().any(|shard_data| *shard_data != ShardData::Empty) {
         warn!(
             "remove `join` from the configuration: with `join`, a node that lost its disk starts \
              as if it had never voted"
         );
     }
     let first = if config.join { Conf::default() } else { configured.clone() };
-    let conf = bootstrap::first_members(&*disk.files, first, config.node, &begun)?;
+    let conf = bootstrap::first_members(&*disk.files, first, config.node, &shard_data)?;
     let mut limits = Limits { follower_reads: config.follower_reads, ..Limits::DEFAULT };
     limits.raft.lease = config
         .lease_drift_ppm
@@ -243,13 +243,17 @@ fn open_engine(config: &Config, disk: Arc<OsDisk>) -> Result<Engine> {
 }
 
 /// Determines which data of a shard the disk contains.
-fn begun(engine: &Engine, shard: ShardId) -> Result<Begun> {
+fn shard_data(engine: &Engine, shard: ShardId) -> Result<ShardData> {
     let (log, tree) = (engine.log(), engine.open_shard(shard)?);
     if system::members(&tree)?.is_some() {
-        return Ok(Begun::Said);
+        return Ok(ShardData::MembersKnown);
     }
     let in_log = log.hard_state(shard) != HardState::default() || log.check_whole(shard).is_err();
-    Ok(if in_log || tree.applied() != LogId::default() { Begun::Unsaid } else { Begun::No })
+    Ok(if in_log || tree.applied() != LogId::default() {
+        ShardData::MembersUnknown
+    } else {
+        ShardData::Empty
+    })
 }
 
 fn read_trust(disk: Arc<OsDisk>) -> Result<DiskTrust> {

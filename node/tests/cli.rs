@@ -88,7 +88,7 @@ fn path(path: &Path) -> &str {
 }
 
 #[test]
-fn help_and_version_and_wrong_usage() {
+fn exit_status_of_help_version_and_wrong_usage() {
     assert_eq!(bedstone(&["--version"]).status.code(), Some(0));
     let plain = ["start", "dev", "status", "bench", "check", "simulate", "log", "shard"];
     for command in plain.into_iter().chain(["log dump", "shard members", "shard lead"]) {
@@ -116,7 +116,7 @@ fn a_scenario_has_its_own_faults_and_no_others() {
 }
 
 #[test]
-fn members_that_make_no_sense_are_refused() {
+fn invalid_member_changes_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let ports = ports();
     let _node = Running::start(&node_args(path(dir.path()), &ports), &ports[1]);
@@ -158,7 +158,7 @@ fn a_wrong_config_key_is_named_with_the_nearest() {
 }
 
 #[test]
-fn flag_beats_environment_beats_file() {
+fn a_flag_overrides_the_environment_which_overrides_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("node.toml");
     fs::write(&file, "write_mode = 'file'\n").unwrap();
@@ -246,7 +246,7 @@ fn check_names_damage_by_file_and_offset() {
 }
 
 #[test]
-fn damage_to_who_the_first_members_were_is_named() {
+fn a_damaged_bootstrap_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, ports) = (path(dir.path()), ports());
     let args = node_args(disk, &ports);
@@ -291,7 +291,7 @@ fn ask(resp: &str, commands: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_nearly_full_disk_refuses_what_grows_and_takes_the_rest() {
+fn a_nearly_full_disk_refuses_growing_writes_and_accepts_others() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, ports) = (path(dir.path()), ports());
     let args = node_args(disk, &ports);

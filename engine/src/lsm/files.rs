@@ -22,8 +22,8 @@ use std::sync::atomic::Ordering;
 /// How a copy of a tree treats values that lie in the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogValues {
-    /// The copy stays on this disk, in this store. Its tables point into the log as the original's
-    /// tables do.
+    /// The copy stays on this disk, in this store. The tables of the copy point into the log as the
+    /// tables of the original do.
     Shared,
     /// The copy is independent of the log: its values are written into its own value files.
     Moved,

@@ -45,7 +45,7 @@ struct Inner {
     deleted: Arc<Ranges>,
     /// Approximate memory use.
     bytes: usize,
-    /// Bytes of range tombstones. They are limited because one manifest edit holds all of them.
+    /// Bytes of range tombstones, which are limited because one manifest edit holds all of them.
     range_bytes: usize,
     /// Bytes of values pointed to.
     value_bytes: u64,

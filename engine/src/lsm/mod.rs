@@ -251,7 +251,7 @@ impl Tree {
         self.view.read().applied
     }
 
-    /// The last log entry whose effect is in durable tables. The log before this entry can be
+    /// The last log entry whose effect is in durable tables. The log up to this entry can be
     /// released.
     pub fn flushed(&self) -> LogId {
         self.view.read().flushed

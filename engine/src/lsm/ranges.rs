@@ -184,7 +184,7 @@ mod tests {
     proptest! {
         /// The reference is a list that is searched from end to end.
         #[test]
-        fn pieces_say_what_the_list_says(
+        fn range_pieces_match_a_linear_list(
             list in prop::collection::vec((0u8..20, 0u8..20, 1u64..30), 0..12),
             horizon in 0u64..30,
         ) {

@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// versions of this key in runs with smaller ids.
 #[derive(Clone)]
 pub struct Run {
-    /// The id of the run; a greater id is newer. [`BOTTOM`] is the oldest run.
+    /// The id of the run; a greater id is newer. [`BOTTOM`](crate::compaction::pick::BOTTOM) is the
+    /// oldest run.
     pub id: u64,
     /// The tables.
     pub tables: Vec<Arc<Table>>,
@@ -31,7 +32,7 @@ impl Run {
         Run { id, tables: Vec::new(), deleted: Arc::default(), fences: Fences::default() }
     }
 
-    /// The number of tables that end before `key`. They are the first tables of the run.
+    /// The number of tables that end before `key`; these tables are the first ones of the run.
     fn ending_before(&self, key: &[u8]) -> usize {
         self.fences.partition_point(key, |at| self.tables[at].meta.largest < key)
     }
@@ -203,20 +204,20 @@ impl TableSet {
 pub(crate) struct RunCursor {
     rest: std::vec::IntoIter<Arc<Table>>,
     current: Option<TableCursor>,
-    past_cache: bool,
+    bypass_cache: bool,
 }
 
 impl RunCursor {
-    pub(crate) fn new(tables: Vec<Arc<Table>>, from: &[u8], past_cache: bool) -> Result<Self> {
-        let mut cursor = RunCursor { rest: tables.into_iter(), current: None, past_cache };
+    pub(crate) fn new(tables: Vec<Arc<Table>>, from: &[u8], bypass_cache: bool) -> Result<Self> {
+        let mut cursor = RunCursor { rest: tables.into_iter(), current: None, bypass_cache };
         cursor.open_next(from)?;
         Ok(cursor)
     }
 
     fn open_next(&mut self, from: &[u8]) -> Result<()> {
         let cursor = self.rest.next().map(|table| table.cursor(from)).transpose()?;
-        let past_cache = self.past_cache;
-        self.current = cursor.map(|c| if past_cache { c.past_cache() } else { c });
+        let bypass_cache = self.bypass_cache;
+        self.current = cursor.map(|c| if bypass_cache { c.bypass_cache() } else { c });
         Ok(())
     }
 }

@@ -84,7 +84,7 @@ mod tests {
     proptest! {
         /// The result equals that of a search that compares whole keys.
         #[test]
-        fn finds_what_whole_comparisons_find(
+        fn the_position_equals_that_of_a_whole_comparison(
             beginning in key(),
             mut keys in vec(key(), 0..40),
             others in vec(key(), 1..40),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_keys_are_asked_of_ties_only() {
+    fn only_keys_with_tied_heads_are_compared_whole() {
         let keys: Vec<_> = (0..1000u64).map(|n| [b"user", &n.to_be_bytes()[..]].concat()).collect();
         let fences = Fences::new(keys.iter().map(|key| &key[..]));
         let asked = std::cell::Cell::new(0);

@@ -64,14 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_that_comes_twice_counts_once() {
+    fn duplicate_hashes_are_counted_once() {
         let filter = build(vec![7, 8, 7, 7]);
         assert!(!filter.is_empty() && may_contain(&filter, 7) && may_contain(&filter, 8));
     }
 
     proptest! {
         #[test]
-        fn forged_content_is_no_danger(content: Vec<u8>, head: [u32; 3], hash: u64) {
+        fn forged_content_causes_no_panic(content: Vec<u8>, head: [u32; 3], hash: u64) {
             may_contain(&content, hash);
             let mut forged = 1u64.to_le_bytes().to_vec();
             for number in [head[0] % 64, (head[0] % 64).wrapping_sub(1), head[2] % 256] {

@@ -222,7 +222,7 @@ impl Table {
             top: None,
             index: None,
             data: None,
-            past_cache: false,
+            bypass_cache: false,
         };
         if top.seek(&target).map_err(|e| self.malformed(e))? {
             let index = self.handle(&top.value())?;
@@ -241,7 +241,7 @@ impl Table {
     /// them. Returns the number of versions found.
     pub fn verify(self: &Arc<Self>) -> Result<u64> {
         let mut cursor = self.cursor(&[])?;
-        cursor.past_cache = true;
+        cursor.bypass_cache = true;
         let mut count = 0;
         let mut last: Option<Version> = None;
         while let Some(version) = cursor.next()? {
@@ -429,13 +429,13 @@ pub struct TableCursor {
     data: Option<BlockCursor>,
     /// Data blocks are read from the file and not put into the cache: for work that reads
     /// everything once.
-    past_cache: bool,
+    bypass_cache: bool,
 }
 
 impl TableCursor {
     /// Makes the cursor read data blocks past the cache.
-    pub fn past_cache(mut self) -> Self {
-        self.past_cache = true;
+    pub fn bypass_cache(mut self) -> Self {
+        self.bypass_cache = true;
         self
     }
 
@@ -447,7 +447,7 @@ impl TableCursor {
                 && index.advance().map_err(|e| table.malformed(e))?
             {
                 let handle = table.handle(&index.value())?;
-                let block = match self.past_cache {
+                let block = match self.bypass_cache {
                     true => table.load(handle)?,
                     false => table.block(handle)?,
                 };

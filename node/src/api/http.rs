@@ -29,7 +29,7 @@ pub async fn serve(listener: TcpListener, state: State) {
                          /shards/{shard}/members /shards/{shard}/leader";
             (StatusCode::NOT_FOUND, format!("no such page; there are {paths}\n"))
         })
-        .layer(DefaultBodyLimit::max(members::ASKED_MAX))
+        .layer(DefaultBodyLimit::max(members::BODY_BYTES_MAX))
         .with_state(state);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the HTTP server stopped: restart the node to serve HTTP again");

@@ -16,9 +16,9 @@ use std::time::Duration;
 /// A voter that lacks at most this many entries counts as current.
 const BEHIND_MAX: u64 = 10_000;
 /// A request fails when the worker has not answered after this time.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 /// Bytes of a request's body at most.
-pub(super) const ASKED_MAX: usize = 16 << 10;
+pub(super) const BODY_BYTES_MAX: usize = 16 << 10;
 
 /// Changes of a shard's members: all of them take effect together, or none.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -56,7 +56,7 @@ impl ChangeMembers {
     }
 
     /// The reason why the request is invalid in a cluster of these nodes; `None` if it is valid.
-    fn nonsense(&self, nodes: &[PeerId]) -> Option<String> {
+    fn invalid_reason(&self, nodes: &[PeerId]) -> Option<String> {
         let steps = self.steps();
         if self.is_empty() {
             return Some("name nodes in voters, learners or remove".to_owned());
@@ -78,7 +78,7 @@ impl ChangeMembers {
     /// The reason why the change could leave the shard without a majority; `None` if there is none.
     /// The reason names the new voters that are down, that lack more than [`BEHIND_MAX`] entries,
     /// or that have not reported their log to the leader yet.
-    fn imprudent(&self, status: &Status, shard: &ShardStatus) -> Option<Refusal> {
+    fn unsafe_reason(&self, status: &Status, shard: &ShardStatus) -> Option<Refusal> {
         let named: Vec<PeerId> = self.steps().into_iter().map(MemberChange::peer).collect();
         let mut voters: Vec<PeerId> = shard.voters.clone();
         voters.retain(|peer| !named.contains(peer));
@@ -105,14 +105,14 @@ impl ChangeMembers {
                  Without these nodes, the remaining new voters are no majority. Repeat the \
                  request later, or set force"
             );
-            return Some(no(StatusCode::SERVICE_UNAVAILABLE, &why));
+            return Some(refuse(StatusCode::SERVICE_UNAVAILABLE, &why));
         }
         let why = format!(
             "among the new voters, nodes {unable:?} are down or more than {BEHIND_MAX} entries \
              behind, and the other voters are no majority: the shard would stop until these \
              nodes catch up. Start them, or let them catch up as learners, or set force"
         );
-        Some(no(StatusCode::CONFLICT, &why))
+        Some(refuse(StatusCode::CONFLICT, &why))
     }
 }
 
@@ -123,17 +123,17 @@ type Refusal = (StatusCode, String);
 pub async fn members(
     AxumState(state): AxumState<State>,
     Path(shard): Path<ShardId>,
-    Json(asked): Json<ChangeMembers>,
+    Json(request): Json<ChangeMembers>,
 ) -> Result<Response, Refusal> {
-    if let Some(why) = asked.nonsense(&state.shared.nodes) {
-        return Err(no(StatusCode::BAD_REQUEST, &why));
+    if let Some(why) = request.invalid_reason(&state.shared.nodes) {
+        return Err(refuse(StatusCode::BAD_REQUEST, &why));
     }
     let status = state.shared.status.get();
     let leads = led_here(&status, shard)?;
-    if let Some(refusal) = asked.imprudent(&status, leads).filter(|_| !asked.force) {
+    if let Some(refusal) = request.unsafe_reason(&status, leads).filter(|_| !request.force) {
         return Err(refusal);
     }
-    let change = Change::Steps { steps: asked.steps(), explicit: false };
+    let change = Change::Steps { steps: request.steps(), explicit: false };
     ask(&state, shard, AdminRequest::ChangeMembers(change)).await
 }
 
@@ -141,42 +141,45 @@ pub async fn members(
 pub async fn leader(
     AxumState(state): AxumState<State>,
     Path(shard): Path<ShardId>,
-    Json(asked): Json<ChangeLeader>,
+    Json(request): Json<ChangeLeader>,
 ) -> Result<Response, Refusal> {
     let status = state.shared.status.get();
     led_here(&status, shard)?;
-    if status.nodes.iter().any(|node| node.id == asked.to && !node.alive) {
-        let why = format!("node {} is not connected: start it, or name another node", asked.to);
-        return Err(no(StatusCode::CONFLICT, &why));
+    if status.nodes.iter().any(|node| node.id == request.to && !node.alive) {
+        let why = format!("node {} is not connected: start it, or name another node", request.to);
+        return Err(refuse(StatusCode::CONFLICT, &why));
     }
-    ask(&state, shard, AdminRequest::TransferLeadership(asked.to)).await
+    ask(&state, shard, AdminRequest::TransferLeadership(request.to)).await
 }
 
 fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Refusal> {
     let Some(found) = status.shards.iter().find(|found| found.id == shard) else {
-        return Err(no(StatusCode::NOT_FOUND, &format!("there is no shard {shard} on this node")));
+        return Err(refuse(
+            StatusCode::NOT_FOUND,
+            &format!("there is no shard {shard} on this node"),
+        ));
     };
     if found.leader == status.node {
         return Ok(found);
     }
     let leader = (found.leader > 0).then_some(found.leader);
-    Err(elsewhere(status, shard, leader))
+    Err(not_leader(status, shard, leader))
 }
 
-fn elsewhere(status: &Status, shard: ShardId, leader: Option<PeerId>) -> Refusal {
+fn not_leader(status: &Status, shard: ShardId, leader: Option<PeerId>) -> Refusal {
     let Some(leader) = leader else {
         let why = format!("shard {shard} has no leader now: try again");
-        return no(StatusCode::SERVICE_UNAVAILABLE, &why);
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, &why);
     };
     let node = status.nodes.iter().find(|node| node.id == leader);
     let at = node.map_or(String::new(), |node| format!(" at http://{}", node.http));
-    no(
+    refuse(
         StatusCode::MISDIRECTED_REQUEST,
         &format!("node {leader} leads shard {shard}: send the request to it{at}"),
     )
 }
 
-fn no(code: StatusCode, why: &str) -> Refusal {
+fn refuse(code: StatusCode, why: &str) -> Refusal {
     (code, format!("{why}\n"))
 }
 
@@ -188,19 +191,21 @@ async fn ask(state: &State, shard: ShardId, request: AdminRequest) -> Result<Res
     });
     (state.operate)(shard, request, answer);
     let busy = "the node is busy or stopping: see /status, and repeat the request";
-    let Ok(Ok(done)) = tokio::time::timeout(PATIENCE, answered).await else {
-        return Err(no(StatusCode::SERVICE_UNAVAILABLE, busy));
+    let Ok(Ok(done)) = tokio::time::timeout(ANSWER_TIME_MAX, answered).await else {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, busy));
     };
     match done {
         // The worker accepted the request; `/status` shows when the change is complete.
         Ok(()) => Ok((StatusCode::ACCEPTED, json(&serde_json::json!({}))).into_response()),
         Err(Refused::NotLeader(leader)) => {
-            Err(elsewhere(&state.shared.status.get(), shard, leader))
+            Err(not_leader(&state.shared.status.get(), shard, leader))
         }
         Err(refused @ (Refused::InvalidChange(_) | Refused::CannotLead(_))) => {
-            Err(no(StatusCode::CONFLICT, &refused.to_string()))
+            Err(refuse(StatusCode::CONFLICT, &refused.to_string()))
         }
-        Err(refused) => Err(no(StatusCode::SERVICE_UNAVAILABLE, &format!("{refused}; try again"))),
+        Err(refused) => {
+            Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("{refused}; try again")))
+        }
     }
 }
 
@@ -225,36 +230,40 @@ mod tests {
         let add_four = ChangeMembers { voters: vec![4], ..Default::default() };
         let swap = ChangeMembers { voters: vec![4], remove: vec![3], ..Default::default() };
         let lag = [(2, 5), (3, 5)];
-        let refusal = |asked: &ChangeMembers, up: &[u64], lag: &[(u64, u64)]| {
+        let refusal = |request: &ChangeMembers, up: &[u64], lag: &[(u64, u64)]| {
             let (status, shard) = cluster(up, lag);
-            asked.imprudent(&status, &shard)
+            request.unsafe_reason(&status, &shard)
         };
-        let imprudent = |asked: &ChangeMembers, up: &[u64], lag: &[(u64, u64)]| {
-            let refusal = refusal(asked, up, lag)?;
+        let unsafe_reason = |request: &ChangeMembers, up: &[u64], lag: &[(u64, u64)]| {
+            let refusal = refusal(request, up, lag)?;
             assert_eq!(refusal.0, StatusCode::CONFLICT);
             Some(refusal.1)
         };
-        assert_eq!(imprudent(&remove_two, &[1, 2, 3], &lag), None);
-        let why = imprudent(&remove_two, &[1, 2], &lag).expect("1 of 2 is no majority");
+        assert_eq!(unsafe_reason(&remove_two, &[1, 2, 3], &lag), None);
+        let why = unsafe_reason(&remove_two, &[1, 2], &lag).expect("1 of 2 is no majority");
         assert!(why.contains("nodes [3] are down"), "{why}");
-        assert_eq!(imprudent(&add_four, &[1, 2, 3], &lag), None, "3 of 4 are a majority");
-        assert!(imprudent(&add_four, &[1, 2], &lag).is_some(), "2 of 4 are no majority");
-        assert_eq!(imprudent(&swap, &[1, 2], &lag), None, "2 of 3 are a majority");
-        assert!(imprudent(&swap, &[1, 2], &[(2, BEHIND_MAX + 1)]).is_some());
+        assert_eq!(unsafe_reason(&add_four, &[1, 2, 3], &lag), None, "3 of 4 are a majority");
+        assert!(unsafe_reason(&add_four, &[1, 2], &lag).is_some(), "2 of 4 are no majority");
+        assert_eq!(unsafe_reason(&swap, &[1, 2], &lag), None, "2 of 3 are a majority");
+        assert!(unsafe_reason(&swap, &[1, 2], &[(2, BEHIND_MAX + 1)]).is_some());
         let (code, why) = refusal(&swap, &[1, 2], &[(2, LAST)]).expect("node 2 did not report yet");
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "{why}");
-        assert!(imprudent(&swap, &[1], &[(2, LAST)]).is_some(), "nodes 2 and 4 are down");
+        assert!(unsafe_reason(&swap, &[1], &[(2, LAST)]).is_some(), "nodes 2 and 4 are down");
     }
 
     #[test]
     fn nodes_must_be_known_and_named_once() {
-        let nonsense = |asked: ChangeMembers| asked.nonsense(&[1, 2, 3]);
+        let invalid_reason = |request: ChangeMembers| request.invalid_reason(&[1, 2, 3]);
         let twice = ChangeMembers { voters: vec![2], remove: vec![2], ..Default::default() };
-        assert_eq!(nonsense(twice).as_deref(), Some("node 2 is named twice"));
+        assert_eq!(invalid_reason(twice).as_deref(), Some("node 2 is named twice"));
         let unknown = ChangeMembers { learners: vec![9], ..Default::default() };
-        assert!(nonsense(unknown).is_some_and(|why| why.starts_with("node 9 is none of")));
+        assert!(invalid_reason(unknown).is_some_and(|why| why.starts_with("node 9 is none of")));
         let gone = ChangeMembers { remove: vec![9], ..Default::default() };
-        assert_eq!(nonsense(gone), None, "a node that left the cluster can still be a member");
-        assert!(nonsense(ChangeMembers::default()).is_some());
+        assert_eq!(
+            invalid_reason(gone),
+            None,
+            "a node that left the cluster can still be a member"
+        );
+        assert!(invalid_reason(ChangeMembers::default()).is_some());
     }
 }

@@ -27,7 +27,7 @@ pub enum Malformed {
     Quotes,
     /// An argument that CR LF does not follow.
     #[error("ERR Protocol error: an argument is longer than its stated length")]
-    Overrun,
+    MissingLineEnd,
 }
 
 /// Removes requests from the front of a buffer. The decoder remembers how many bytes an incomplete
@@ -93,7 +93,7 @@ fn array(from: &mut BytesMut) -> Result<Found, Malformed> {
             return Ok(Found::Need(end + 2));
         }
         if from[end..end + 2] != *b"\r\n" {
-            return Err(Malformed::Overrun);
+            return Err(Malformed::MissingLineEnd);
         }
         spans.push(start..end);
         at = end + 2;
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_requests_are_named() {
+    fn malformed_requests_are_refused() {
         for wire in ["*x\r\n", "*1\r\n$-5\r\n", "*1\r\n!3\r\n", "\"open\r\n", "*99999999999\r\n"] {
             assert!(all(wire.as_bytes(), 1).is_err(), "{wire:?}");
         }

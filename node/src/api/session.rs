@@ -29,7 +29,7 @@ const READ_BYTES: usize = 16 << 10;
 const WRITE_BYTES: usize = 256 << 10;
 
 /// A reply that is not written yet. Replies are kept in the order of the requests.
-enum Owed {
+enum PendingReply {
     /// The shard has not replied yet. `cursor`: the reply of a scan needs a numbered cursor.
     Waiting { cursor: bool },
     /// The reply is ready to be written.
@@ -39,10 +39,10 @@ enum Owed {
 struct Connection {
     client: Client,
     mailbox: Arc<Mailbox>,
-    owed: VecDeque<Owed>,
-    /// The slot of the first reply in `owed`.
+    pending: VecDeque<PendingReply>,
+    /// The slot of the first reply in `pending`.
     first: u64,
-    /// The number of replies in `owed` that wait for the shard, and whether they are reads.
+    /// The number of replies in `pending` that wait for the shard, and whether they are reads.
     waiting: usize,
     reading: bool,
     /// A decoded command that is not submitted yet: a read waits for a run of writes, a write for a
@@ -62,7 +62,7 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
     let mut connection = Connection {
         client,
         mailbox: Arc::default(),
-        owed: VecDeque::new(),
+        pending: VecDeque::new(),
         first: 0,
         waiting: 0,
         reading: false,
@@ -74,24 +74,24 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
         (Decoder::default(), BytesMut::new(), BytesMut::new());
     loop {
         connection.take_requests(&mut decoder, &mut input, &mut output);
-        connection.gather(&mut output);
+        connection.write_replies(&mut output);
         if !output.is_empty() {
             stream.write_all_buf(&mut output).await?;
             // `gather` stops at WRITE_BYTES, so more replies may be ready.
             continue;
         }
-        if connection.closing && connection.owed.is_empty() {
+        if connection.closing && connection.pending.is_empty() {
             return stream.shutdown().await;
         }
         let full = connection.closing
             || connection.next.is_some()
-            || connection.owed.len() >= PIPELINE_MAX;
+            || connection.pending.len() >= PIPELINE_MAX;
         let mailbox = connection.mailbox.clone();
         input.reserve(READ_BYTES);
         tokio::select! {
             biased;
             replies = mailbox.replies() => {
-                replies.into_iter().for_each(|(slot, reply)| connection.settle(slot, reply));
+                replies.into_iter().for_each(|(slot, reply)| connection.on_reply(slot, reply));
             }
             read = stream.read_buf(&mut input), if !full => {
                 if read? == 0 {
@@ -106,13 +106,13 @@ impl Connection {
     /// Decodes requests from the buffer and submits their commands, until the buffer has no whole
     /// request, a limit is reached, or a command must wait for the current run.
     fn take_requests(&mut self, decoder: &mut Decoder, input: &mut BytesMut, out: &mut BytesMut) {
-        while !self.closing && self.owed.len() < PIPELINE_MAX && out.len() < WRITE_BYTES {
+        while !self.closing && self.pending.len() < PIPELINE_MAX && out.len() < WRITE_BYTES {
             if let Some(command) = self.next.take() {
                 if self.waiting > 0 && command.is_read() != self.reading {
                     self.next = Some(command);
                     break;
                 }
-                self.ask(command);
+                self.submit(command);
                 continue;
             }
             match decoder.decode(input) {
@@ -124,7 +124,7 @@ impl Connection {
                 }
                 Ok(None) => break,
                 Err(malformed) => {
-                    self.owe(Reply::Error(malformed.to_string()));
+                    self.push_reply(Reply::Error(malformed.to_string()));
                     self.closing = true;
                 }
             }
@@ -141,9 +141,9 @@ impl Connection {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Reply(reply) => self.owe(reply),
+            Action::Reply(reply) => self.push_reply(reply),
             Action::Close(reply) => {
-                self.owe(reply);
+                self.push_reply(reply);
                 self.closing = true;
             }
             Action::Shard { command, consistency: Consistency::Weak } if self.waiting == 0 => {
@@ -158,40 +158,41 @@ impl Connection {
                     Operation::Scan => self.number_cursor(rendered),
                     _ => rendered,
                 };
-                self.owed.push_back(Owed::Ready(rendered));
+                self.pending.push_back(PendingReply::Ready(rendered));
             }
             Action::Shard { command, .. } => self.next = Some(command),
         }
     }
 
-    fn owe(&mut self, reply: Reply) {
-        self.owed.push_back(Owed::Ready(reply.render(self.client.resp3)));
+    fn push_reply(&mut self, reply: Reply) {
+        self.pending.push_back(PendingReply::Ready(reply.render(self.client.resp3)));
     }
 
-    fn ask(&mut self, command: Command) {
-        let slot = self.first + self.owed.len() as u64;
-        self.owed.push_back(Owed::Waiting { cursor: command.operation == Operation::Scan });
+    fn submit(&mut self, command: Command) {
+        let slot = self.first + self.pending.len() as u64;
+        self.pending
+            .push_back(PendingReply::Waiting { cursor: command.operation == Operation::Scan });
         self.waiting += 1;
         self.reading = command.is_read();
         self.run.push(ClientRequest { command, resp3: self.client.resp3, slot });
     }
 
-    fn settle(&mut self, slot: u64, reply: Bytes) {
+    fn on_reply(&mut self, slot: u64, reply: Bytes) {
         let place = (slot - self.first) as usize;
-        let Some(Owed::Waiting { cursor }) = self.owed.get(place) else { return };
+        let Some(PendingReply::Waiting { cursor }) = self.pending.get(place) else { return };
         let reply = if *cursor { self.number_cursor(reply) } else { reply };
-        self.owed[place] = Owed::Ready(reply);
+        self.pending[place] = PendingReply::Ready(reply);
         self.waiting -= 1;
     }
 
-    /// Moves the ready replies at the front of `owed` to the output.
-    fn gather(&mut self, output: &mut BytesMut) {
+    /// Moves the ready replies at the front of `pending` to the output.
+    fn write_replies(&mut self, output: &mut BytesMut) {
         while output.len() < WRITE_BYTES {
-            match self.owed.front() {
-                Some(Owed::Ready(reply)) => output.extend_from_slice(reply),
+            match self.pending.front() {
+                Some(PendingReply::Ready(reply)) => output.extend_from_slice(reply),
                 _ => return,
             }
-            self.owed.pop_front();
+            self.pending.pop_front();
             self.first += 1;
         }
     }

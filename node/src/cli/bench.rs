@@ -1,6 +1,6 @@
 //! `bedstone bench`: closed-loop load over RESP.
 
-use super::say;
+use super::print_line;
 use crate::clock;
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, BytesMut};
@@ -244,14 +244,17 @@ fn report(load: &Load, elapsed: Duration, latencies: &Histogram<u64>, lost: u64)
     let errors = load.errors.load(Ordering::Relaxed);
     let rate = (done - errors) as f64 / elapsed.as_secs_f64();
     if load.args.json {
-        say(json!({
+        print_line(json!({
             "operations": done, "errors": errors, "connections_lost": lost,
             "seconds": elapsed.as_secs_f64(), "per_second": rate,
             "p50_ms": p50, "p99_ms": p99, "p999_ms": p999, "max_ms": max,
         }));
         return;
     }
-    say(format!("{rate:.0} operations per second, {done} in {:.1} s", elapsed.as_secs_f64()));
-    say(format!("latency ms: p50 {p50:.2}, p99 {p99:.2}, p99.9 {p999:.2}, max {max:.2}"));
-    say(format!("{errors} errors, {lost} connections lost"));
+    print_line(format!(
+        "{rate:.0} operations per second, {done} in {:.1} s",
+        elapsed.as_secs_f64()
+    ));
+    print_line(format!("latency ms: p50 {p50:.2}, p99 {p99:.2}, p99.9 {p999:.2}, max {max:.2}"));
+    print_line(format!("{errors} errors, {lost} connections lost"));
 }

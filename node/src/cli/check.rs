@@ -1,6 +1,6 @@
 //! `bedstone check`: reads and verifies all data on the disk of a stopped node.
 
-use super::say;
+use super::print_line;
 use crate::bootstrap;
 use anyhow::{Result, bail};
 use bedstone_engine::check::{Finding, check_disk};
@@ -28,7 +28,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
     damage.extend(bootstrap::read(&disk).err().map(|error| error.to_string()));
     let damaged = !damage.is_empty();
     if args.json {
-        say(json!({
+        print_line(json!({
             "owner": report.owner, "segments": report.segments, "log_blocks": report.blocks,
             "tables": report.tables, "value_files": report.value_files,
             "versions": report.versions, "torn_tail": report.torn,
@@ -36,17 +36,19 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
         }));
     } else {
         let Finding { owner, segments, blocks, tables, versions, value_files, .. } = &report;
-        say(format!("data of {owner}"));
-        say(format!(
+        print_line(format!("data of {owner}"));
+        print_line(format!(
             "log: {segments} segments, {blocks} blocks; {tables} tables, \
              {value_files} value files, \
              {versions} versions"
         ));
         if report.torn {
-            say("the last write is incomplete and was never acknowledged; the next start drops it");
+            print_line(
+                "the last write is incomplete and was never acknowledged; the next start drops it",
+            );
         }
-        damage.iter().for_each(say);
-        say(if damaged { "damaged" } else { "sound" });
+        damage.iter().for_each(print_line);
+        print_line(if damaged { "damaged" } else { "sound" });
     }
     Ok(ExitCode::from(u8::from(damaged)))
 }

@@ -1,6 +1,6 @@
 //! `bedstone dev`: a cluster of child processes on loopback, with its own certificate authority.
 
-use super::{http, say};
+use super::{http, print_line};
 use crate::config::{Member, Settings};
 use anyhow::{Context, Result, bail};
 use bedstone_net::Authority;
@@ -62,7 +62,7 @@ pub(super) fn run(args: DevArgs) -> Result<()> {
                 .process_group(0)
                 .spawn()
                 .with_context(|| format!("cannot start node {}", member.node))?;
-            say(format!(
+            print_line(format!(
                 "node {} pid {} resp {} http {} peer {}",
                 member.node,
                 child.id(),
@@ -80,7 +80,7 @@ pub(super) fn run(args: DevArgs) -> Result<()> {
             () = &mut stopped => return Ok(()),
             ready = wait_ready(&members, &mut children) => ready?,
         }
-        say("ready");
+        print_line("ready");
         if std::io::stderr().is_terminal() {
             eprintln!(
                 "try: redis-cli -p {} set hello world; stop with Ctrl-C",

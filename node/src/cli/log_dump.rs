@@ -1,6 +1,6 @@
 //! `bedstone log dump`: prints the records of the log as text or as JSON.
 
-use super::say;
+use super::print_line;
 use anyhow::{Context, Result, bail};
 use bedstone_engine::wal::Record;
 use bedstone_engine::wal::format::FoundRecord;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &DumpArgs) -> Result<ExitCode> {
     }
     segments.sort_by_key(|segment| segment["sequence"].as_u64());
     if args.json {
-        say(json!({ "segments": segments }));
+        print_line(json!({ "segments": segments }));
     } else {
         segments.iter().for_each(print);
     }
@@ -119,16 +119,20 @@ fn describe(record: &Record) -> Value {
 }
 
 fn print(segment: &Value) {
-    say(format!(
+    print_line(format!(
         "{}: sequence {}, ends {}",
         segment["file"], segment["sequence"], segment["end_is"]
     ));
     for block in segment["blocks"].as_array().into_iter().flatten() {
-        say(format!("  block at {}, durable {}", block["lsn"], block["durable"]));
+        print_line(format!("  block at {}, durable {}", block["lsn"], block["durable"]));
         for record in block["records"].as_array().into_iter().flatten() {
             let fields = record.as_object().into_iter().flatten().filter(|(key, _)| *key != "kind");
             let fields: Vec<String> = fields.map(|(key, value)| format!("{key} {value}")).collect();
-            say(format!("    {} {}", record["kind"].as_str().unwrap_or(""), fields.join(", ")));
+            print_line(format!(
+                "    {} {}",
+                record["kind"].as_str().unwrap_or(""),
+                fields.join(", ")
+            ));
         }
     }
 }

@@ -149,7 +149,7 @@ fn log_to_stderr() {
 }
 
 /// Prints a line of a result. The command ends when the reader of its output is gone.
-fn say(line: impl std::fmt::Display) {
+fn print_line(line: impl std::fmt::Display) {
     use std::io::Write;
     if writeln!(std::io::stdout(), "{line}").is_err() {
         std::process::exit(0);

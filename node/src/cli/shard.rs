@@ -1,6 +1,6 @@
 //! `bedstone shard`: shows and changes the members and the leader of a shard.
 
-use super::{http, say};
+use super::{http, print_line};
 use crate::api::members::{ChangeLeader, ChangeMembers};
 use crate::raft::PeerId;
 use crate::status::{ShardStatus, Status};
@@ -14,7 +14,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Time between two queries of the leader.
 const POLL: Duration = Duration::from_millis(50);
 /// Time until the request is sent again, when the change is not done.
-const AGAIN: Duration = Duration::from_secs(2);
+const RESEND_TIME: Duration = Duration::from_secs(2);
 
 #[derive(clap::Subcommand)]
 pub(super) enum ShardCommand {
@@ -33,7 +33,7 @@ pub(super) enum ShardCommand {
 #[derive(clap::Args)]
 pub(super) struct MembersArgs {
     #[command(flatten)]
-    of: Of,
+    address: ShardAddress,
     /// Nodes that become voters, separated by commas.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     voter: Vec<PeerId>,
@@ -52,7 +52,7 @@ pub(super) struct MembersArgs {
 #[derive(clap::Args)]
 pub(super) struct LeadArgs {
     #[command(flatten)]
-    of: Of,
+    address: ShardAddress,
     /// The node that becomes the leader: a voter, and not a witness.
     #[arg(long, value_name = "NODE")]
     to: PeerId,
@@ -60,7 +60,7 @@ pub(super) struct LeadArgs {
 
 /// The shard, and a node through which the command reaches it.
 #[derive(clap::Args)]
-struct Of {
+struct ShardAddress {
     /// HTTP address of any node of the cluster.
     #[arg(long, default_value = "127.0.0.1:7411", value_name = "ADDR")]
     http: String,
@@ -94,13 +94,13 @@ pub(super) fn run(command: &ShardCommand) -> Result<()> {
 }
 
 fn members(args: &MembersArgs) -> Result<()> {
-    let MembersArgs { of, voter, learner, remove, force } = args;
+    let MembersArgs { address, voter, learner, remove, force } = args;
     let (voters, learners) = (voter.clone(), learner.clone());
     let asked = ChangeMembers { voters, learners, remove: remove.clone(), force: *force };
-    let deadline = of.begin()?;
+    let deadline = address.deadline()?;
     if asked.is_empty() {
-        let (_, shard) = of.leader(deadline)?;
-        return of.show(&shard);
+        let (_, shard) = address.leader(deadline)?;
+        return address.show(&shard);
     }
     let done = |shard: &ShardStatus| {
         let votes = |peer: &PeerId| shard.voters.contains(peer);
@@ -111,20 +111,21 @@ fn members(args: &MembersArgs) -> Result<()> {
             && learner.iter().all(learns)
             && !left.any(|peer| votes(peer) || learns(peer))
     };
-    of.see_to(("members", &asked), deadline, "the change is not done", done)
+    address.request_until_done(("members", &asked), deadline, "the change is not done", done)
 }
 
 fn lead(args: &LeadArgs) -> Result<()> {
-    let deadline = args.of.begin()?;
+    let deadline = args.address.deadline()?;
     let (asked, why) = (ChangeLeader { to: args.to }, format!("node {} does not lead", args.to));
-    args.of.see_to(("leader", &asked), deadline, &why, |shard| shard.leader == args.to)
+    args.address
+        .request_until_done(("leader", &asked), deadline, &why, |shard| shard.leader == args.to)
 }
 
-impl Of {
+impl ShardAddress {
     /// Returns the deadline of the command. Fails at once when the node at `--http` does not report
     /// the shard.
-    fn begin(&self) -> Result<Instant> {
-        self.seen_at(&self.http)?;
+    fn deadline(&self) -> Result<Instant> {
+        self.status_from(&self.http)?;
         Ok(crate::clock::now() + Duration::from_secs(self.timeout))
     }
 
@@ -133,7 +134,7 @@ impl Of {
     fn leader(&self, deadline: Instant) -> Result<(String, Arc<ShardStatus>)> {
         let mut at = self.http.clone();
         loop {
-            let found = self.seen_at(&at).and_then(|(status, shard)| {
+            let found = self.status_from(&at).and_then(|(status, shard)| {
                 let leader = status.nodes.iter().find(|node| node.id == shard.leader);
                 let leader = leader.with_context(|| match shard.leader {
                     0 => format!("node {} sees no leader of shard {}", status.node, shard.id),
@@ -165,7 +166,7 @@ impl Of {
         }
     }
 
-    fn seen_at(&self, http: &str) -> Result<(Status, Arc<ShardStatus>)> {
+    fn status_from(&self, http: &str) -> Result<(Status, Arc<ShardStatus>)> {
         let (code, body) = http::get(http, "/status", ANSWER_TIME)?;
         if code != 200 {
             bail!("http://{http}/status answers {code}: {}", body.trim());
@@ -179,7 +180,7 @@ impl Of {
 
     /// Sends the request until the change is done. The request is sent again because a change that
     /// a leader accepted is lost if the leader fails or gives the change up.
-    fn see_to(
+    fn request_until_done(
         &self,
         (what, asked): (&str, &impl Serialize),
         deadline: Instant,
@@ -197,7 +198,7 @@ impl Of {
                 let seconds = self.timeout;
                 bail!("{why} after {seconds} s; it may finish: look at `bedstone shard members`");
             }
-            if posted.is_none_or(|at| now >= at + AGAIN && !shard.changing) {
+            if posted.is_none_or(|at| now >= at + RESEND_TIME && !shard.changing) {
                 self.post(what, asked, deadline)?;
                 posted = Some(crate::clock::now());
             }
@@ -230,9 +231,9 @@ impl Of {
             let ShardStatus { id, leader, voters, learners, witnesses, changing, .. } = shard;
             let (shard, leader, changing) = (*id, *leader, *changing);
             let shown = Shown { shard, leader, voters, learners, witnesses, changing };
-            say(serde_json::to_string(&shown)?);
+            print_line(serde_json::to_string(&shown)?);
         } else {
-            say(format!(
+            print_line(format!(
                 "shard {}: voters {}; node {} leads",
                 shard.id,
                 shard.members(),

@@ -1,6 +1,6 @@
 //! `bedstone simulate`: runs clusters of complete nodes in a simulated world.
 
-use super::say;
+use super::print_line;
 use crate::clock;
 use crate::sim::scenario::{KINDS, Kinds, Scenario};
 use crate::sim::{Plan, Ran, run as run_plan, shrink::shrink};
@@ -87,7 +87,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode> {
         }
         let plan = args.plan(seed)?;
         if args.plan {
-            say(format!("{plan:#?}"));
+            print_line(format!("{plan:#?}"));
         }
         let failure = match run_plan(&plan) {
             Ok(ran) => {
@@ -97,18 +97,18 @@ pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode> {
             }
             Err(failure) => failure,
         };
-        say(format!("seed {seed} fails: {failure}"));
-        say(format!("replay: {}", plan.command()));
+        print_line(format!("seed {seed} fails: {failure}"));
+        print_line(format!("replay: {}", plan.command()));
         if !args.no_shrink {
             let (small, failure) = shrink(&plan, &failure);
-            say(format!("smaller: {}", small.command()));
+            print_line(format!("smaller: {}", small.command()));
             for planned in &small.faults {
-                say(format!("  {:.3} s: {:?}", planned.at as f64 / 1e6, planned.fault));
+                print_line(format!("  {:.3} s: {:?}", planned.at as f64 / 1e6, planned.fault));
             }
-            say(failure);
+            print_line(failure);
         }
         return Ok(ExitCode::from(1));
     }
-    say(format!("{count} seeds: {all}"));
+    print_line(format!("{count} seeds: {all}"));
     Ok(ExitCode::SUCCESS)
 }

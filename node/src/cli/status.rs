@@ -1,6 +1,6 @@
 //! `bedstone status`: shows the status that one node reports.
 
-use super::{http, say};
+use super::{http, print_line};
 use crate::status::Status;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
@@ -23,31 +23,34 @@ pub(super) fn run(args: &StatusArgs) -> Result<()> {
         bail!("http://{}/status answers {code}: {}", args.http, body.trim());
     }
     if args.json {
-        say(body.trim_end());
+        print_line(body.trim_end());
         return Ok(());
     }
     let status: Status = serde_json::from_str(&body)
         .with_context(|| format!("http://{} is no Bedstone node of this version", args.http))?;
-    say(format!("cluster {}, seen from node {}", status.cluster, status.node));
-    say(format!("{:<6}{:<7}{:<22}{:<22}{}", "node", "state", "resp", "http", "peer"));
+    print_line(format!("cluster {}, seen from node {}", status.cluster, status.node));
+    print_line(format!("{:<6}{:<7}{:<22}{:<22}{}", "node", "state", "resp", "http", "peer"));
     for node in &status.nodes {
         let state = if node.alive { "up" } else { "down" };
-        say(format!("{:<6}{state:<7}{:<22}{:<22}{}", node.id, node.resp, node.http, node.peer));
+        print_line(format!(
+            "{:<6}{state:<7}{:<22}{:<22}{}",
+            node.id, node.resp, node.http, node.peer
+        ));
     }
-    say(format!(
+    print_line(format!(
         "{:<7}{:<8}{:<11}{:<6}{:<10}{:<10}{}",
         "shard", "leader", "role here", "term", "commit", "applied", "entries behind"
     ));
     for shard in &status.shards {
         let lag = shard.lag.iter().map(|(node, lag)| format!("node {node}: {lag}"));
         let lag = lag.collect::<Vec<_>>().join(", ");
-        say(format!(
+        print_line(format!(
             "{:<7}{:<8}{:<11}{:<6}{:<10}{:<10}{lag}",
             shard.id, shard.leader, shard.role, shard.term, shard.commit, shard.applied
         ));
     }
     for disk in &status.disks {
-        say(format!(
+        print_line(format!(
             "disk {}: {}, {} MiB free, {} log segments ({} for values alone), writes {}",
             disk.path,
             disk.health,
@@ -58,7 +61,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<()> {
         ));
     }
     if !status.ready {
-        say(format!("not ready: {}", status.reason));
+        print_line(format!("not ready: {}", status.reason));
     }
     Ok(())
 }

@@ -161,7 +161,7 @@ impl Background {
         // Compaction changes which values tables point to, and with it the collection targets.
         self.until_sweep = match worked {
             true => 0,
-            false => until_sweep.checked_sub(1).unwrap_or(limits.looks_between_sweeps),
+            false => until_sweep.checked_sub(1).unwrap_or(limits.rounds_between_sweeps),
         };
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// After a commit, the log writes a sync marker when no other commit follows for this long. The
 /// marker distinguishes damage to the last commit from a torn write.
 const SYNC_MARKER_DELAY: Duration = Duration::from_millis(5);
-const FOREVER: Duration = Duration::from_secs(3600);
+const IDLE_WAIT: Duration = Duration::from_secs(3600);
 
 /// Records to make durable in one commit.
 pub struct LogJob {
@@ -36,7 +36,7 @@ pub fn gather(jobs: impl Iterator<Item = LogJob>) -> (Vec<Record>, Vec<(ShardId,
 pub fn run(engine: &Engine, jobs: &Receiver<LogJob>, notify: &Notify, metrics: &Metrics) {
     let mut marked = true;
     loop {
-        let wait = if marked { FOREVER } else { SYNC_MARKER_DELAY };
+        let wait = if marked { IDLE_WAIT } else { SYNC_MARKER_DELAY };
         let first = match jobs.recv_timeout(wait) {
             Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => None,

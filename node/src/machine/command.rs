@@ -192,10 +192,10 @@ impl Command {
 
     /// Whether the command is accepted while the disk is nearly full. Such a command frees space or
     /// needs very little.
-    pub fn spares_room(&self) -> bool {
+    pub fn allowed_when_nearly_full(&self) -> bool {
         use Operation::{Delete, Expire, Flush, GetDelete, GetExpire, Persist, SessionClose, Tick};
         let spares = [Delete, GetDelete, Flush, Expire, GetExpire, Persist, Tick, SessionClose];
-        let once = || self.inner().is_some_and(|inner| inner.spares_room());
+        let once = || self.inner().is_some_and(|inner| inner.allowed_when_nearly_full());
         self.is_read() || spares.contains(&self.operation) || once()
     }
 

@@ -1,7 +1,7 @@
 //! One shard's replica on one disk: the Raft core, the state machine, and the requests in between.
 //!
-//! The parts own their state: [`queue`] the requests that wait, [`proposals`] the entries proposed
-//! here, [`reads`] the strong reads, [`forward`] the requests at the leader, [`snapshot`] the
+//! The parts own their state: `queue` the requests that wait, `proposals` the entries proposed
+//! here, `reads` the strong reads, `forward` the requests at the leader, `snapshot` the
 //! transfers. [`Replica::step`] runs them in the one legal order.
 
 mod apply;
@@ -73,7 +73,7 @@ pub struct Turn<'a> {
 /// See the module.
 ///
 /// Invariants: `applied.index <= commit`; `conf` is the configuration as of `applied`; entries are
-/// applied one by one, in order (asserted in [`apply`]).
+/// applied one by one, in order (asserted in `apply`).
 pub struct Replica {
     shard: ShardId,
     node: PeerId,

@@ -64,7 +64,7 @@ impl RequestQueue {
     /// Takes the writes that need room on the disk.
     pub(super) fn take_growing_writes(&mut self) -> Vec<PendingRequest> {
         let (kept, growing): (VecDeque<_>, VecDeque<_>) =
-            self.writes.drain(..).partition(|request| request.command.spares_room());
+            self.writes.drain(..).partition(|request| request.command.allowed_when_nearly_full());
         self.writes = kept;
         growing.into()
     }

@@ -36,7 +36,7 @@ impl Snapshots {
         !sending && self.incoming.is_none() && self.installed.is_none()
     }
 
-    /// The least entry after which followers with a snapshot under way need the log.
+    /// The least entry after which followers with a snapshot in flight need the log.
     pub(super) fn needed_from(&self) -> Option<Index> {
         self.outgoing.values().map(|outgoing| outgoing.at.index).min()
     }
@@ -51,7 +51,7 @@ impl Snapshots {
     /// The connection to a follower is lost. Its snapshot continues after the next offer.
     pub(super) fn disconnect(&mut self, peer: PeerId) {
         if let Some(outgoing) = self.outgoing.get_mut(&peer) {
-            outgoing.cut();
+            outgoing.disconnect();
         }
     }
 }
@@ -99,7 +99,7 @@ impl Replica {
                 let Some(incoming) = self.snapshots.incoming.as_mut().filter(is_from) else {
                     return;
                 };
-                incoming.heard = self.ticks;
+                incoming.last_message_tick = self.ticks;
                 let outcome = match incoming.chunk(number, pairs) {
                     Ok(true) => SnapshotOutcome::InProgress,
                     Ok(false) => SnapshotOutcome::Failed,
@@ -146,7 +146,7 @@ impl Replica {
         let mut incoming =
             interrupted.unwrap_or_else(|| Incoming::begin(&self.tree, peer, id, at, ts));
         incoming.term = term;
-        incoming.heard = self.ticks;
+        incoming.last_message_tick = self.ticks;
         let chunks = incoming.taken();
         self.metrics.snapshots_resumed.inc_by(u64::from(chunks > 0));
         info!(shard = self.shard, peer, index = at.index, chunks, "receives a snapshot");
@@ -199,8 +199,10 @@ impl Replica {
         let long_ago = self.ticks.saturating_sub(TRANSFER_TICKS);
         let incoming = self.snapshots.incoming.as_ref();
         let is_useful = incoming.is_some_and(|incoming| self.needs_snapshot(incoming.at));
-        self.snapshots.incoming.take_if(|incoming| incoming.heard < long_ago || !is_useful);
-        let late = |_: &PeerId, outgoing: &mut Outgoing| outgoing.heard < long_ago;
+        self.snapshots
+            .incoming
+            .take_if(|incoming| incoming.last_message_tick < long_ago || !is_useful);
+        let late = |_: &PeerId, outgoing: &mut Outgoing| outgoing.last_message_tick < long_ago;
         for (peer, _) in self.snapshots.outgoing.extract_if(.., late) {
             self.raft.snapshot_sent(peer, None);
         }

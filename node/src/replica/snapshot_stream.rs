@@ -35,10 +35,10 @@ pub struct Outgoing {
     /// The number of chunks that the receiver has acknowledged.
     acked: u64,
     /// Whether the scan is complete: all chunks were made.
-    whole: bool,
+    scanned: bool,
     ended: bool,
     /// The tick of the last offer or acknowledgement.
-    pub heard: u64,
+    pub last_message_tick: u64,
 }
 
 impl Outgoing {
@@ -54,20 +54,20 @@ impl Outgoing {
             under_way: VecDeque::new(),
             sent: 0,
             acked: 0,
-            whole: false,
+            scanned: false,
             ended: false,
-            heard: now,
+            last_message_tick: now,
         }
     }
 
     /// The offer on a new connection, by the leader of `term`.
     pub fn offer(&mut self, term: u64, now: u64) -> Transfer {
-        (self.taken, self.sent, self.ended, self.heard) = (false, 0, false, now);
+        (self.taken, self.sent, self.ended, self.last_message_tick) = (false, 0, false, now);
         Transfer::Begin { id: self.id, term, at: self.at, ts: self.view.ts() }
     }
 
     /// Records that the connection broke: the sender sends no chunk before the next offer.
-    pub fn cut(&mut self) {
+    pub fn disconnect(&mut self) {
         self.taken = false;
     }
 
@@ -86,7 +86,7 @@ impl Outgoing {
         let gone = (chunks - self.acked) as usize;
         self.under_way.drain(..gone);
         (self.sent, self.acked) = (self.sent.saturating_sub(gone), chunks);
-        (self.taken, self.heard) = (true, now);
+        (self.taken, self.last_message_tick) = (true, now);
         true
     }
 
@@ -105,9 +105,9 @@ impl Outgoing {
         }
         let number = self.acked + self.under_way.len() as u64;
         let (mut pairs, mut bytes) = (Vec::<(Bytes, Bytes)>::new(), 0);
-        while bytes < chunk_bytes && !self.whole {
+        while bytes < chunk_bytes && !self.scanned {
             let Some(item) = self.scan.next() else {
-                self.whole = true;
+                self.scanned = true;
                 break;
             };
             let (key, value) = item?;
@@ -141,14 +141,14 @@ pub struct Incoming {
     install: Install,
     taken: u64,
     /// The tick of the last message from the sender.
-    pub heard: u64,
+    pub last_message_tick: u64,
 }
 
 impl Incoming {
     /// Begins to receive a snapshot.
     pub fn begin(tree: &Arc<Tree>, from: PeerId, id: u64, at: LogId, ts: u64) -> Incoming {
         let install = tree.begin_install();
-        Incoming { from, id, term: 0, at, conf: None, ts, install, taken: 0, heard: 0 }
+        Incoming { from, id, term: 0, at, conf: None, ts, install, taken: 0, last_message_tick: 0 }
     }
 
     /// The number of chunks received.
@@ -242,7 +242,7 @@ mod tests {
         incoming: Option<Incoming>,
         to: Arc<Tree>,
         disk: MemoryDisk,
-        way: VecDeque<Transfer>,
+        in_flight: VecDeque<Transfer>,
         /// The number of chunks of the present snapshot that the receiver has.
         taken: u64,
         /// The pairs of the snapshot.
@@ -252,15 +252,15 @@ mod tests {
     impl Pair {
         /// The connection breaks, and the sender makes an offer on a new connection.
         fn offer(&mut self) {
-            self.way.clear();
-            self.outgoing.cut();
+            self.in_flight.clear();
+            self.outgoing.disconnect();
             assert!(self.outgoing.next_message(CHUNK_BYTES).expect("reads").is_none());
-            self.way.push_back(self.outgoing.offer(3, 0));
+            self.in_flight.push_back(self.outgoing.offer(3, 0));
         }
 
         fn send(&mut self) {
             while let Some(message) = self.outgoing.next_message(CHUNK_BYTES).expect("reads") {
-                self.way.push_back(message);
+                self.in_flight.push_back(message);
             }
         }
 
@@ -276,7 +276,7 @@ mod tests {
 
         /// The first message in flight arrives. True when the snapshot is installed.
         fn arrive(&mut self) -> bool {
-            match self.way.pop_front() {
+            match self.in_flight.pop_front() {
                 None | Some(Transfer::Ack { .. }) => return false,
                 Some(Transfer::Begin { id, at, ts, .. }) => {
                     let known = self.incoming.take().filter(|incoming| incoming.id == id);
@@ -320,7 +320,7 @@ mod tests {
         /// However often the connection breaks, each chunk is received once, and at the end the
         /// receiver holds the pairs that the sender held when the transfer began.
         #[test]
-        fn a_snapshot_goes_on_where_it_stopped(
+        fn an_interrupted_transfer_continues(
             keys in 0..120u64,
             steps in prop::collection::vec(step(), 0..200),
         ) {
@@ -328,8 +328,8 @@ mod tests {
             let ((_one, from), (_other, to)) = (open(&MemoryDisk::new()), open(&disk));
             (0..keys).for_each(|key| put(&from, format!("key {key}")));
             let (outgoing, expected) = (Outgoing::new(&from, 1, 0), pairs(&from));
-            let (incoming, way, taken) = (None, VecDeque::new(), 0);
-            let mut pair = Pair { from, outgoing, incoming, to, disk, way, taken, expected };
+            let (incoming, in_flight, taken) = (None, VecDeque::new(), 0);
+            let mut pair = Pair { from, outgoing, incoming, to, disk, in_flight, taken, expected };
             pair.offer();
             let mut installed = false;
             let ends = [Step::Send, Step::Arrive].into_iter().cycle().take(1000);
@@ -337,7 +337,7 @@ mod tests {
                 match step {
                     Step::Send => pair.send(),
                     Step::Arrive => {
-                        let something = !pair.way.is_empty();
+                        let something = !pair.in_flight.is_empty();
                         installed = pair.arrive();
                         if something && !installed {
                             pair.answer();
