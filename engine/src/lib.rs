@@ -5,9 +5,9 @@
 //! log.
 //!
 //! The engine has two interfaces:
-//! - [`Engine`] is the interface for a node. [`Engine`] separates the log ([`wal::Log`], group commit
-//!   over shards) from the trees ([`lsm::Tree`], applied in index order), because Raft sits between the
-//!   two.
+//! - [`Engine`] is the interface for a node. [`Engine`] separates the log ([`wal::Log`], group
+//!   commit over shards) from the trees ([`lsm::Tree`], applied in index order), because Raft sits
+//!   between the two.
 //! - [`Db`] is an embedded store built from the same parts: `open`, `write`, `get`, `scan`,
 //!   `snapshot`.
 //!

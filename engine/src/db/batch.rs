@@ -104,8 +104,8 @@ impl Batch {
     }
 }
 
-/// Decodes the changes in an entry's data; the changes share the memory of the data. `None` when the
-/// data is not a batch.
+/// Decodes the changes in an entry's data; the changes share the memory of the data. `None` when
+/// the data is not a batch.
 pub(super) fn decode(data: &Bytes) -> Option<Vec<Op>> {
     let mut from = data.clone();
     let mut ops = Vec::new();

@@ -37,8 +37,8 @@ const REPLAY_BYTES: usize = 1 << 20;
 ///
 /// Writers on several threads share syncs. Flushes, compactions and the preparation of log segments
 /// run on threads of the store. If [`Options::threads`] is off, this work runs on the thread whose
-/// write made the work due. Dropping the store ends its threads; all acknowledged writes are durable before
-/// that.
+/// write made the work due. Dropping the store ends its threads; all acknowledged writes are
+/// durable before that.
 pub struct Db {
     store: Arc<Store>,
     workers: Vec<Worker>,
@@ -127,11 +127,11 @@ impl Db {
     }
 
     /// Submits the changes. The changes of a batch are applied atomically, and the batches of one
-    /// thread are applied in the order of submission. The call returns at once unless some MiB of submitted batches already wait for
-    /// the disk. The changes are visible to reads and durable when [`Pending::wait`] returns, and
-    /// not before. Therefore one thread can keep the disk busy, and a power loss cannot remove a
-    /// write that was reported as complete. A batch that fails for lack of space does not prevent
-    /// later batches.
+    /// thread are applied in the order of submission. The call returns at once unless some MiB of
+    /// submitted batches already wait for the disk. The changes are visible to reads and durable
+    /// when [`Pending::wait`] returns, and not before. Therefore one thread can keep the disk busy,
+    /// and a power loss cannot remove a write that was reported as complete. A batch that fails for
+    /// lack of space does not prevent later batches.
     ///
     /// Without [`Options::threads`] this is [`Db::write`].
     ///

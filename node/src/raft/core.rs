@@ -299,7 +299,7 @@ impl Raft {
         let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let durability = match boot.durability {
             // The replica stopped before its recovery was complete: it had stored the vote for
-            // `NOBODY`.
+            // `Vote::Withheld`.
             Durability::Intact | Durability::Suspect if hard.vote == Vote::Withheld => {
                 Durability::Empty
             }

@@ -386,7 +386,7 @@ impl Raft {
         matches!(self.recovery, Recovery::Done | Recovery::VoteRestricted(_))
     }
 
-    /// The vote at the beginning of a new term: `NOBODY` while the replica catches up, otherwise
+    /// The vote at the beginning of a new term: withheld while the replica catches up, otherwise
     /// none.
     pub(super) fn initial_vote(&self) -> Vote {
         match self.recovery {
