@@ -298,8 +298,8 @@ impl Raft {
         let mut hard = boot.hard;
         let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let durability = match boot.durability {
-            // The replica stopped before its recovery was complete: it had stored the vote for
-            // `Vote::Withheld`.
+            // The replica stopped before its recovery was complete: it had stored a
+            // withheld vote.
             Durability::Intact | Durability::Suspect if hard.vote == Vote::Withheld => {
                 Durability::Empty
             }
