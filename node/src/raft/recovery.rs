@@ -18,7 +18,7 @@
 //!    by the term (leader completeness) or by the index.
 //!
 //! Between the two steps the replica acknowledges each entry that it accepts, because its disk then
-//! has the entry. The replica votes for no candidate: its vote for [`Vote::Withheld`] is durable,
+//! has the entry. The replica votes for no candidate: its vote ([`Vote::Withheld`]) is durable,
 //! and a replica that restarts with this vote queries again.
 //!
 //! A replica with an empty log may have been configured with other members than those with which
