@@ -72,24 +72,25 @@ impl Found {
     }
 }
 
+/// The spaces of stored keys. The first byte of a key names its space.
+///
+/// The bounds of a shard limit the user space alone: the keys of the system space belong to the
+/// shard itself, whatever its bounds are.
+pub mod space {
+    /// The shard's own records.
+    pub const SYSTEM: u8 = 0;
+    /// The keys of users.
+    pub const USER: u8 = 1;
+}
+
+/// Whether a stored key lies in the system space.
+pub fn is_system(key: &[u8]) -> bool {
+    key.first().is_none_or(|first| *first < space::USER)
+}
+
 /// A stream of versions in [`Version::order`]. A backward cursor yields versions in the reverse of
 /// this order.
 pub trait Cursor: Send {
     /// The next version; `None` at the end.
     fn next(&mut self) -> crate::error::Result<Option<Version>>;
-}
-
-/// A cursor that stops before an end key.
-pub struct Until<C> {
-    /// The cursor.
-    pub cursor: C,
-    /// The exclusive end key; `None` for no end.
-    pub end: Option<Bytes>,
-}
-
-impl<C: Cursor> Cursor for Until<C> {
-    fn next(&mut self) -> crate::error::Result<Option<Version>> {
-        let next = self.cursor.next()?;
-        Ok(next.filter(|version| self.end.as_ref().is_none_or(|end| version.key < end)))
-    }
 }

@@ -16,7 +16,10 @@ pub enum Codec {
 /// The unit of the log's writes. Every commit block begins at a multiple of this size.
 pub const BLOCK_BYTES: usize = 4096;
 /// Longest user key.
-pub const KEY_BYTES_MAX: usize = 16 << 10;
+pub const USER_KEY_BYTES_MAX: usize = 16 << 10;
+/// Longest stored key: a user key, and room for the space byte and for the ids of a system record
+/// about that key.
+pub const KEY_BYTES_MAX: usize = USER_KEY_BYTES_MAX + 256;
 /// Longest value.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Longest payload of one log record, and therefore of one Raft entry with its framing.

@@ -4,9 +4,9 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids::{LogId, ShardId};
+use crate::lsm::bounds::Bounds;
 use crate::lsm::directories::{DROPPED, Directories, remove_tree};
 use crate::lsm::manifest;
-use crate::lsm::version::Bounds;
 use crate::lsm::{LogValues, Tree, TreeDir};
 use crate::wal::Record;
 use bytes::Bytes;

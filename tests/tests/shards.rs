@@ -3,6 +3,7 @@
 //! repeated.
 
 use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::key::{is_system, space};
 use bedstone_engine::wal::{HardState, Record, Vote};
 use bedstone_engine::{Engine, Error, LogId, Op, Options, ShardId, Tree};
 use bedstone_tests::rng::Rng;
@@ -12,6 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A stored key of a space, always of six bytes.
+fn stored(space: u8, number: u64) -> Vec<u8> {
+    [&[space], format!("ke{number:03}").as_bytes()].concat()
+}
 
 fn open(disk: &MemoryDisk) -> Result<Engine, Error> {
     Engine::open(Arc::new(disk.clone()), Options::tiny())
@@ -27,7 +33,9 @@ fn write(engine: &Engine, shard: ShardId, rng: &mut Rng, model: &mut Model) -> R
     let bounds = tree.bounds();
     for _ in 0..rng.below(40) {
         let id = LogId { term: 1, index: tree.applied().index + 1 };
-        let key = format!("key{:03}", rng.below(200)).into_bytes();
+        // A seventh of the keys are records of the shard itself, which no bounds limit.
+        let first = if rng.one_in(7) { space::SYSTEM } else { space::USER };
+        let key = stored(first, rng.below(200));
         if !bounds.contains(&key) {
             continue;
         }
@@ -74,7 +82,7 @@ fn a_split_is_atomic_across_power_failures() {
         let engine = open(&disk).unwrap();
         let mut model = Model::new();
         (0..3).for_each(|_| write(&engine, 1, &mut rng, &mut model).unwrap());
-        let at = format!("key{:03}", rng.below(200)).into_bytes();
+        let at = stored(space::USER, rng.below(200));
         let start = LogId { term: 5, index: 5 };
         disk.crash_after(rng.below(60));
         let split = engine.split_shard(1, &at, 2, start);
@@ -84,11 +92,14 @@ fn a_split_is_atomic_across_power_failures() {
         let engine = open(&disk).unwrap();
         catch_up(&engine, 1).unwrap();
         let mut upper = model.split_off(&at);
+        let system = || model.clone().into_iter().filter(|(key, _)| is_system(key));
         let low = engine.tree(1).unwrap();
         if !done && low.bounds().to.is_none() {
             let whole: Model = model.clone().into_iter().chain(upper.clone()).collect();
             assert!(dump(&low).unwrap() == whole, "seed {seed}: not split yet");
         }
+        // Both parts have the records of the shard itself.
+        upper.extend(system());
         let high = engine.split_shard(1, &at, 2, start).unwrap();
         assert!(dump(&low).unwrap() == model, "seed {seed}: the lower part");
         assert!(dump(&high).unwrap() == upper, "seed {seed}: the upper part");
@@ -114,6 +125,7 @@ fn a_split_is_atomic_across_power_failures() {
         for job in std::iter::from_fn(|| high.job()) {
             high.run(job).unwrap();
         }
+        assert!(high.job().is_none() && dump(&high).unwrap() == upper, "seed {seed}: settled");
         let foreign = high.bounds().from;
         assert!(high.verify().is_ok() && foreign == at, "seed {seed}");
     }

@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::key::{Cursor, Value, Version};
+use crate::key::{Cursor, Value, Version, is_system};
 use crate::limits::{Codec, Limits};
 use crate::table::{TableMeta, TableWriter};
 use crate::values::file::ValueWriter;
@@ -17,6 +17,8 @@ pub(crate) struct Output<'a> {
     pub codec: Codec,
     /// A table is finished at this size.
     pub table_bytes: u64,
+    /// A table ends between the system space and the user space.
+    pub separate_spaces: bool,
     pub sources: &'a Sources,
     /// Values in these log segments and value files move to new value files.
     pub collection_targets: &'a BTreeSet<Source>,
@@ -40,6 +42,7 @@ pub(crate) fn write_tables(mut cursor: impl Cursor, out: Output<'_>) -> Result<V
         let full = |w: &TableWriter| {
             (w.bytes() >= out.table_bytes || w.value_bytes() >= value_bytes_max)
                 && *w.largest() != version.key
+                || out.separate_spaces && is_system(w.largest()) != is_system(&version.key)
         };
         if writer.as_ref().is_some_and(full) {
             done.extend(writer.take().map(TableWriter::finish).transpose()?);

@@ -5,7 +5,8 @@
 
 use super::jobs::{Step, whole_edit};
 use super::manifest::{Manifest, Standing};
-use super::version::{self, Bounds, RunCursor, TableSet};
+use super::bounds::Bounds;
+use super::version::{self, RunCursor, TableSet};
 use super::view::View;
 use super::{Tree, table_path, value_files};
 use crate::compaction::run::{Output, write_tables};
@@ -96,14 +97,14 @@ impl Tree {
     fn rewrite_to(&self, dir: &str, table: &Arc<Table>, of: &Bounds) -> Result<Vec<TableMeta>> {
         let in_log = table.properties.shares.keys().filter(|s| matches!(s, Source::Log(_)));
         let collection_targets: BTreeSet<Source> = in_log.copied().collect();
-        let cursor = RunCursor::new(vec![table.clone()], &of.from, true)?;
         write_tables(
-            crate::key::Until { cursor, end: of.to.clone() },
+            RunCursor::within(vec![table.clone()], of)?,
             Output {
                 disk: &*self.disk,
                 limits: &self.limits,
                 codec: Codec::default(),
                 table_bytes: u64::MAX,
+                separate_spaces: of.separate_spaces(),
                 sources: &self.sources.in_dir(dir),
                 collection_targets: &collection_targets,
                 hidden: &|_| Ok(false),

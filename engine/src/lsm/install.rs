@@ -7,7 +7,7 @@ use super::{Tree, check_size, table_path};
 use crate::compaction::pick::BOTTOM;
 use crate::error::Result;
 use crate::ids::LogId;
-use crate::key::{NEVER, Value, Version};
+use crate::key::{NEVER, Value, Version, is_system};
 use crate::table::{TableMeta, TableWriter};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -43,7 +43,12 @@ impl Install {
     pub fn put(&mut self, key: Bytes, ts: u64, value: Bytes) -> Result<()> {
         check_size(&key, &value)?;
         let limits = &self.tree.limits;
-        if self.writer.as_ref().is_some_and(|w| w.bytes() >= limits.table_bytes) {
+        let separate = self.tree.bounds().separate_spaces();
+        let full = |w: &TableWriter| {
+            let border = separate && is_system(w.largest()) != is_system(&key);
+            w.bytes() >= limits.table_bytes || border
+        };
+        if self.writer.as_ref().is_some_and(full) {
             self.done.extend(self.writer.take().map(TableWriter::finish).transpose()?);
         }
         let writer = match &mut self.writer {

@@ -13,7 +13,7 @@ use crate::compaction::pick::{self, Choice, Input, Shape};
 use crate::compaction::run::{Output, write_tables};
 use crate::error::{Error, Result};
 use crate::ids::LogId;
-use crate::key::{Cursor, Until, Version};
+use crate::key::{Cursor, Version};
 use crate::limits::Codec;
 use crate::table::{Lookup, Table, TableMeta};
 use bytes::Bytes;
@@ -205,8 +205,7 @@ impl Tree {
         let mut sources: Vec<Box<dyn Cursor>> = Vec::new();
         for run in &inputs {
             let read = run.tables.iter().filter(|t| choice.reads(t.meta.number) && !dead(run, t));
-            let cursor = RunCursor::new(read.cloned().collect(), &bounds.from, true)?;
-            sources.push(Box::new(Until { cursor, end: bounds.to.clone() }));
+            sources.push(Box::new(RunCursor::within(read.cloned().collect(), bounds)?));
         }
         let codec = match choice.run {
             BOTTOM => self.limits.bottom_compression,
@@ -274,6 +273,7 @@ impl Tree {
             limits: &self.limits,
             codec,
             table_bytes,
+            separate_spaces: self.bounds().separate_spaces(),
             sources: &self.sources,
             collection_targets,
             hidden,

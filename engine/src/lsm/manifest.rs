@@ -36,15 +36,15 @@ use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::ids::LogId;
 use crate::limits::{EDIT_BYTES_MAX, KEY_BYTES_MAX};
+use crate::lsm::bounds::Bounds;
 use crate::lsm::ranges::RangeTombstone;
-use crate::lsm::version::Bounds;
 use crate::table::TableMeta;
 use bytes::{Buf, BufMut, Bytes};
 
 /// First bytes of a manifest.
 pub const MAGIC: [u8; 4] = *b"BMAN";
 /// The version of the manifest format.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 const HEADER_BYTES: usize = 8;
 
 /// The state of a tree as a whole. Every edit repeats this state.

@@ -3,6 +3,7 @@
 //! A tree has no log. [`Tree::apply`] applies log entries in order. After a restart, the caller
 //! applies the entries after [`Tree::flushed`] again.
 
+pub mod bounds;
 pub(crate) mod directories;
 mod files;
 mod install;
@@ -30,6 +31,7 @@ use crate::memory::Memory;
 use crate::table::{BlockCache, Table};
 use crate::values::{Pointer, Source, Sources};
 use crate::wal::{Place, Segments};
+use bounds::Bounds;
 use bytes::Bytes;
 use manifest::{Manifest, Standing};
 use memtable::Change;
@@ -38,7 +40,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use version::{Bounds, TableSet};
+use version::TableSet;
 use view::{View, Way, resolve};
 
 /// One shard's sorted data. Threads share a tree: one applier, any number of readers, and at most

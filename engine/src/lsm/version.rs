@@ -1,9 +1,10 @@
 //! The set of tables that make up a tree at one moment. A set is immutable: a change makes a new
 //! set, and a reader keeps the set with which it began.
 
+use super::bounds::{Bounds, Within};
 use super::ranges::Ranges;
 use crate::error::Result;
-use crate::key::{Cursor, Found, Version};
+use crate::key::{Cursor, Found, Version, is_system};
 use crate::table::{Fences, Lookup, Table, TableCursor, TableCursorBack};
 use crate::values::{Holder, Source};
 use bytes::Bytes;
@@ -35,33 +36,6 @@ impl Run {
     /// The number of tables that end before `key`; these tables are the first ones of the run.
     fn ending_before(&self, key: &[u8]) -> usize {
         self.fences.partition_point(key, |at| self.tables[at].meta.largest < key)
-    }
-}
-
-/// The range of keys that belong to a tree. After a split, the tables of the tree may hold keys
-/// outside the bounds until the tables are rewritten. Readers never see these keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
-    /// The first key.
-    pub from: Bytes,
-    /// The exclusive end key; `None` for no end.
-    pub to: Option<Bytes>,
-}
-
-impl Bounds {
-    /// Whether a key belongs to the tree.
-    pub fn contains(&self, key: &[u8]) -> bool {
-        self.from <= key && self.to.as_ref().is_none_or(|to| key < &to[..])
-    }
-
-    /// Whether any key between two keys, both inclusive, belongs to the tree.
-    pub fn meet(&self, smallest: &[u8], largest: &[u8]) -> bool {
-        self.from <= largest && self.to.as_ref().is_none_or(|to| smallest < &to[..])
-    }
-
-    /// Whether all keys between two keys, both inclusive, belong to the tree.
-    pub fn contain(&self, smallest: &[u8], largest: &[u8]) -> bool {
-        self.contains(smallest) && self.contains(largest)
     }
 }
 
@@ -212,6 +186,14 @@ impl RunCursor {
         let mut cursor = RunCursor { rest: tables.into_iter(), current: None, bypass_cache };
         cursor.open_next(from)?;
         Ok(cursor)
+    }
+
+    /// A cursor over the versions in the tables that belong to the tree, past the block cache.
+    pub(crate) fn within(tables: Vec<Arc<Table>>, bounds: &Bounds) -> Result<Within<RunCursor>> {
+        let has_system = tables.first().is_some_and(|table| is_system(&table.meta.smallest));
+        let from: &[u8] = if has_system { &[] } else { &bounds.from };
+        let cursor = RunCursor::new(tables, from, true)?;
+        Ok(Within { cursor, bounds: bounds.clone() })
     }
 
     fn open_next(&mut self, from: &[u8]) -> Result<()> {

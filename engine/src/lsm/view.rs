@@ -1,5 +1,6 @@
 //! The view of a reader: memtables over tables at one moment.
 
+use super::bounds::Span;
 use super::memtable::Memtable;
 use super::merge::{Merge, Moment, Visible};
 use super::version::TableSet;
@@ -8,6 +9,7 @@ use crate::ids::{LogId, ShardId};
 use crate::key::{Cursor, Found, Value, Version};
 use crate::values::{Holder, Source};
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::{Bound, RangeBounds};
@@ -79,28 +81,15 @@ impl View {
 
     pub(super) fn scan(&self, range: impl RangeBounds<Vec<u8>>, way: Way) -> Scan {
         let own = |key: &Vec<u8>| Bytes::copy_from_slice(key);
-        let bounds = &self.tables.bounds;
-        let from = match range.start_bound().map(own) {
-            Bound::Included(key) | Bound::Excluded(key) if key < bounds.from => {
-                Bound::Included(bounds.from.clone())
-            }
-            Bound::Unbounded => Bound::Included(bounds.from.clone()),
-            inside => inside,
-        };
-        let to = match (range.end_bound().map(own), &bounds.to) {
-            (Bound::Included(key) | Bound::Excluded(key), Some(to)) if key >= to => {
-                Bound::Excluded(to.clone())
-            }
-            (Bound::Unbounded, Some(to)) => Bound::Excluded(to.clone()),
-            (inside, _) => inside,
-        };
-        let source = match way {
-            Way::Forward => self.merge(&from),
-            Way::Back => self.merge_back(&to),
-        };
-        let back = way == Way::Back;
-        let source = source.map(|merge| Visible::new(merge, self.moment(), back)).map_err(Some);
-        Scan { source, from, to, back, view: self.clone(), held: HashMap::new() }
+        let range = (range.start_bound().map(own), range.end_bound().map(own));
+        let mut parts = self.tables.bounds.clip(range);
+        if way == Way::Forward {
+            parts.reverse();
+        }
+        let (from, to, held) = (Bound::Unbounded, Bound::Unbounded, HashMap::new());
+        let mut scan = Scan { parts, source: Err(None), from, to, way, view: self.clone(), held };
+        scan.open_next();
+        scan
     }
 
     fn merge(&self, from: &Bound<Bytes>) -> Result<Merge> {
@@ -186,29 +175,44 @@ impl Snapshot {
 
 /// The keys and values of a range, ascending or descending. A scan keeps its files while it lives.
 pub struct Scan {
+    /// The parts of the range that are still to be read; the next part is the last one.
+    parts: SmallVec<[Span; 2]>,
     source: Result<Visible, Option<Error>>,
     from: Bound<Bytes>,
     to: Bound<Bytes>,
-    back: bool,
+    way: Way,
     view: View,
     held: HashMap<Source, Option<Holder>>,
 }
 
 impl Scan {
+    /// Begins the next part of the range. False if no part is left.
+    fn open_next(&mut self) -> bool {
+        let Some((from, to)) = self.parts.pop() else { return false };
+        let (source, back) = match self.way {
+            Way::Forward => (self.view.merge(&from), false),
+            Way::Back => (self.view.merge_back(&to), true),
+        };
+        let moment = self.view.moment();
+        self.source = source.map(|merge| Visible::new(merge, moment, back)).map_err(Some);
+        (self.from, self.to) = (from, to);
+        true
+    }
+
     fn step(&mut self) -> Result<Option<(Bytes, Bytes)>> {
         loop {
             let visible = match &mut self.source {
                 Ok(visible) => visible,
                 Err(error) => return error.take().map_or(Ok(None), Err),
             };
-            let Some(Version { key, value, .. }) = visible.next()? else { return Ok(None) };
-            let (early, late) = (before(&key, &self.from), after(&key, &self.to));
-            match self.back {
-                false if early => continue,
-                true if late => continue,
-                _ if early || late => return Ok(None),
-                _ => {}
-            }
+            let next = visible.next()?;
+            let next = next.map(|v| (before(&v.key, &self.from), after(&v.key, &self.to), v));
+            let Version { key, value, .. } = match (next, self.way) {
+                (Some((true, _, _)), Way::Forward) | (Some((_, true, _)), Way::Back) => continue,
+                (Some((false, false, version)), _) => version,
+                _ if self.open_next() => continue,
+                _ => return Ok(None),
+            };
             let value = match value {
                 Value::Tombstone => continue,
                 Value::Inline(value) => value,

@@ -65,7 +65,7 @@ use std::ops::Range;
 /// The first bytes of a segment.
 pub const MAGIC: [u8; 4] = *b"BWAL";
 /// The format version of everything in this file.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Bytes of a block's header.
 pub const BLOCK_HEADER_BYTES: usize = 64;
 /// Bytes of a record's header.

@@ -4,8 +4,9 @@
 use super::command::{Command, Expiry, Operation, flags};
 use super::reply::Reply;
 use super::sessions::{self, Answer, EVICTED, SESSIONS_MAX, Session, Table};
-use super::system::{SESSION, is_system};
+use super::system::{SESSION, user_keys};
 use super::value::Stored;
+use bedstone_engine::key::is_system;
 use bedstone_engine::limits::VALUE_BYTES_MAX;
 use bedstone_engine::lsm::InLog;
 use bedstone_engine::{LogId, Op, Result, Tree};
@@ -39,6 +40,7 @@ pub fn apply_entry(
     let mut change = Change { tree, now: millis_of(ts), ts, changes: HashMap::new() };
     let replies = commands.iter().map(|command| change.apply(command)).collect::<Result<_>>()?;
     let ops = change.changes.into_iter().map(|(key, value)| match value {
+        Some(value) if is_system(&key) => Op::Put(key, value),
         // The tree stores the deadline too, so that compaction drops expired keys.
         Some(value) => match Stored::deadline_of(&value) {
             0 => Op::Put(key, value),
@@ -362,11 +364,11 @@ impl Change<'_> {
     }
 
     fn flush(&mut self) -> Result<Reply> {
-        let keys = self.tree.scan(..).map(|item| item.map(|(key, _)| key));
+        let keys = self.tree.scan(user_keys()).map(|item| item.map(|(key, _)| key));
         let keys = keys.collect::<Result<Vec<_>>>()?;
         let changed = self.changes.iter_mut().filter(|(key, _)| !is_system(key));
         changed.for_each(|(_, value)| *value = None);
-        for key in keys.into_iter().filter(|key| !is_system(key)) {
+        for key in keys {
             self.delete(&key);
         }
         Ok(Reply::OK)

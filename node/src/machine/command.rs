@@ -1,10 +1,12 @@
 //! The form of commands in the log and on the wire. All numbers are little-endian.
 //!
-//! **Command**: operation u8, count of arguments u32, then each: length u32, bytes.
+//! **Command**: operation u8, count of arguments u32, then each: length u32, bytes. Arguments that
+//! are keys are stored keys, see [`super::system`].
 //!
 //! **Batch**, the data of a log entry: timestamp u64 (hybrid logical clock: milliseconds since 1970
 //! in the upper 48 bits), then commands to the end.
 
+use super::system::stored_key;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
@@ -54,7 +56,7 @@ operations! {
     Rename = 13,
     /// from, to, replace u8.
     Copy = 14,
-    /// no arguments. Deletes every key except the store's own.
+    /// no arguments. Deletes every key of the user space.
     Flush = 15,
     /// no arguments. Changes no key; the entry's timestamp moves the shard's time, so that expiry
     /// becomes visible.
@@ -79,7 +81,7 @@ operations! {
     TimeToLive = 133,
     /// key.
     Type = 134,
-    /// cursor key, count u64, pattern.
+    /// the stored key where the scan stopped (empty at the start), count u64, pattern.
     Scan = 135,
     /// pattern.
     Keys = 136,
@@ -183,6 +185,31 @@ impl Command {
         let inner = Command::new(operation, self.args.iter().skip(3).cloned());
         let of_sessions = [Operation::Once, Operation::SessionOpen, Operation::SessionClose];
         (!inner.is_read() && !of_sessions.contains(&operation)).then_some(inner)
+    }
+
+    /// The places of the keys among the arguments. The write inside an [`Operation::Once`] and the
+    /// position of an [`Operation::Scan`] are not listed.
+    pub fn key_places(&self) -> impl Iterator<Item = usize> + use<> {
+        use Operation::{
+            Copy, Delete, Exists, Flush, GetMany, Keys, Once, RandomKey, Range, Rename, Scan,
+            SessionClose, SessionOpen, SetMany, SetManyIfNone, Size, Tick,
+        };
+        let (end, step) = match self.operation {
+            Delete | GetMany | Exists => (usize::MAX, 1),
+            SetMany | SetManyIfNone => (usize::MAX, 2),
+            Rename | Copy | Range => (2, 1),
+            Flush | Tick | SessionOpen | SessionClose | Once => (0, 1),
+            Scan | Keys | RandomKey | Size => (0, 1),
+            _ => (1, 1),
+        };
+        (0..end.min(self.args.len())).step_by(step)
+    }
+
+    /// Replaces each key of a user by its stored key.
+    pub fn store_keys(&mut self) {
+        for place in self.key_places() {
+            self.args[place] = stored_key(&self.args[place]);
+        }
     }
 
     /// Whether the command is a read.

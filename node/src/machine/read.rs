@@ -9,13 +9,13 @@
 use super::apply::{millis_of, parse_int};
 use super::command::{Command, Operation};
 use super::reply::Reply;
-use super::system::is_system;
+use super::system::{user_key, user_keys};
 use super::value::Stored;
 use super::{ReadOutcome, ReadTime};
 use crate::limits::{ANSWER_BYTES_MAX, SCAN_KEYS_MAX};
 use bedstone_engine::{Result, Tree};
 use bytes::Bytes;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 /// Keys that a scan examines at most for one reply.
 const SCAN_STEPS_MAX: u64 = 100_000;
@@ -111,7 +111,7 @@ impl Reader<'_> {
                 Reply::Simple(if self.get(key)?.is_some() { "string" } else { "none" })
             }
             Operation::MemoryUsage => match self.get(key)? {
-                Some(stored) => Reply::Int((key.len() + stored.value.len() + 32) as i64),
+                Some(stored) => Reply::Int((key.len() + stored.value.len() + 31) as i64),
                 None => Reply::Nil,
             },
             Operation::Encoding => match self.get(key)? {
@@ -156,7 +156,7 @@ impl Reader<'_> {
 
     fn size(&mut self) -> Result<Reply> {
         let mut count = 0;
-        for item in self.tree.scan(..) {
+        for item in self.tree.scan(user_keys()) {
             let (_, value) = item?;
             count += i64::from(self.live(Some(value)).is_some());
         }
@@ -164,14 +164,13 @@ impl Reader<'_> {
     }
 
     fn random_key(&mut self, seed: u64) -> Result<Reply> {
-        let from = seed.to_be_bytes().to_vec();
-        for range in
-            [(Bound::Included(from), Bound::Unbounded), (Bound::Unbounded, Bound::Unbounded)]
-        {
+        let Range { start, end } = user_keys();
+        let from = [&start[..], &seed.to_be_bytes()].concat();
+        for range in [from..end.clone(), start..end] {
             for item in self.tree.scan(range) {
                 let (key, value) = item?;
                 if self.live(Some(value)).is_some() {
-                    return Ok(Reply::Bulk(key));
+                    return Ok(Reply::Bulk(user_key(key)));
                 }
             }
         }
@@ -180,8 +179,9 @@ impl Reader<'_> {
 
     fn keys(&mut self, pattern: &[u8]) -> Result<Reply> {
         let (mut keys, mut bytes) = (Vec::new(), 0);
-        for item in self.tree.scan(..) {
-            let (key, value) = item?;
+        for item in self.tree.scan(user_keys()) {
+            let (stored, value) = item?;
+            let key = user_key(stored);
             if glob(pattern, &key) && self.live(Some(value)).is_some() {
                 bytes += key.len() + 16;
                 if bytes > ANSWER_BYTES_MAX {
@@ -193,24 +193,25 @@ impl Reader<'_> {
         Ok(Reply::Array(keys))
     }
 
-    /// Keys after `after`. The first element of the reply is the key from which the next scan
-    /// continues; it is empty at the end.
+    /// Keys after the stored key `after`; from the first key if it is empty. The first element of
+    /// the reply is the stored key after which the next scan continues; it is empty at the end.
     fn scan(&mut self, after: &[u8], count: u64, pattern: &[u8]) -> Result<Reply> {
-        let from =
-            if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after.to_vec()) };
+        let Range { start, end } = user_keys();
+        let from = match after {
+            [] => Bound::Included(start),
+            after => Bound::Excluded(start.max(after.to_vec())),
+        };
         let (mut keys, mut steps) = (Vec::new(), 0);
         let limit = count.clamp(1, SCAN_KEYS_MAX as u64).min(SCAN_STEPS_MAX);
-        for item in self.tree.scan((from, Bound::Unbounded)) {
-            let (key, value) = item?;
-            if is_system(&key) {
-                continue; // A scan never stops at a key of the store itself.
-            }
+        for item in self.tree.scan((from, Bound::Excluded(end))) {
+            let (stored, value) = item?;
             steps += 1;
+            let key = user_key(stored.clone());
             if self.live(Some(value)).is_some() && glob(pattern, &key) {
-                keys.push(Reply::Bulk(key.clone()));
+                keys.push(Reply::Bulk(key));
             }
             if steps >= limit {
-                return Ok(Reply::Array(vec![Reply::Bulk(key), Reply::Array(keys)]));
+                return Ok(Reply::Array(vec![Reply::Bulk(stored), Reply::Array(keys)]));
             }
         }
         Ok(Reply::Array(vec![Reply::Bulk(Bytes::new()), Reply::Array(keys)]))
@@ -219,12 +220,14 @@ impl Reader<'_> {
     /// Keys and values, alternating. Bounds: bit 0 excludes the start, bit 1 includes the end, bit
     /// 2 removes the end.
     fn range(&mut self, start: &Bytes, end: &Bytes, limit: u64, bounds: u8) -> Result<Reply> {
+        let keys = user_keys();
+        let first = keys.start.max(start.to_vec());
         let from = match bounds & 1 {
-            0 => Bound::Included(start.to_vec()),
-            _ => Bound::Excluded(start.to_vec()),
+            0 => Bound::Included(first),
+            _ => Bound::Excluded(first),
         };
         let to = match (bounds & 4 != 0, bounds & 2 != 0) {
-            (true, _) => Bound::Unbounded,
+            (true, _) => Bound::Excluded(keys.end),
             (_, true) => Bound::Included(end.to_vec()),
             _ => Bound::Excluded(end.to_vec()),
         };
@@ -240,7 +243,7 @@ impl Reader<'_> {
             if bytes > ANSWER_BYTES_MAX && !items.is_empty() {
                 break;
             }
-            items.push(Reply::Bulk(key));
+            items.push(Reply::Bulk(user_key(key)));
             items.push(Reply::Bulk(stored.value));
         }
         Ok(Reply::Array(items))

@@ -14,7 +14,7 @@
 //! (0 OK, 1 nil, 2 number i64, 3 bytes, 4 error, 5 not kept, with its length u64).
 
 use super::reply::Reply;
-use super::system::{self, SESSION, SESSIONS};
+use super::system::{SESSION, SESSIONS};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Sessions of a shard at most.
@@ -36,13 +36,13 @@ pub struct Table {
 impl Table {
     /// Decodes the stored form.
     pub fn decode(stored: &[u8]) -> Option<Table> {
-        let mut from = system::unwrap(stored)?;
+        let mut from = stored;
         Some(Table { open: from.try_get_u64_le().ok()?, last: from.try_get_u64_le().ok()? })
     }
 
     /// The stored form.
     pub fn encode(self) -> Bytes {
-        let mut out = system::wrap();
+        let mut out = BytesMut::with_capacity(16);
         out.put_u64_le(self.open);
         out.put_u64_le(self.last);
         out.freeze()
@@ -104,7 +104,7 @@ impl Session {
 
     /// Decodes the stored form.
     pub fn decode(stored: &[u8]) -> Option<Session> {
-        let mut from = system::unwrap(stored)?;
+        let mut from = stored;
         let (request, used) = (from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
         let text = |from: &[u8]| String::from_utf8_lossy(from).into_owned();
         let answer = match from.try_get_u8().ok()? {
@@ -121,7 +121,7 @@ impl Session {
 
     /// The stored form.
     pub fn encode(&self) -> Bytes {
-        let mut out = system::wrap();
+        let mut out = BytesMut::new();
         out.put_u64_le(self.request);
         out.put_u64_le(self.used);
         match &self.answer {

@@ -1,44 +1,45 @@
-//! The shard's own data, stored among the shard's keys, so that snapshots contain this data and it
-//! becomes durable together with the keys. Clients can neither read nor write the shard's own keys:
-//! commands with such a key are refused, and the stored value has a tag which reads skip.
+//! The stored keys of a shard: each begins with a byte that names its space ([`space`]). The keys
+//! of users lie in the user space. The system space holds the shard's own records, so that
+//! snapshots contain these records and they become durable together with the keys. No command can
+//! name a key of the system space, and the bounds of a shard do not limit this space.
 
 use crate::raft::Conf;
+use bedstone_engine::key::space;
 use bedstone_engine::{Op, Result, Tree};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::ops::Range;
 
-/// The prefix of the store's own keys.
-pub const PREFIX: &[u8] = b"\xff\xff\xff\xffbedstone/";
 /// The key of the members as of the last applied entry.
-pub const MEMBERS: &[u8] = b"\xff\xff\xff\xffbedstone/members";
+pub const MEMBERS: &[u8] = b"\0members";
 /// The key of the head of the table of sessions, see [`super::sessions`].
-pub const SESSIONS: &[u8] = b"\xff\xff\xff\xffbedstone/sessions";
+pub const SESSIONS: &[u8] = b"\0sessions";
 /// The prefix of the keys of sessions.
-pub const SESSION: &[u8] = b"\xff\xff\xff\xffbedstone/session/";
-/// The tag of the store's own values, see [`super::value`].
-const TAG: u8 = 2;
+pub const SESSION: &[u8] = b"\0session/";
 
-/// Whether a key is the store's own.
-pub fn is_system(key: &[u8]) -> bool {
-    key.starts_with(PREFIX)
+/// The stored key of a user's key.
+pub fn stored_key(user: &[u8]) -> Bytes {
+    let mut stored = BytesMut::with_capacity(1 + user.len());
+    stored.put_u8(space::USER);
+    stored.put_slice(user);
+    stored.freeze()
 }
 
-/// A buffer that begins a stored value with the tag.
-pub fn wrap() -> BytesMut {
-    BytesMut::from(&[TAG][..])
+/// The user's key in a stored key of the user space.
+pub fn user_key(mut stored: Bytes) -> Bytes {
+    assert!(stored.first() == Some(&space::USER), "the key lies in the user space");
+    stored.split_off(1)
 }
 
-/// A stored value without its tag; `None` if the tag is another one.
-pub fn unwrap(stored: &[u8]) -> Option<&[u8]> {
-    stored.strip_prefix(&[TAG])
+/// The range of all stored keys of users.
+pub fn user_keys() -> Range<Vec<u8>> {
+    vec![space::USER]..vec![space::USER + 1]
 }
 
 /// The change that stores the members.
 pub fn keep_members(conf: &Conf) -> Op {
     let mut bytes = Vec::new();
     conf.encode(&mut bytes);
-    let mut stored = wrap();
-    stored.put_slice(&bytes);
-    Op::Put(Bytes::from_static(MEMBERS), stored.freeze())
+    Op::Put(Bytes::from_static(MEMBERS), bytes.into())
 }
 
 /// The members that a tree stores; `None` if the tree stores no members.
@@ -56,5 +57,5 @@ pub fn members_in(key: &[u8], stored: &[u8]) -> Option<Conf> {
     if key != MEMBERS {
         return None;
     }
-    Conf::decode(unwrap(stored)?)
+    Conf::decode(stored)
 }

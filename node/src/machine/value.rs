@@ -4,7 +4,6 @@
 //! |---|---|
 //! | 0 | the value follows |
 //! | 1 | deadline u64, milliseconds since 1970, little-endian; then the value |
-//! | 2 | the store's own data, see [`super::system`]; commands see no value |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

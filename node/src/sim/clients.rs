@@ -6,6 +6,7 @@ use super::history::{Action, Operation as Done, is_linearizable};
 use super::plan::{Plan, SECOND};
 use super::rng::Rng;
 use crate::machine::command::{Command, Expiry, Operation, byte, number};
+use crate::machine::system::stored_key;
 use crate::machine::value::Stored;
 use crate::raft::PeerId;
 use crate::request::mailbox::{ClientRequest, Mailbox};
@@ -343,7 +344,7 @@ impl Counter {
 }
 
 fn key_of(kind: char, key: u64) -> Bytes {
-    format!("{kind}{key}").into()
+    stored_key(format!("{kind}{key}").as_bytes())
 }
 
 fn set(key: u64, value: u64, rng: &mut Rng) -> Command {
@@ -369,7 +370,10 @@ fn noise(rng: &mut Rng) -> Command {
         1 => Command::new(Operation::Append, [key, "more".into()]),
         2 => Command::new(Operation::Expire, [key, byte(0), Expiry::In(rng.below(3000)).encode()]),
         3 => Command::new(Operation::Get, [key]),
-        4 => Command::new(Operation::Range, ["n".into(), "o".into(), number(10), byte(0)]),
+        4 => {
+            let (from, to) = (stored_key(b"n"), stored_key(b"o"));
+            Command::new(Operation::Range, [from, to, number(10), byte(0)])
+        }
         _ => {
             let value = vec![b'a' + rng.below(26) as u8; rng.below(700) as usize];
             let expiry = match rng.one_in(4) {

@@ -18,11 +18,10 @@ pub mod table;
 
 use super::client::Client;
 use crate::limits::COMMAND_BYTES_MAX;
-use crate::machine::command::{Command, Operation};
+use crate::machine::command::Command;
 use crate::machine::reply::Reply;
-use crate::machine::system::{self, is_system};
 use crate::policy::Consistency;
-use bedstone_engine::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use bedstone_engine::limits::{USER_KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use bytes::Bytes;
 use decode::{Action, Args, Outcome, wrong_arity};
 
@@ -54,8 +53,9 @@ fn decode(client: &mut Client, args: Vec<Bytes>) -> Outcome {
         return Err(wrong_arity(&name));
     }
     let action = (spec.decode)(client, &Args::new(name, args))?;
-    let Action::Shard { command, consistency } = action else { return Ok(action) };
+    let Action::Shard { mut command, consistency } = action else { return Ok(action) };
     check(&command)?;
+    command.store_keys();
     let is_weak = command.is_read() && client.consistency == Consistency::Weak;
     let consistency = if is_weak { Consistency::Weak } else { consistency };
     Ok(Action::Shard { command, consistency })
@@ -76,7 +76,7 @@ fn unknown(name: &str, args: &[Bytes]) -> Reply {
     ))
 }
 
-/// Refuses a command whose sizes the engine does not accept, or whose key is reserved.
+/// Refuses a command whose sizes the engine does not accept.
 fn check(command: &Command) -> Result<(), Reply> {
     let too_large = |what: &str, found: usize, limit: usize| {
         Err(Reply::Error(format!(
@@ -86,16 +86,11 @@ fn check(command: &Command) -> Result<(), Reply> {
     if command.encoded_len() > COMMAND_BYTES_MAX {
         return too_large("the command", command.encoded_len(), COMMAND_BYTES_MAX);
     }
-    let key_step = match command.operation {
-        Operation::SetMany | Operation::SetManyIfNone => 2,
-        Operation::Delete | Operation::GetMany | Operation::Exists => 1,
-        _ => usize::MAX,
-    };
-    for key in command.args.iter().step_by(key_step) {
-        if key.len() > KEY_BYTES_MAX {
-            return too_large("the key", key.len(), KEY_BYTES_MAX);
+    for place in command.key_places() {
+        let bytes = command.args[place].len();
+        if bytes > USER_KEY_BYTES_MAX {
+            return too_large("the key", bytes, USER_KEY_BYTES_MAX);
         }
-        reserved(key)?;
     }
     for arg in &command.args {
         // A stored value has a tag of one byte, or of nine bytes with a deadline. A value argument
@@ -104,25 +99,5 @@ fn check(command: &Command) -> Result<(), Reply> {
             return too_large("the value", arg.len(), VALUE_BYTES_MAX - 9);
         }
     }
-    if matches!(command.operation, Operation::Rename | Operation::Copy | Operation::Range) {
-        let second = command.args.get(1).map_or(0, Bytes::len);
-        if second > KEY_BYTES_MAX {
-            return too_large("the key", second, KEY_BYTES_MAX);
-        }
-    }
-    if matches!(command.operation, Operation::Rename | Operation::Copy) {
-        reserved(command.args.get(1).map_or(&[], |key| key))?;
-    }
     Ok(())
-}
-
-/// Refuses keys that the store reserves for itself.
-fn reserved(key: &[u8]) -> Result<(), Reply> {
-    match is_system(key) {
-        true => {
-            let prefix = system::PREFIX.escape_ascii();
-            Err(Reply::err(format!("keys that begin with {prefix} are reserved for the store")))
-        }
-        false => Ok(()),
-    }
 }
