@@ -20,6 +20,40 @@ pub enum Op {
     Delete(Bytes),
     /// Deletes every key from the first (inclusive) to the second (exclusive).
     DeleteRange(Bytes, Bytes),
+    /// Sets a key at a timestamp before the entry's timestamp.
+    PutAt {
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+        /// The deadline; [`NEVER`] for none.
+        expires: u64,
+        /// The timestamp of the version: after the newest version of this key, and before the
+        /// timestamp of the entry.
+        ts: u64,
+    },
+    /// Deletes a key at a timestamp before the entry's timestamp, as [`Op::PutAt`] sets it.
+    DeleteAt {
+        /// The key.
+        key: Bytes,
+        /// The timestamp of the tombstone.
+        ts: u64,
+    },
+}
+
+/// The versions that a reader may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// Versions at or before this timestamp.
+    pub ts: u64,
+    /// Versions that log entries at or before this timestamp wrote. A later entry may write a
+    /// version at a timestamp before `ts` ([`Op::PutAt`]), and a view must not change by it.
+    pub written: u64,
+}
+
+impl AsOf {
+    /// Every version.
+    pub const NEWEST: AsOf = AsOf { ts: u64::MAX, written: u64::MAX };
 }
 
 /// The content of a version.

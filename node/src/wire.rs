@@ -6,16 +6,24 @@
 //! | 1 Raft | see [`crate::raft::message`] |
 //! | 2 forward | requests: id u64, time left u32 (ms), RESP3 u8, command |
 //! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 not leader), length u32, bytes |
-//! | 4 snapshot begin | id u64, term u64, log id (term u64, index u64), timestamp u64 |
-//! | 5 snapshot chunk | id u64, number u64, crc32 u32 of the pairs, pairs as below |
+//! | 4 snapshot begin | id u64, term u64, then the moment as below |
+//! | 5 snapshot chunk | id u64, number u64, crc32 u32 of the items, items as below |
 //! | 6 snapshot end | id u64, number of chunks u64 |
 //! | 7 snapshot ack | id u64, chunks received u64, outcome u8: see [`SnapshotOutcome`] |
 //! | 8 coalesced heartbeats | each: shard u64, length u8, a Raft message; the frame's shard is 0 |
 //!
-//! A pair: key length u32, value length u32, key, value.
+//! The moment of a snapshot: log id (term u64, index u64), timestamp u64, oldest exact timestamp u64,
+//! time of the deadlines u64; see [`SnapshotHead`].
+//!
+//! An item of a snapshot: kind u8, timestamp u64, for a value that expires its deadline u64, key
+//! length u32, second length u32 (0 for a tombstone), key, then the value or the end key. Kinds: 0
+//! tombstone, 1 value, 2 value that expires, 3 deleted range from the key to the end key.
 
 use crate::machine::command::Command;
 use crate::raft::{Message, PeerId};
+use bedstone_engine::key::{NEVER, Value, Version};
+use bedstone_engine::lsm::ranges::RangeTombstone;
+use bedstone_engine::lsm::{HistoryItem, SnapshotHead};
 use bedstone_engine::{LogId, ShardId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -154,19 +162,17 @@ pub enum Transfer {
         id: u64,
         /// The leader's term.
         term: u64,
-        /// The last log entry that the snapshot covers.
-        at: LogId,
-        /// The tree's timestamp as of that entry.
-        ts: u64,
+        /// The moment of the snapshot.
+        head: SnapshotHead,
     },
-    /// Keys in ascending order, with their stored values.
+    /// Deleted ranges, and versions in ascending order of their keys.
     Chunk {
         /// The id of the transfer.
         id: u64,
         /// The number of the chunk, counted from 0.
         number: u64,
-        /// Keys and values.
-        pairs: Vec<(Bytes, Bytes)>,
+        /// The items.
+        items: Vec<HistoryItem>,
     },
     /// The end of the snapshot.
     End {
@@ -209,26 +215,64 @@ impl SnapshotOutcome {
     }
 }
 
+fn put_item(out: &mut BytesMut, item: &HistoryItem) {
+    let (kind, ts, expires, key, second) = match item {
+        HistoryItem::Range(RangeTombstone { from, to, ts }) => (3, *ts, NEVER, from, &to[..]),
+        HistoryItem::Version(Version { key, ts, expires, value }) => match value {
+            Value::Inline(value) if *expires == NEVER => (1, *ts, NEVER, key, &value[..]),
+            Value::Inline(value) => (2, *ts, *expires, key, &value[..]),
+            // A history has no pointers.
+            Value::Tombstone | Value::At(_) => (0, *ts, NEVER, key, &[][..]),
+        },
+    };
+    out.put_u8(kind);
+    out.put_u64_le(ts);
+    if expires != NEVER {
+        out.put_u64_le(expires);
+    }
+    out.put_u32_le(key.len() as u32);
+    out.put_u32_le(second.len() as u32);
+    out.put_slice(key);
+    out.put_slice(second);
+}
+
+fn take_item(body: &mut Bytes) -> Option<HistoryItem> {
+    let kind = body.try_get_u8().ok()?;
+    let ts = body.try_get_u64_le().ok()?;
+    let expires = if kind == 2 { body.try_get_u64_le().ok()? } else { NEVER };
+    let key = body.try_get_u32_le().ok()? as usize;
+    let second = body.try_get_u32_le().ok()? as usize;
+    if key.checked_add(second)? > body.len() {
+        return None;
+    }
+    let (key, second) = (body.split_to(key), body.split_to(second));
+    let value = match kind {
+        0 if second.is_empty() => Value::Tombstone,
+        1 | 2 => Value::Inline(second),
+        3 => return Some(HistoryItem::Range(RangeTombstone { from: key, to: second, ts })),
+        _ => return None,
+    };
+    Some(HistoryItem::Version(Version { key, ts, expires, value }))
+}
+
 impl Transfer {
     /// The frame kind and body.
     pub fn encode(&self) -> (u8, Bytes) {
         let mut out = BytesMut::new();
         let kind = match self {
-            Transfer::Begin { id, term, at, ts } => {
-                [id, term, &at.term, &at.index, ts].into_iter().for_each(|&n| out.put_u64_le(n));
+            Transfer::Begin { id, term, head } => {
+                let SnapshotHead { at, ts, history_from, now } = *head;
+                for number in [*id, *term, at.term, at.index, ts, history_from, now] {
+                    out.put_u64_le(number);
+                }
                 kind::SNAPSHOT_BEGIN
             }
-            Transfer::Chunk { id, number, pairs } => {
+            Transfer::Chunk { id, number, items } => {
                 out.put_u64_le(*id);
                 out.put_u64_le(*number);
                 let sum_at = out.len();
                 out.put_u32_le(0);
-                for (key, value) in pairs {
-                    out.put_u32_le(key.len() as u32);
-                    out.put_u32_le(value.len() as u32);
-                    out.put_slice(key);
-                    out.put_slice(value);
-                }
+                items.iter().for_each(|item| put_item(&mut out, item));
                 // The checks of the connection cover only the bytes on the wire, so the chunk has a
                 // checksum too.
                 let sum = crc32fast::hash(&out[sum_at + 4..]);
@@ -258,7 +302,8 @@ impl Transfer {
             kind::SNAPSHOT_BEGIN => {
                 let term = number()?;
                 let at = LogId { term: number()?, index: number()? };
-                Transfer::Begin { id, term, at, ts: number()? }
+                let (ts, history_from, now) = (number()?, number()?, number()?);
+                Transfer::Begin { id, term, head: SnapshotHead { at, ts, history_from, now } }
             }
             kind::SNAPSHOT_CHUNK => {
                 let number = number()?;
@@ -266,16 +311,11 @@ impl Transfer {
                 if crc32fast::hash(&body) != sum {
                     return None;
                 }
-                let mut pairs = Vec::new();
+                let mut items = Vec::new();
                 while !body.is_empty() {
-                    let key = body.try_get_u32_le().ok()? as usize;
-                    let value = body.try_get_u32_le().ok()? as usize;
-                    if key.checked_add(value)? > body.len() {
-                        return None;
-                    }
-                    pairs.push((body.split_to(key), body.split_to(value)));
+                    items.push(take_item(&mut body)?);
                 }
-                Transfer::Chunk { id, number, pairs }
+                Transfer::Chunk { id, number, items }
             }
             kind::SNAPSHOT_END => Transfer::End { id, chunks: number()? },
             kind::SNAPSHOT_ACK => {

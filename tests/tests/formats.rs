@@ -10,6 +10,7 @@ use bedstone_engine::limits::{Codec, Limits};
 use bedstone_engine::lsm::bounds::Bounds;
 use bedstone_engine::lsm::manifest::{Edit, Standing};
 use bedstone_engine::lsm::ranges::RangeTombstone;
+use bedstone_engine::lsm::{HistoryItem, SnapshotHead};
 use bedstone_engine::table::{TableMeta, TableWriter, filter};
 use bedstone_engine::values::file::ValueWriter;
 use bedstone_engine::values::{Pointer, Source, value_crc};
@@ -106,7 +107,18 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let body = Body::HeartbeatReply { round: 4 };
     put_coalesced(&mut beats, 1, &Message { peer: 2, term: 2, body });
     let session = Session { request: 4, used: 7, answer: Answer::of(&Reply::Int(6)) };
-    let pairs = vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))];
+    let head = SnapshotHead { at: ID, ts: 3, history_from: 2, now: 1 };
+    let version = |expires, value| {
+        HistoryItem::Version(Version { key: Bytes::from_static(b"k"), ts: 3, expires, value })
+    };
+    let value = || Value::Inline(Bytes::from_static(b"v"));
+    let range = RangeTombstone { from: "k".into(), to: "l".into(), ts: 3 };
+    let items = vec![
+        HistoryItem::Range(range),
+        version(NEVER, value()),
+        version(9, value()),
+        version(NEVER, Value::Tombstone),
+    ];
     vec![
         ("log segment header", header),
         ("log commit block", block),
@@ -155,8 +167,8 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("request of a session", encode_batch(7 << 16, [&set.once(3, 4)]).to_vec()),
         ("change of members", change.encode().to_vec()),
         ("members", members),
-        ("snapshot begin", Transfer::Begin { id: 1, term: 2, at: ID, ts: 3 }.encode().1.to_vec()),
-        ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, pairs }.encode().1.to_vec()),
+        ("snapshot begin", Transfer::Begin { id: 1, term: 2, head }.encode().1.to_vec()),
+        ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, items }.encode().1.to_vec()),
         ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode().1.to_vec()),
         (
             "snapshot ack",

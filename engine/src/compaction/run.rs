@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::key::{Cursor, Value, Version, is_system};
+use crate::key::{Cursor, Value, Version};
 use crate::limits::{Codec, Limits};
 use crate::table::{TableMeta, TableWriter};
 use crate::values::file::ValueWriter;
@@ -31,20 +31,18 @@ pub(crate) struct Output<'a> {
     pub number: &'a mut dyn FnMut() -> u64,
 }
 
-/// Writes every version that the cursor returns. A table ends only between user keys, so that the
-/// tables of a run stay disjoint.
+/// Writes every version that the cursor returns.
 pub(crate) fn write_tables(mut cursor: impl Cursor, out: Output<'_>) -> Result<Vec<TableMeta>> {
     let mut done = Vec::new();
     let mut writer: Option<TableWriter> = None;
     let mut moves = Moves { file: None, held: BTreeMap::new() };
     let value_bytes_max = 16 * out.table_bytes.min(u64::MAX / 16);
     while let Some(mut version) = cursor.next()? {
-        let full = |w: &TableWriter| {
-            (w.bytes() >= out.table_bytes || w.value_bytes() >= value_bytes_max)
-                && *w.largest() != version.key
-                || out.separate_spaces && is_system(w.largest()) != is_system(&version.key)
+        let ends = |w: &TableWriter| {
+            let full = w.bytes() >= out.table_bytes || w.value_bytes() >= value_bytes_max;
+            w.ends_before(&version.key, full, out.separate_spaces)
         };
-        if writer.as_ref().is_some_and(full) {
+        if writer.as_ref().is_some_and(ends) {
             done.extend(writer.take().map(TableWriter::finish).transpose()?);
         }
         let moves_away =

@@ -3,16 +3,16 @@
 //! Only tables that point into the log are rewritten, with their values, when the copy must not
 //! depend on the log: the log does not belong to one tree.
 
+use super::bounds::Bounds;
 use super::jobs::{Step, whole_edit};
 use super::manifest::{Manifest, Standing};
-use super::bounds::Bounds;
 use super::version::{self, RunCursor, TableSet};
 use super::view::View;
 use super::{Tree, table_path, value_files};
 use crate::compaction::run::{Output, write_tables};
 use crate::error::{Error, Result};
 use crate::ids::{LogId, ShardId};
-use crate::key::Cursor;
+use crate::key::{AsOf, Cursor};
 use crate::limits::Codec;
 use crate::table::{Table, TableMeta};
 use crate::values::Source;
@@ -134,7 +134,8 @@ impl Tree {
         let step = Step { flushed: Some((at, ts)), added: vec![(number, meta)], ..Step::default() };
         self.commit(step, |view: &mut View| {
             view.applied = at;
-            view.ts = view.ts.max(ts);
+            let ts = view.as_of.ts.max(ts);
+            view.as_of = AsOf { ts, written: ts };
         })
     }
 

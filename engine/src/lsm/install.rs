@@ -3,20 +3,19 @@
 use super::jobs::Step;
 use super::merge::Moment;
 use super::ranges::Ranges;
+use super::view::{HistoryItem, SnapshotHead};
 use super::{Tree, check_size, table_path};
 use crate::compaction::pick::BOTTOM;
 use crate::error::Result;
-use crate::ids::LogId;
-use crate::key::{NEVER, Value, Version, is_system};
+use crate::key::{AsOf, Value};
 use crate::table::{TableMeta, TableWriter};
-use bytes::Bytes;
 use std::sync::Arc;
 
 impl Tree {
     /// Begins to replace the whole tree by a snapshot. Readers see the old tree until
     /// [`Install::finish`].
     pub fn begin_install(self: &Arc<Self>) -> Install {
-        Install { tree: self.clone(), writer: None, done: Vec::new() }
+        Install { tree: self.clone(), ranges: Ranges::default(), writer: None, done: Vec::new() }
     }
 }
 
@@ -24,6 +23,7 @@ impl Tree {
 /// is dropped. After a crash, the next start removes these tables.
 pub struct Install {
     pub(super) tree: Arc<Tree>,
+    pub(super) ranges: Ranges,
     pub(super) writer: Option<TableWriter>,
     pub(super) done: Vec<TableMeta>,
 }
@@ -39,16 +39,31 @@ impl Drop for Install {
 }
 
 impl Install {
-    /// Adds a key. Keys must come in ascending order.
-    pub fn put(&mut self, key: Bytes, ts: u64, value: Bytes) -> Result<()> {
-        check_size(&key, &value)?;
-        let limits = &self.tree.limits;
-        let separate = self.tree.bounds().separate_spaces();
-        let full = |w: &TableWriter| {
-            let border = separate && is_system(w.largest()) != is_system(&key);
-            w.bytes() >= limits.table_bytes || border
+    /// Adds a deleted range or a version. Versions must come in [`Version::order`].
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge); errors of the disk.
+    pub fn add(&mut self, item: HistoryItem) -> Result<()> {
+        let version = match item {
+            HistoryItem::Range(range) => {
+                check_size(&range.from, &[])?;
+                check_size(&range.to, &[])?;
+                self.ranges.insert(range);
+                return Ok(());
+            }
+            HistoryItem::Version(version) => version,
         };
-        if self.writer.as_ref().is_some_and(full) {
+        let value = match &version.value {
+            Value::Inline(value) => &value[..],
+            Value::Tombstone | Value::At(_) => &[],
+        };
+        check_size(&version.key, value)?;
+        let limits = &self.tree.limits;
+        let separate_spaces = self.tree.bounds().separate_spaces();
+        let ends = |writer: &TableWriter| {
+            writer.ends_before(&version.key, writer.bytes() >= limits.table_bytes, separate_spaces)
+        };
+        if self.writer.as_ref().is_some_and(ends) {
             self.done.extend(self.writer.take().map(TableWriter::finish).transpose()?);
         }
         let writer = match &mut self.writer {
@@ -62,30 +77,37 @@ impl Install {
                 self.writer.insert(writer)
             }
         };
-        writer.add(&Version { key, ts, expires: NEVER, value: Value::Inline(value) })
+        writer.add(&version)
     }
 
-    /// Replaces the tree, durably, by the snapshot taken at log entry `at`.
-    pub fn finish(mut self, at: LogId, ts: u64) -> Result<()> {
+    /// Replaces the tree, durably, by the snapshot.
+    ///
+    /// # Errors
+    /// Errors of the disk. The tree is then unchanged.
+    pub fn finish(mut self, head: SnapshotHead) -> Result<()> {
+        let SnapshotHead { at, ts, history_from, now } = head;
         self.done.extend(self.writer.take().map(TableWriter::finish).transpose()?);
         let tree = &self.tree;
         let _flushing = tree.flushing.lock();
         let _compacting = tree.compacting.lock();
         let _applying = tree.applying.lock();
         let old = tree.view.read().tables.clone();
-        let ranges = old.runs.iter().filter(|run| !run.deleted.is_empty());
+        let old_ranges = old.runs.iter().filter(|run| run.id != BOTTOM && !run.deleted.is_empty());
+        let mut deleted: Vec<_> = old_ranges.map(|run| (run.id, Ranges::default())).collect();
+        deleted.push((BOTTOM, std::mem::take(&mut self.ranges)));
         let step = Step {
             flushed: Some((at, ts)),
-            horizon: Moment { ts, ..Moment::default() },
+            horizon: Moment { ts: history_from, now, ..Moment::default() },
             removed: old.tables().map(|(_, table)| table.meta.number).collect(),
             added: std::mem::take(&mut self.done).into_iter().map(|meta| (BOTTOM, meta)).collect(),
-            deleted: ranges.map(|run| (run.id, Ranges::default())).collect(),
+            deleted,
         };
         tree.commit(step, |view| {
             view.active = Arc::default();
             view.frozen.clear();
             view.applied = at;
-            view.ts = ts;
+            view.as_of = AsOf { ts, written: ts };
+            view.now = view.now.max(now);
         })
     }
 }

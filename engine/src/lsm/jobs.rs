@@ -13,7 +13,7 @@ use crate::compaction::pick::{self, Choice, Input, Shape};
 use crate::compaction::run::{Output, write_tables};
 use crate::error::{Error, Result};
 use crate::ids::LogId;
-use crate::key::{Cursor, Version};
+use crate::key::{AsOf, Cursor, Version};
 use crate::limits::Codec;
 use crate::table::{Lookup, Table, TableMeta};
 use bytes::Bytes;
@@ -165,7 +165,8 @@ impl Tree {
         horizon.now = memtable.now();
         let mut ranges = (*memtable.deleted()).clone();
         ranges.settle(horizon.ts, |_, _| false);
-        let cursor = Retained::new(memtable.cursor(Bound::Unbounded), horizon.clone(), false);
+        let cursor =
+            Retained::new(memtable.cursor(Bound::Unbounded, AsOf::NEWEST), horizon.clone(), false);
         let run = self.number();
         let none = BTreeSet::new();
         let metas = self.write(cursor, self.limits.compression, u64::MAX, &none, &|_| Ok(false))?;
@@ -254,7 +255,7 @@ impl Tree {
     /// time. This includes log entries that are applied again after a crash, because these entries
     /// come after the flushed entries.
     fn horizon_of(&self, view: &View, deleted: Vec<Arc<Ranges>>) -> Moment {
-        let ts = view.ts.min(self.horizon.load(Ordering::Acquire));
+        let ts = view.as_of.ts.min(self.horizon.load(Ordering::Acquire));
         Moment { ts, now: view.flushed_now, deleted }
     }
 

@@ -6,7 +6,7 @@
 
 use super::ranges::{RangeTombstone, Ranges};
 use crate::ids::LogId;
-use crate::key::{Cursor, Found, NEVER, Value, Version};
+use crate::key::{AsOf, Cursor, Found, NEVER, Value, Version};
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::values::{Holder, Source};
@@ -29,8 +29,16 @@ type Versions = SmallVec<[Held; 1]>;
 #[derive(Clone)]
 struct Held {
     ts: u64,
+    /// The timestamp of the log entry that wrote the version: at or after `ts`.
+    written: u64,
     expires: u64,
     value: Value,
+}
+
+impl Held {
+    fn is_seen(&self, as_of: AsOf) -> bool {
+        self.ts <= as_of.ts && self.written <= as_of.written
+    }
 }
 
 /// A sorted map of versions, and the last log entry applied to the map.
@@ -70,8 +78,9 @@ impl Drop for Inner {
 
 /// One change to a memtable.
 pub(super) enum Change {
-    /// A key, its new value or tombstone, and the deadline.
-    Set(Bytes, Value, u64),
+    /// A key, its new value or tombstone, the deadline, and the timestamp if it is before the
+    /// entry's.
+    Set(Bytes, Value, u64, Option<u64>),
     /// A deleted range.
     DeleteRange(Bytes, Bytes),
 }
@@ -90,11 +99,18 @@ impl Memtable {
         let bytes_before = inner.bytes;
         for (number, change) in changes.enumerate() {
             match change {
-                Change::Set(key, value, expires) => {
+                Change::Set(key, value, expires, past) => {
                     if let (Value::At(_), Some(segment)) = (&value, segment) {
                         inner.hold(segment);
                     }
-                    inner.set(key, Held { ts, expires, value });
+                    if let Some(past) = past {
+                        assert!(past < ts, "a version in the past is before its entry");
+                        let deleted = inner.deleted.covering(&key, u64::MAX);
+                        let is_after = deleted.is_none_or(|deleted| deleted < past);
+                        assert!(is_after, "a version is after the deletions of its key");
+                    }
+                    let held = Held { ts: past.unwrap_or(ts), written: ts, expires, value };
+                    inner.set(key, held);
                 }
                 Change::DeleteRange(from, to) => inner.delete_range(from, to, ts, number > 0),
             }
@@ -105,18 +121,18 @@ impl Memtable {
         inner.memory.get_or_insert_with(|| memory.clone());
     }
 
-    /// The newest version at or before `ts`.
-    pub(super) fn get(&self, key: &[u8], ts: u64) -> Option<Found> {
+    /// The newest version that a reader sees.
+    pub(super) fn get(&self, key: &[u8], as_of: AsOf) -> Option<Found> {
         let inner = self.inner.read();
         let held = inner
             .map
             .get(key)
-            .and_then(|versions| versions.iter().rev().find(|version| version.ts <= ts));
-        let deleted = inner.deleted.covering(key, ts);
+            .and_then(|versions| versions.iter().rev().find(|version| version.is_seen(as_of)));
+        let deleted = inner.deleted.covering(key, as_of.ts);
         if deleted.is_some_and(|deleted| held.is_none_or(|held| held.ts < deleted)) {
             return deleted.map(Found::tombstone);
         }
-        let Held { ts, expires, value } = held?.clone();
+        let Held { ts, expires, value, .. } = held?.clone();
         let holder = match &value {
             Value::At(pointer) => {
                 let holder = inner.holder(pointer.source);
@@ -176,15 +192,15 @@ impl Memtable {
         self.inner.read().ts_max
     }
 
-    /// A cursor over all versions of the keys from `from` on.
-    pub(super) fn cursor(self: &Arc<Self>, from: Bound<Bytes>) -> MemtableCursor {
-        let ready = VecDeque::new();
-        MemtableCursor { table: self.clone(), rest: from, ready, ended: false, reverse: false }
+    /// A cursor over the versions that a reader sees of the keys from `from` on.
+    pub(super) fn cursor(self: &Arc<Self>, from: Bound<Bytes>, as_of: AsOf) -> MemtableCursor {
+        let (table, ready) = (self.clone(), VecDeque::new());
+        MemtableCursor { table, rest: from, as_of, ready, ended: false, reverse: false }
     }
 
-    /// A backward cursor over all versions of the keys up to `to`.
-    pub(super) fn cursor_back(self: &Arc<Self>, to: Bound<Bytes>) -> MemtableCursor {
-        MemtableCursor { reverse: true, ..self.cursor(to) }
+    /// A backward cursor over the versions that a reader sees of the keys up to `to`.
+    pub(super) fn cursor_back(self: &Arc<Self>, to: Bound<Bytes>, as_of: AsOf) -> MemtableCursor {
+        MemtableCursor { reverse: true, ..self.cursor(to, as_of) }
     }
 }
 
@@ -199,7 +215,11 @@ impl Inner {
         let versions = self.map.entry(key).or_default();
         match versions.last_mut() {
             Some(last) if last.ts == held.ts => *last = held,
-            _ => versions.push(held),
+            Some(last) => {
+                assert!(last.ts < held.ts, "a version is after the older versions of its key");
+                versions.push(held);
+            }
+            None => versions.push(held),
         }
     }
 
@@ -212,7 +232,7 @@ impl Inner {
         if after_others {
             for (_, versions) in self.map.range_mut::<Bytes, _>(&from..&to) {
                 if let Some(last) = versions.last_mut().filter(|last| last.ts == ts) {
-                    *last = Held { ts, expires: NEVER, value: Value::Tombstone };
+                    *last = Held { ts, written: ts, expires: NEVER, value: Value::Tombstone };
                 }
             }
         }
@@ -235,13 +255,14 @@ impl Inner {
     }
 }
 
-/// A cursor over a memtable that may grow concurrently. Versions added meanwhile have later
-/// timestamps.
+/// A cursor over a memtable that may grow concurrently. The versions added meanwhile come from
+/// later log entries, so the reader does not see them.
 pub(super) struct MemtableCursor {
     table: Arc<Memtable>,
     /// The bound at which the remaining keys begin. For a backward cursor, the remaining keys end
     /// at this bound.
     rest: Bound<Bytes>,
+    as_of: AsOf,
     ready: VecDeque<Version>,
     ended: bool,
     reverse: bool,
@@ -249,7 +270,7 @@ pub(super) struct MemtableCursor {
 
 impl Cursor for MemtableCursor {
     fn next(&mut self) -> crate::error::Result<Option<Version>> {
-        if self.ready.is_empty() && !self.ended {
+        while self.ready.is_empty() && !self.ended {
             self.refill();
         }
         Ok(self.ready.pop_front())
@@ -260,22 +281,23 @@ impl MemtableCursor {
     fn refill(&mut self) {
         let inner = self.table.inner.read();
         let rest = std::mem::replace(&mut self.rest, Bound::Unbounded);
+        let as_of = self.as_of;
         let version = |key: &Bytes, held: &Held| {
-            let Held { ts, expires, value } = held.clone();
-            Version { key: key.clone(), ts, expires, value }
+            let Held { ts, expires, value, .. } = held.clone();
+            held.is_seen(as_of).then(|| Version { key: key.clone(), ts, expires, value })
         };
         let mut last = None;
         if self.reverse {
             let range = inner.map.range((Bound::Unbounded, rest)).rev();
             for (key, versions) in range.take(SCAN_BATCH_KEYS) {
                 last = Some(key.clone());
-                self.ready.extend(versions.iter().map(|held| version(key, held)));
+                self.ready.extend(versions.iter().filter_map(|held| version(key, held)));
             }
         } else {
             let range = inner.map.range((rest, Bound::Unbounded));
             for (key, versions) in range.take(SCAN_BATCH_KEYS) {
                 last = Some(key.clone());
-                self.ready.extend(versions.iter().rev().map(|held| version(key, held)));
+                self.ready.extend(versions.iter().rev().filter_map(|held| version(key, held)));
             }
         }
         match last {

@@ -93,24 +93,28 @@ impl Moment {
     }
 }
 
-/// The versions that a reader sees: the newest version of each key, if that version is a value.
+/// The versions that a reader sees.
 pub(crate) enum Visible {
-    /// Ascending.
+    /// Every version at or before `ts` that a reader at the horizon or later may need, ascending.
+    History { cursor: Retained<Merge>, ts: u64 },
+    /// The newest version of each key, if that version is a value, ascending.
     Forward { cursor: Merge, moment: Moment, last: Option<Bytes> },
-    /// Descending. The versions of a key come oldest first, so the last version of a key counts.
+    /// The same versions, descending. The versions of a key come oldest first, so the last version
+    /// of a key counts.
     Back { cursor: Merge, moment: Moment, newest: Option<Version> },
 }
 
 impl Visible {
-    pub(crate) fn new(cursor: Merge, moment: Moment, reverse: bool) -> Self {
-        match reverse {
-            false => Visible::Forward { cursor, moment, last: None },
-            true => Visible::Back { cursor, moment, newest: None },
-        }
-    }
-
     pub(crate) fn next(&mut self) -> Result<Option<Version>> {
         match self {
+            Visible::History { cursor, ts } => {
+                while let Some(version) = cursor.next()? {
+                    if version.ts <= *ts {
+                        return Ok(Some(version));
+                    }
+                }
+                Ok(None)
+            }
             Visible::Forward { cursor, moment, last } => {
                 while let Some(version) = cursor.next()? {
                     if version.ts > moment.ts || last.as_ref() == Some(&version.key) {

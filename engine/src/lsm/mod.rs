@@ -20,12 +20,12 @@ pub(crate) use files::{LogValues, TreeDir};
 pub use install::Install;
 pub use jobs::Job;
 pub use stats::TreeStats;
-pub use view::{Scan, Snapshot};
+pub use view::{History, HistoryItem, Scan, Snapshot, SnapshotHead};
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{LogId, ShardId};
-use crate::key::{NEVER, Op, Value};
+use crate::key::{AsOf, NEVER, Op, Value};
 use crate::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
 use crate::memory::Memory;
 use crate::table::{BlockCache, Table};
@@ -163,7 +163,7 @@ impl Tree {
             frozen: Vec::new(),
             tables: Arc::new(tables),
             applied: standing.flushed,
-            ts: standing.ts_max,
+            as_of: AsOf { ts: standing.ts_max, written: standing.ts_max },
             now: standing.now,
             flushed: standing.flushed,
             flushed_now: standing.now,
@@ -211,15 +211,17 @@ impl Tree {
             let large = value.len() >= self.limits.value_bytes_separate;
             entry.as_ref().filter(|_| large)?.pointer(key, value)
         };
-        let set = |key: Bytes, value: Bytes, expires| match separate(&key, &value) {
+        let set = |key: Bytes, value: Bytes, expires, ts| match separate(&key, &value) {
             // The key is copied, so that the key does not keep the entry's memory allocated.
-            Some(at) => Change::Set(Bytes::copy_from_slice(&key), Value::At(at), expires),
-            None => Change::Set(key, Value::Inline(value), expires),
+            Some(at) => Change::Set(Bytes::copy_from_slice(&key), Value::At(at), expires, ts),
+            None => Change::Set(key, Value::Inline(value), expires, ts),
         };
         let changes = ops.into_iter().map(|op| match op {
-            Op::Put(key, value) => set(key, value, NEVER),
-            Op::PutUntil(key, value, deadline) => set(key, value, deadline),
-            Op::Delete(key) => Change::Set(key, Value::Tombstone, NEVER),
+            Op::Put(key, value) => set(key, value, NEVER, None),
+            Op::PutUntil(key, value, deadline) => set(key, value, deadline, None),
+            Op::PutAt { key, value, expires, ts } => set(key, value, expires, Some(ts)),
+            Op::Delete(key) => Change::Set(key, Value::Tombstone, NEVER, None),
+            Op::DeleteAt { key, ts } => Change::Set(key, Value::Tombstone, NEVER, Some(ts)),
             Op::DeleteRange(from, to) => Change::DeleteRange(from, to),
         });
         let _applying = self.applying.lock();
@@ -229,9 +231,9 @@ impl Tree {
         let full = active.is_full(&self.limits);
         let mut view = self.view.write();
         assert!(at.index > view.applied.index, "log entries are applied once, in index order");
-        assert!(ts > view.ts, "log entries have ascending timestamps");
+        assert!(ts > view.as_of.ts, "log entries have ascending timestamps");
         view.applied = at;
-        view.ts = ts;
+        view.as_of = AsOf { ts, written: ts };
         if full {
             view.freeze();
             self.mark_dirty();
@@ -261,7 +263,7 @@ impl Tree {
 
     /// The newest timestamp applied.
     pub fn ts(&self) -> u64 {
-        self.view.read().ts
+        self.view.read().as_of.ts
     }
 
     /// Advances the tree's time to `now`. Readers no longer see values whose deadline is at or
@@ -289,7 +291,7 @@ impl Tree {
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let (tables, now) = {
             let view = self.view.read();
-            if let Some(found) = view.get_recent(key, u64::MAX) {
+            if let Some(found) = view.get_recent(key, AsOf::NEWEST) {
                 let now = view.now;
                 drop(view);
                 return resolve(self.shard, key, Some(found), now);
@@ -314,7 +316,12 @@ impl Tree {
     /// A view that no later write changes. The snapshot keeps its memtables and files while it
     /// lives.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { view: self.view.read().clone() }
+        self.snapshot_of(self.view.read().clone())
+    }
+
+    fn snapshot_of(&self, view: View) -> Snapshot {
+        let kept = view.as_of.ts.min(self.horizon.load(Ordering::Acquire));
+        Snapshot { horizon: kept.max(view.history_from), view }
     }
 
     /// The tree as it was at timestamp `ts`, or the current tree if `ts` lies in the future.
@@ -327,8 +334,8 @@ impl Tree {
             let (shard, oldest) = (self.shard, view.history_from);
             return Err(Error::HistoryGone { shard, asked: ts, oldest });
         }
-        view.ts = view.ts.min(ts);
-        Ok(Snapshot { view })
+        view.as_of.ts = view.as_of.ts.min(ts);
+        Ok(self.snapshot_of(view))
     }
 
     /// Freezes the memtable, so that the next jobs make everything applied so far durable.

@@ -21,10 +21,10 @@
 //!
 //! **Filter content**: a binary fuse filter, see [`super::filter`].
 //!
-//! **Properties content**: entries u64, tombstones u64, greatest timestamp u64, time from which on
-//! every value in the table has expired u64 (2^64-1: never), count of sources u32, then the sources
-//! in ascending order: kind u8 (2 log segment, 3 value file), id u64, bytes of values u64, values
-//! u64.
+//! **Properties content**: entries u64, tombstones u64, least timestamp u64, greatest timestamp u64,
+//! time from which on every value in the table has expired u64 (2^64-1: never), count of sources
+//! u32, then the sources in ascending order: kind u8 (2 log segment, 3 value file), id u64, bytes
+//! of values u64, values u64.
 //!
 //! **Footer**, the last 64 bytes:
 //!
@@ -48,7 +48,7 @@ use std::collections::BTreeMap;
 /// The last bytes of a table file.
 pub const MAGIC: [u8; 4] = *b"BSST";
 /// The version of the table format.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Kinds of stored values.
 pub mod kind {
     /// The key was deleted.
@@ -157,6 +157,8 @@ pub struct Properties {
     pub entries: u64,
     /// Tombstones among the versions.
     pub tombstones: u64,
+    /// The oldest version's timestamp; 0 in an empty table.
+    pub ts_min: u64,
     /// The newest version's timestamp.
     pub ts_max: u64,
     /// The time from which on every value in the table has expired.
@@ -171,6 +173,7 @@ impl Properties {
         let mut out = Vec::new();
         out.put_u64_le(self.entries);
         out.put_u64_le(self.tombstones);
+        out.put_u64_le(self.ts_min);
         out.put_u64_le(self.ts_max);
         out.put_u64_le(self.expired_by);
         out.put_u32_le(self.shares.len() as u32);
@@ -192,6 +195,7 @@ impl Properties {
         let mut properties = Properties {
             entries: from.try_get_u64_le().ok()?,
             tombstones: from.try_get_u64_le().ok()?,
+            ts_min: from.try_get_u64_le().ok()?,
             ts_max: from.try_get_u64_le().ok()?,
             expired_by: from.try_get_u64_le().ok()?,
             shares: BTreeMap::new(),

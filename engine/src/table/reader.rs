@@ -183,7 +183,7 @@ impl Table {
     /// The newest version of a key at or before a timestamp.
     pub fn get(&self, lookup: &Lookup<'_>) -> Result<Option<Found>> {
         let Lookup { key, ts, hash, target } = lookup;
-        if self.meta.ts.is_some_and(|own| own > *ts) {
+        if self.meta.ts.unwrap_or(self.properties.ts_min) > *ts {
             return Ok(None);
         }
         let partition = self.body()?.partitions.find(key, target);
@@ -242,9 +242,10 @@ impl Table {
     pub fn verify(self: &Arc<Self>) -> Result<u64> {
         let mut cursor = self.cursor(&[])?;
         cursor.bypass_cache = true;
-        let mut count = 0;
+        let (mut count, mut ts_min, mut ts_max) = (0, u64::MAX, 0);
         let mut last: Option<Version> = None;
         while let Some(version) = cursor.next()? {
+            (ts_min, ts_max) = (ts_min.min(version.ts), ts_max.max(version.ts));
             let before = last.replace(version.clone());
             // Two versions of a key that have the same timestamp are an error too. A table that was
             // ingested at one timestamp therefore holds at most one version of each key.
@@ -260,6 +261,13 @@ impl Table {
         if count != self.properties.entries {
             let (what, expected) = ("the versions in a table", self.properties.entries);
             let cause = Error::corrupt(&self.path, 0, what, expected, count);
+            return Err(self.damaged(Arc::new(cause)));
+        }
+        let Properties { ts_min: least, ts_max: greatest, .. } = self.properties;
+        if self.meta.ts.is_none() && count > 0 && (ts_min, ts_max) != (least, greatest) {
+            let (what, expected) = ("the timestamps in a table", format!("{least} to {greatest}"));
+            let found = format!("{ts_min} to {ts_max}");
+            let cause = Error::corrupt(&self.path, 0, what, expected, found);
             return Err(self.damaged(Arc::new(cause)));
         }
         Ok(count)

@@ -7,7 +7,7 @@ use super::format::{
 use crate::checksum::key_hash;
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
-use crate::key::{NEVER, Value, Version};
+use crate::key::{NEVER, Value, Version, is_system};
 use crate::limits::{Codec, Limits};
 use crate::values::Source;
 use bytes::Bytes;
@@ -135,6 +135,8 @@ impl TableWriter {
             self.largest = version.key.clone();
         }
         self.smallest.get_or_insert_with(|| version.key.clone());
+        let least = if self.properties.entries == 0 { version.ts } else { self.properties.ts_min };
+        self.properties.ts_min = least.min(version.ts);
         self.properties.entries += 1;
         self.properties.ts_max = self.properties.ts_max.max(version.ts);
         if self.data.len() >= self.block_bytes {
@@ -153,9 +155,12 @@ impl TableWriter {
         self.offset + self.data.len() as u64
     }
 
-    /// The last user key added.
-    pub fn largest(&self) -> &Bytes {
-        &self.largest
+    /// Whether the table must end before `key`. A full table ends between user keys, so that the
+    /// tables of a run stay disjoint. With `separate_spaces`, a table ends between the system space
+    /// and the user space.
+    pub fn ends_before(&self, key: &[u8], full: bool, separate_spaces: bool) -> bool {
+        let border = separate_spaces && is_system(&self.largest) != is_system(key);
+        full && self.largest != key || border
     }
 
     /// Writes the remaining blocks and the footer, and syncs the file. The file's name is not

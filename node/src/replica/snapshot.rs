@@ -5,6 +5,7 @@ use super::{Replica, Turn};
 use crate::raft::{Index, PeerId, Raft};
 use crate::wire::{self, SnapshotOutcome, Transfer};
 use bedstone_engine::LogId;
+use bedstone_engine::lsm::SnapshotHead;
 use bedstone_engine::wal::Record;
 use bedstone_net::{Frame, Lane};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ impl Snapshots {
 
     /// The least entry after which followers with a snapshot in flight need the log.
     pub(super) fn needed_from(&self) -> Option<Index> {
-        self.outgoing.values().map(|outgoing| outgoing.at.index).min()
+        self.outgoing.values().map(|outgoing| outgoing.head.at.index).min()
     }
 
     /// Gives up every snapshot that this replica sends.
@@ -63,14 +64,14 @@ impl Replica {
             return;
         }
         // A snapshot that was interrupted continues, unless the entries after it were released.
-        let is_usable = |o: &Outgoing| self.raft.term_at(o.at.index) == Some(o.at.term);
+        let is_usable = |o: &Outgoing| self.raft.term_at(o.head.at.index) == Some(o.head.at.term);
         let interrupted = self.snapshots.outgoing.remove(&peer).filter(is_usable);
         let mut outgoing = interrupted.unwrap_or_else(|| {
             self.snapshots.last_id += 1;
             Outgoing::new(&self.tree, self.snapshots.last_id, self.ticks)
         });
         let offer = outgoing.offer(self.raft.term(), self.ticks);
-        info!(shard = self.shard, peer, index = outgoing.at.index, "offers a snapshot");
+        info!(shard = self.shard, peer, index = outgoing.head.at.index, "offers a snapshot");
         self.snapshots.outgoing.insert(peer, outgoing);
         self.push_transfer(peer, &offer, turn);
     }
@@ -93,14 +94,14 @@ impl Replica {
             Transfer::Ack { id, chunks, outcome } => {
                 self.on_snapshot_ack(peer, id, chunks, outcome)
             }
-            Transfer::Begin { id, term, at, ts } => self.on_snapshot_offer(peer, id, term, at, ts),
-            Transfer::Chunk { id, number, pairs } => {
+            Transfer::Begin { id, term, head } => self.on_snapshot_offer(peer, id, term, head),
+            Transfer::Chunk { id, number, items } => {
                 let is_from = |incoming: &&mut Incoming| (incoming.from, incoming.id) == (peer, id);
                 let Some(incoming) = self.snapshots.incoming.as_mut().filter(is_from) else {
                     return;
                 };
                 incoming.last_message_tick = self.ticks;
-                let outcome = match incoming.chunk(number, pairs) {
+                let outcome = match incoming.chunk(number, items) {
                     Ok(true) => SnapshotOutcome::InProgress,
                     Ok(false) => SnapshotOutcome::Failed,
                     Err(error) => {
@@ -128,7 +129,7 @@ impl Replica {
             return;
         };
         let is_known = outgoing.acked(chunks, self.ticks);
-        let installed = (outcome == SnapshotOutcome::Installed).then_some(outgoing.at.index);
+        let installed = (outcome == SnapshotOutcome::Installed).then_some(outgoing.head.at.index);
         if outcome != SnapshotOutcome::InProgress || !is_known {
             self.snapshots.outgoing.remove(&peer);
             self.raft.snapshot_sent(peer, installed);
@@ -136,20 +137,20 @@ impl Replica {
     }
 
     /// The leader offers a snapshot: a new one, or one that was interrupted.
-    fn on_snapshot_offer(&mut self, peer: PeerId, id: u64, term: u64, at: LogId, ts: u64) {
+    fn on_snapshot_offer(&mut self, peer: PeerId, id: u64, term: u64, head: SnapshotHead) {
         let from_leader = term == self.raft.term() && self.raft.leader() == Some(peer);
-        if !from_leader || !self.needs_snapshot(at) {
+        if !from_leader || !self.needs_snapshot(head.at) {
             return self.acknowledge(peer, id, 0, SnapshotOutcome::Failed);
         }
-        let is_same = |i: &Incoming| (i.from, i.id, i.at) == (peer, id, at);
+        let is_same = |i: &Incoming| (i.from, i.id, i.head) == (peer, id, head);
         let interrupted = self.snapshots.incoming.take().filter(is_same);
         let mut incoming =
-            interrupted.unwrap_or_else(|| Incoming::begin(&self.tree, peer, id, at, ts));
+            interrupted.unwrap_or_else(|| Incoming::begin(&self.tree, peer, id, head));
         incoming.term = term;
         incoming.last_message_tick = self.ticks;
         let chunks = incoming.taken();
         self.metrics.snapshots_resumed.inc_by(u64::from(chunks > 0));
-        info!(shard = self.shard, peer, index = at.index, chunks, "receives a snapshot");
+        info!(shard = self.shard, peer, index = head.at.index, chunks, "receives a snapshot");
         self.acknowledge(peer, id, chunks, SnapshotOutcome::InProgress);
         self.snapshots.incoming = Some(incoming);
     }
@@ -163,7 +164,7 @@ impl Replica {
     fn install(&mut self, peer: PeerId, id: u64, chunks: u64) {
         let is_from = |incoming: &mut Incoming| (incoming.from, incoming.id) == (peer, id);
         let Some(incoming) = self.snapshots.incoming.take_if(is_from) else { return };
-        let (term, at, conf) = (incoming.term, incoming.at, incoming.conf.clone());
+        let (term, at, conf) = (incoming.term, incoming.head.at, incoming.conf.clone());
         // A replica without known members takes the members from the snapshot alone.
         let known = || (!self.raft.conf().voters.is_empty()).then(|| self.conf.clone());
         let conf = conf.or_else(known);
@@ -198,7 +199,7 @@ impl Replica {
     pub(super) fn expire_transfers(&mut self) {
         let long_ago = self.ticks.saturating_sub(TRANSFER_TICKS);
         let incoming = self.snapshots.incoming.as_ref();
-        let is_useful = incoming.is_some_and(|incoming| self.needs_snapshot(incoming.at));
+        let is_useful = incoming.is_some_and(|incoming| self.needs_snapshot(incoming.head.at));
         self.snapshots
             .incoming
             .take_if(|incoming| incoming.last_message_tick < long_ago || !is_useful);

@@ -11,9 +11,9 @@ use crate::limits::SNAPSHOT_WINDOW;
 use crate::machine::system;
 use crate::raft::{Conf, PeerId};
 use crate::wire::Transfer;
-use bedstone_engine::lsm::{Install, Scan};
-use bedstone_engine::{LogId, Result, Snapshot, Tree};
-use bytes::Bytes;
+use bedstone_engine::key::{Value, Version};
+use bedstone_engine::lsm::{History, HistoryItem, Install, SnapshotHead};
+use bedstone_engine::{Result, Tree};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -21,11 +21,9 @@ use std::sync::Arc;
 pub struct Outgoing {
     /// The id of the transfer.
     pub id: u64,
-    /// The last log entry that the snapshot covers.
-    pub at: LogId,
-    scan: Scan,
-    /// The view that the scan reads. Holding the view keeps its tables.
-    view: Snapshot,
+    /// The moment of the snapshot.
+    pub head: SnapshotHead,
+    history: History,
     /// Whether the receiver has replied to the offer on this connection.
     taken: bool,
     /// The last chunks made, which the receiver has not acknowledged, and how many of these chunks
@@ -47,9 +45,8 @@ impl Outgoing {
         let view = tree.snapshot();
         Outgoing {
             id,
-            at: view.applied(),
-            scan: view.scan(..),
-            view,
+            head: view.head(),
+            history: view.history(),
             taken: false,
             under_way: VecDeque::new(),
             sent: 0,
@@ -63,7 +60,7 @@ impl Outgoing {
     /// The offer on a new connection, by the leader of `term`.
     pub fn offer(&mut self, term: u64, now: u64) -> Transfer {
         (self.taken, self.sent, self.ended, self.last_message_tick) = (false, 0, false, now);
-        Transfer::Begin { id: self.id, term, at: self.at, ts: self.view.ts() }
+        Transfer::Begin { id: self.id, term, head: self.head }
     }
 
     /// Records that the connection broke: the sender sends no chunk before the next offer.
@@ -104,25 +101,37 @@ impl Outgoing {
             return Ok(None);
         }
         let number = self.acked + self.under_way.len() as u64;
-        let (mut pairs, mut bytes) = (Vec::<(Bytes, Bytes)>::new(), 0);
+        let (mut items, mut bytes) = (Vec::new(), 0);
         while bytes < chunk_bytes && !self.scanned {
-            let Some(item) = self.scan.next() else {
+            let Some(item) = self.history.next() else {
                 self.scanned = true;
                 break;
             };
-            let (key, value) = item?;
-            bytes += key.len() + value.len() + 8;
-            pairs.push((key, value));
+            let item = item?;
+            bytes += bytes_of(&item);
+            items.push(item);
         }
-        if pairs.is_empty() {
+        if items.is_empty() {
             self.ended = true;
             return Ok(Some(Transfer::End { id: self.id, chunks: number }));
         }
-        let chunk = Transfer::Chunk { id: self.id, number, pairs };
+        let chunk = Transfer::Chunk { id: self.id, number, items };
         self.under_way.push_back(chunk.clone());
         self.sent += 1;
         Ok(Some(chunk))
     }
+}
+
+/// Bytes of an item in a chunk, roughly.
+fn bytes_of(item: &HistoryItem) -> usize {
+    let content = match item {
+        HistoryItem::Range(range) => range.from.len() + range.to.len(),
+        HistoryItem::Version(version) => match &version.value {
+            Value::Inline(value) => version.key.len() + value.len(),
+            Value::Tombstone | Value::At(_) => version.key.len(),
+        },
+    };
+    content + 17
 }
 
 /// A snapshot that this replica receives.
@@ -133,11 +142,10 @@ pub struct Incoming {
     pub id: u64,
     /// The leader's term.
     pub term: u64,
-    /// The last log entry that the snapshot covers.
-    pub at: LogId,
-    /// The members as of `at`; `None` until the pair with the members has arrived.
+    /// The moment of the snapshot.
+    pub head: SnapshotHead,
+    /// The members as of the snapshot; `None` until the item with the members has arrived.
     pub conf: Option<Conf>,
-    ts: u64,
     install: Install,
     taken: u64,
     /// The tick of the last message from the sender.
@@ -146,9 +154,9 @@ pub struct Incoming {
 
 impl Incoming {
     /// Begins to receive a snapshot.
-    pub fn begin(tree: &Arc<Tree>, from: PeerId, id: u64, at: LogId, ts: u64) -> Incoming {
+    pub fn begin(tree: &Arc<Tree>, from: PeerId, id: u64, head: SnapshotHead) -> Incoming {
         let install = tree.begin_install();
-        Incoming { from, id, term: 0, at, conf: None, ts, install, taken: 0, last_message_tick: 0 }
+        Incoming { from, id, term: 0, head, conf: None, install, taken: 0, last_message_tick: 0 }
     }
 
     /// The number of chunks received.
@@ -158,15 +166,18 @@ impl Incoming {
 
     /// Writes a chunk to the new tables. A chunk that was received before is ignored. False if an
     /// earlier chunk is missing.
-    pub fn chunk(&mut self, number: u64, pairs: Vec<(Bytes, Bytes)>) -> Result<bool> {
+    pub fn chunk(&mut self, number: u64, items: Vec<HistoryItem>) -> Result<bool> {
         if number != self.taken {
             return Ok(number < self.taken);
         }
-        for (key, value) in pairs {
-            if let Some(conf) = system::members_in(&key, &value) {
-                self.conf = Some(conf);
+        for item in items {
+            // The newest version of a key comes first.
+            if let HistoryItem::Version(Version { key, value: Value::Inline(value), .. }) = &item
+                && self.conf.is_none()
+            {
+                self.conf = system::members_in(key, value);
             }
-            self.install.put(key, self.ts, value)?;
+            self.install.add(item)?;
         }
         self.taken += 1;
         Ok(true)
@@ -177,7 +188,7 @@ impl Incoming {
         if chunks != self.taken {
             return Ok(false);
         }
-        self.install.finish(self.at, self.ts)?;
+        self.install.finish(self.head)?;
         Ok(true)
     }
 }
@@ -186,7 +197,8 @@ impl Incoming {
 mod tests {
     use super::*;
     use bedstone_engine::disk::memory::MemoryDisk;
-    use bedstone_engine::{Engine, Op, Options};
+    use bedstone_engine::{Engine, LogId, Op, Options};
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     const SHARD: u64 = 1;
@@ -278,16 +290,16 @@ mod tests {
         fn arrive(&mut self) -> bool {
             match self.in_flight.pop_front() {
                 None | Some(Transfer::Ack { .. }) => return false,
-                Some(Transfer::Begin { id, at, ts, .. }) => {
+                Some(Transfer::Begin { id, head, .. }) => {
                     let known = self.incoming.take().filter(|incoming| incoming.id == id);
-                    let new = || Incoming::begin(&self.to, 2, id, at, ts);
+                    let new = || Incoming::begin(&self.to, 2, id, head);
                     let incoming = self.incoming.insert(known.unwrap_or_else(new));
                     self.taken = incoming.taken();
                 }
-                Some(Transfer::Chunk { number, pairs, .. }) => {
+                Some(Transfer::Chunk { number, items, .. }) => {
                     let incoming = self.incoming.as_mut().expect("an offer came first");
                     assert_eq!(number, self.taken, "each chunk arrives once, in order");
-                    assert!(incoming.chunk(number, pairs).expect("the disk works"));
+                    assert!(incoming.chunk(number, items).expect("the disk works"));
                     self.taken += 1;
                 }
                 Some(Transfer::End { chunks, .. }) => {
@@ -356,7 +368,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(pairs(&pair.to), pair.expected);
-            prop_assert_eq!(pair.to.applied(), pair.outgoing.at);
+            prop_assert_eq!(pair.to.applied(), pair.outgoing.head.at);
         }
     }
 }

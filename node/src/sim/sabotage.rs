@@ -4,6 +4,7 @@
 use crate::machine::system;
 use crate::raft::PeerId;
 use crate::wire::{Transfer, kind};
+use bedstone_engine::lsm::HistoryItem;
 use bedstone_engine::wal::Record;
 use bedstone_net::Frame;
 
@@ -64,13 +65,16 @@ impl Sabotage {
             Some(Sabotage::ForgetsMembers) => system::MEMBERS,
             _ => return vec![(to, frame)],
         };
-        let Some(Transfer::Chunk { id, number, mut pairs }) =
+        let Some(Transfer::Chunk { id, number, mut items }) =
             Transfer::decode(frame.kind, frame.body.clone())
         else {
             return vec![(to, frame)];
         };
-        pairs.retain(|(key, _)| !key.starts_with(lost));
-        let (kind, body) = Transfer::Chunk { id, number, pairs }.encode();
+        items.retain(|item| match item {
+            HistoryItem::Version(version) => !version.key.starts_with(lost),
+            HistoryItem::Range(_) => true,
+        });
+        let (kind, body) = Transfer::Chunk { id, number, items }.encode();
         vec![(to, Frame { kind, body, ..frame })]
     }
 }
