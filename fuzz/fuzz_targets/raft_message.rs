@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
         let _ = Forwarded::decode_all(bytes.clone());
         let _ = Replied::decode_all(bytes.clone());
         let _ = Transfer::decode(peer % 8, bytes.clone());
-        let Some(message) = Message::decode(u64::from(peer % 4), bytes.clone()) else {
+        let Ok(message) = Message::decode(u64::from(peer % 4), bytes.clone()) else {
             raft.tick();
             continue;
         };

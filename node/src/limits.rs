@@ -49,6 +49,21 @@ pub const SCAN_KEYS_MAX: usize = 10_000;
 /// refused, and the error names the next step. KV.SCAN stops early.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 
+/// The versions of log entries that a build reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryVersions {
+    /// The newest version that the build applies.
+    pub newest: u16,
+    /// The version of the entries that the build proposes.
+    pub written: u16,
+}
+
+impl EntryVersions {
+    /// The versions of this build.
+    pub const OWN: EntryVersions =
+        EntryVersions { newest: raft::ENTRY_VERSION, written: raft::ENTRY_VERSION };
+}
+
 /// Sizes of a replica. [`Limits::DEFAULT`] is for servers. [`Limits::TINY`] is for simulations,
 /// which then reach every limit.
 #[derive(Clone, Debug)]
@@ -71,6 +86,8 @@ pub struct Limits {
     pub snapshot_bytes_per_second: u64,
     /// Whether followers answer reads themselves instead of forwarding them to the leader.
     pub follower_reads: bool,
+    /// The versions of log entries.
+    pub entry_versions: EntryVersions,
     /// Configuration of the Raft core.
     pub raft: raft::Config,
 }
@@ -86,6 +103,7 @@ impl Limits {
         snapshot_chunk_bytes: 128 << 10,
         snapshot_bytes_per_second: 100 << 20,
         follower_reads: false,
+        entry_versions: EntryVersions::OWN,
         raft: raft::Config::DEFAULT,
     };
     /// Limits for simulations.
@@ -98,6 +116,7 @@ impl Limits {
         snapshot_chunk_bytes: 256,
         snapshot_bytes_per_second: 32 << 10,
         follower_reads: false,
+        entry_versions: EntryVersions::OWN,
         raft: raft::Config {
             append_bytes_max: 512,
             inflight_bytes_max: 2 << 10,

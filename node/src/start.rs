@@ -12,10 +12,10 @@ use crate::disk_unit::trust::DiskTrust;
 use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, background, logger};
 use crate::limits::{Limits, TICK};
 use crate::machine::StateMachine;
-use crate::machine::system;
 use crate::metrics::Metrics;
 use crate::raft::{Conf, Lease};
 use crate::replica::Replica;
+use crate::replica::members::stored_members;
 use crate::replica::open::Opening;
 use crate::request::mailbox::ReplyQueue;
 use crate::router::{FIRST_SHARD, Router};
@@ -245,7 +245,7 @@ fn open_engine(config: &Config, disk: Arc<OsDisk>) -> Result<Engine> {
 /// Determines which data of a shard the disk contains.
 fn shard_data(engine: &Engine, shard: ShardId) -> Result<ShardData> {
     let (log, tree) = (engine.log(), engine.open_shard(shard)?);
-    if system::members(&tree)?.is_some() {
+    if stored_members(engine, shard, &tree)?.is_some() {
         return Ok(ShardData::MembersKnown);
     }
     let in_log = log.hard_state(shard) != HardState::default() || log.check_whole(shard).is_err();

@@ -73,6 +73,10 @@ pub struct ShardStatus {
     /// the leader, which replaces the data.
     #[serde(default)]
     pub damaged: bool,
+    /// The version of log entries that this replica needs and its build does not apply; 0 if its
+    /// build applies all. The replica then waits for an upgrade of its node.
+    #[serde(default)]
+    pub needs_version: u16,
     /// Reason why a replica with a new, damaged or suspect disk waits; empty when it does not wait.
     #[serde(default)]
     pub recovery_wait: String,

@@ -6,7 +6,7 @@
 //! | 1 Raft | see [`crate::raft::message`] |
 //! | 2 forward | requests: id u64, time left u32 (ms), RESP3 u8, command |
 //! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 not leader), length u32, bytes |
-//! | 4 snapshot begin | id u64, term u64, then the moment as below |
+//! | 4 snapshot begin | id u64, term u64, version of the state u16, then the moment as below |
 //! | 5 snapshot chunk | id u64, number u64, crc32 u32 of the items, items as below |
 //! | 6 snapshot end | id u64, number of chunks u64 |
 //! | 7 snapshot ack | id u64, chunks received u64, outcome u8: see [`SnapshotOutcome`] |
@@ -20,7 +20,7 @@
 //! tombstone, 1 value, 2 value that expires, 3 deleted range from the key to the end key.
 
 use crate::machine::command::Command;
-use crate::raft::{Message, PeerId};
+use crate::raft::{Message, PeerId, Undecodable};
 use bedstone_engine::key::{NEVER, Value, Version};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::lsm::{HistoryItem, SnapshotHead};
@@ -65,13 +65,18 @@ pub fn put_coalesced(out: &mut BytesMut, shard: ShardId, message: &Message) {
 }
 
 /// The messages of a frame of coalesced heartbeats from `peer`; `None` when it is malformed.
+/// Messages of kinds that this build does not know are left out.
 pub fn take_coalesced(peer: PeerId, mut body: Bytes) -> Option<Vec<(ShardId, Message)>> {
     let mut messages = Vec::new();
     while !body.is_empty() {
         let shard = body.try_get_u64_le().ok()?;
         let len = usize::from(body.try_get_u8().ok()?);
         let bytes = (len <= body.len()).then(|| body.split_to(len))?;
-        messages.push((shard, Message::decode(peer, bytes)?));
+        match Message::decode(peer, bytes) {
+            Ok(message) => messages.push((shard, message)),
+            Err(Undecodable::Unknown(_)) => {}
+            Err(Undecodable::Malformed) => return None,
+        }
     }
     Some(messages)
 }
@@ -98,15 +103,18 @@ impl Forwarded {
         self.command.encode(out);
     }
 
-    /// All requests of a frame; `None` when it is malformed.
-    pub fn decode_all(mut body: Bytes) -> Option<Vec<Forwarded>> {
+    /// All requests of a frame; `None` when it is malformed. A request with an operation that this
+    /// build does not know is an error with the request's id and the operation's number.
+    pub fn decode_all(mut body: Bytes) -> Option<Vec<Result<Forwarded, (u64, u8)>>> {
         let mut requests = Vec::new();
         while !body.is_empty() {
-            requests.push(Forwarded {
-                id: body.try_get_u64_le().ok()?,
-                left: body.try_get_u32_le().ok()?,
-                resp3: body.try_get_u8().ok()? != 0,
-                command: Command::decode(&mut body)?,
+            let id = body.try_get_u64_le().ok()?;
+            let left = body.try_get_u32_le().ok()?;
+            let resp3 = body.try_get_u8().ok()? != 0;
+            requests.push(match Command::decode(&mut body) {
+                Ok(command) => Ok(Forwarded { id, left, resp3, command }),
+                Err(Undecodable::Unknown(operation)) => Err((id, operation)),
+                Err(Undecodable::Malformed) => return None,
             });
         }
         Some(requests)
@@ -162,6 +170,8 @@ pub enum Transfer {
         id: u64,
         /// The leader's term.
         term: u64,
+        /// The newest version among the entries that the snapshot covers.
+        version: u16,
         /// The moment of the snapshot.
         head: SnapshotHead,
     },
@@ -260,9 +270,12 @@ impl Transfer {
     pub fn encode(&self) -> (u8, Bytes) {
         let mut out = BytesMut::new();
         let kind = match self {
-            Transfer::Begin { id, term, head } => {
+            Transfer::Begin { id, term, version, head } => {
                 let SnapshotHead { at, ts, history_from, now } = *head;
-                for number in [*id, *term, at.term, at.index, ts, history_from, now] {
+                out.put_u64_le(*id);
+                out.put_u64_le(*term);
+                out.put_u16_le(*version);
+                for number in [at.term, at.index, ts, history_from, now] {
                     out.put_u64_le(number);
                 }
                 kind::SNAPSHOT_BEGIN
@@ -294,17 +307,33 @@ impl Transfer {
         (kind, out.freeze())
     }
 
-    /// Decodes a frame; `None` when it is malformed.
-    pub fn decode(kind: u8, mut body: Bytes) -> Option<Transfer> {
+    fn decode_begin(id: u64, mut body: Bytes) -> Option<Transfer> {
+        let term = body.try_get_u64_le().ok()?;
+        let version = body.try_get_u16_le().ok()?;
         let mut number = || body.try_get_u64_le().ok();
-        let id = number()?;
+        let at = LogId { term: number()?, index: number()? };
+        let head = SnapshotHead { at, ts: number()?, history_from: number()?, now: number()? };
+        body.is_empty().then_some(Transfer::Begin { id, term, version, head })
+    }
+
+    /// Decodes a frame.
+    ///
+    /// # Errors
+    /// [`Undecodable`].
+    pub fn decode(kind: u8, body: Bytes) -> Result<Transfer, Undecodable> {
+        if !(kind::SNAPSHOT_BEGIN..=kind::SNAPSHOT_ACK).contains(&kind) {
+            return Err(Undecodable::Unknown(kind));
+        }
+        Self::decode_kind(kind, body).ok_or(Undecodable::Malformed)
+    }
+
+    fn decode_kind(kind: u8, mut body: Bytes) -> Option<Transfer> {
+        let id = body.try_get_u64_le().ok()?;
+        if kind == kind::SNAPSHOT_BEGIN {
+            return Self::decode_begin(id, body);
+        }
+        let mut number = || body.try_get_u64_le().ok();
         let transfer = match kind {
-            kind::SNAPSHOT_BEGIN => {
-                let term = number()?;
-                let at = LogId { term: number()?, index: number()? };
-                let (ts, history_from, now) = (number()?, number()?, number()?);
-                Transfer::Begin { id, term, head: SnapshotHead { at, ts, history_from, now } }
-            }
             kind::SNAPSHOT_CHUNK => {
                 let number = number()?;
                 let sum = body.try_get_u32_le().ok()?;

@@ -362,14 +362,14 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a leader whose tree is damaged stays",
         file: "transfer.rs",
-        sound: "let stays = self.conf.is_electable(self.id) && !self.damaged;",
+        sound: "let stays = self.conf.is_electable(self.id) && self.applying == Applying::Running;",
         broken: "let stays = self.conf.is_electable(self.id);",
         caught_by: &["is still damaged", "no progress"],
     },
     RaftBug {
         name: "damage asks for no snapshot",
         file: "replication.rs",
-        sound: "if self.damaged {\n                self.request_snapshot(peer);\n            }",
+        sound: "if self.is_damaged() {\n                self.request_snapshot(peer);\n            }",
         broken: "",
         caught_by: &["is still damaged"],
     },

@@ -51,6 +51,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         Record::Reset { shard: 1, at: ID },
         Record::Forget { shard: 4 },
         Record::Bounds { shard: 1, base: LogId { term: 1, index: 2 }, last: ID },
+        Record::Members { shard: 1, index: 5, members: Bytes::from_static(b"members") },
     ];
     encode_block(&mut pages, 9, 8192, 4096, 0xABCD, &records);
     let block = pages.as_blocks().to_vec();
@@ -131,7 +132,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("boot", line_file::framed("1b4e28ba-2fa1-11d2-883f-0016d3cca427").into()),
         ("net frame", [&frame.header()[..], &frame.body].concat()),
         ("net hello", Hello::new(1, 2, "dev").frame().body.to_vec()),
-        ("command batch", encode_batch(7 << 16, [&set]).to_vec()),
+        ("command batch", encode_batch(1, 7 << 16, [&set]).to_vec()),
         ("stored value", Stored { deadline: 9, value: Bytes::from_static(b"v") }.encode().to_vec()),
         ("forwarded request", forwarded.to_vec()),
         ("reply", replied.to_vec()),
@@ -164,10 +165,13 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("beats", beats.to_vec()),
         ("session", session.encode().to_vec()),
         ("table of sessions", Table { open: 2, last: 5 }.encode().to_vec()),
-        ("request of a session", encode_batch(7 << 16, [&set.once(3, 4)]).to_vec()),
+        ("request of a session", encode_batch(1, 7 << 16, [&set.once(3, 4)]).to_vec()),
         ("change of members", change.encode().to_vec()),
         ("members", members),
-        ("snapshot begin", Transfer::Begin { id: 1, term: 2, head }.encode().1.to_vec()),
+        (
+            "snapshot begin",
+            Transfer::Begin { id: 1, term: 2, version: 1, head }.encode().1.to_vec(),
+        ),
         ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, items }.encode().1.to_vec()),
         ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode().1.to_vec()),
         (

@@ -1,5 +1,6 @@
 //! Bugs planted in whole nodes: the simulation must find each, by a check that is meant for it.
 
+use bedstone_node::sim::build::Build;
 use bedstone_node::sim::plan::{Fault, MILLI, Planned, SECOND, Who};
 use bedstone_node::sim::{Plan, Sabotage, run};
 use std::fmt::Write as _;
@@ -11,7 +12,7 @@ const SEEDS: u64 = 400;
 const SOUND_SEEDS: u64 = 30;
 
 /// The bugs, each with the checks of which one must find it.
-const BUGS: [(Sabotage, &[&str]); 10] = [
+const BUGS: [(Sabotage, &[&str]); 11] = [
     (Sabotage::ReportsDurableTooSoon, &["durable-before-sent"]),
     (Sabotage::LosesVotes, &["durable-before-sent"]),
     (Sabotage::ForgetsSessions, &["exactly-once", "state-machine-safety"]),
@@ -21,6 +22,7 @@ const BUGS: [(Sabotage, &[&str]); 10] = [
     (Sabotage::TrustsOldClock, &["linearizability"]),
     (Sabotage::SendsAtOnce, &["snapshot-pace"]),
     (Sabotage::WaitsForDisks, &["hung-leader"]),
+    (Sabotage::AppliesNewerEntries, &["newer-entries"]),
     (Sabotage::TrustsDisks, &["leader-completeness", "state-machine-safety", "linearizability"]),
 ];
 
@@ -31,6 +33,7 @@ fn world_for(sabotage: Sabotage, seed: u64) -> Plan {
         Sabotage::ReusesRequestNumbers => short_lives(seed, plan),
         Sabotage::TrustsOldClock => stopped_leaders(seed, plan),
         Sabotage::TrustsDisks => lying_disks(seed, plan),
+        Sabotage::AppliesNewerEntries => mixed_builds(seed, plan),
         _ => plan,
     }
 }
@@ -76,6 +79,21 @@ fn lying_disks(seed: u64, plan: Plan) -> Plan {
     });
     let (nodes, spares, horizon, suspect_disks) = (3, 0, 22 * SECOND, true);
     Plan { nodes, spares, horizon, suspect_disks, faults: faults.collect(), ..plan }
+}
+
+/// Nodes become a later build one after another and go back, while leaders are killed.
+fn mixed_builds(seed: u64, plan: Plan) -> Plan {
+    let faults = (0..16).map(|number| {
+        let at = (2 + number as u64) * SECOND;
+        let who = Who::Node(1 + (seed + number as u64 / 2) % 3);
+        let fault = match number % 3 {
+            0 => Fault::Kill { who: Who::Leader, down: SECOND },
+            _ => Fault::Upgrade { who, to: Build::LaterEntries, down: 200 * MILLI },
+        };
+        Planned { number, at, fault }
+    });
+    let (nodes, spares, horizon) = (3, 0, 22 * SECOND);
+    Plan { nodes, spares, horizon, faults: faults.collect(), ..plan }
 }
 
 /// The first seed that shows the bug, and the failed check. Otherwise the failures of other checks.

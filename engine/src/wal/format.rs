@@ -33,10 +33,10 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | payload length |
-//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 loss |
+//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 loss, 8 members |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | shard |
-//! | 16 | 8 | index (first; commit; released; reset; last; 0; the segment of the loss) |
+//! | 16 | 8 | index (first; commit; released; reset; last; 0; the segment of the loss; as of) |
 //! | 24 | 8 | term; of a possible loss 1 for entries, plus 2 for the hard state |
 //! | 32 | 4 | count of entries; 0 for the other kinds |
 //! | 36 | 4 | CRC of the payload; of entries: of their headers |
@@ -46,10 +46,11 @@
 //! zero u8 ×3. So each entry is read and checked by itself, and a value in an entry can be read in
 //! place. The payload of a hard state is the vote, u64, 0 for none. The payload of bounds is the
 //! released term and index, u64 each. The payload of a possible-loss record is the commit index
-//! before the loss, u64. The other kinds have no payload.
+//! before the loss, u64. The payload of members is opaque to the log. The other kinds have no
+//! payload.
 //!
-//! A segment's first block begins with the hard state and the bounds of every shard, so that no
-//! older segment is needed for them, and so that recovery knows when entries are missing. If a
+//! A segment's first block begins with the hard state, the bounds and the members of every shard, so
+//! that no older segment is needed for them, and so that recovery knows when entries are missing. If a
 //! damaged block may have held more records of a shard, a possible-loss record follows the bounds
 //! of that shard.
 
@@ -235,6 +236,7 @@ pub fn record_bytes(record: &Record) -> usize {
         }
         Record::HardState { .. } | Record::PossibleLoss { .. } => 8,
         Record::Bounds { .. } => 16,
+        Record::Members { members, .. } => members.len(),
         Record::Release { .. } | Record::Reset { .. } | Record::Forget { .. } => 0,
     };
     (RECORD_HEADER_BYTES + payload).next_multiple_of(8)
@@ -260,6 +262,7 @@ fn encode_record(record: &Record, out: &mut Pages) {
             own[8..].copy_from_slice(&base.index.to_le_bytes());
             (5, *shard, last.index, last.term, &own)
         }
+        Record::Members { shard, index, members } => (8, *shard, *index, 0, members),
         Record::PossibleLoss { shard, segment, commit, entries, state } => {
             own[..8].copy_from_slice(&commit.to_le_bytes());
             let flags = u64::from(*entries) | u64::from(*state) << 1;
@@ -374,6 +377,8 @@ impl RecordHeader {
     pub const BOUNDS: u8 = 5;
     /// The kind of [`Record::PossibleLoss`].
     pub const POSSIBLE_LOSS: u8 = 7;
+    /// The kind of [`Record::Members`].
+    pub const MEMBERS: u8 = 8;
 
     /// Reads a record header; `None` when the bytes cannot be a record header.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
@@ -389,7 +394,7 @@ impl RecordHeader {
             count: fields.get_u32_le(),
             crc: fields.get_u32_le(),
         };
-        let known = len <= RECORD_BYTES_MAX && (1..=7).contains(&header.kind);
+        let known = len <= RECORD_BYTES_MAX && (1..=8).contains(&header.kind);
         // No log reaches such an index. With this bound no sum overflows.
         let possible =
             header.index < u64::MAX / 2 && header.count as usize <= header.len / ENTRY_HEADER_BYTES;
@@ -418,6 +423,7 @@ impl RecordHeader {
             3 => Record::Release { shard, upto: at },
             4 => Record::Reset { shard, at },
             6 => Record::Forget { shard },
+            Self::MEMBERS => Record::Members { shard, index: self.index, members: payload },
             Self::POSSIBLE_LOSS => {
                 let commit = payload.as_ref().try_get_u64_le().ok()?;
                 let (entries, state) = (self.term & 1 != 0, self.term & 2 != 0);

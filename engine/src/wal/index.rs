@@ -5,6 +5,7 @@ use super::format::{Block, ENTRY_HEADER_BYTES, FoundRecord, RECORD_HEADER_BYTES,
 use super::{HardState, Missing, Record};
 use crate::ids::{LogId, ShardId};
 use crate::limits::BLOCK_BYTES;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter;
 use std::ops::Range;
@@ -34,6 +35,8 @@ pub(super) struct ShardLog {
     /// The last released entry.
     pub base: LogId,
     pub hard: HardState,
+    /// The members of the shard, and the index of the entry as of which they are the members.
+    pub members: Option<(u64, Bytes)>,
     /// The index of the first position. During recovery this index may be greater than the index
     /// after the base. The entries between the two must turn out to be released; otherwise they are
     /// missing.
@@ -62,8 +65,8 @@ struct PossibleLoss {
 
 impl Default for ShardLog {
     fn default() -> Self {
-        let (base, hard, positions, terms, possible_loss) = Default::default();
-        Self { base, hard, start: 1, positions, terms, possible_loss }
+        let (base, hard, members, positions, terms, possible_loss) = Default::default();
+        Self { base, hard, members, start: 1, positions, terms, possible_loss }
     }
 }
 
@@ -340,6 +343,7 @@ impl Index {
                 log.resolve_loss(true, false);
             }
             Record::Bounds { base, last, .. } => log.apply_bounds(*base, *last),
+            Record::Members { index, members, .. } => log.members = Some((*index, members.clone())),
             &Record::PossibleLoss { segment, commit, entries, state, .. } => {
                 log.possible_loss = Some(PossibleLoss { segment, commit, entries, state });
             }
@@ -380,6 +384,8 @@ impl Index {
                 log.resolve_loss(!entries, false);
             }
             RecordHeader::BOUNDS => log.apply_bounds(log.base, at),
+            // The members are a copy of what the tree holds.
+            RecordHeader::MEMBERS => log.members = None,
             RecordHeader::POSSIBLE_LOSS => {
                 let (segment, commit) = (record.index, log.base.index);
                 log.possible_loss =
@@ -413,10 +419,14 @@ impl Index {
     /// The records that a new segment begins with. With these records recovery needs no older
     /// segment for the hard states and bounds.
     pub(super) fn checkpoint(&self) -> Vec<Record> {
-        let mut records = Vec::with_capacity(2 * self.shards.len());
+        let mut records = Vec::with_capacity(3 * self.shards.len());
         for (&shard, log) in &self.shards {
             records.push(Record::HardState { shard, state: log.hard });
             records.push(Record::Bounds { shard, base: log.base, last: log.last() });
+            if let Some((index, members)) = &log.members {
+                let (index, members) = (*index, members.clone());
+                records.push(Record::Members { shard, index, members });
+            }
             if let Some(PossibleLoss { segment, commit, entries, state }) = log.possible_loss {
                 records.push(Record::PossibleLoss { shard, segment, commit, entries, state });
             }

@@ -170,6 +170,16 @@ pub enum Record {
         /// The last entry.
         last: LogId,
     },
+    /// The members of the shard as of an entry. The log itself repeats this record at the head of
+    /// each segment.
+    Members {
+        /// The shard.
+        shard: ShardId,
+        /// The index of the entry.
+        index: u64,
+        /// The members, in a form that the layer above defines.
+        members: Bytes,
+    },
     /// A damaged block may have held more records of the shard. The log itself repeats this record
     /// at the head of each segment until later records resolve the loss, such as a reset.
     PossibleLoss {
@@ -246,6 +256,7 @@ impl Record {
             | Record::Release { shard, .. }
             | Record::Reset { shard, .. }
             | Record::Forget { shard }
+            | Record::Members { shard, .. }
             | Record::PossibleLoss { shard, .. }
             | Record::Bounds { shard, .. } => *shard,
         }
@@ -581,6 +592,12 @@ impl Log {
     /// The durable hard state of a shard.
     pub fn hard_state(&self, shard: ShardId) -> HardState {
         self.index.read().shard(shard).map_or(HardState::default(), |log| log.hard)
+    }
+
+    /// The members of a shard that the log records, and the index of the entry as of which they are
+    /// the members. A copy: the tree holds the members too.
+    pub fn members(&self, shard: ShardId) -> Option<(u64, Bytes)> {
+        self.index.read().shard(shard)?.members.clone()
     }
 
     /// The term of an entry or of the base; `None` for any other index.

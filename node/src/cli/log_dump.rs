@@ -111,6 +111,9 @@ fn describe(record: &Record) -> Value {
         Record::Bounds { shard, base, last } => json!({
             "kind": "bounds", "shard": shard, "base": base.index, "last": last.index,
         }),
+        Record::Members { shard, index, members } => json!({
+            "kind": "members", "shard": shard, "index": index, "bytes": members.len(),
+        }),
         Record::PossibleLoss { shard, segment, commit, entries, state } => json!({
             "kind": "possible_loss", "shard": shard, "segment": segment, "commit": commit,
             "entries": entries, "state": state,

@@ -137,6 +137,13 @@ fn why_not_ready(shard: &ShardStatus, node: PeerId) -> Option<String> {
     if !shard.has_member(node) {
         return Some(format!("this node is no member of shard {id}"));
     }
+    if shard.needs_version != 0 {
+        let version = shard.needs_version;
+        return Some(format!(
+            "shard {id} has entries of version {version}, which this build does not apply: upgrade \
+             this node"
+        ));
+    }
     if !shard.recovery_wait.is_empty() {
         return Some(format!("shard {id} {}", shard.recovery_wait));
     }

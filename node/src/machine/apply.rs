@@ -1,10 +1,10 @@
 //! The effect of write commands. All replicas apply identical entries in one order and must reach
 //! an identical state. Therefore an effect depends on the entry and the tree only.
 
-use super::command::{Command, Expiry, Operation, flags};
+use super::command::{Batch, Command, Expiry, Operation, flags};
 use super::reply::Reply;
 use super::sessions::{self, Answer, EVICTED, SESSIONS_MAX, Session, Table};
-use super::system::{SESSION, user_keys};
+use super::system::{self, SESSION, user_keys};
 use super::value::Stored;
 use bedstone_engine::key::is_system;
 use bedstone_engine::limits::VALUE_BYTES_MAX;
@@ -31,14 +31,17 @@ pub fn ts_of(millis: u64) -> u64 {
 pub fn apply_entry(
     tree: &Tree,
     at: LogId,
-    ts: u64,
-    commands: &[Command],
+    batch: &Batch,
     entry: Option<InLog<'_>>,
 ) -> Result<Vec<Reply>> {
+    let Batch { version, ts, commands } = batch;
     // Timestamps rise with the log even when a new leader's clock is behind.
-    let ts = ts.max(tree.ts() + 1);
+    let ts = (*ts).max(tree.ts() + 1);
     let mut change = Change { tree, now: millis_of(ts), ts, changes: HashMap::new() };
     let replies = commands.iter().map(|command| change.apply(command)).collect::<Result<_>>()?;
+    if let Some(raised) = system::raised_version(tree, *version)? {
+        change.changes.insert(Bytes::from_static(system::VERSION), Some(raised));
+    }
     let ops = change.changes.into_iter().map(|(key, value)| match value {
         Some(value) if is_system(&key) => Op::Put(key, value),
         // The tree stores the deadline too, so that compaction drops expired keys.

@@ -3,10 +3,12 @@
 //! **Command**: operation u8, count of arguments u32, then each: length u32, bytes. Arguments that
 //! are keys are stored keys, see [`super::system`].
 //!
-//! **Batch**, the data of a log entry: timestamp u64 (hybrid logical clock: milliseconds since 1970
-//! in the upper 48 bits), then commands to the end.
+//! **Batch**, the data of a log entry: version u16 (see
+//! [`ENTRY_VERSION`](crate::raft::ENTRY_VERSION)), timestamp u64 (hybrid
+//! logical clock: milliseconds since 1970 in the upper 48 bits), then commands to the end.
 
 use super::system::stored_key;
+use crate::raft::Undecodable;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
@@ -241,10 +243,21 @@ impl Command {
         }
     }
 
-    /// Removes one command from the front of `from`; `None` when the command is malformed. The
-    /// arguments share the memory of `from`.
-    pub fn decode(from: &mut Bytes) -> Option<Command> {
-        let operation = Operation::from_byte(from.try_get_u8().ok()?)?;
+    /// Removes one command from the front of `from`. The arguments share the memory of `from`.
+    ///
+    /// # Errors
+    /// [`Undecodable::Unknown`] after a command whose operation this build does not know: `from`
+    /// continues behind it. [`Undecodable::Malformed`].
+    pub fn decode(from: &mut Bytes) -> Result<Command, Undecodable> {
+        let operation = from.try_get_u8().map_err(|_| Undecodable::Malformed)?;
+        let args = Self::decode_args(from).ok_or(Undecodable::Malformed)?;
+        match Operation::from_byte(operation) {
+            Some(operation) => Ok(Command { operation, args }),
+            None => Err(Undecodable::Unknown(operation)),
+        }
+    }
+
+    fn decode_args(from: &mut Bytes) -> Option<SmallVec<[Bytes; 4]>> {
         let count = from.try_get_u32_le().ok()? as usize;
         if count > from.len() / 4 {
             return None;
@@ -257,7 +270,7 @@ impl Command {
             }
             args.push(from.split_to(len));
         }
-        Some(Command { operation, args })
+        Some(args)
     }
 
     pub(super) fn u64(&self, at: usize) -> Option<u64> {
@@ -284,8 +297,13 @@ pub fn byte(value: u8) -> Bytes {
 }
 
 /// Encodes commands as the data of a log entry.
-pub fn encode_batch<'a>(ts: u64, commands: impl IntoIterator<Item = &'a Command>) -> Bytes {
+pub fn encode_batch<'a>(
+    version: u16,
+    ts: u64,
+    commands: impl IntoIterator<Item = &'a Command>,
+) -> Bytes {
     let mut out = BytesMut::with_capacity(1024);
+    out.put_u16_le(version);
     out.put_u64_le(ts);
     for command in commands {
         out.reserve(command.encoded_len());
@@ -294,12 +312,24 @@ pub fn encode_batch<'a>(ts: u64, commands: impl IntoIterator<Item = &'a Command>
     out.freeze()
 }
 
-/// Decodes the data of a log entry: the timestamp and the commands; `None` when it is malformed.
-pub fn decode_batch(mut data: Bytes) -> Option<(u64, Vec<Command>)> {
+/// The data of a log entry of commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The version of the entry.
+    pub version: u16,
+    /// The timestamp.
+    pub ts: u64,
+    /// The commands.
+    pub commands: Vec<Command>,
+}
+
+/// Decodes the data of a log entry whose version this build applies; `None` when it is malformed.
+pub fn decode_batch(mut data: Bytes) -> Option<Batch> {
+    let version = data.try_get_u16_le().ok()?;
     let ts = data.try_get_u64_le().ok()?;
     let mut commands = Vec::new();
     while !data.is_empty() {
-        commands.push(Command::decode(&mut data)?);
+        commands.push(Command::decode(&mut data).ok()?);
     }
-    Some((ts, commands))
+    Some(Batch { version, ts, commands })
 }

@@ -26,12 +26,12 @@ impl Store {
 
 impl StateMachine for Store {
     fn apply(&self, entry: &Entry, place: Option<Place>) -> Result<Vec<Reply>> {
-        let Some((ts, commands)) = decode_batch(entry.data.clone()) else {
+        let Some(batch) = decode_batch(entry.data.clone()) else {
             let (what, found) = ("a log entry", format!("{:?}", entry.id));
             return Err(Error::corrupt("log", 0, what, "a batch of commands", found));
         };
         let in_log = place.map(|place| InLog { data: &entry.data, place });
-        apply_entry(&self.tree, entry.id, ts, &commands, in_log)
+        apply_entry(&self.tree, entry.id, &batch, in_log)
     }
 
     fn apply_members(&self, at: LogId, conf: &Conf) {

@@ -6,11 +6,13 @@
 use crate::raft::Conf;
 use bedstone_engine::key::space;
 use bedstone_engine::{Op, Result, Tree};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::ops::Range;
 
 /// The key of the members as of the last applied entry.
 pub const MEMBERS: &[u8] = b"\0members";
+/// The key of the newest version among the applied entries; see [`version`].
+pub const VERSION: &[u8] = b"\0version";
 /// The key of the head of the table of sessions, see [`super::sessions`].
 pub const SESSIONS: &[u8] = b"\0sessions";
 /// The prefix of the keys of sessions.
@@ -33,6 +35,32 @@ pub fn user_key(mut stored: Bytes) -> Bytes {
 /// The range of all stored keys of users.
 pub fn user_keys() -> Range<Vec<u8>> {
     vec![space::USER]..vec![space::USER + 1]
+}
+
+/// The version of a state without a record of its version.
+const FIRST_VERSION: u16 = 1;
+
+/// The newest version among the entries that a tree has applied. A build that does not apply
+/// entries of this version cannot continue from the state, since it does not know what the state
+/// means.
+///
+/// # Errors
+/// The tree cannot be read.
+pub fn version(tree: &Tree) -> Result<u16> {
+    let stored = tree.get(VERSION)?;
+    let version = stored.and_then(|mut stored| stored.try_get_u16_le().ok());
+    Ok(version.unwrap_or(FIRST_VERSION))
+}
+
+/// The stored version after an entry of `version`, if the entry changes it.
+///
+/// # Errors
+/// The tree cannot be read.
+pub fn raised_version(tree: &Tree, entry: u16) -> Result<Option<Bytes>> {
+    if entry <= FIRST_VERSION || entry <= version(tree)? {
+        return Ok(None);
+    }
+    Ok(Some(Bytes::copy_from_slice(&entry.to_le_bytes())))
 }
 
 /// The change that stores the members.

@@ -76,6 +76,9 @@ pub enum Change {
     Leave,
 }
 
+/// The version of the entries that carry a change, see [`newer_version`](super::newer_version).
+const CHANGE_VERSION: u16 = 1;
+
 /// The reason why a change is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChange {
@@ -327,15 +330,15 @@ impl Change {
         Change::Steps { steps: vec![step], explicit: false }
     }
 
-    /// Encodes the data of the change entry: version u8 (1), explicit u8, then each step's kind u8
+    /// Encodes the data of the change entry: version u16 (1), explicit u8, then each step's kind u8
     /// and id u64, little-endian. An encoding without steps is [`Change::Leave`].
     pub fn encode(&self) -> Bytes {
         let (steps, explicit) = match self {
             Change::Leave => (&[][..], false),
             Change::Steps { steps, explicit } => (&steps[..], *explicit),
         };
-        let mut out = Vec::with_capacity(2 + 9 * steps.len());
-        out.put_u8(1);
+        let mut out = Vec::with_capacity(3 + 9 * steps.len());
+        out.put_u16_le(CHANGE_VERSION);
         out.put_u8(u8::from(explicit));
         for step in steps {
             let (kind, peer) = match *step {
@@ -352,7 +355,7 @@ impl Change {
 
     /// Decodes the data of an entry. Returns `None` when the data is not a change.
     pub fn decode(mut from: &[u8]) -> Option<Change> {
-        if from.try_get_u8().ok()? != 1 {
+        if from.try_get_u16_le().ok()? != CHANGE_VERSION {
             return None;
         }
         let explicit = decode_flag(&mut from)?;

@@ -97,6 +97,19 @@ pub struct Boot {
     pub durability: Durability,
 }
 
+/// Whether the state of a replica follows its committed entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Applying {
+    /// The driver applies committed entries.
+    #[default]
+    Running,
+    /// The applied state is damaged, until a snapshot of the leader replaces it.
+    Damaged,
+    /// The next committed entry needs a later build, see [`newer_version`](super::newer_version).
+    /// The state is sound, and the entry stays in the log until that build applies it.
+    Halted,
+}
+
 /// How much of a replica's votes and acknowledged entries its disk still has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -271,8 +284,7 @@ pub struct Raft {
     pub(super) committed_conflict: Option<PeerId>,
     pub(super) recovery: Recovery,
     pub(super) reset_log: bool,
-    /// The applied state of this replica is damaged.
-    pub(super) damaged: bool,
+    pub(super) applying: Applying,
     pub(super) quiescence: Quiescence,
     pub(super) lease: LeaseState,
     applied: Index,
@@ -335,7 +347,7 @@ impl Raft {
             committed_conflict: None,
             recovery,
             reset_log: false,
-            damaged: false,
+            applying: Applying::Running,
             quiescence: Quiescence::default(),
             lease: LeaseState::default(),
             applied: boot.applied.index,
@@ -465,8 +477,8 @@ impl Raft {
         if let Some(transfer) = &self.transfer {
             return Err(Refused::Transferring(transfer.to));
         }
-        if self.damaged {
-            // The result of the command could not be computed here, because the tree is damaged.
+        if self.applying != Applying::Running {
+            // The result of the command could not be computed here.
             return Err(Refused::NotLeader(None));
         }
         if self.uncommitted_bytes + data.len() > self.config.uncommitted_bytes_max {
@@ -486,7 +498,7 @@ impl Raft {
     }
 
     /// Keeps the bytes of entries in memory within bounds. Applied entries leave memory first. When
-    /// the tree falls behind or is damaged, durable entries leave memory too, and are read from the
+    /// the tree falls behind or stands still, durable entries leave memory too, and are read from the
     /// log again later. On a leader only committed entries leave in this way.
     #[inline(never)]
     fn bound_memory(&mut self) {

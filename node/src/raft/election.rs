@@ -2,7 +2,7 @@
 //! steps down (thesis §6.2).
 
 use super::conf::VoteResult;
-use super::core::{Raft, Role};
+use super::core::{Applying, Raft, Role};
 use super::message::Body;
 use super::peer_set::PeerSet;
 use super::{PeerId, Term, kind};
@@ -87,7 +87,11 @@ impl Raft {
     /// Whether this replica may become leader.
     pub(super) fn may_campaign(&self) -> bool {
         let bound = self.may_vote() && self.satisfies_vote_bound(self.log.last());
-        self.conf.is_electable(self.id) && bound
+        // Only a change that needs a later build is committed and not effective.
+        let knows_members =
+            self.changes.front().is_none_or(|(index, _)| *index > self.hard.commit);
+        let able = self.applying != Applying::Halted && knows_members;
+        self.conf.is_electable(self.id) && bound && able
     }
 
     /// The other voters.

@@ -4,7 +4,7 @@ use super::conf::{Change, Conf};
 use super::core::{Raft, Refused, Role};
 use super::peer_set::PeerSet;
 use super::progress::Progress;
-use super::{Index, kind};
+use super::{ENTRY_VERSION, Index, kind, newer_version};
 use bedstone_engine::LogId;
 
 impl Raft {
@@ -50,6 +50,12 @@ impl Raft {
         let committed = self.hard.commit;
         let mut changed = false;
         while let Some((at, data)) = self.changes.pop_front_if(|(index, _)| *index <= committed) {
+            if newer_version(kind::CHANGE, &data, ENTRY_VERSION).is_some() {
+                // The driver halts this replica when it comes to the entry. Until then this replica
+                // does not campaign, because it does not know the members.
+                self.changes.push_front((at, data));
+                break;
+            }
             changed |= self.conf.apply_entry_data(&data);
             self.conf_index = at;
         }

@@ -26,8 +26,20 @@ use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+/// The greatest kind of a message.
+const KIND_MAX: u8 = 17;
 /// Bytes in front of an entry's data on the wire.
 const ENTRY_HEADER_BYTES: usize = 13;
+
+/// The reason why bytes from another node are not a value that this build knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecodable {
+    /// A later build wrote the bytes: this build does not know the kind or operation with this
+    /// number.
+    Unknown(u8),
+    /// The bytes are not a value of any build.
+    Malformed,
+}
 
 /// A message, with the peer that sent it or is to receive it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,11 +260,21 @@ impl Message {
         out.freeze()
     }
 
-    /// Decodes a message that `peer` sent. Returns `None` when the bytes are not a message. Entries
-    /// share the memory of `from`. The decoder allocates no more than the bytes in `from` justify.
-    pub fn decode(peer: PeerId, mut from: Bytes) -> Option<Message> {
+    /// Decodes a message that `peer` sent. Entries share the memory of `from`. The decoder allocates
+    /// no more than the bytes in `from` justify.
+    ///
+    /// # Errors
+    /// [`Undecodable`].
+    pub fn decode(peer: PeerId, mut from: Bytes) -> Result<Message, Undecodable> {
+        let kind = from.try_get_u8().map_err(|_| Undecodable::Malformed)?;
+        if !(1..=KIND_MAX).contains(&kind) {
+            return Err(Undecodable::Unknown(kind));
+        }
+        Self::decode_kind(peer, kind, from).ok_or(Undecodable::Malformed)
+    }
+
+    fn decode_kind(peer: PeerId, kind: u8, mut from: Bytes) -> Option<Message> {
         let from = &mut from;
-        let kind = from.try_get_u8().ok()?;
         let term = decode_number(from)?;
         let body = match kind {
             1 => Body::PreVote { last: decode_id(from)? },

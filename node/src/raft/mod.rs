@@ -34,13 +34,15 @@ mod recovery;
 mod replication;
 mod transfer;
 
-pub use self::core::{Boot, Config, Durability, Effects, Raft, Refused, Role, Status, Write};
+pub use self::core::{
+    Applying, Boot, Config, Durability, Effects, Raft, Refused, Role, Status, Write,
+};
 pub use bedstone_engine::wal::Vote;
 pub use conf::{Change, Conf};
 pub use entries::Entries;
 pub use lease::Lease;
 pub use log::LogReader;
-pub use message::{Body, Message};
+pub use message::{Body, Message, Undecodable};
 pub use peer_set::PeerSet;
 pub use read_rounds::Read;
 pub use recovery::RecoveryWait;
@@ -55,6 +57,24 @@ pub type Index = u64;
 pub type Seq = u64;
 /// The core's time. The driver calls [`Raft::tick`] at a steady pace.
 pub type Tick = u64;
+
+/// The newest version of log entries that this build applies.
+///
+/// The data of an entry begins with its version u16, little-endian, except in a [`kind::NOOP`] and
+/// a [`kind::WITHHELD`], which have no data. A later build raises the version of an entry whose
+/// kind or content an earlier build does not know.
+pub const ENTRY_VERSION: u16 = 1;
+
+/// The version of an entry if it is newer than `newest`. An entry of an unknown kind is newer,
+/// whatever it contains.
+pub fn newer_version(kind: u8, data: &[u8], newest: u16) -> Option<u16> {
+    let version = data.first_chunk().copied().map(u16::from_le_bytes);
+    match kind {
+        kind::NOOP | kind::WITHHELD => None,
+        kind::NORMAL | kind::CHANGE => version.filter(|&version| version > newest),
+        _ => version.filter(|&version| version > newest).or(newest.checked_add(1)),
+    }
+}
 
 /// The kinds of log entries that the core distinguishes. The log stores the kind as one byte of the
 /// entry.

@@ -18,7 +18,7 @@
 //!   one more election timeout that the leader is alive.
 
 use super::conf::VoteResult;
-use super::core::{Raft, Role};
+use super::core::{Applying, Raft, Role};
 use super::message::{Body, Message};
 use super::progress::{Mode, Progress};
 use super::{PeerId, Tick};
@@ -126,7 +126,7 @@ impl Raft {
             && self.changes.is_empty()
             && !self.conf.is_joint()
             && self.conf.is_electable(self.id)
-            && !self.damaged
+            && self.applying == Applying::Running
             && self.progress.iter().all(|p| p.disconnected || caught_up(p.peer) == Some(true))
             && self.conf.vote_result(caught_up) == VoteResult::Won
     }
@@ -140,7 +140,7 @@ impl Raft {
             self.commit_to(at.index);
         }
         let wanted = self.config.quiesce_after.is_some();
-        let keeps_up = !self.is_recovering() && !self.damaged;
+        let keeps_up = !self.is_recovering() && self.applying == Applying::Running;
         self.quiescence.quiescent =
             wanted && keeps_up && self.is_fully_applied(at.index) && self.reads.is_idle();
         // A follower that cannot become quiescent makes the leader active again.

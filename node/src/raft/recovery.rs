@@ -36,7 +36,7 @@
 //! that reaches the bound has every committed entry that one of the peers had.
 
 use super::conf::Conf;
-use super::core::{Durability, Raft, Role};
+use super::core::{Applying, Durability, Raft, Role};
 use super::message::Body;
 use super::progress::Mode;
 use super::{Index, PeerId, Term, Tick};
@@ -158,7 +158,20 @@ impl Raft {
     /// leader where other replicas lack entries. As leader it only replicates its entries and
     /// transfers leadership.
     pub fn damaged(&mut self) {
-        self.damaged = true;
+        self.stop_applying(Applying::Damaged);
+    }
+
+    /// The next committed entry needs a later build. The replica still votes and acknowledges, and
+    /// keeps the entry. It does not campaign: an unknown entry may have changed the members. As
+    /// leader it transfers leadership.
+    pub fn halt(&mut self) {
+        if self.applying == Applying::Running {
+            self.stop_applying(Applying::Halted);
+        }
+    }
+
+    fn stop_applying(&mut self, applying: Applying) {
+        self.applying = applying;
         match self.leader {
             Some(leader) if leader != self.id => self.peer_silent(leader),
             _ => self.unquiesce(),
@@ -167,7 +180,12 @@ impl Raft {
 
     /// Whether a snapshot must replace the tree of this replica.
     pub fn is_damaged(&self) -> bool {
-        self.damaged
+        self.applying == Applying::Damaged
+    }
+
+    /// Whether the driver applies committed entries to the state.
+    pub fn is_applying(&self) -> bool {
+        self.applying == Applying::Running
     }
 
     pub(super) fn tick_recovery(&mut self) {

@@ -1,7 +1,7 @@
 //! Replication and commitment (§5.3, §5.4.2): batched, pipelined, with flow control by bytes.
 
 use super::conf::Conf;
-use super::core::{Raft, Role};
+use super::core::{Applying, Raft, Role};
 use super::entries::Entries;
 use super::log::LogReader;
 use super::message::{Body, Message};
@@ -157,7 +157,7 @@ impl Raft {
             self.commit_to(at.index);
         }
         self.applied(at.index);
-        self.damaged = false;
+        self.applying = Applying::Running;
         if term == self.hard.term {
             self.acknowledge(leader, at.index);
         }
@@ -250,7 +250,7 @@ impl Raft {
             self.learn_committed(committed);
             self.try_end_recovery();
             self.send_after_term_durable(peer, Body::HeartbeatReply { round });
-            if self.damaged {
+            if self.is_damaged() {
                 self.request_snapshot(peer);
             }
         }

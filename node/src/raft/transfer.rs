@@ -6,7 +6,7 @@
 //! with the most entries, and repeats the attempt. Until another replica leads, this leader leads
 //! without counting itself (thesis §4.2.2).
 
-use super::core::{Raft, Refused, Role};
+use super::core::{Applying, Raft, Refused, Role};
 use super::message::Body;
 use super::{PeerId, Tick};
 
@@ -67,9 +67,9 @@ impl Raft {
         self.transfer_if_not_electable();
     }
 
-    /// Starts a transfer if this leader has no vote, or if its tree is damaged.
+    /// Starts a transfer if this leader has no vote, or cannot apply entries.
     pub(super) fn transfer_if_not_electable(&mut self) {
-        let stays = self.conf.is_electable(self.id) && !self.damaged;
+        let stays = self.conf.is_electable(self.id) && self.applying == Applying::Running;
         if stays || self.transfer.is_some() {
             return;
         }
@@ -83,7 +83,7 @@ impl Raft {
         if self.role == Role::Follower
             && self.leader == Some(peer)
             && self.may_campaign()
-            && !self.damaged
+            && self.applying == Applying::Running
         {
             self.leader = None;
             self.reads.fail_all();

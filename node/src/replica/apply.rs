@@ -2,9 +2,10 @@
 
 use super::{Replica, ShardLog, Turn};
 use crate::limits::REPLAY_BYTES;
-use crate::raft::kind;
+use crate::raft::{kind, newer_version};
 use bedstone_engine::wal::Entry;
 use bedstone_engine::{Error, Result};
+use tracing::error;
 
 impl Replica {
     /// Applies the committed entries, and replies to their requests.
@@ -12,7 +13,7 @@ impl Replica {
     /// # Errors
     /// A committed entry cannot be read or decoded, or the state cannot be read.
     pub(super) fn apply(&mut self, turn: &mut Turn<'_>) -> Result<()> {
-        if self.raft.is_damaged() {
+        if !self.raft.is_applying() {
             return Ok(());
         }
         let (begun, before) = (crate::clock::now(), self.applied.index);
@@ -25,8 +26,16 @@ impl Replica {
                 return Err(Error::corrupt("log", 0, what, expected, "none"));
             }
             let commit = self.commit;
+            let newest = self.limits.entry_versions.newest;
             for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
+                if let Some(version) = newer_version(entry.kind, &entry.data, newest) {
+                    self.halt(version);
+                    break;
+                }
                 self.apply_entry(entry, turn)?;
+            }
+            if !self.raft.is_applying() {
+                break;
             }
         }
         if self.applied.index > before {
@@ -37,6 +46,23 @@ impl Replica {
             self.disk.call_background();
         }
         Ok(())
+    }
+
+    /// The next committed entry has a version that this build does not apply, or the state has. The
+    /// replica keeps everything, and another build continues from it.
+    pub(super) fn halt(&mut self, version: u16) {
+        let (shard, index) = (self.shard, self.applied.index + 1);
+        let newest = self.limits.entry_versions.newest;
+        error!(
+            shard,
+            index,
+            version,
+            newest,
+            "the shard needs a later build: its next entry has a newer version than this build \
+             applies; nothing is lost, upgrade this node"
+        );
+        self.needs_version = Some(version);
+        self.raft.halt();
     }
 
     fn apply_entry(&mut self, entry: &Entry, turn: &mut Turn<'_>) -> Result<()> {
@@ -62,6 +88,9 @@ impl Replica {
             }
         };
         self.applied = entry.id;
+        if entry.kind != kind::NORMAL {
+            self.log_members();
+        }
         self.finish_proposals(entry.id, &results, turn);
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! Requests of clients that reached a node without the leader: to the leader, and replies back.
 
 use super::{Replica, Turn};
+use crate::machine::reply::Reply;
+use crate::policy::ServedBy;
 use crate::raft::PeerId;
 use crate::request::replies::Replies;
 use crate::request::{PendingRequest, Requester};
 use crate::wire::{self, FORWARD_BYTES_MAX, Forwarded, Replied};
 use bedstone_net::{Frame, Lane};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -86,35 +88,47 @@ impl Replica {
         }
     }
 
-    /// Queues the requests that another node forwarded to this leader. `None` when the frame is
-    /// malformed.
+    /// Queues the requests that another node forwarded to this leader.
     pub(super) fn on_forward(
         &mut self,
         peer: PeerId,
-        body: Bytes,
+        requests: Vec<Result<Forwarded, (u64, u8)>>,
         now: Instant,
         replies: &mut Replies,
-    ) -> Option<()> {
-        for forwarded in Forwarded::decode_all(body)? {
+    ) {
+        for forwarded in requests {
+            let (Ok(Forwarded { id, .. }) | Err((id, _))) = forwarded;
+            let requester = Requester::Peer { peer, shard: self.shard, id };
             if !self.raft.is_leader() {
-                replies.redirect(peer, self.shard, forwarded.id);
+                replies.redirect(peer, self.shard, id);
                 continue;
             }
+            let forwarded = match forwarded {
+                Ok(forwarded) => forwarded,
+                Err((_, operation)) => {
+                    let text = format!(
+                        "the leader, node {}, does not know operation {operation}: upgrade that \
+                         node; nothing was done",
+                        self.node
+                    );
+                    replies.reply(requester, false, &Reply::err(text));
+                    continue;
+                }
+            };
             let request = PendingRequest {
                 command: forwarded.command,
-                requester: Requester::Peer { peer, shard: self.shard, id: forwarded.id },
+                requester,
                 resp3: forwarded.resp3,
-                served_by: crate::policy::ServedBy::Leader,
+                served_by: ServedBy::Leader,
                 deadline: now + Duration::from_millis(u64::from(forwarded.left)),
             };
             self.submit(request, replies);
         }
-        Some(())
     }
 
-    /// Passes the leader's replies on. `None` when the frame is malformed.
-    pub(super) fn on_reply(&mut self, body: Bytes, replies: &mut Replies) -> Option<()> {
-        for Replied { id, answer } in Replied::decode_all(body)? {
+    /// Passes the leader's replies on.
+    pub(super) fn on_reply(&mut self, answers: Vec<Replied>, replies: &mut Replies) {
+        for Replied { id, answer } in answers {
             let Some((_, request)) = self.forwards.awaiting_reply.remove(&id) else { continue };
             if let Some(answer) = answer {
                 replies.rendered(request.requester, answer);
@@ -124,6 +138,5 @@ impl Replica {
             self.forwards.not_before = self.ticks + 1;
             self.queue.push_front(request);
         }
-        Some(())
     }
 }

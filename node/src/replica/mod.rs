@@ -6,6 +6,7 @@
 
 mod apply;
 mod forward;
+pub mod members;
 pub mod open;
 mod proposals;
 mod queue;
@@ -21,13 +22,13 @@ use crate::metrics::Metrics;
 use crate::policy::ServedBy;
 use crate::raft::{
     Body, Change, Conf, Effects, Index, LogReader, Message, PeerId, Raft, RecoveryWait, Refused,
-    Role,
+    Role, Undecodable,
 };
 use crate::request::mailbox::{ClientRequest, Mailbox};
 use crate::request::replies::Replies;
 use crate::request::{PendingRequest, Requester};
 use crate::status::ShardStatus;
-use crate::wire::{self, Transfer};
+use crate::wire::{self, Forwarded, Replied, Transfer};
 use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane};
@@ -84,8 +85,12 @@ pub struct Replica {
     machine: Arc<dyn StateMachine>,
     tree: Arc<Tree>,
     conf: Conf,
+    /// The members that the log records.
+    logged_conf: Option<Conf>,
     applied: LogId,
     commit: Index,
+    /// The version of the entry or state that this build does not apply, once there is one.
+    needs_version: Option<u16>,
     ticks: u64,
     leader_seen: Option<PeerId>,
     queue: RequestQueue,
@@ -198,21 +203,30 @@ impl Replica {
         self.queue.push(request);
     }
 
-    /// A frame of a peer; `None` when it is malformed.
+    /// A frame of a peer.
+    ///
+    /// # Errors
+    /// [`Undecodable`]: the frame has no effect.
     pub fn on_frame(
         &mut self,
         peer: PeerId,
         frame: Frame,
         now: Instant,
         replies: &mut Replies,
-    ) -> Option<()> {
+    ) -> Result<(), Undecodable> {
         match frame.kind {
             wire::kind::RAFT => self.on_message(Message::decode(peer, frame.body)?),
-            wire::kind::FORWARD => self.on_forward(peer, frame.body, now, replies)?,
-            wire::kind::REPLY => self.on_reply(frame.body, replies)?,
+            wire::kind::FORWARD => {
+                let requests = Forwarded::decode_all(frame.body).ok_or(Undecodable::Malformed)?;
+                self.on_forward(peer, requests, now, replies);
+            }
+            wire::kind::REPLY => {
+                let answers = Replied::decode_all(frame.body).ok_or(Undecodable::Malformed)?;
+                self.on_reply(answers, replies);
+            }
             other => self.on_transfer(peer, Transfer::decode(other, frame.body)?),
         }
-        Some(())
+        Ok(())
     }
 
     /// A Raft message of a peer.
@@ -310,7 +324,8 @@ impl Replica {
             self.forward(turn);
         }
         self.begin_reads(turn.elapsed);
-        self.execute(turn);
+        let executed = self.execute(turn);
+        self.repair(executed)?;
         let applied = self.apply(turn);
         self.repair(applied)?;
         let answered = self.answer_reads(turn);
@@ -318,7 +333,8 @@ impl Replica {
         // Applying entries makes room in the core for the next proposal.
         if self.raft.is_leader() && self.queue.has_writes() && self.may_propose() {
             self.propose(turn);
-            self.execute(turn);
+            let executed = self.execute(turn);
+            self.repair(executed)?;
         }
         let sent = self.continue_transfers(turn);
         self.repair(sent)
@@ -347,7 +363,10 @@ impl Replica {
     }
 
     /// Executes the core's effects in the order that [`Effects`] states.
-    fn execute(&mut self, turn: &mut Turn<'_>) {
+    ///
+    /// # Errors
+    /// The state cannot be read for a snapshot. All other effects were executed.
+    fn execute(&mut self, turn: &mut Turn<'_>) -> bedstone_engine::Result<()> {
         let mut effects = std::mem::take(turn.effects);
         let reader = ShardLog { engine: self.disk.engine(), shard: self.shard };
         self.raft.effects_into(&reader, &mut effects);
@@ -375,10 +394,9 @@ impl Replica {
                 self.queue.push_front(again);
             }
         }
-        for peer in std::mem::take(&mut effects.snapshots) {
-            self.send_snapshot(peer, turn);
-        }
+        let peers = std::mem::take(&mut effects.snapshots);
         *turn.effects = effects;
+        peers.into_iter().try_for_each(|peer| self.send_snapshot(peer, turn))
     }
 
     fn send(&mut self, message: &Message, net: &mut dyn Network) {
@@ -418,6 +436,7 @@ impl Replica {
             applied: self.applied.index,
             last: raft.last.index,
             damaged: self.raft.is_damaged(),
+            needs_version: self.needs_version.unwrap_or(0),
             recovery_wait: self.raft.recovery_wait().map_or_else(String::new, describe_wait),
             persisted: raft.persisted,
             voters: raft.conf.voters.to_vec(),

@@ -2,6 +2,7 @@
 
 use super::Replica;
 use super::forward::ForwardTracker;
+use super::members::stored_members;
 use super::proposals::Proposals;
 use super::queue::RequestQueue;
 use super::reads::ReadTracker;
@@ -46,7 +47,11 @@ impl Replica {
         let tree = engine.open_shard(shard)?;
         let (_, last) = engine.log().bounds(shard);
         let applied = tree.applied();
-        let conf = system::members(&tree)?.unwrap_or(conf);
+        let stored = stored_members(engine, shard, &tree)?;
+        let (conf, conf_index, damage) = match stored {
+            Some(stored) => (stored.conf, stored.index.max(applied.index), stored.damage),
+            None => (conf, applied.index, None),
+        };
         let mut boot = Boot {
             id: node,
             conf: conf.clone(),
@@ -79,7 +84,7 @@ impl Replica {
             (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
             resets_log = true;
         } else {
-            boot.changes = changes_after(engine, shard, applied.index, last.index)?;
+            boot.changes = changes_after(engine, shard, conf_index, last.index)?;
         }
         if disk_is_suspect && boot.durability == Durability::Intact && !boot.conf.voters.is_empty()
         {
@@ -96,8 +101,10 @@ impl Replica {
             tree,
             limits,
             conf,
+            logged_conf: engine.log().members(shard).and_then(|(_, conf)| Conf::decode(&conf)),
             applied,
             commit: applied.index,
+            needs_version: None,
             ticks: 0,
             leader_seen: None,
             queue: RequestQueue::default(),
@@ -107,6 +114,12 @@ impl Replica {
         };
         if resets_log {
             replica.reset_log_at_start(applied);
+        }
+        match damage.map_or_else(|| system::version(&replica.tree), Err) {
+            Ok(version) if version > replica.limits.entry_versions.newest => replica.halt(version),
+            Ok(_) => {}
+            Err(damage) if damage.is_damage() && replica.damaged(&damage) => {}
+            Err(error) => return Err(error),
         }
         Ok(replica)
     }

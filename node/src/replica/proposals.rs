@@ -76,7 +76,8 @@ impl Replica {
         while self.queue.has_writes() && self.may_propose() {
             let requests = self.queue.take_entry(self.limits.entry_bytes);
             let ts = self.proposals.next_ts(turn.unix_millis);
-            let data = encode_batch(ts, requests.iter().map(|request| &request.command));
+            let version = self.limits.entry_versions.written;
+            let data = encode_batch(version, ts, requests.iter().map(|request| &request.command));
             let Ok(at) = self.raft.propose(data) else {
                 requests.into_iter().rev().for_each(|request| self.queue.push_front(request));
                 return;
@@ -90,7 +91,8 @@ impl Replica {
     /// refuses the entry.
     pub(super) fn propose_tick(&mut self, unix_millis: u64) -> Option<LogId> {
         let ts = self.proposals.next_ts(unix_millis);
-        let data = encode_batch(ts, [&Command::new(Operation::Tick, [])]);
+        let version = self.limits.entry_versions.written;
+        let data = encode_batch(version, ts, [&Command::new(Operation::Tick, [])]);
         let at = self.raft.propose(data).ok()?;
         self.proposals.push(at, Vec::new());
         Some(at)

@@ -69,7 +69,7 @@ impl Replica {
     /// Requests one read index for all the reads that wait and that this replica may answer.
     pub(super) fn begin_reads(&mut self, elapsed: u64) {
         self.raft.set_time(elapsed);
-        if self.raft.is_damaged() {
+        if !self.raft.is_applying() {
             return self.queue.send_reads_to_leader();
         }
         let is_leader = self.raft.is_leader();
@@ -89,7 +89,7 @@ impl Replica {
         if self.reads.awaiting_apply.is_empty() {
             return Ok(());
         }
-        if self.raft.is_damaged() {
+        if !self.raft.is_applying() {
             self.reads.take_awaiting_apply().for_each(|read| self.queue.push_front(read));
             return Ok(());
         }

@@ -4,9 +4,9 @@ use super::snapshot_stream::{Incoming, Outgoing};
 use super::{Replica, Turn};
 use crate::raft::{Index, PeerId, Raft};
 use crate::wire::{self, SnapshotOutcome, Transfer};
-use bedstone_engine::LogId;
 use bedstone_engine::lsm::SnapshotHead;
 use bedstone_engine::wal::Record;
+use bedstone_engine::{LogId, Result};
 use bedstone_net::{Frame, Lane};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
@@ -59,21 +59,28 @@ impl Snapshots {
 
 impl Replica {
     /// Offers a snapshot to a follower.
-    pub(super) fn send_snapshot(&mut self, peer: PeerId, turn: &mut Turn<'_>) {
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub(super) fn send_snapshot(&mut self, peer: PeerId, turn: &mut Turn<'_>) -> Result<()> {
         if self.snapshots.outgoing.get(&peer).is_some_and(Outgoing::is_under_way) {
-            return;
+            return Ok(());
         }
         // A snapshot that was interrupted continues, unless the entries after it were released.
         let is_usable = |o: &Outgoing| self.raft.term_at(o.head.at.index) == Some(o.head.at.term);
         let interrupted = self.snapshots.outgoing.remove(&peer).filter(is_usable);
-        let mut outgoing = interrupted.unwrap_or_else(|| {
-            self.snapshots.last_id += 1;
-            Outgoing::new(&self.tree, self.snapshots.last_id, self.ticks)
-        });
+        let mut outgoing = match interrupted {
+            Some(outgoing) => outgoing,
+            None => {
+                self.snapshots.last_id += 1;
+                Outgoing::new(&self.tree, self.snapshots.last_id, self.ticks)?
+            }
+        };
         let offer = outgoing.offer(self.raft.term(), self.ticks);
         info!(shard = self.shard, peer, index = outgoing.head.at.index, "offers a snapshot");
         self.snapshots.outgoing.insert(peer, outgoing);
         self.push_transfer(peer, &offer, turn);
+        Ok(())
     }
 
     fn push_transfer(&mut self, peer: PeerId, transfer: &Transfer, turn: &mut Turn<'_>) {
@@ -94,7 +101,19 @@ impl Replica {
             Transfer::Ack { id, chunks, outcome } => {
                 self.on_snapshot_ack(peer, id, chunks, outcome)
             }
-            Transfer::Begin { id, term, head } => self.on_snapshot_offer(peer, id, term, head),
+            Transfer::Begin { id, version, head, .. } if self.is_too_new(version) => {
+                warn!(
+                    shard = self.shard,
+                    peer,
+                    index = head.at.index,
+                    version,
+                    "a snapshot is refused: it has entries of a newer version than this build \
+                     applies; upgrade this node"
+                );
+                self.needs_version = Some(version);
+                self.acknowledge(peer, id, 0, SnapshotOutcome::Failed);
+            }
+            Transfer::Begin { id, term, head, .. } => self.on_snapshot_offer(peer, id, term, head),
             Transfer::Chunk { id, number, items } => {
                 let is_from = |incoming: &&mut Incoming| (incoming.from, incoming.id) == (peer, id);
                 let Some(incoming) = self.snapshots.incoming.as_mut().filter(is_from) else {
@@ -155,6 +174,10 @@ impl Replica {
         self.snapshots.incoming = Some(incoming);
     }
 
+    fn is_too_new(&self, version: u16) -> bool {
+        version > self.limits.entry_versions.newest
+    }
+
     /// Whether a snapshot at `at` has entries that the state lacks, or repairs the state.
     fn needs_snapshot(&self, at: LogId) -> bool {
         let applied = self.applied.index;
@@ -184,6 +207,7 @@ impl Replica {
                     true => Record::Reset { shard: self.shard, at },
                     false => Record::Release { shard: self.shard, upto: at },
                 });
+                self.log_members();
                 SnapshotOutcome::Installed
             }
             Ok(None) => SnapshotOutcome::Failed,
@@ -225,10 +249,7 @@ impl Replica {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub(super) fn continue_transfers(
-        &mut self,
-        turn: &mut Turn<'_>,
-    ) -> bedstone_engine::Result<()> {
+    pub(super) fn continue_transfers(&mut self, turn: &mut Turn<'_>) -> Result<()> {
         for (peer, ack) in std::mem::take(&mut self.snapshots.acks) {
             self.push_transfer(peer, &ack, turn);
         }

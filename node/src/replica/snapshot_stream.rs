@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub struct Outgoing {
     /// The id of the transfer.
     pub id: u64,
+    /// The newest version among the entries that the snapshot covers.
+    version: u16,
     /// The moment of the snapshot.
     pub head: SnapshotHead,
     history: History,
@@ -41,10 +43,14 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A transfer of the tree's present state.
-    pub fn new(tree: &Arc<Tree>, id: u64, now: u64) -> Outgoing {
+    ///
+    /// # Errors
+    /// The tree cannot be read.
+    pub fn new(tree: &Arc<Tree>, id: u64, now: u64) -> Result<Outgoing> {
         let view = tree.snapshot();
-        Outgoing {
+        Ok(Outgoing {
             id,
+            version: system::version(tree)?,
             head: view.head(),
             history: view.history(),
             taken: false,
@@ -54,13 +60,13 @@ impl Outgoing {
             scanned: false,
             ended: false,
             last_message_tick: now,
-        }
+        })
     }
 
     /// The offer on a new connection, by the leader of `term`.
     pub fn offer(&mut self, term: u64, now: u64) -> Transfer {
         (self.taken, self.sent, self.ended, self.last_message_tick) = (false, 0, false, now);
-        Transfer::Begin { id: self.id, term, head: self.head }
+        Transfer::Begin { id: self.id, term, version: self.version, head: self.head }
     }
 
     /// Records that the connection broke: the sender sends no chunk before the next offer.
@@ -319,7 +325,7 @@ mod tests {
             if !self.outgoing.acked(self.taken, 0) {
                 // The receiver lost its chunks, so the sender begins another snapshot.
                 assert_eq!(self.taken, 0);
-                self.outgoing = Outgoing::new(&self.from, self.outgoing.id + 1, 0);
+                self.outgoing = Outgoing::new(&self.from, self.outgoing.id + 1, 0).expect("reads");
                 self.expected = pairs(&self.from);
                 self.offer();
             }
@@ -339,7 +345,7 @@ mod tests {
             let disk = MemoryDisk::new();
             let ((_one, from), (_other, to)) = (open(&MemoryDisk::new()), open(&disk));
             (0..keys).for_each(|key| put(&from, format!("key {key}")));
-            let (outgoing, expected) = (Outgoing::new(&from, 1, 0), pairs(&from));
+            let (outgoing, expected) = (Outgoing::new(&from, 1, 0).expect("reads"), pairs(&from));
             let (incoming, in_flight, taken) = (None, VecDeque::new(), 0);
             let mut pair = Pair { from, outgoing, incoming, to, disk, in_flight, taken, expected };
             pair.offer();

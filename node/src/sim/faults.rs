@@ -1,6 +1,7 @@
 //! The effect of each planned fault on the world.
 
 use super::Failure;
+use super::build::Build;
 use super::host::Host;
 use super::plan::{Fault, Who};
 use super::world::{Event, World};
@@ -99,10 +100,11 @@ impl World<'_> {
             Fault::TransferLeadership { to } => {
                 self.send_admin_request(AdminRequest::TransferLeadership(to))
             }
-            Fault::Upgrade { who, down } => {
+            Fault::Upgrade { who, to, down } => {
                 let id = self.who(who);
                 let host = self.host(id);
-                host.upgraded = !host.upgraded;
+                host.build = if host.build == Build::Present { to } else { Build::Present };
+                self.has_later_entries |= host.build == Build::LaterEntries;
                 self.stop(id, down, false);
             }
             Fault::Starve { who, factor, time } => {

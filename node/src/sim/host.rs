@@ -2,6 +2,7 @@
 //! the shard code and the wire format are the product's; the disk is in memory, and the simulation
 //! supplies the time.
 
+use super::build::Build;
 use super::plan::{MILLI, Plan, SECOND};
 use super::rng::Rng;
 use super::sabotage::Sabotage;
@@ -83,8 +84,8 @@ pub(super) struct Host {
     pub(super) paused_until: u64,
     /// The time at which the node was stopped right after it read its clock.
     pub(super) stopped_at: Option<u64>,
-    /// The node runs a build of the next version, which has another protocol.
-    pub(super) upgraded: bool,
+    /// The build that the node runs.
+    pub(super) build: Build,
     /// The factor of the duration of syncs, and when it ends.
     pub(super) slow: (u64, u64),
     pub(super) hung_until: u64,
@@ -138,7 +139,7 @@ impl Host {
             clock_micros: Arc::default(),
             stopped_at: None,
             paused_until: 0,
-            upgraded: false,
+            build: Build::Present,
             slow: (1, 0),
             hung_until: 0,
             starved: (1, 0),
@@ -165,6 +166,10 @@ impl Host {
             (true, true) => Conf::of(plan.all()),
         };
         let mut limits = Limits { follower_reads: plan.follower_reads, ..Limits::TINY };
+        limits.entry_versions = self.build.entry_versions();
+        if plan.sabotage == Some(Sabotage::AppliesNewerEntries) {
+            limits.entry_versions.newest = u16::MAX;
+        }
         limits.raft.lease = plan.leases.then_some(LEASE);
         if plan.sabotage == Some(Sabotage::WaitsForDisks) {
             limits.raft.disk_hangs = u64::MAX >> 1;

@@ -7,6 +7,7 @@
 //!
 //! A seed gives the same run on any machine: [`Ran::trace`] is a digest of the run.
 
+pub mod build;
 mod checks;
 mod clients;
 mod faults;

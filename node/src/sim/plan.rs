@@ -1,6 +1,7 @@
 //! The meaning of a seed: how many nodes and clients, how severe the world is, and which faults
 //! come when. A plan is data, so that a failing plan can be shrunk and run again.
 
+use super::build::Build;
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 use super::scenario::Kinds;
@@ -202,11 +203,13 @@ pub enum Fault {
         /// The new leader.
         to: PeerId,
     },
-    /// The node is killed. It starts again as a build of the next version, or, if it was one
-    /// already, as a build of this version. The two builds refuse each other's connections.
+    /// The node is killed. It starts again as a later build, or, if it was one already, as the
+    /// present build.
     Upgrade {
-        /// The node with the build.
+        /// The target.
         who: Who,
+        /// The later build.
+        to: Build,
         /// Time until the node starts again.
         down: u64,
     },
@@ -449,7 +452,10 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
         21 => Fault::WrongSector { who, down, draw: rng.draw() },
         22 => Fault::Clogs { first: from, time: 2 * MILLI + time / 4, down },
         23 => Fault::LyingDisk { who, time, down },
-        24 => Fault::Upgrade { who, down },
+        24 => {
+            let to = [Build::LaterProtocol, Build::LaterEntries][(down % 2) as usize];
+            Fault::Upgrade { who, to, down }
+        }
         _ => Fault::Starve { who, factor: of(rng, &[20, 500]), time },
     }
 }

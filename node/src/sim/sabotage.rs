@@ -31,6 +31,8 @@ pub enum Sabotage {
     WaitsForDisks,
     /// A suspect disk is trusted after a power loss.
     TrustsDisks,
+    /// Entries of versions that the build does not know are applied.
+    AppliesNewerEntries,
 }
 
 impl Sabotage {
@@ -65,7 +67,7 @@ impl Sabotage {
             Some(Sabotage::ForgetsMembers) => system::MEMBERS,
             _ => return vec![(to, frame)],
         };
-        let Some(Transfer::Chunk { id, number, mut items }) =
+        let Ok(Transfer::Chunk { id, number, mut items }) =
             Transfer::decode(frame.kind, frame.body.clone())
         else {
             return vec![(to, frame)];

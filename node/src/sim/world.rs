@@ -1,5 +1,6 @@
 //! The event loop of a simulation.
 
+use super::build::Build;
 use super::checks::Checks;
 use super::clients::{ANSWER_TIME, Clients};
 use super::host::{Host, Node};
@@ -96,6 +97,8 @@ pub(super) struct World<'a> {
     clients: Clients,
     checks: Checks,
     pub(super) healed: bool,
+    /// A node ran a build that writes entries of the next version.
+    pub(super) has_later_entries: bool,
     resting: bool,
     /// Number of final requests, sent after the end of all faults.
     last: u64,
@@ -122,6 +125,7 @@ impl<'a> World<'a> {
             clients: Clients::new(plan),
             checks: Checks::default(),
             healed: false,
+            has_later_entries: false,
             resting: false,
             last: 0,
             refused_before: 0,
@@ -378,7 +382,7 @@ impl<'a> World<'a> {
         self.leaders += u64::from(leads && !led);
         let frames = frames.into_iter();
         for (to, frame) in frames.flat_map(|(to, frame)| Sabotage::frames(sabotage, to, frame)) {
-            if let Some(Transfer::Ack { outcome: SnapshotOutcome::Installed, .. }) =
+            if let Ok(Transfer::Ack { outcome: SnapshotOutcome::Installed, .. }) =
                 Transfer::decode(frame.kind, frame.body.clone())
             {
                 self.ran.snapshots += 1;
@@ -529,8 +533,8 @@ impl<'a> World<'a> {
         let runs = |id: PeerId| hosts[id as usize - 1].node.is_some();
         let answers = |id: PeerId| runs(id) && hosts[id as usize - 1].paused_until <= now;
         // As in `bedstone_net::hello`, a node with another protocol version is refused.
-        let upgraded = |id: PeerId| hosts[id as usize - 1].upgraded;
-        let agree = |one, other| upgraded(one) == upgraded(other);
+        let build = |id: PeerId| hosts[id as usize - 1].build;
+        let agree = |one, other| build(one).speaks_with(build(other));
         let (told, moving) = self.network.maintain(now, runs, answers, agree);
         for told in told {
             let (id, event) = match told {
@@ -597,15 +601,21 @@ impl<'a> World<'a> {
                 host.disk.clear_faults();
             }
         }
-        let next = self.hosts.iter().any(|host| host.upgraded);
+        // An upgrade that began on one node completes on all nodes. Once there may be entries of the
+        // next version, only the build that applies them can continue.
+        let has_later = |host: &Host| host.build == Build::LaterProtocol;
+        let last = match self.hosts.iter().any(has_later) {
+            _ if self.has_later_entries => Build::LaterEntries,
+            true => Build::LaterProtocol,
+            false => Build::Present,
+        };
         for id in self.plan.all() {
             let host = self.host(id);
-            let of_before = std::mem::replace(&mut host.upgraded, next) != next;
+            let changes = std::mem::replace(&mut host.build, last) != last;
             if std::mem::take(&mut host.disk_fails) || host.disk.ignores_syncs() {
                 // The disk was replaced, or reports syncs truthfully from now on.
                 self.stop(id, 100 * MILLI, true);
-            } else if of_before {
-                // An upgrade that began on one node completes on all nodes.
+            } else if changes {
                 self.stop(id, 100 * MILLI, false);
             }
         }

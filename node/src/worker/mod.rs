@@ -15,7 +15,7 @@ use crate::disk_unit::trust::DiskTrust;
 use crate::disk_unit::{DiskEvent, DiskUnit, restore_trust};
 use crate::limits::{INPUTS_PER_STEP, TICK, TICKS_PER_SECOND};
 use crate::metrics::Metrics;
-use crate::raft::{Effects, PeerId, Refused};
+use crate::raft::{Effects, PeerId, Refused, Undecodable};
 use crate::replica::{Replica, Turn};
 use crate::request::admin::{AdminReply, AdminRequest};
 use crate::request::mailbox::{ClientBatch, ReplyQueue};
@@ -208,8 +208,12 @@ impl Worker {
             return warn!(peer, shard, "a frame for a shard that is not here is dropped");
         };
         active.insert(shard);
-        if replica.on_frame(peer, frame, now, replies).is_none() {
-            warn!(peer, kind, "a malformed frame is dropped");
+        match replica.on_frame(peer, frame, now, replies) {
+            Ok(()) => {}
+            Err(Undecodable::Unknown(unknown)) => {
+                warn!(peer, kind, unknown, "a frame of a later build is dropped: upgrade this node")
+            }
+            Err(Undecodable::Malformed) => warn!(peer, kind, "a malformed frame is dropped"),
         }
     }
 

@@ -7,6 +7,7 @@ mod election;
 mod log;
 mod pace;
 mod state;
+mod versions;
 
 use super::Failure;
 use super::host::Host;
@@ -30,6 +31,7 @@ impl Checks {
         self.log.turn(host.id, node)?;
         self.disks.turn(host, now)?;
         self.paces.turn(host, now)?;
+        versions::turn(host)?;
         bounds::turn(host.id, node)
     }
 

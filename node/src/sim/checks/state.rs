@@ -5,6 +5,7 @@ use super::super::host::Node;
 use crate::machine::apply::millis_of;
 use crate::machine::value::Stored;
 use crate::raft::{Index, PeerId};
+use bedstone_engine::key::is_system;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -32,7 +33,8 @@ impl States {
             };
             // Nodes drop expired values at different times, so the digest leaves out expired
             // values.
-            if Stored::decode(stored.clone()).is_none_or(|stored| !stored.expired(now)) {
+            let value = Stored::decode(stored.clone()).filter(|_| !is_system(&key));
+            if value.is_none_or(|value| !value.expired(now)) {
                 hash.update(&(key.len() as u32).to_le_bytes());
                 hash.update(&key);
                 hash.update(&stored);

@@ -1,0 +1,101 @@
+//! The members of a shard on this disk. The tree holds them, and the log has a copy, which the log
+//! repeats at the head of each segment: a replica whose tables are damaged still knows which nodes
+//! can repair it.
+
+use super::Replica;
+use crate::machine::system;
+use crate::raft::{Conf, Index};
+use bedstone_engine::wal::Record;
+use bedstone_engine::{Engine, Error, Result, ShardId, Tree};
+
+/// The members of a shard as its disk records them.
+pub struct StoredMembers {
+    /// The members.
+    pub conf: Conf,
+    /// The index of the entry as of which they are the members.
+    pub index: Index,
+    /// The damage of the tree, if the members come from the log.
+    pub damage: Option<Error>,
+}
+
+/// The members of a shard on this disk; `None` if the shard has recorded none.
+///
+/// # Errors
+/// The tree cannot be read, and the log has no copy.
+pub fn stored_members(
+    engine: &Engine,
+    shard: ShardId,
+    tree: &Tree,
+) -> Result<Option<StoredMembers>> {
+    let in_tree = |conf| StoredMembers { conf, index: tree.applied().index, damage: None };
+    let damage = match system::members(tree) {
+        Ok(conf) => return Ok(conf.map(in_tree)),
+        Err(error) if error.is_damage() => error,
+        Err(error) => return Err(error),
+    };
+    let in_log = engine.log().members(shard);
+    let conf = in_log.and_then(|(index, members)| Some((index, Conf::decode(&members)?)));
+    match conf {
+        Some((index, conf)) => Ok(Some(StoredMembers { conf, index, damage: Some(damage) })),
+        None => Err(damage),
+    }
+}
+
+impl Replica {
+    /// Writes the members to the log if they changed.
+    pub(super) fn log_members(&mut self) {
+        if self.logged_conf.as_ref() == Some(&self.conf) {
+            return;
+        }
+        let mut members = Vec::new();
+        self.conf.encode(&mut members);
+        let (shard, index) = (self.shard, self.applied.index);
+        self.disk.log(vec![Record::Members { shard, index, members: members.into() }], None);
+        self.logged_conf = Some(self.conf.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bedstone_engine::disk::memory::MemoryDisk;
+    use bedstone_engine::{LogId, Options};
+    use std::sync::Arc;
+
+    const SHARD: ShardId = 1;
+
+    fn open(disk: &MemoryDisk) -> Engine {
+        Engine::open(Arc::new(disk.clone()), Options::tiny()).expect("opens")
+    }
+
+    #[test]
+    fn members_in_a_damaged_tree_are_read_from_the_log() {
+        let (disk, conf) = (MemoryDisk::new(), Conf::of([1, 2, 3]));
+        let engine = open(&disk);
+        let tree = engine.open_shard(SHARD).expect("opens");
+        let stored = |engine: &Engine, tree: &Tree| stored_members(engine, SHARD, tree);
+        assert!(stored(&engine, &tree).expect("reads").is_none(), "nothing is recorded yet");
+        let at = LogId { term: 1, index: 7 };
+        tree.apply(at, 1, None, [system::keep_members(&conf)]);
+        tree.flush_all().expect("flushes");
+        let found = stored(&engine, &tree).expect("reads").expect("is recorded");
+        assert!(found.conf == conf && found.index == 7 && found.damage.is_none());
+        let mut members = Vec::new();
+        conf.encode(&mut members);
+        let record = Record::Members { shard: SHARD, index: 7, members: members.into() };
+        engine.log().commit(&[record]).expect("writes");
+        // The record is repeated in later segments: many commits reuse the segment that held it.
+        for _ in 0..2000 {
+            engine.log().commit(&[]).expect("writes");
+        }
+        drop((tree, engine));
+        for path in disk.files().into_iter().filter(|path| path.ends_with(".sst")) {
+            let len = disk.bytes(&path).expect("a file").len() as u64;
+            (0..len).step_by(64).for_each(|at| disk.flip(&path, at, 1));
+        }
+        let engine = open(&disk);
+        let tree = engine.open_shard(SHARD).expect("opens");
+        let found = stored(&engine, &tree).expect("reads").expect("is recorded");
+        assert!(found.conf == conf && found.index == 7 && found.damage.is_some());
+    }
+}
