@@ -4,7 +4,7 @@
 //!     bedstone-idle-shards <shards> <seconds>
 
 use anyhow::{Context, Result, bail};
-use bedstone_net::Authority;
+use bedstone_net::{Authority, NodeId};
 use bedstone_node::config::{Member, Settings};
 use bedstone_node::start;
 use std::fs;
@@ -103,7 +103,7 @@ fn start_nodes(dir: &Path, shards: &str) -> Result<Nodes> {
     for member in &members {
         let home = dir.join(member.node.to_string());
         fs::create_dir(&home)?;
-        let identity = authority.issue(member.node, CLUSTER)?;
+        let identity = authority.issue(NodeId(member.node), CLUSTER)?;
         fs::write(home.join("ca.pem"), &identity.authority_pem)?;
         fs::write(home.join("cert.pem"), &identity.cert_pem)?;
         fs::write(home.join("key.pem"), &identity.key_pem)?;

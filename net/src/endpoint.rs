@@ -304,7 +304,7 @@ async fn dial(shared: Arc<Shared>, peer: NodeId) {
             match connecting.ok()?.await {
                 Ok(connection) => Some(connection),
                 Err(error) => {
-                    debug!(peer, %error, "cannot connect");
+                    debug!(%peer, %error, "cannot connect");
                     None
                 }
             }
@@ -327,7 +327,7 @@ async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
     let Greeting { send, receive, version } = match greeting {
         Ok(Ok(greeting)) => greeting,
         Ok(Err(Some(violation))) => return shared.refuse(&connection, &violation),
-        Ok(Err(None)) | Err(_) => return debug!(peer, "no valid exchange of hellos"),
+        Ok(Err(None)) | Err(_) => return debug!(%peer, "no valid exchange of hellos"),
     };
     let link = &shared.links[&peer];
     let order = {
@@ -342,7 +342,7 @@ async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
         current.0 += 1;
         current.0
     };
-    info!(peer, version, "connected");
+    info!(%peer, version, "connected");
     shared.inbox.deliver(Event::Up(peer));
     tokio::spawn(read(shared.clone(), peer, connection.clone(), receive, Lane::Control));
     for stream in StreamId::all().filter(|stream| stream.lane() != Lane::Control) {
@@ -373,7 +373,7 @@ async fn serve(shared: &Arc<Shared>, peer: NodeId, connection: Connection) {
     if current.0 == order {
         current.1 = None;
         link.drop_queued(shared, peer);
-        info!(peer, %reason, "disconnected");
+        info!(%peer, %reason, "disconnected");
         shared.inbox.deliver(Event::Down(peer));
     }
 }

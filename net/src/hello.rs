@@ -13,9 +13,9 @@ use std::ops::RangeInclusive;
 /// The frame kind of a hello.
 pub const KIND: u8 = 0;
 /// The newest protocol version of this build.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 /// The oldest protocol version of this build.
-pub const VERSION_OLDEST: u16 = 5;
+pub const VERSION_OLDEST: u16 = 6;
 const _: () = assert!(VERSION_OLDEST <= VERSION);
 const MAGIC: [u8; 4] = *b"BNET";
 
@@ -47,7 +47,7 @@ impl Hello {
         body.put_slice(&MAGIC);
         body.put_u16_le(self.min_version);
         body.put_u16_le(self.max_version);
-        body.put_u64_le(self.node);
+        body.put_u64_le(self.node.0);
         body.put_u64_le(self.boot);
         body.put_u16_le(self.cluster.len() as u16);
         body.put_slice(self.cluster.as_bytes());
@@ -62,7 +62,7 @@ impl Hello {
             let hello = Hello {
                 min_version: body.try_get_u16_le().ok()?,
                 max_version: body.try_get_u16_le().ok()?,
-                node: body.try_get_u64_le().ok()?,
+                node: NodeId(body.try_get_u64_le().ok()?),
                 boot: body.try_get_u64_le().ok()?,
                 cluster: {
                     let len = usize::from(body.try_get_u16_le().ok()?);
@@ -123,11 +123,12 @@ mod tests {
     #[test]
     fn a_peer_without_a_common_version_is_refused() {
         let newer = |by: u16| {
-            let hello = Hello::new(1, 1, "dev");
+            let hello = Hello::new(NodeId(1), 1, "dev");
             Hello { min_version: VERSION + by, max_version: VERSION + 1, ..hello }
         };
-        assert_eq!(newer(0).verify(1, "dev").expect("a version in common"), VERSION);
-        let error = newer(1).verify(1, "dev").expect_err("no version in common").to_string();
+        assert_eq!(newer(0).verify(NodeId(1), "dev").expect("a version in common"), VERSION);
+        let error =
+            newer(1).verify(NodeId(1), "dev").expect_err("no version in common").to_string();
         assert!(error.contains("upgrade the older node"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, background, logger};
 use crate::limits::{Limits, TICK};
 use crate::machine::StateMachine;
 use crate::metrics::Metrics;
-use crate::raft::{Conf, Lease};
+use crate::raft::{Conf, Lease, Member};
 use crate::replica::Replica;
 use crate::replica::members::stored_members;
 use crate::replica::open::Opening;
@@ -27,7 +27,7 @@ use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits as EngineLimits;
 use bedstone_engine::wal::HardState;
 use bedstone_engine::{Engine, LogId, Options, ShardId};
-use bedstone_net::{Endpoint, Identity, Peer};
+use bedstone_net::{Endpoint, Identity, NodeId, Peer};
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub fn run(config: Config) -> Result<()> {
         outbox,
         reply_queue: reply_queue.clone(),
         metrics: metrics.clone(),
-        publisher: Publisher::new(status.clone(), cluster, config.node, nodes),
+        publisher: Publisher::new(status.clone(), cluster, NodeId(config.node), nodes),
         started: crate::clock::now(),
         clock: Box::new(crate::clock::now),
         snapshot_bytes_per_second: config.snapshot_bytes_per_second,
@@ -176,19 +176,22 @@ fn open_replicas(
     limits.raft.lease = config
         .lease_drift_ppm
         .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
+    let node = NodeId(config.node);
     let mut replicas = BTreeMap::new();
     for shard in shards {
         let opening = Opening {
             shard,
-            node: config.node,
+            id: Member::first_on(config.node).id,
+            node,
             conf: conf.clone(),
             limits: limits.clone(),
             seed: random()?,
             disk_is_suspect: disk.trust.as_ref().is_some_and(DiskTrust::is_suspect),
         };
         let replica = Replica::open(&disk.unit, metrics, opening)?;
-        let members = replica.raft().conf().members();
-        for peer in members.iter().filter(|id| !configured.voters.contains(id)) {
+        let conf = replica.raft().conf();
+        let nodes = conf.homes.iter().map(|member| member.home.node);
+        for peer in nodes.filter(|&node| configured.on_node(node).next().is_none()) {
             warn!(
                 shard,
                 peer, "a member of the shard is missing in `members` and cannot be reached: add it"
@@ -279,12 +282,12 @@ fn start_net(
         // The node is alone in its cluster. No other node can connect, since no other node has a
         // certificate of this authority.
         None => bedstone_net::Authority::generate(&config.cluster)?
-            .issue(config.node, &config.cluster)?,
+            .issue(NodeId(config.node), &config.cluster)?,
     };
     let others = config.members.iter().filter(|member| member.node != config.node);
-    let peers = others.map(|member| Peer { node: member.node, addr: member.peer.clone() });
+    let peers = others.map(|member| Peer { node: NodeId(member.node), addr: member.peer.clone() });
     let net = bedstone_net::Config {
-        node: config.node,
+        node: NodeId(config.node),
         cluster: config.cluster.clone(),
         boot: crate::clock::unix_millis(),
         listen: config.peer,

@@ -3,17 +3,21 @@
 //!
 //! | kind | body |
 //! |---|---|
-//! | 1 Raft | see [`crate::raft::message`] |
+//! | 1 Raft | address, then see [`crate::raft::message`] |
 //! | 2 forward | requests: id u64, time left u32 (ms), RESP3 u8, command |
 //! | 3 reply | replies: id u64, outcome u8 (0 answer, 1 not leader), length u32, bytes |
-//! | 4 snapshot begin | id u64, term u64, version of the state u16, then the moment as below |
-//! | 5 snapshot chunk | id u64, number u64, crc32 u32 of the items, items as below |
-//! | 6 snapshot end | id u64, number of chunks u64 |
-//! | 7 snapshot ack | id u64, chunks received u64, outcome u8: see [`SnapshotOutcome`] |
-//! | 8 coalesced heartbeats | each: shard u64, length u8, a Raft message; the frame's shard is 0 |
+//! | 4 snapshot begin | address, id u64, term u64, version of the state u16, then the moment |
+//! | 5 snapshot chunk | address, id u64, number u64, crc32 u32 of the items, items |
+//! | 6 snapshot end | address, id u64, number of chunks u64 |
+//! | 7 snapshot ack | address, id u64, chunks received u64, outcome u8: see [`SnapshotOutcome`] |
+//! | 8 coalesced heartbeats | each: shard u64, address, length u8, a Raft message |
 //!
-//! The moment of a snapshot: log id (term u64, index u64), timestamp u64, oldest exact timestamp u64,
-//! time of the deadlines u64; see [`SnapshotHead`].
+//! An address: the replica that sent the message u64, the replica that is to receive it u64. A node
+//! drops a message for another replica than its own. The shard of a frame with coalesced heartbeats
+//! is 0.
+//!
+//! The moment of a snapshot: log id (term u64, index u64), timestamp u64, oldest exact timestamp
+//! u64, time of the deadlines u64; see [`SnapshotHead`].
 //!
 //! An item of a snapshot: kind u8, timestamp u64, for a value that expires its deadline u64, key
 //! length u32, second length u32 (0 for a tombstone), key, then the value or the end key. Kinds: 0
@@ -50,30 +54,85 @@ pub mod kind {
 /// Bytes of requests or replies in one frame at most, unless a single request or reply is longer.
 pub const FORWARD_BYTES_MAX: usize = 256 << 10;
 /// Bytes of one message in a frame of coalesced heartbeats at most.
-pub const COALESCED_BYTES_MAX: usize = 9 + 64;
+pub const COALESCED_BYTES_MAX: usize = 9 + Address::BYTES + 64;
 
-/// Appends a short message of a shard to a frame of coalesced heartbeats.
-pub fn put_coalesced(out: &mut BytesMut, shard: ShardId, message: &Message) {
+/// The two replicas of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The replica that sent the message.
+    pub from: PeerId,
+    /// The replica that is to receive the message.
+    pub to: PeerId,
+}
+
+impl Address {
+    /// Bytes of an encoded address.
+    pub const BYTES: usize = 16;
+
+    /// Appends the encoded address.
+    pub fn encode(self, out: &mut BytesMut) {
+        out.put_u64_le(self.from);
+        out.put_u64_le(self.to);
+    }
+
+    /// Removes an address from the front of a body; `None` when the body is too short.
+    pub fn take(body: &mut Bytes) -> Option<Address> {
+        Some(Address { from: body.try_get_u64_le().ok()?, to: body.try_get_u64_le().ok()? })
+    }
+}
+
+/// The body of a frame with a Raft message from a replica to `message.peer`.
+pub fn encode_raft(from: PeerId, message: &Message) -> Bytes {
+    let mut out = BytesMut::with_capacity(64);
+    Address { from, to: message.peer }.encode(&mut out);
+    message.encode_into(&mut out);
+    out.freeze()
+}
+
+/// The message in the body of a frame, and the replica that is to receive it.
+///
+/// # Errors
+/// [`Undecodable`].
+pub fn decode_raft(mut body: Bytes) -> Result<(PeerId, Message), Undecodable> {
+    let Address { from, to } = Address::take(&mut body).ok_or(Undecodable::Malformed)?;
+    Ok((to, Message::decode(from, body)?))
+}
+
+/// Appends a short message from a replica to a frame of coalesced heartbeats.
+pub fn put_coalesced(out: &mut BytesMut, shard: ShardId, from: PeerId, message: &Message) {
     let bytes = message.encode();
     assert!(
-        9 + bytes.len() <= COALESCED_BYTES_MAX,
+        9 + Address::BYTES + bytes.len() <= COALESCED_BYTES_MAX,
         "a coalesced message must have at most COALESCED_BYTES_MAX bytes"
     );
     out.put_u64_le(shard);
+    Address { from, to: message.peer }.encode(out);
     out.put_u8(bytes.len() as u8);
     out.put_slice(&bytes);
 }
 
-/// The messages of a frame of coalesced heartbeats from `peer`; `None` when it is malformed.
-/// Messages of kinds that this build does not know are left out.
-pub fn take_coalesced(peer: PeerId, mut body: Bytes) -> Option<Vec<(ShardId, Message)>> {
+/// A message of a frame of coalesced heartbeats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coalesced {
+    /// The shard.
+    pub shard: ShardId,
+    /// The replica that is to receive the message.
+    pub to: PeerId,
+    /// The message. Its peer is the replica that sent it.
+    pub message: Message,
+}
+
+/// The messages of a frame of coalesced heartbeats; `None` when it is malformed. Messages of kinds
+/// that this build does not know are left out.
+pub fn take_coalesced(mut body: Bytes) -> Option<Vec<Coalesced>> {
     let mut messages = Vec::new();
     while !body.is_empty() {
         let shard = body.try_get_u64_le().ok()?;
+        let Address { from, to } = Address::take(&mut body)?;
         let len = usize::from(body.try_get_u8().ok()?);
         let bytes = (len <= body.len()).then(|| body.split_to(len))?;
-        match Message::decode(peer, bytes) {
-            Ok(message) => messages.push((shard, message)),
+        match Message::decode(from, bytes) {
+            Ok(message) => messages.push(Coalesced { shard, to, message }),
             Err(Undecodable::Unknown(_)) => {}
             Err(Undecodable::Malformed) => return None,
         }
@@ -267,8 +326,9 @@ fn take_item(body: &mut Bytes) -> Option<HistoryItem> {
 
 impl Transfer {
     /// The frame kind and body.
-    pub fn encode(&self) -> (u8, Bytes) {
+    pub fn encode(&self, address: Address) -> (u8, Bytes) {
         let mut out = BytesMut::new();
+        address.encode(&mut out);
         let kind = match self {
             Transfer::Begin { id, term, version, head } => {
                 let SnapshotHead { at, ts, history_from, now } = *head;
@@ -320,11 +380,13 @@ impl Transfer {
     ///
     /// # Errors
     /// [`Undecodable`].
-    pub fn decode(kind: u8, body: Bytes) -> Result<Transfer, Undecodable> {
+    pub fn decode(kind: u8, mut body: Bytes) -> Result<(Address, Transfer), Undecodable> {
         if !(kind::SNAPSHOT_BEGIN..=kind::SNAPSHOT_ACK).contains(&kind) {
             return Err(Undecodable::Unknown(kind));
         }
-        Self::decode_kind(kind, body).ok_or(Undecodable::Malformed)
+        let address = Address::take(&mut body).ok_or(Undecodable::Malformed)?;
+        let transfer = Self::decode_kind(kind, body).ok_or(Undecodable::Malformed)?;
+        Ok((address, transfer))
     }
 
     fn decode_kind(kind: u8, mut body: Bytes) -> Option<Transfer> {

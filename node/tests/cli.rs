@@ -209,6 +209,21 @@ fn data_of_another_node_or_a_newer_format_or_in_use_is_refused() {
     assert!(String::from_utf8_lossy(&dump.stdout).contains("hard_state"));
     assert_eq!(dump.status.code(), Some(0));
 
+    // The log of an earlier build, whose checksums cover its version.
+    for file in fs::read_dir(dir.path().join("log")).unwrap().map(|file| file.unwrap().path()) {
+        let mut bytes = fs::read(&file).unwrap();
+        if bytes.starts_with(b"BWAL") {
+            let mut checksum = crc32fast::Hasher::new_with_initial(4);
+            checksum.update(&bytes[16..80]);
+            bytes[4..8].copy_from_slice(&4u32.to_le_bytes());
+            bytes[8..12].copy_from_slice(&checksum.finalize().to_le_bytes());
+            fs::write(&file, bytes).unwrap();
+        }
+    }
+    let (code, text) = start_fails(&args);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("version 4") && text.contains("copy the data out"), "{text}");
+
     for copy in ["SUPER.0", "SUPER.1"] {
         let mut bytes = fs::read(dir.path().join(copy)).unwrap();
         bytes[4] = 9;

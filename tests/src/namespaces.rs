@@ -3,7 +3,7 @@
 //! Needs root, `ip` and `nft`.
 
 use crate::cluster::{binary, eventually, http_get, one_at_a_time, run};
-use bedstone_net::Authority;
+use bedstone_net::{Authority, NodeId};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -100,7 +100,8 @@ impl Namespaces {
         for &node in nodes {
             let (dir, at) = (self.node_dir(node), self.address(node));
             std::fs::create_dir_all(&dir).expect("a directory");
-            let identity = self.authority.issue(node as u64, CLUSTER).expect("a certificate");
+            let identity =
+                self.authority.issue(NodeId(node as u64), CLUSTER).expect("a certificate");
             let write = |name: &str, text: &str| {
                 std::fs::write(dir.join(name), text).expect("a file can be written");
             };

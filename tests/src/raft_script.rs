@@ -631,11 +631,11 @@ fn steps(words: &[&str]) -> Change {
     let words = &words[..words.len() - usize::from(explicit)];
     let step = |word: &&str| {
         let (sign, id) = word.split_at(1);
-        let id = id.parse().expect("a replica's number");
+        let id: PeerId = id.parse().expect("a replica's number");
         match sign {
-            "+" => MemberChange::AddVoter(id),
-            "~" => MemberChange::AddLearner(id),
-            "w" => MemberChange::AddWitness(id),
+            "+" => MemberChange::AddVoter(id.into()),
+            "~" => MemberChange::AddLearner(id.into()),
+            "w" => MemberChange::AddWitness(id.into()),
             "-" => MemberChange::Remove(id),
             _ => panic!("`{word}`: +1 adds a voter, ~1 a learner, w1 a witness, -1 removes"),
         }
@@ -688,9 +688,9 @@ fn entry_text(entry: &Entry) -> String {
             Some(Change::Leave) => "leave".to_owned(),
             Some(Change::Steps { steps, .. }) => {
                 let step = |step: &MemberChange| match step {
-                    MemberChange::AddVoter(id) => format!("+{id}"),
-                    MemberChange::AddLearner(id) => format!("~{id}"),
-                    MemberChange::AddWitness(id) => format!("w{id}"),
+                    MemberChange::AddVoter(member) => format!("+{}", member.id),
+                    MemberChange::AddLearner(member) => format!("~{}", member.id),
+                    MemberChange::AddWitness(member) => format!("w{}", member.id),
                     MemberChange::Remove(id) => format!("-{id}"),
                 };
                 format!("change{}", steps.iter().map(step).collect::<String>())

@@ -17,14 +17,16 @@ use bedstone_engine::values::{Pointer, Source, value_crc};
 use bedstone_engine::wal::format::{SegmentHeader, encode_block};
 use bedstone_engine::wal::{Entry, HardState, Record, Vote};
 use bedstone_net::hello::Hello;
-use bedstone_net::{Frame, Lane};
+use bedstone_net::{Frame, Lane, NodeId};
 use bedstone_node::machine::command::{Command, Expiry, Operation, byte, encode_batch};
 use bedstone_node::machine::reply::Reply;
 use bedstone_node::machine::sessions::{Answer, Session, Table};
 use bedstone_node::machine::value::Stored;
 use bedstone_node::raft::conf::MemberChange;
 use bedstone_node::raft::{Body, Change, Conf, Message};
-use bedstone_node::wire::{Forwarded, Replied, SnapshotOutcome, Transfer, put_coalesced};
+use bedstone_node::wire::{
+    Address, Forwarded, Replied, SnapshotOutcome, Transfer, encode_raft, put_coalesced,
+};
 use bedstone_node::{bootstrap, line_file};
 use bytes::{Bytes, BytesMut};
 
@@ -96,9 +98,9 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     Replied { id: 1, answer: Some(Bytes::from_static(b"+OK\r\n")) }.encode(&mut replied);
     let entry = Entry { id: ID, kind: 1, data: Bytes::from_static(b"x") };
     let previous = LogId { term: 2, index: 4 };
-    let message = |body| Message { peer: 2, term: 2, body }.encode().to_vec();
+    let message = |body| encode_raft(3, &Message { peer: 2, term: 2, body }).to_vec();
     let change = Change::Steps {
-        steps: vec![MemberChange::AddVoter(4), MemberChange::Remove(1)],
+        steps: vec![MemberChange::AddVoter(4.into()), MemberChange::Remove(1)],
         explicit: true,
     };
     let conf = Conf::of([1, 2, 3]).apply(&change).unwrap();
@@ -106,8 +108,9 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     conf.encode(&mut members);
     let mut beats = BytesMut::new();
     let body = Body::HeartbeatReply { round: 4 };
-    put_coalesced(&mut beats, 1, &Message { peer: 2, term: 2, body });
+    put_coalesced(&mut beats, 1, 3, &Message { peer: 2, term: 2, body });
     let session = Session { request: 4, used: 7, answer: Answer::of(&Reply::Int(6)) };
+    let address = Address { from: 3, to: 2 };
     let head = SnapshotHead { at: ID, ts: 3, history_from: 2, now: 1 };
     let version = |expires, value| {
         HistoryItem::Version(Version { key: Bytes::from_static(b"k"), ts: 3, expires, value })
@@ -131,7 +134,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("first members", line_file::framed(&bootstrap::encode(&Conf::of([1, 2, 3]))).into()),
         ("boot", line_file::framed("1b4e28ba-2fa1-11d2-883f-0016d3cca427").into()),
         ("net frame", [&frame.header()[..], &frame.body].concat()),
-        ("net hello", Hello::new(1, 2, "dev").frame().body.to_vec()),
+        ("net hello", Hello::new(NodeId(1), 2, "dev").frame().body.to_vec()),
         ("command batch", encode_batch(1, 7 << 16, [&set]).to_vec()),
         ("stored value", Stored { deadline: 9, value: Bytes::from_static(b"v") }.encode().to_vec()),
         ("forwarded request", forwarded.to_vec()),
@@ -170,14 +173,14 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("members", members),
         (
             "snapshot begin",
-            Transfer::Begin { id: 1, term: 2, version: 1, head }.encode().1.to_vec(),
+            Transfer::Begin { id: 1, term: 2, version: 1, head }.encode(address).1.to_vec(),
         ),
-        ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, items }.encode().1.to_vec()),
-        ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode().1.to_vec()),
+        ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, items }.encode(address).1.to_vec()),
+        ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode(address).1.to_vec()),
         (
             "snapshot ack",
             Transfer::Ack { id: 1, chunks: 1, outcome: SnapshotOutcome::InProgress }
-                .encode()
+                .encode(address)
                 .1
                 .to_vec(),
         ),

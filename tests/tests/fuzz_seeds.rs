@@ -10,6 +10,7 @@ use bedstone_engine::lsm::bounds::Bounds;
 use bedstone_engine::lsm::manifest::{Edit, Standing};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::table::{TableMeta, TableWriter};
+use bedstone_net::NodeId;
 use bedstone_net::hello::Hello;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         added: vec![(1, meta)],
         deleted: vec![(1, vec![range])],
     };
-    let hello = Hello::new(1, 2, "seed").frame();
+    let hello = Hello::new(NodeId(1), 2, "seed").frame();
     let resp =
         b"\x03*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\nPING \"a b\"\r\n*1\r\n$4\r\nQUIT\r\n";
     let ops = (0..240u32).flat_map(|i| [(i * 7 % 16) as u8, (i * 5) as u8, (i * 37) as u8]);

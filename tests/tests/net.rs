@@ -2,7 +2,7 @@
 //! again, and unknown peers are refused.
 
 use bedstone_net::{
-    Authority, Config, Endpoint, Event, Frame, Identity, Inbox, Lane, Outbox, Peer,
+    Authority, Config, Endpoint, Event, Frame, Identity, Inbox, Lane, NodeId, Outbox, Peer,
 };
 use bedstone_tests::cluster::eventually;
 use bytes::Bytes;
@@ -46,8 +46,9 @@ fn start(
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (sender, events) = unbounded();
-    let peers = vec![Peer { node: other.0, addr: other.1.to_string() }];
+    let peers = vec![Peer { node: NodeId(other.0), addr: other.1.to_string() }];
     let cluster = cluster.to_owned();
+    let node = NodeId(node);
     let config = Config { node, cluster, boot: 1, listen, identity, peers };
     let (endpoint, outbox) =
         Endpoint::start(runtime.handle(), config, Arc::new(Channel(sender))).unwrap();
@@ -68,7 +69,7 @@ fn await_up(node: &Node) {
 fn frames_arrive_in_order_and_a_restarted_peer_is_found_again() {
     let authority = Authority::generate("c").unwrap();
     let (one, two) = (free_addr(), free_addr());
-    let identities = [1, 2].map(|node| authority.issue(node, "c").unwrap());
+    let identities = [1, 2].map(|node| authority.issue(NodeId(node), "c").unwrap());
     let mut first = start(1, "c", one, (2, two), identities[0].clone());
     let second = start(2, "c", two, (1, one), identities[1].clone());
     await_up(&first);
@@ -81,7 +82,7 @@ fn frames_arrive_in_order_and_a_restarted_peer_is_found_again() {
             // A frame that is refused because the queue is full is pushed again.
             let mut waits = Some(frame);
             eventually("room for the frame", || {
-                waits = first.outbox.push(2, waits.take()?).err();
+                waits = first.outbox.push(NodeId(2), waits.take()?).err();
                 first.outbox.flush();
                 waits.is_none().then_some(())
             });
@@ -91,7 +92,7 @@ fn frames_arrive_in_order_and_a_restarted_peer_is_found_again() {
     let mut next = [1u8, 1];
     eventually("all frames", || {
         for event in second.events.try_iter() {
-            let Event::Frames(1, frames) = event else { continue };
+            let Event::Frames(NodeId(1), frames) = event else { continue };
             for frame in frames {
                 let lane = usize::from(frame.lane == Lane::Control);
                 assert_eq!(frame.kind, next[lane]);
@@ -108,7 +109,7 @@ fn frames_arrive_in_order_and_a_restarted_peer_is_found_again() {
     let second = start(2, "c", two, (1, one), identities[1].clone());
     await_up(&second);
     eventually("frames arrive again", || {
-        let _ = first.outbox.push(2, frame(Lane::Control, 7, 1));
+        let _ = first.outbox.push(NodeId(2), frame(Lane::Control, 7, 1));
         first.outbox.flush();
         second.events.try_iter().find(|event| matches!(event, Event::Frames(..))).map(drop)
     });
@@ -117,10 +118,10 @@ fn frames_arrive_in_order_and_a_restarted_peer_is_found_again() {
 #[test]
 fn a_frame_too_long_for_its_lane_is_refused_by_push() {
     let authority = Authority::generate("c").unwrap();
-    let identity = authority.issue(1, "c").unwrap();
+    let identity = authority.issue(NodeId(1), "c").unwrap();
     let mut node = start(1, "c", free_addr(), (2, free_addr()), identity);
-    assert!(node.outbox.push(2, frame(Lane::Control, 1, 1 << 20)).is_err());
-    assert!(node.outbox.push(3, frame(Lane::Control, 1, 1)).is_err(), "an unknown peer");
+    assert!(node.outbox.push(NodeId(2), frame(Lane::Control, 1, 1 << 20)).is_err());
+    assert!(node.outbox.push(NodeId(3), frame(Lane::Control, 1, 1)).is_err(), "an unknown peer");
 }
 
 /// Neither side of such a pair may accept the other as a peer, however often the first side tries.
@@ -139,7 +140,7 @@ fn refused(first: &Node, second: &Node) {
 #[test]
 fn a_certificate_of_another_authority_is_refused() {
     let (one, two) = (free_addr(), free_addr());
-    let identity = |node| Authority::generate("c").unwrap().issue(node, "c").unwrap();
+    let identity = |node| Authority::generate("c").unwrap().issue(NodeId(node), "c").unwrap();
     let first = start(1, "c", one, (2, two), identity(1));
     let second = start(2, "c", two, (1, one), identity(2));
     refused(&first, &second);
@@ -149,8 +150,8 @@ fn a_certificate_of_another_authority_is_refused() {
 fn a_certificate_of_another_cluster_is_refused() {
     let authority = Authority::generate("both").unwrap();
     let (one, two) = (free_addr(), free_addr());
-    let first = start(1, "red", one, (2, two), authority.issue(1, "red").unwrap());
-    let second = start(2, "blue", two, (1, one), authority.issue(2, "blue").unwrap());
+    let first = start(1, "red", one, (2, two), authority.issue(NodeId(1), "red").unwrap());
+    let second = start(2, "blue", two, (1, one), authority.issue(NodeId(2), "blue").unwrap());
     refused(&first, &second);
 }
 
@@ -160,8 +161,8 @@ fn a_certificate_of_another_node_is_refused_and_counted() {
     let (one, two) = (free_addr(), free_addr());
     // The first endpoint claims to be node 1, with the certificate of node 3, which the second does
     // not know.
-    let first = start(1, "c", one, (2, two), authority.issue(3, "c").unwrap());
-    let second = start(2, "c", two, (1, one), authority.issue(2, "c").unwrap());
+    let first = start(1, "c", one, (2, two), authority.issue(NodeId(3), "c").unwrap());
+    let second = start(2, "c", two, (1, one), authority.issue(NodeId(2), "c").unwrap());
     eventually("the violation is counted", || {
         (second.endpoint.counters().violations.load(Ordering::Relaxed) > 0).then_some(())
     });

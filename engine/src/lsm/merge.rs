@@ -99,8 +99,8 @@ pub(crate) enum Visible {
     History { cursor: Retained<Merge>, ts: u64 },
     /// The newest version of each key, if that version is a value, ascending.
     Forward { cursor: Merge, moment: Moment, last: Option<Bytes> },
-    /// The same versions, descending. The versions of a key come oldest first, so the last version
-    /// of a key counts.
+    /// These versions, descending. The versions of a key come oldest first, so the last version of
+    /// a key counts.
     Back { cursor: Merge, moment: Moment, newest: Option<Version> },
 }
 

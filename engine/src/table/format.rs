@@ -21,10 +21,10 @@
 //!
 //! **Filter content**: a binary fuse filter, see [`super::filter`].
 //!
-//! **Properties content**: entries u64, tombstones u64, least timestamp u64, greatest timestamp u64,
-//! time from which on every value in the table has expired u64 (2^64-1: never), count of sources
-//! u32, then the sources in ascending order: kind u8 (2 log segment, 3 value file), id u64, bytes
-//! of values u64, values u64.
+//! **Properties content**: entries u64, tombstones u64, least timestamp u64, greatest timestamp
+//! u64, time from which on every value in the table has expired u64 (2^64-1: never), count of
+//! sources u32, then the sources in ascending order: kind u8 (2 log segment, 3 value file), id u64,
+//! bytes of values u64, values u64.
 //!
 //! **Footer**, the last 64 bytes:
 //!

@@ -33,13 +33,16 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | payload length |
-//! | 4 | 1 | kind: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 loss, 8 members |
+//! | 4 | 1 | kind, see below |
 //! | 5 | 3 | zero |
 //! | 8 | 8 | shard |
 //! | 16 | 8 | index (first; commit; released; reset; last; 0; the segment of the loss; as of) |
 //! | 24 | 8 | term; of a possible loss 1 for entries, plus 2 for the hard state |
 //! | 32 | 4 | count of entries; 0 for the other kinds |
 //! | 36 | 4 | CRC of the payload; of entries: of their headers |
+//!
+//! Kinds: 1 entries, 2 hard state, 3 release, 4 reset, 5 bounds, 6 forget, 7 possible loss, 8
+//! members.
 //!
 //! The payload of an entries record holds, for each entry, a header of 12 bytes and the entry's
 //! data. The header is: length u32, CRC u32 of kind and data, seeded with shard and index, kind u8,
@@ -49,10 +52,10 @@
 //! before the loss, u64. The payload of members is opaque to the log. The other kinds have no
 //! payload.
 //!
-//! A segment's first block begins with the hard state, the bounds and the members of every shard, so
-//! that no older segment is needed for them, and so that recovery knows when entries are missing. If a
-//! damaged block may have held more records of a shard, a possible-loss record follows the bounds
-//! of that shard.
+//! A segment's first block begins with the hard state, the bounds and the members of every shard,
+//! so that no older segment is needed for them, and so that recovery knows when entries are
+//! missing. If a damaged block may have held more records of a shard, a possible-loss record
+//! follows the bounds of that shard.
 
 use super::{HardState, LogEntry, Record, Vote};
 use crate::checksum::{crc, seed};

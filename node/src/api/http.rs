@@ -8,6 +8,7 @@ use axum::extract::{DefaultBodyLimit, Query, State as AxumState};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use bedstone_net::NodeId;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -72,7 +73,7 @@ async fn metrics(AxumState(state): AxumState<State>) -> Response {
     let counters = &state.shared.counters;
     raise(&state.metrics.refused, counters.refused.load(Ordering::Relaxed));
     for peer in &state.shared.nodes {
-        if let Some(trip) = state.endpoint.round_trip(*peer) {
+        if let Some(trip) = state.endpoint.round_trip(NodeId(*peer)) {
             let labels = vec![("peer", peer.to_string())];
             state.metrics.peer_rtt.get_or_create(&labels).set(trip.as_secs_f64());
         }
@@ -98,7 +99,7 @@ async fn page(AxumState(state): AxumState<State>) -> Response {
     let status = state.shared.status.get();
     let mut rows = String::new();
     for node in &status.nodes {
-        let trip = state.endpoint.round_trip(node.id);
+        let trip = state.endpoint.round_trip(NodeId(node.id));
         let trip = trip.map_or(String::new(), |t| format!("{:.2} ms", t.as_secs_f64() * 1e3));
         let alive = if node.alive { "up" } else { "down" };
         let _ = write!(

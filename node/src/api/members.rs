@@ -2,8 +2,8 @@
 
 use super::http_state::{State, json};
 use crate::raft::conf::MemberChange;
-use crate::raft::{Change, PeerId, Refused};
-use crate::request::admin::AdminRequest;
+use crate::raft::{Change, Member};
+use crate::request::admin::{AdminError, AdminRequest};
 use crate::status::{ShardStatus, Status};
 use axum::Json;
 use axum::extract::{Path, State as AxumState};
@@ -25,11 +25,11 @@ pub(super) const BODY_BYTES_MAX: usize = 16 << 10;
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeMembers {
     /// Nodes that become voters.
-    pub voters: Vec<PeerId>,
+    pub voters: Vec<u64>,
     /// Nodes that become learners: they receive the log and do not vote.
-    pub learners: Vec<PeerId>,
+    pub learners: Vec<u64>,
     /// Nodes that stop being members.
-    pub remove: Vec<PeerId>,
+    pub remove: Vec<u64>,
     /// Make the change even if the new voters that are up and current are no majority.
     pub force: bool,
 }
@@ -39,7 +39,7 @@ pub struct ChangeMembers {
 #[serde(deny_unknown_fields)]
 pub struct ChangeLeader {
     /// The node that becomes the leader.
-    pub to: PeerId,
+    pub to: u64,
 }
 
 impl ChangeMembers {
@@ -49,14 +49,15 @@ impl ChangeMembers {
     }
 
     fn steps(&self) -> Vec<MemberChange> {
-        let voters = self.voters.iter().map(|&peer| MemberChange::AddVoter(peer));
-        let learners = self.learners.iter().map(|&peer| MemberChange::AddLearner(peer));
-        let remove = self.remove.iter().map(|&peer| MemberChange::Remove(peer));
+        let on = Member::first_on;
+        let voters = self.voters.iter().map(|&peer| MemberChange::AddVoter(on(peer)));
+        let learners = self.learners.iter().map(|&peer| MemberChange::AddLearner(on(peer)));
+        let remove = self.remove.iter().map(|&peer| MemberChange::Remove(on(peer).id));
         voters.chain(learners).chain(remove).collect()
     }
 
     /// The reason why the request is invalid in a cluster of these nodes; `None` if it is valid.
-    fn invalid_reason(&self, nodes: &[PeerId]) -> Option<String> {
+    fn invalid_reason(&self, nodes: &[u64]) -> Option<String> {
         let steps = self.steps();
         if self.is_empty() {
             return Some("name nodes in voters, learners or remove".to_owned());
@@ -79,8 +80,8 @@ impl ChangeMembers {
     /// The reason names the new voters that are down, that lack more than [`BEHIND_MAX`] entries,
     /// or that have not reported their log to the leader yet.
     fn unsafe_reason(&self, status: &Status, shard: &ShardStatus) -> Option<Refusal> {
-        let named: Vec<PeerId> = self.steps().into_iter().map(MemberChange::peer).collect();
-        let mut voters: Vec<PeerId> = shard.voters.clone();
+        let named: Vec<u64> = self.steps().into_iter().map(MemberChange::peer).collect();
+        let mut voters: Vec<u64> = shard.voters.clone();
         voters.retain(|peer| !named.contains(peer));
         voters.extend(&self.voters);
         let lag = |peer| shard.lag.iter().find(|&&(follower, _)| follower == peer).map(|of| of.1);
@@ -91,14 +92,14 @@ impl ChangeMembers {
             let near = lag(peer).is_some_and(|lag| lag <= BEHIND_MAX) && !silent(peer);
             peer == status.node || status.is_alive(peer) && near
         };
-        let (able, unable): (Vec<PeerId>, Vec<PeerId>) =
+        let (able, unable): (Vec<u64>, Vec<u64>) =
             voters.into_iter().partition(|&peer| current(peer));
         // The Raft core refuses a change that leaves no voter.
         if unable.is_empty() || able.len() > unable.len() {
             return None;
         }
-        let soon = |peer: &PeerId| status.is_alive(*peer) && silent(*peer);
-        let soon: Vec<PeerId> = unable.iter().copied().filter(soon).collect();
+        let soon = |peer: &u64| status.is_alive(*peer) && silent(*peer);
+        let soon: Vec<u64> = unable.iter().copied().filter(soon).collect();
         if able.len() + soon.len() > unable.len() - soon.len() {
             let why = format!(
                 "nodes {soon:?} have no entries yet, or have not reported them to the leader. \
@@ -149,7 +150,7 @@ pub async fn leader(
         let why = format!("node {} is not connected: start it, or name another node", request.to);
         return Err(refuse(StatusCode::CONFLICT, &why));
     }
-    ask(&state, shard, AdminRequest::TransferLeadership(request.to)).await
+    ask(&state, shard, AdminRequest::TransferLeadership(Member::first_on(request.to).id)).await
 }
 
 fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Refusal> {
@@ -166,7 +167,7 @@ fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Refusal> {
     Err(not_leader(status, shard, leader))
 }
 
-fn not_leader(status: &Status, shard: ShardId, leader: Option<PeerId>) -> Refusal {
+fn not_leader(status: &Status, shard: ShardId, leader: Option<u64>) -> Refusal {
     let Some(leader) = leader else {
         let why = format!("shard {shard} has no leader now: try again");
         return refuse(StatusCode::SERVICE_UNAVAILABLE, &why);
@@ -197,14 +198,13 @@ async fn ask(state: &State, shard: ShardId, request: AdminRequest) -> Result<Res
     match done {
         // The worker accepted the request; `/status` shows when the change is complete.
         Ok(()) => Ok((StatusCode::ACCEPTED, json(&serde_json::json!({}))).into_response()),
-        Err(Refused::NotLeader(leader)) => {
+        Err(AdminError::NotLeader(leader)) => {
+            let leader = leader.map(|node| node.0);
             Err(not_leader(&state.shared.status.get(), shard, leader))
         }
-        Err(refused @ (Refused::InvalidChange(_) | Refused::CannotLead(_))) => {
-            Err(refuse(StatusCode::CONFLICT, &refused.to_string()))
-        }
-        Err(refused) => {
-            Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("{refused}; try again")))
+        Err(AdminError::Invalid(why)) => Err(refuse(StatusCode::CONFLICT, &why)),
+        Err(AdminError::NotNow(why)) => {
+            Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}; try again")))
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{http, print_line};
 use crate::config::{Member, Settings};
 use anyhow::{Context, Result, bail};
-use bedstone_net::Authority;
+use bedstone_net::{Authority, NodeId};
 use std::fs;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -129,7 +129,7 @@ fn configure(
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     fs::write(dir.join("ca.pem"), &authority.cert_pem)?;
     if !dir.join("key.pem").exists() {
-        let identity = authority.issue(member.node, CLUSTER)?;
+        let identity = authority.issue(NodeId(member.node), CLUSTER)?;
         fs::write(dir.join("cert.pem"), &identity.cert_pem)?;
         write_private(&dir.join("key.pem"), &identity.key_pem)?;
     }

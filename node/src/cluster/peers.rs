@@ -11,7 +11,7 @@ use crate::replica::Network;
 use crate::wire;
 use bedstone_engine::ShardId;
 use bedstone_net::limits::CONTROL_BYTES_MAX;
-use bedstone_net::{Frame, Lane, Outbox};
+use bedstone_net::{Frame, Lane, NodeId, Outbox};
 use bytes::BytesMut;
 use std::collections::BTreeMap;
 
@@ -19,39 +19,39 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub struct Peers {
     /// The tick of the last frame from each connected peer.
-    last_heard: BTreeMap<PeerId, u64>,
+    last_heard: BTreeMap<NodeId, u64>,
     now: u64,
     /// The bodies of the next frames of coalesced heartbeats.
-    coalesced: BTreeMap<PeerId, Vec<BytesMut>>,
+    coalesced: BTreeMap<NodeId, Vec<BytesMut>>,
 }
 
 impl Peers {
     /// A peer connected.
-    pub fn connected(&mut self, peer: PeerId) {
+    pub fn connected(&mut self, peer: NodeId) {
         self.last_heard.insert(peer, self.now);
     }
 
     /// The connection to a peer is lost.
-    pub fn disconnected(&mut self, peer: PeerId) {
+    pub fn disconnected(&mut self, peer: NodeId) {
         self.last_heard.remove(&peer);
         self.coalesced.remove(&peer);
     }
 
     /// A frame of a peer arrived.
-    pub fn heard(&mut self, peer: PeerId) {
+    pub fn heard(&mut self, peer: NodeId) {
         if let Some(last) = self.last_heard.get_mut(&peer) {
             *last = self.now;
         }
     }
 
     /// Whether a peer is connected.
-    pub fn is_connected(&self, peer: PeerId) -> bool {
+    pub fn is_connected(&self, peer: NodeId) -> bool {
         self.last_heard.contains_key(&peer)
     }
 
     /// A tick passed. Returns the peers that are silent from this tick on; a peer is returned once,
     /// until its next frame.
-    pub fn tick(&mut self) -> Vec<PeerId> {
+    pub fn tick(&mut self) -> Vec<NodeId> {
         self.now += 1;
         let is_late = |last: u64| last + PEER_SILENCE_TICKS + 1 == self.now;
         self.last_heard.iter().filter(|(_, last)| is_late(**last)).map(|(&peer, _)| peer).collect()
@@ -62,14 +62,14 @@ impl Peers {
         (PEER_HEARTBEAT_TICKS - self.now % PEER_HEARTBEAT_TICKS) as u32
     }
 
-    fn coalesce(&mut self, shard: ShardId, message: &Message) {
-        let bodies = self.coalesced.entry(message.peer).or_default();
+    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: PeerId, message: &Message) {
+        let bodies = self.coalesced.entry(node).or_default();
         let is_full = |body: &BytesMut| body.len() + wire::COALESCED_BYTES_MAX > CONTROL_BYTES_MAX;
         match bodies.last_mut() {
-            Some(body) if !is_full(body) => wire::put_coalesced(body, shard, message),
+            Some(body) if !is_full(body) => wire::put_coalesced(body, shard, from, message),
             _ => {
                 let mut body = BytesMut::new();
-                wire::put_coalesced(&mut body, shard, message);
+                wire::put_coalesced(&mut body, shard, from, message);
                 bodies.push(body);
             }
         }
@@ -100,16 +100,16 @@ pub struct PeerNetwork<'a> {
 }
 
 impl Network for PeerNetwork<'_> {
-    fn is_connected(&self, peer: PeerId) -> bool {
+    fn is_connected(&self, peer: NodeId) -> bool {
         self.peers.is_connected(peer)
     }
 
-    fn push(&mut self, peer: PeerId, frame: Frame) -> bool {
+    fn push(&mut self, peer: NodeId, frame: Frame) -> bool {
         self.outbox.push(peer, frame).is_ok()
     }
 
-    fn coalesce(&mut self, shard: ShardId, message: &Message) {
-        self.peers.coalesce(shard, message);
+    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: PeerId, message: &Message) {
+        self.peers.coalesce(node, shard, from, message);
     }
 }
 
@@ -120,15 +120,15 @@ mod tests {
     #[test]
     fn a_silent_peer_is_reported_once_until_its_next_frame() {
         let mut peers = Peers::default();
-        peers.connected(2);
-        let silent = |peers: &mut Peers, ticks: u64| -> Vec<PeerId> {
+        peers.connected(NodeId(2));
+        let silent = |peers: &mut Peers, ticks: u64| -> Vec<NodeId> {
             (0..ticks).flat_map(|_| peers.tick()).collect()
         };
         assert!(silent(&mut peers, PEER_SILENCE_TICKS).is_empty());
-        assert_eq!(silent(&mut peers, 3 * PEER_SILENCE_TICKS), [2]);
-        peers.heard(2);
-        assert_eq!(silent(&mut peers, 2 * PEER_SILENCE_TICKS), [2]);
-        peers.disconnected(2);
-        assert!(!peers.is_connected(2));
+        assert_eq!(silent(&mut peers, 3 * PEER_SILENCE_TICKS), [NodeId(2)]);
+        peers.heard(NodeId(2));
+        assert_eq!(silent(&mut peers, 2 * PEER_SILENCE_TICKS), [NodeId(2)]);
+        peers.disconnected(NodeId(2));
+        assert!(!peers.is_connected(NodeId(2)));
     }
 }

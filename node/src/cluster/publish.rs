@@ -3,9 +3,9 @@
 use super::peers::Peers;
 use crate::disk_unit::DiskUnit;
 use crate::metrics::{Metrics, raise};
-use crate::raft::PeerId;
 use crate::status::{NodeStatus, ShardStatus, Status, StatusCell};
 use bedstone_engine::ShardId;
+use bedstone_net::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const QUIESCENT_TICKS: u64 = 100;
 pub struct Publisher {
     cell: Arc<StatusCell>,
     cluster: String,
-    node: PeerId,
+    node: NodeId,
     nodes: Vec<NodeStatus>,
     /// Ticks since the last publication.
     ticks: u64,
@@ -33,7 +33,7 @@ impl Publisher {
     pub fn new(
         cell: Arc<StatusCell>,
         cluster: String,
-        node: PeerId,
+        node: NodeId,
         nodes: Vec<NodeStatus>,
     ) -> Publisher {
         let (shards, outdated) = (BTreeMap::new(), BTreeSet::new());
@@ -69,7 +69,7 @@ impl Publisher {
         let not_ready = self.shards.values().find_map(|shard| why_not_ready(shard, self.node));
         let mut status = Status {
             cluster: self.cluster.clone(),
-            node: self.node,
+            node: self.node.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             nodes: self.nodes.clone(),
             ready: not_ready.is_none(),
@@ -78,7 +78,8 @@ impl Publisher {
             ..Status::default()
         };
         for node in &mut status.nodes {
-            node.alive = node.id == self.node || peers.is_connected(node.id);
+            let id = NodeId(node.id);
+            node.alive = id == self.node || peers.is_connected(id);
         }
         let totals = self.count_shards(metrics);
         let (mut log_bytes, mut segments, mut for_entries) = (0, 0, 0);
@@ -102,7 +103,7 @@ impl Publisher {
         let (mut bytes, mut lag, mut all_led) = (Bytes::default(), 0, true);
         for shard in self.shards.values() {
             let is_led = shard.recovery_wait.is_empty() && shard.leader != 0;
-            all_led &= !shard.voters.is_empty() && (is_led || !shard.has_member(self.node));
+            all_led &= !shard.voters.is_empty() && (is_led || !shard.has_member(self.node.0));
             lag += shard.commit - shard.applied;
             bytes.table += shard.table_bytes;
             bytes.memtable += shard.memtable_bytes as u64;
@@ -129,12 +130,12 @@ struct Bytes {
 }
 
 /// The reason for which a shard keeps its node from being ready.
-fn why_not_ready(shard: &ShardStatus, node: PeerId) -> Option<String> {
+fn why_not_ready(shard: &ShardStatus, node: NodeId) -> Option<String> {
     let id = shard.id;
     if shard.voters.is_empty() {
         return Some(format!("shard {id} waits to be given its members"));
     }
-    if !shard.has_member(node) {
+    if !shard.has_member(node.0) {
         return Some(format!("this node is no member of shard {id}"));
     }
     if shard.needs_version != 0 {

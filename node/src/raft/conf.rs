@@ -12,6 +12,7 @@
 //!    (`Raft::advance_conf` runs wherever the commit index moves).
 
 use super::PeerId;
+use super::home::{Homes, Member};
 use super::peer_set::PeerSet;
 use bytes::{Buf, BufMut, Bytes};
 
@@ -31,6 +32,8 @@ pub struct Conf {
     /// Voters that keep the log without its commands. A witness votes and acknowledges, but cannot
     /// lead.
     pub witnesses: PeerSet,
+    /// The place of each member.
+    pub homes: Homes,
     /// The leader ends the change without a further request once the change is half done.
     pub auto_leave: bool,
 }
@@ -38,12 +41,12 @@ pub struct Conf {
 /// The change of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberChange {
-    /// The peer becomes a voter. The peer is new or was a learner.
-    AddVoter(PeerId),
-    /// The peer becomes a learner. The peer is new or was a voter.
-    AddLearner(PeerId),
-    /// The peer becomes a voter without the commands. The peer is new.
-    AddWitness(PeerId),
+    /// The replica becomes a voter. The replica is new or was a learner. A member keeps its home.
+    AddVoter(Member),
+    /// The replica becomes a learner. The replica is new or was a voter.
+    AddLearner(Member),
+    /// The replica becomes a voter without the commands. The replica is new.
+    AddWitness(Member),
     /// The peer is no longer a member.
     Remove(PeerId),
 }
@@ -52,10 +55,18 @@ impl MemberChange {
     /// The member that changes.
     pub fn peer(self) -> PeerId {
         match self {
-            MemberChange::AddVoter(peer)
-            | MemberChange::AddLearner(peer)
-            | MemberChange::AddWitness(peer)
-            | MemberChange::Remove(peer) => peer,
+            MemberChange::Remove(peer) => peer,
+            _ => self.added().map_or(0, |member| member.id),
+        }
+    }
+
+    /// The member that the change adds, or whose role it changes.
+    fn added(self) -> Option<Member> {
+        match self {
+            MemberChange::AddVoter(member)
+            | MemberChange::AddLearner(member)
+            | MemberChange::AddWitness(member) => Some(member),
+            MemberChange::Remove(_) => None,
         }
     }
 }
@@ -76,8 +87,8 @@ pub enum Change {
     Leave,
 }
 
-/// The version of the entries that carry a change, see [`newer_version`](super::newer_version).
-const CHANGE_VERSION: u16 = 1;
+/// The version of encoded changes and configurations, see [`newer_version`](super::newer_version).
+const VERSION: u16 = 1;
 
 /// The reason why a change is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,10 +108,10 @@ pub enum InvalidChange {
     TooManyWitnesses,
     /// A witness lacks the commands, so a witness can only be removed. A member cannot become a
     /// witness.
-    #[error("node {0}: a witness can only be removed, and a member cannot become a witness")]
+    #[error("replica {0}: a witness can only be removed, and a member cannot become a witness")]
     Witness(PeerId),
-    /// 0 is not the id of a node.
-    #[error("0 is not the id of a node")]
+    /// 0 is not the id of a replica.
+    #[error("0 is not the id of a replica")]
     Zero,
     /// The change has no steps.
     #[error("the change has no steps")]
@@ -119,9 +130,26 @@ pub enum VoteResult {
 }
 
 impl Conf {
-    /// A configuration with these voters and no other members.
+    /// A configuration with these voters and no other members. The id of each voter is the number
+    /// of its node.
     pub fn of(voters: impl IntoIterator<Item = PeerId>) -> Conf {
-        Conf { voters: voters.into_iter().collect(), ..Conf::default() }
+        Conf::of_members(voters.into_iter().map(Member::from))
+    }
+
+    /// A configuration with these members as voters.
+    pub fn of_members(voters: impl IntoIterator<Item = Member>) -> Conf {
+        let homes: Homes = voters.into_iter().collect();
+        Conf { voters: homes.iter().map(|member| member.id).collect(), homes, ..Conf::default() }
+    }
+
+    /// The number of the node of a member.
+    pub fn node_of(&self, peer: PeerId) -> Option<u64> {
+        self.homes.get(peer).map(|home| home.node)
+    }
+
+    /// The members on a node.
+    pub fn on_node(&self, node: u64) -> impl Iterator<Item = PeerId> {
+        self.homes.iter().filter(move |member| member.home.node == node).map(|member| member.id)
     }
 
     /// Whether a change is half done.
@@ -216,6 +244,9 @@ impl Conf {
         for step in steps {
             conf.apply_step(*step)?;
         }
+        let added: Vec<Member> = steps.iter().filter_map(|step| step.added()).collect();
+        let members = conf.members();
+        conf.homes = self.homes.with(&added, |peer| members.contains(&peer));
         if conf.voters.is_empty() {
             return Err(InvalidChange::NoVoters);
         }
@@ -232,38 +263,36 @@ impl Conf {
     }
 
     fn apply_step(&mut self, step: MemberChange) -> Result<(), InvalidChange> {
+        let peer = step.peer();
+        if peer == 0 {
+            return Err(InvalidChange::Zero);
+        }
         match step {
-            MemberChange::AddVoter(0)
-            | MemberChange::AddLearner(0)
-            | MemberChange::AddWitness(0)
-            | MemberChange::Remove(0) => {
-                return Err(InvalidChange::Zero);
-            }
-            MemberChange::AddVoter(peer) | MemberChange::AddLearner(peer)
+            MemberChange::AddVoter(_) | MemberChange::AddLearner(_)
                 if self.witnesses.contains(&peer) =>
             {
                 return Err(InvalidChange::Witness(peer));
             }
-            MemberChange::AddWitness(peer) if self.members().contains(&peer) => {
+            MemberChange::AddWitness(_) if self.members().contains(&peer) => {
                 return Err(InvalidChange::Witness(peer));
             }
-            MemberChange::AddVoter(peer) => {
+            MemberChange::AddVoter(_) => {
                 self.learners.remove(peer);
                 self.learners_next.remove(peer);
                 self.voters.insert(peer);
             }
-            MemberChange::AddLearner(peer) => {
+            MemberChange::AddLearner(_) => {
                 self.voters.remove(peer);
                 match self.outgoing.contains(&peer) {
                     true => self.learners_next.insert(peer),
                     false => self.learners.insert(peer),
                 };
             }
-            MemberChange::AddWitness(peer) => {
+            MemberChange::AddWitness(_) => {
                 self.voters.insert(peer);
                 self.witnesses.insert(peer);
             }
-            MemberChange::Remove(peer) => {
+            MemberChange::Remove(_) => {
                 self.voters.remove(peer);
                 self.learners.remove(peer);
                 self.learners_next.remove(peer);
@@ -280,6 +309,8 @@ impl Conf {
         let next = std::mem::take(&mut conf.learners_next);
         conf.learners.extend(next);
         conf.witnesses.retain(|peer| conf.voters.contains(&peer));
+        let members = conf.members();
+        conf.homes = self.homes.with(&[], |peer| members.contains(&peer));
         conf
     }
 
@@ -294,14 +325,16 @@ impl Conf {
         taken
     }
 
-    /// Appends the encoded configuration: flags u8, then five sets, each a count u16 and ids u64,
-    /// ascending, little-endian.
+    /// Appends the encoded configuration: version u16 (1), flags u8, then five sets, each a count
+    /// u16 and ids u64, ascending, then the home of each member, ascending, little-endian.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u16_le(VERSION);
         out.put_u8(u8::from(self.auto_leave));
         for set in self.sets() {
             out.put_u16_le(set.len() as u16);
             set.iter().for_each(|&peer| out.put_u64_le(peer));
         }
+        self.homes.iter().for_each(|member| member.encode(out));
     }
 
     fn sets(&self) -> [&PeerSet; 5] {
@@ -310,6 +343,9 @@ impl Conf {
 
     /// Decodes a configuration. Returns `None` when the bytes are not a configuration.
     pub fn decode(mut from: &[u8]) -> Option<Conf> {
+        if from.try_get_u16_le().ok()? != VERSION {
+            return None;
+        }
         let auto_leave = decode_flag(&mut from)?;
         let mut sets: [PeerSet; 5] = Default::default();
         for set in &mut sets {
@@ -318,9 +354,16 @@ impl Conf {
             // A configuration has exactly one encoding: ids ascend, each once.
             *set = PeerSet::from_ascending(peers.collect::<Option<_>>()?)?;
         }
+        let mut homes = Vec::new();
+        while !from.is_empty() {
+            homes.push(Member::decode(&mut from)?);
+        }
+        let homes = Homes::from_ascending(homes)?;
         let [voters, outgoing, learners, learners_next, witnesses] = sets;
-        let conf = Conf { voters, outgoing, learners, learners_next, witnesses, auto_leave };
-        from.is_empty().then_some(conf)
+        let conf = Conf { voters, outgoing, learners, learners_next, witnesses, homes, auto_leave };
+        let members = conf.members();
+        let homed = conf.homes.iter().map(|member| member.id);
+        members.iter().copied().eq(homed).then_some(conf)
     }
 }
 
@@ -331,42 +374,45 @@ impl Change {
     }
 
     /// Encodes the data of the change entry: version u16 (1), explicit u8, then each step's kind u8
-    /// and id u64, little-endian. An encoding without steps is [`Change::Leave`].
+    /// and member, or the id u64 of a removed one, little-endian. An encoding without steps is
+    /// [`Change::Leave`].
     pub fn encode(&self) -> Bytes {
         let (steps, explicit) = match self {
             Change::Leave => (&[][..], false),
             Change::Steps { steps, explicit } => (&steps[..], *explicit),
         };
-        let mut out = Vec::with_capacity(3 + 9 * steps.len());
-        out.put_u16_le(CHANGE_VERSION);
+        let mut out = Vec::with_capacity(3 + (1 + Member::BYTES) * steps.len());
+        out.put_u16_le(VERSION);
         out.put_u8(u8::from(explicit));
         for step in steps {
-            let (kind, peer) = match *step {
-                MemberChange::AddVoter(peer) => (1, peer),
-                MemberChange::AddLearner(peer) => (2, peer),
-                MemberChange::AddWitness(peer) => (3, peer),
-                MemberChange::Remove(peer) => (4, peer),
+            let kind = match step {
+                MemberChange::AddVoter(_) => 1,
+                MemberChange::AddLearner(_) => 2,
+                MemberChange::AddWitness(_) => 3,
+                MemberChange::Remove(_) => 4,
             };
             out.put_u8(kind);
-            out.put_u64_le(peer);
+            match step.added() {
+                Some(member) => member.encode(&mut out),
+                None => out.put_u64_le(step.peer()),
+            }
         }
         out.into()
     }
 
     /// Decodes the data of an entry. Returns `None` when the data is not a change.
     pub fn decode(mut from: &[u8]) -> Option<Change> {
-        if from.try_get_u16_le().ok()? != CHANGE_VERSION {
+        if from.try_get_u16_le().ok()? != VERSION {
             return None;
         }
         let explicit = decode_flag(&mut from)?;
         let mut steps = Vec::new();
         while let Ok(kind) = from.try_get_u8() {
-            let peer = from.try_get_u64_le().ok()?;
             steps.push(match kind {
-                1 => MemberChange::AddVoter(peer),
-                2 => MemberChange::AddLearner(peer),
-                3 => MemberChange::AddWitness(peer),
-                4 => MemberChange::Remove(peer),
+                1 => MemberChange::AddVoter(Member::decode(&mut from)?),
+                2 => MemberChange::AddLearner(Member::decode(&mut from)?),
+                3 => MemberChange::AddWitness(Member::decode(&mut from)?),
+                4 => MemberChange::Remove(from.try_get_u64_le().ok()?),
                 _ => return None,
             });
         }
@@ -388,6 +434,7 @@ fn decode_flag(from: &mut &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::home::Home;
     use super::*;
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
@@ -396,9 +443,9 @@ mod tests {
 
     fn step() -> impl Strategy<Value = MemberChange> {
         (0..4, 1..=PEERS).prop_map(|(kind, peer)| match kind {
-            0 => MemberChange::AddVoter(peer),
-            1 => MemberChange::AddLearner(peer),
-            2 => MemberChange::AddWitness(peer),
+            0 => MemberChange::AddVoter(peer.into()),
+            1 => MemberChange::AddLearner(peer.into()),
+            2 => MemberChange::AddWitness(peer.into()),
             _ => MemberChange::Remove(peer),
         })
     }
@@ -446,6 +493,8 @@ mod tests {
                 prop_assert!(!next.learners.iter().any(|peer| next.is_voter(*peer)));
                 prop_assert!(next.learners_next.iter().all(|p| next.outgoing.contains(p)));
                 prop_assert_eq!(next.is_joint(), !next.outgoing.is_empty());
+                let homed: PeerSet = next.homes.iter().map(|member| member.id).collect();
+                prop_assert_eq!(homed, next.members());
                 conf = next;
             }
         }
@@ -453,11 +502,15 @@ mod tests {
         /// Bytes that decode are the only encoding of the decoded configuration.
         #[test]
         fn a_configuration_has_one_encoding(sets in vec(vec(1..4u64, 0..3), 5)) {
-            let mut bytes = vec![0];
+            let mut bytes = vec![1, 0, 0];
+            let mut members = std::collections::BTreeSet::new();
             for set in &sets {
                 bytes.put_u16_le(set.len() as u16);
                 set.iter().for_each(|&peer| bytes.put_u64_le(peer));
             }
+            // A witness is a voter too, so the other sets name all members.
+            members.extend(sets[..4].iter().flatten().copied());
+            members.iter().for_each(|&peer| Member::from(peer).encode(&mut bytes));
             let ascending = sets.iter().all(|set| set.is_sorted_by(|a, b| a < b));
             let conf = Conf::decode(&bytes);
             prop_assert_eq!(conf.is_some(), ascending);
@@ -500,9 +553,11 @@ mod tests {
         fn changes_and_configurations_round_trip(
             change in change(),
             voters in btree_set(any::<u64>(), 0..5),
+            (node, disk) in any::<(u64, u128)>(),
         ) {
             prop_assert_eq!(Change::decode(&change.encode()), Some(change.clone()));
-            let conf = Conf::of(voters);
+            let home = Home { node, disk };
+            let conf = Conf::of_members(voters.into_iter().map(|id| Member { id, home }));
             let conf = conf.apply(&change).unwrap_or(conf);
             let mut bytes = Vec::new();
             conf.encode(&mut bytes);

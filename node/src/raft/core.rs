@@ -10,6 +10,7 @@ use super::progress::{Progress, ProgressMap};
 use super::quiescence::Quiescence;
 use super::read_rounds::{Read, Reads};
 use super::recovery::{Answer, KnownMembers, Query, Recovery};
+use super::transfer::Transfer;
 use super::{Index, PeerId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{HardState, Vote};
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use thin_vec::ThinVec;
 
 /// The settings of a replica. Times are in ticks.
 #[derive(Clone, Debug)]
@@ -218,10 +220,10 @@ pub enum Refused {
     #[error("a witness has entries that no voter of the next configuration has yet")]
     CatchingUp,
     /// A transfer of leadership to a peer is under way.
-    #[error("leadership is being transferred to node {0}")]
+    #[error("leadership is being transferred to replica {0}")]
     Transferring(PeerId),
     /// The peer cannot lead: it is no voter, or a witness.
-    #[error("node {0} cannot lead: it is no voter, or a witness")]
+    #[error("replica {0} cannot lead: it is no voter, or a witness")]
     CannotLead(PeerId),
 }
 
@@ -263,7 +265,7 @@ pub struct Raft {
     pub(super) conf_index: Index,
     /// Index and data of the configuration changes in the log that are not effective yet,
     /// ascending.
-    pub(super) changes: VecDeque<(Index, Bytes)>,
+    pub(super) changes: ThinVec<(Index, Bytes)>,
     pub(super) hard: HardState,
     pub(super) log: RaftLog,
     pub(super) role: Role,
@@ -280,7 +282,7 @@ pub struct Raft {
     pub(super) uncommitted_bytes: usize,
     pub(super) reads: Reads,
     pub(super) snapshots: PeerSet,
-    pub(super) transfer: Option<super::transfer::Transfer>,
+    pub(super) transfer: Option<Box<Transfer>>,
     pub(super) committed_conflict: Option<PeerId>,
     pub(super) recovery: Recovery,
     pub(super) reset_log: bool,
@@ -306,6 +308,7 @@ impl Raft {
     /// Starts a replica as a follower. Replicas of many groups may share one [`Config`].
     pub fn new(config: impl Into<Arc<Config>>, boot: Boot) -> Raft {
         let config = config.into();
+        let lease = LeaseState::new(config.lease);
         let log = RaftLog::new(boot.base, boot.runs, boot.last);
         let mut hard = boot.hard;
         let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -329,7 +332,7 @@ impl Raft {
             id: boot.id,
             conf: boot.conf,
             conf_index: 0,
-            changes: boot.changes.into(),
+            changes: boot.changes.into_iter().collect(),
             hard,
             log,
             role: Role::Follower,
@@ -349,7 +352,7 @@ impl Raft {
             reset_log: false,
             applying: Applying::Running,
             quiescence: Quiescence::default(),
-            lease: LeaseState::default(),
+            lease,
             applied: boot.applied.index,
             hard_written: boot.hard,
             seq: 0,
@@ -498,8 +501,8 @@ impl Raft {
     }
 
     /// Keeps the bytes of entries in memory within bounds. Applied entries leave memory first. When
-    /// the tree falls behind or stands still, durable entries leave memory too, and are read from the
-    /// log again later. On a leader only committed entries leave in this way.
+    /// the tree falls behind or stands still, durable entries leave memory too, and are read from
+    /// the log again later. On a leader only committed entries leave in this way.
     #[inline(never)]
     fn bound_memory(&mut self) {
         self.log.evict(self.applied);

@@ -88,8 +88,7 @@ impl Raft {
     pub(super) fn may_campaign(&self) -> bool {
         let bound = self.may_vote() && self.satisfies_vote_bound(self.log.last());
         // Only a change that needs a later build is committed and not effective.
-        let knows_members =
-            self.changes.front().is_none_or(|(index, _)| *index > self.hard.commit);
+        let knows_members = self.changes.first().is_none_or(|(index, _)| *index > self.hard.commit);
         let able = self.applying != Applying::Halted && knows_members;
         self.conf.is_electable(self.id) && bound && able
     }

@@ -42,6 +42,14 @@ impl Lease {
 pub(super) struct LeaseState {
     /// The latest time that the driver supplied.
     pub(super) clock: u64,
+    /// The rounds that carry the lease; `None` without leases. Most replicas of a node are
+    /// quiescent, and pay for this box alone.
+    rounds: Option<Box<LeaseRounds>>,
+}
+
+/// The rounds of heartbeats of a leader with leases.
+#[derive(Clone, Debug, Default)]
+struct LeaseRounds {
     /// The number and the departure time of each round of heartbeats that no majority has answered
     /// yet.
     sent: VecDeque<(u64, u64)>,
@@ -52,26 +60,44 @@ pub(super) struct LeaseState {
 }
 
 impl LeaseState {
+    /// The state of a new replica.
+    pub(super) fn new(config: Option<Lease>) -> LeaseState {
+        LeaseState { clock: 0, rounds: config.map(|_| Box::default()) }
+    }
+
     /// A leader's term begins or ends.
     pub(super) fn clear(&mut self) {
-        self.sent.clear();
-        (self.since, self.revoked) = (None, false);
+        if let Some(rounds) = &mut self.rounds {
+            **rounds = LeaseRounds::default();
+        }
     }
 
     pub(super) fn revoke(&mut self) {
-        self.revoked = true;
+        if let Some(rounds) = &mut self.rounds {
+            rounds.revoked = true;
+        }
     }
 
     /// A round of heartbeats leaves.
     pub(super) fn sent(&mut self, round: u64) {
-        self.sent.push_back((round, self.clock));
+        if let Some(rounds) = &mut self.rounds {
+            rounds.sent.push_back((round, self.clock));
+        }
     }
 
     /// A majority has answered `round`.
     pub(super) fn answered(&mut self, round: u64) {
-        while let Some((_, left)) = self.sent.pop_front_if(|(sent, _)| *sent <= round) {
-            self.since = Some(left);
+        let Some(rounds) = &mut self.rounds else { return };
+        while let Some((_, left)) = rounds.sent.pop_front_if(|(sent, _)| *sent <= round) {
+            rounds.since = Some(left);
         }
+    }
+
+    /// The departure time of the latest round that a majority has answered, unless the lease was
+    /// revoked.
+    fn since(&self) -> Option<u64> {
+        let rounds = self.rounds.as_ref().filter(|rounds| !rounds.revoked)?;
+        rounds.since
     }
 }
 
@@ -85,9 +111,8 @@ impl Raft {
     /// Whether this leader may answer, without a round of heartbeats, a read that ended before
     /// `nanos`.
     pub fn lease_holds(&self, nanos: u64) -> bool {
-        let leads =
-            self.role == Role::Leader && self.reads.committed_own_term && !self.lease.revoked;
-        let (Some(Lease { length }), Some(since)) = (self.config.lease, self.lease.since) else {
+        let leads = self.role == Role::Leader && self.reads.committed_own_term;
+        let (Some(Lease { length }), Some(since)) = (self.config.lease, self.lease.since()) else {
             return false;
         };
         leads && nanos < since + length

@@ -49,13 +49,13 @@ impl Raft {
     pub(super) fn advance_conf(&mut self) {
         let committed = self.hard.commit;
         let mut changed = false;
-        while let Some((at, data)) = self.changes.pop_front_if(|(index, _)| *index <= committed) {
-            if newer_version(kind::CHANGE, &data, ENTRY_VERSION).is_some() {
-                // The driver halts this replica when it comes to the entry. Until then this replica
-                // does not campaign, because it does not know the members.
-                self.changes.push_front((at, data));
+        while self.changes.first().is_some_and(|(index, _)| *index <= committed) {
+            // The driver halts this replica when it comes to a newer change. Until then this
+            // replica does not campaign, because it does not know the members.
+            if newer_version(kind::CHANGE, &self.changes[0].1, ENTRY_VERSION).is_some() {
                 break;
             }
+            let (at, data) = self.changes.remove(0);
             changed |= self.conf.apply_entry_data(&data);
             self.conf_index = at;
         }

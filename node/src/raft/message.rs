@@ -165,9 +165,15 @@ pub enum Body {
 }
 
 impl Message {
-    /// Encodes the message without `peer`: the connection proves the identity of the peer.
+    /// Encodes the message without `peer`, which the frame around the message names.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
+        self.encode_into(&mut out);
+        out.freeze()
+    }
+
+    /// Appends the encoded message without `peer`.
+    pub fn encode_into(&self, out: &mut BytesMut) {
         let head = |out: &mut BytesMut, kind: u8| {
             out.put_u8(kind);
             out.put_u64_le(self.term);
@@ -178,28 +184,28 @@ impl Message {
         };
         match &self.body {
             Body::PreVote { last } => {
-                head(&mut out, 1);
-                put_id(&mut out, last);
+                head(out, 1);
+                put_id(out, last);
             }
             Body::PreVoteReply { granted, committed } => {
-                head(&mut out, 2);
+                head(out, 2);
                 out.put_u8(u8::from(*granted));
-                put_id(&mut out, committed);
+                put_id(out, committed);
             }
             Body::Vote { last, leader_transfer } => {
-                head(&mut out, if *leader_transfer { 11 } else { 3 });
-                put_id(&mut out, last);
+                head(out, if *leader_transfer { 11 } else { 3 });
+                put_id(out, last);
             }
             Body::VoteReply { granted, committed } => {
-                head(&mut out, 4);
+                head(out, 4);
                 out.put_u8(u8::from(*granted));
-                put_id(&mut out, committed);
+                put_id(out, committed);
             }
             Body::Append { previous, entries, commit } => {
                 let data: usize = entries.iter().map(|e| e.data.len() + ENTRY_HEADER_BYTES).sum();
                 out.reserve(data);
-                head(&mut out, 5);
-                put_id(&mut out, previous);
+                head(out, 5);
+                put_id(out, previous);
                 out.put_u64_le(*commit);
                 out.put_u32_le(entries.len() as u32);
                 for entry in entries.iter() {
@@ -210,58 +216,57 @@ impl Message {
                 }
             }
             Body::AppendReply { matched } => {
-                head(&mut out, 6);
+                head(out, 6);
                 out.put_u64_le(*matched);
             }
             Body::AppendRefused { hint, refused } => {
-                head(&mut out, 7);
-                put_id(&mut out, hint);
+                head(out, 7);
+                put_id(out, hint);
                 out.put_u64_le(*refused);
             }
             Body::Heartbeat { committed, round } => {
-                head(&mut out, 8);
-                put_id(&mut out, committed);
+                head(out, 8);
+                put_id(out, committed);
                 out.put_u64_le(*round);
             }
             Body::HeartbeatReply { round } => {
-                head(&mut out, 9);
+                head(out, 9);
                 out.put_u64_le(*round);
             }
-            Body::TimeoutNow => head(&mut out, 10),
-            Body::Unquiesce => head(&mut out, 17),
+            Body::TimeoutNow => head(out, 10),
+            Body::Unquiesce => head(out, 17),
             Body::Quiesce { at } => {
-                head(&mut out, 16);
-                put_id(&mut out, at);
+                head(out, 16);
+                put_id(out, at);
             }
             Body::Recover { question } => {
-                head(&mut out, 12);
+                head(out, 12);
                 out.put_u64_le(*question);
             }
             Body::ReadIndex { question } => {
-                head(&mut out, 14);
+                head(out, 14);
                 out.put_u64_le(*question);
             }
             Body::ReadIndexReply { question, at } => {
-                head(&mut out, 15);
+                head(out, 15);
                 out.put_u64_le(*question);
-                put_id(&mut out, at);
+                put_id(out, at);
             }
             Body::RecoverReply { question, new, last, commit, conf } => {
-                head(&mut out, 13);
+                head(out, 13);
                 out.put_u64_le(*question);
                 out.put_u8(u8::from(*new));
-                put_id(&mut out, last);
+                put_id(out, last);
                 out.put_u64_le(*commit);
                 let mut bytes = Vec::new();
                 conf.encode(&mut bytes);
                 out.put_slice(&bytes);
             }
         }
-        out.freeze()
     }
 
-    /// Decodes a message that `peer` sent. Entries share the memory of `from`. The decoder allocates
-    /// no more than the bytes in `from` justify.
+    /// Decodes a message that `peer` sent. Entries share the memory of `from`. The decoder
+    /// allocates no more than the bytes in `from` justify.
     ///
     /// # Errors
     /// [`Undecodable`].

@@ -13,14 +13,15 @@
 //!    reads: a read may be served once the tree has applied the entries up to the index of the
 //!    read.
 //!
-//! Read the modules in this order: [`message`], [`entries`], [`log`], [`conf`], [`progress`],
-//! `core`, `election`, `replication`, `read`, `membership`, `transfer`, `recovery`, `quiescence`,
-//! `lease`.
+//! Read the modules in this order: [`message`], [`entries`], [`log`], [`home`], [`conf`],
+//! [`progress`], `core`, `election`, `replication`, `read`, `membership`, `transfer`, `recovery`,
+//! `quiescence`, `lease`.
 
 pub mod conf;
 mod core;
 mod election;
 pub mod entries;
+pub mod home;
 mod lease;
 pub mod log;
 mod membership;
@@ -40,6 +41,7 @@ pub use self::core::{
 pub use bedstone_engine::wal::Vote;
 pub use conf::{Change, Conf};
 pub use entries::Entries;
+pub use home::{Home, Homes, Member};
 pub use lease::Lease;
 pub use log::LogReader;
 pub use message::{Body, Message, Undecodable};
@@ -47,7 +49,8 @@ pub use peer_set::PeerSet;
 pub use read_rounds::Read;
 pub use recovery::RecoveryWait;
 
-/// The id of a replica, which is the id of its node.
+/// The id of a replica, unique in its group and never used twice. The configuration maps the id to
+/// its node and disk, see [`home`].
 pub type PeerId = u64;
 /// A term.
 pub type Term = u64;

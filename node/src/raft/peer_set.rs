@@ -2,11 +2,12 @@
 
 use super::PeerId;
 use std::ops::Deref;
+use thin_vec::ThinVec;
 
 /// A set of peers, see the module. The set has no spare capacity, because sets of peers seldom
-/// change and a node keeps many of them.
+/// change and a node keeps many of them. Most sets are empty, and take one word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerSet(Box<[PeerId]>);
+pub struct PeerSet(ThinVec<PeerId>);
 
 impl PeerSet {
     /// Adds a peer.
@@ -30,9 +31,15 @@ impl PeerSet {
         only(self, other) + only(other, self)
     }
 
+    fn exact(peers: &[PeerId]) -> PeerSet {
+        let mut set = ThinVec::with_capacity(peers.len());
+        set.extend_from_slice(peers);
+        PeerSet(set)
+    }
+
     /// The set of these peers. Returns `None` when the peers do not ascend.
     pub fn from_ascending(peers: Vec<PeerId>) -> Option<PeerSet> {
-        peers.is_sorted_by(|a, b| a < b).then(|| PeerSet(peers.into()))
+        peers.is_sorted_by(|a, b| a < b).then(|| PeerSet::exact(&peers))
     }
 }
 
@@ -55,7 +62,7 @@ impl FromIterator<PeerId> for PeerSet {
         let mut peers: Vec<PeerId> = peers.into_iter().collect();
         peers.sort_unstable();
         peers.dedup();
-        PeerSet(peers.into())
+        PeerSet::exact(&peers)
     }
 }
 
@@ -70,9 +77,9 @@ impl<'a> IntoIterator for &'a PeerSet {
 
 impl IntoIterator for PeerSet {
     type Item = PeerId;
-    type IntoIter = std::vec::IntoIter<PeerId>;
+    type IntoIter = thin_vec::IntoIter<PeerId>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_vec().into_iter()
+        self.0.into_iter()
     }
 }

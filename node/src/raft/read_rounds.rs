@@ -2,6 +2,7 @@
 
 use super::{Index, PeerId, Tick};
 use bedstone_engine::LogId;
+use thin_vec::ThinVec;
 
 /// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub(super) struct Reads {
     /// to it may arrive after the answer.
     pub(super) committed: LogId,
     /// On a leader: for each query of a follower, its token, the follower and the query's number.
-    pub(super) follower_requests: Vec<(u64, PeerId, u64)>,
+    pub(super) follower_requests: ThinVec<(u64, PeerId, u64)>,
     /// Outcomes by token, not handed out yet.
     pub(super) settled: Vec<(u64, Read)>,
     /// On a leader: an entry of its term is committed.

@@ -18,7 +18,7 @@ impl Raft {
         let id = LogId { term: self.hard.term, index: self.log.last().index + 1 };
         self.uncommitted_bytes += data.len();
         if kind == kind::CHANGE {
-            self.changes.push_back((id.index, data.clone()));
+            self.changes.push((id.index, data.clone()));
         }
         self.log.push(Entry { id, kind, data });
         id

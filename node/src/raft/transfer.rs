@@ -43,7 +43,7 @@ impl Raft {
 
     fn begin_transfer(&mut self, to: PeerId) {
         let until = self.now + self.config.election.start;
-        self.transfer = Some(Transfer { to, until, requested: false });
+        self.transfer = Some(Box::new(Transfer { to, until, requested: false }));
         self.send_timeout_now_if_ready();
     }
 

@@ -3,11 +3,10 @@
 use super::{Replica, Turn};
 use crate::machine::reply::Reply;
 use crate::policy::ServedBy;
-use crate::raft::PeerId;
 use crate::request::replies::Replies;
 use crate::request::{PendingRequest, Requester};
 use crate::wire::{self, FORWARD_BYTES_MAX, Forwarded, Replied};
-use bedstone_net::{Frame, Lane};
+use bedstone_net::{Frame, Lane, NodeId};
 use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The requests that were forwarded to a leader and wait for its reply.
 pub(super) struct ForwardTracker {
     /// By the number of the request: the node, and the request.
-    awaiting_reply: BTreeMap<u64, (PeerId, PendingRequest)>,
+    awaiting_reply: BTreeMap<u64, (NodeId, PendingRequest)>,
     /// The number of the last request. It begins at a random number, so that a reply to a request
     /// of an earlier life of the node matches no request of this one.
     last_id: u64,
@@ -39,7 +38,7 @@ impl ForwardTracker {
     }
 
     /// Takes the requests that a node has, whose connection was lost.
-    pub(super) fn take_of(&mut self, peer: PeerId) -> Vec<PendingRequest> {
+    pub(super) fn take_of(&mut self, peer: NodeId) -> Vec<PendingRequest> {
         let lost = self.awaiting_reply.extract_if(.., |_, (to, _)| *to == peer);
         lost.map(|(_, (_, request))| request).collect()
     }
@@ -47,7 +46,7 @@ impl ForwardTracker {
     /// Numbers a request and appends it to a frame's body.
     fn add(
         &mut self,
-        leader: PeerId,
+        leader: NodeId,
         request: PendingRequest,
         now: Instant,
         body: &mut BytesMut,
@@ -64,7 +63,8 @@ impl ForwardTracker {
 impl Replica {
     /// Sends the waiting requests to the leader.
     pub(super) fn forward(&mut self, turn: &mut Turn<'_>) {
-        let leader = self.raft.leader().filter(|leader| turn.net.is_connected(*leader));
+        let leader = self.raft.leader().and_then(|leader| self.node_of(leader));
+        let leader = leader.filter(|leader| turn.net.is_connected(*leader));
         let Some(leader) = leader.filter(|_| self.ticks >= self.forwards.not_before) else {
             return;
         };
@@ -91,7 +91,7 @@ impl Replica {
     /// Queues the requests that another node forwarded to this leader.
     pub(super) fn on_forward(
         &mut self,
-        peer: PeerId,
+        peer: NodeId,
         requests: Vec<Result<Forwarded, (u64, u8)>>,
         now: Instant,
         replies: &mut Replies,

@@ -4,9 +4,14 @@
 
 use super::Replica;
 use crate::machine::system;
-use crate::raft::{Conf, Index};
+use crate::raft::{Conf, Index, PeerId};
 use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, Error, Result, ShardId, Tree};
+use bedstone_net::NodeId;
+use tracing::debug;
+
+/// The number of replicas outside the configuration whose nodes are remembered.
+const STRANGERS_MAX: usize = 16;
 
 /// The members of a shard as its disk records them.
 pub struct StoredMembers {
@@ -42,6 +47,40 @@ pub fn stored_members(
 }
 
 impl Replica {
+    /// The node of another replica.
+    pub(super) fn node_of(&self, peer: PeerId) -> Option<NodeId> {
+        let known = self.raft.conf().node_of(peer).map(NodeId);
+        known.or_else(|| self.nodes_of_strangers.get(&peer).copied())
+    }
+
+    /// The other replicas on a node.
+    pub(super) fn peers_on(&self, node: NodeId) -> Vec<PeerId> {
+        let strangers = self.nodes_of_strangers.iter().filter(|(_, home)| **home == node);
+        let all = self.raft.conf().on_node(node.0).chain(strangers.map(|(peer, _)| *peer));
+        all.filter(|peer| *peer != self.id).collect()
+    }
+
+    /// Whether a message from the replica `from` on a node is for this replica. A message for
+    /// another replica is for one that this disk no longer has. A sender that lives on another node
+    /// by the configuration is an earlier replica.
+    pub(super) fn is_for_me(&mut self, node: NodeId, from: PeerId, to: PeerId) -> bool {
+        if to != self.id {
+            debug!(shard = self.shard, %node, from, to, "a message for another replica is dropped");
+            return false;
+        }
+        match self.raft.conf().node_of(from) {
+            Some(home) => home == node.0,
+            None => {
+                // A leader that this replica does not know yet, or a member that left.
+                if self.nodes_of_strangers.len() >= STRANGERS_MAX {
+                    self.nodes_of_strangers.pop_first();
+                }
+                self.nodes_of_strangers.insert(from, node);
+                true
+            }
+        }
+    }
+
     /// Writes the members to the log if they changed.
     pub(super) fn log_members(&mut self) {
         if self.logged_conf.as_ref() == Some(&self.conf) {
@@ -57,7 +96,11 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
+    use super::super::open::Opening;
     use super::*;
+    use crate::disk_unit::DiskUnit;
+    use crate::limits::Limits;
+    use crate::raft::{Home, Member};
     use bedstone_engine::disk::memory::MemoryDisk;
     use bedstone_engine::{LogId, Options};
     use std::sync::Arc;
@@ -97,5 +140,33 @@ mod tests {
         let tree = engine.open_shard(SHARD).expect("opens");
         let found = stored(&engine, &tree).expect("reads").expect("is recorded");
         assert!(found.conf == conf && found.index == 7 && found.damage.is_some());
+    }
+
+    #[test]
+    fn a_message_for_another_replica_is_dropped() {
+        let home = |node| Home { node, disk: 7 };
+        let conf =
+            Conf::of_members((1..=3).map(|node| Member { id: 100 + node, home: home(node) }));
+        let engine = Arc::new(open(&MemoryDisk::new()));
+        let (disk, _queues) = DiskUnit::new(engine, "memory".to_owned());
+        let opening = Opening {
+            shard: SHARD,
+            id: 101,
+            node: NodeId(1),
+            conf,
+            limits: Limits::TINY,
+            seed: 1,
+            disk_is_suspect: false,
+        };
+        let opened = Replica::open(&Arc::new(disk), &Arc::default(), opening);
+        let mut replica = opened.expect("opens");
+        assert!(replica.is_for_me(NodeId(2), 102, 101));
+        assert!(!replica.is_for_me(NodeId(2), 102, 100), "another replica had this id");
+        assert!(!replica.is_for_me(NodeId(3), 102, 101), "the sender lives on another node");
+        assert_eq!(replica.node_of(102), Some(NodeId(2)));
+        assert_eq!(replica.peers_on(NodeId(2)), [102]);
+        assert!(replica.is_for_me(NodeId(9), 200, 101), "a leader that is not known yet");
+        assert_eq!(replica.node_of(200), Some(NodeId(9)));
+        assert_eq!(replica.peers_on(NodeId(9)), [200]);
     }
 }

@@ -20,23 +20,26 @@ use crate::limits::{Limits, REPLAY_BYTES};
 use crate::machine::StateMachine;
 use crate::metrics::Metrics;
 use crate::policy::ServedBy;
+use crate::raft::conf::InvalidChange;
 use crate::raft::{
-    Body, Change, Conf, Effects, Index, LogReader, Message, PeerId, Raft, RecoveryWait, Refused,
-    Role, Undecodable,
+    Body, Change, Conf, Effects, Index, LogReader, Message, PeerId, PeerSet, Raft, RecoveryWait,
+    Refused, Role, Undecodable,
 };
+use crate::request::admin::AdminError;
 use crate::request::mailbox::{ClientRequest, Mailbox};
 use crate::request::replies::Replies;
 use crate::request::{PendingRequest, Requester};
 use crate::status::ShardStatus;
-use crate::wire::{self, Forwarded, Replied, Transfer};
+use crate::wire::{self, Address, Forwarded, Replied, Transfer};
 use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
-use bedstone_net::{Frame, Lane};
+use bedstone_net::{Frame, Lane, NodeId};
 use forward::ForwardTracker;
 use proposals::Proposals;
 use queue::RequestQueue;
 use reads::ReadTracker;
 use snapshot::Snapshots;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::{error, info, warn};
@@ -44,11 +47,11 @@ use tracing::{error, info, warn};
 /// The other nodes, as a replica reaches them.
 pub trait Network {
     /// Whether a node is connected.
-    fn is_connected(&self, peer: PeerId) -> bool;
+    fn is_connected(&self, node: NodeId) -> bool;
     /// Queues a frame for a node; `false` when the frame cannot leave.
-    fn push(&mut self, peer: PeerId, frame: Frame) -> bool;
-    /// Adds a short message to the next frame of coalesced heartbeats for its receiver.
-    fn coalesce(&mut self, shard: ShardId, message: &Message);
+    fn push(&mut self, node: NodeId, frame: Frame) -> bool;
+    /// Adds a short message from a replica to the next frame of coalesced heartbeats for a node.
+    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: PeerId, message: &Message);
 }
 
 /// The circumstances of one turn of the worker, and the room for its effects.
@@ -77,7 +80,10 @@ pub struct Turn<'a> {
 /// applied one by one, in order (asserted in `apply`).
 pub struct Replica {
     shard: ShardId,
-    node: PeerId,
+    id: PeerId,
+    node: NodeId,
+    /// The nodes of replicas that sent a message and are no members as far as this replica knows.
+    nodes_of_strangers: BTreeMap<PeerId, NodeId>,
     limits: Limits,
     disk: Arc<DiskUnit>,
     metrics: Arc<Metrics>,
@@ -161,17 +167,44 @@ impl Replica {
     /// Proposes a change of the members.
     ///
     /// # Errors
-    /// [`Refused`]: nothing was proposed.
-    pub fn change_members(&mut self, change: &Change) -> Result<(), Refused> {
-        self.raft.change(change).map(drop)
+    /// [`AdminError`]: nothing was proposed.
+    pub fn change_members(&mut self, change: &Change) -> Result<(), AdminError> {
+        self.raft.change(change).map(drop).map_err(|refused| self.admin_error(refused))
     }
 
     /// Transfers leadership to another member.
     ///
     /// # Errors
-    /// [`Refused`]: nothing changes.
-    pub fn transfer_leadership(&mut self, to: PeerId) -> Result<(), Refused> {
-        self.raft.transfer(to)
+    /// [`AdminError`]: nothing changes.
+    pub fn transfer_leadership(&mut self, to: PeerId) -> Result<(), AdminError> {
+        self.raft.transfer(to).map_err(|refused| self.admin_error(refused))
+    }
+
+    fn admin_error(&self, refused: Refused) -> AdminError {
+        // A replica outside the configuration would be the first one on its node.
+        let node = |peer| self.node_of(peer).unwrap_or(NodeId(peer));
+        match refused {
+            Refused::NotLeader(leader) => {
+                AdminError::NotLeader(leader.and_then(|leader| self.node_of(leader)))
+            }
+            Refused::CannotLead(peer) => AdminError::Invalid(format!(
+                "node {} cannot lead: it is no voter, or a witness",
+                node(peer)
+            )),
+            Refused::InvalidChange(InvalidChange::Witness(peer)) => AdminError::Invalid(format!(
+                "node {}: a witness can only be removed, and a member cannot become a witness",
+                node(peer)
+            )),
+            Refused::InvalidChange(InvalidChange::Zero) => {
+                AdminError::Invalid("0 is not the id of a node".to_owned())
+            }
+            Refused::InvalidChange(invalid) => AdminError::Invalid(invalid.to_string()),
+            Refused::Transferring(peer) => AdminError::NotNow(format!(
+                "leadership is being transferred to node {}",
+                node(peer)
+            )),
+            other => AdminError::NotNow(other.to_string()),
+        }
     }
 
     /// A request of a client of this node.
@@ -203,40 +236,52 @@ impl Replica {
         self.queue.push(request);
     }
 
-    /// A frame of a peer.
+    /// A frame of a node.
     ///
     /// # Errors
     /// [`Undecodable`]: the frame has no effect.
     pub fn on_frame(
         &mut self,
-        peer: PeerId,
+        node: NodeId,
         frame: Frame,
         now: Instant,
         replies: &mut Replies,
     ) -> Result<(), Undecodable> {
         match frame.kind {
-            wire::kind::RAFT => self.on_message(Message::decode(peer, frame.body)?),
+            wire::kind::RAFT => {
+                let (to, message) = wire::decode_raft(frame.body)?;
+                self.on_message(node, to, message);
+            }
             wire::kind::FORWARD => {
                 let requests = Forwarded::decode_all(frame.body).ok_or(Undecodable::Malformed)?;
-                self.on_forward(peer, requests, now, replies);
+                self.on_forward(node, requests, now, replies);
             }
             wire::kind::REPLY => {
                 let answers = Replied::decode_all(frame.body).ok_or(Undecodable::Malformed)?;
                 self.on_reply(answers, replies);
             }
-            other => self.on_transfer(peer, Transfer::decode(other, frame.body)?),
+            other => {
+                let (Address { from, to }, transfer) = Transfer::decode(other, frame.body)?;
+                if self.is_for_me(node, from, to) {
+                    self.on_transfer(from, transfer);
+                }
+            }
         }
         Ok(())
     }
 
-    /// A Raft message of a peer.
-    pub fn on_message(&mut self, message: Message) {
-        self.raft.step(message);
+    /// A Raft message from a node to the replica `to`.
+    pub fn on_message(&mut self, node: NodeId, to: PeerId, message: Message) {
+        if self.is_for_me(node, message.peer, to) {
+            self.raft.step(message);
+        }
     }
 
-    /// No frame of a peer's node arrived for the silence timeout.
-    pub fn on_peer_silent(&mut self, peer: PeerId) {
-        self.raft.peer_silent(peer);
+    /// No frame of a node arrived for the silence timeout.
+    pub fn on_node_silent(&mut self, node: NodeId) {
+        for peer in self.peers_on(node) {
+            self.raft.peer_silent(peer);
+        }
     }
 
     /// A write is durable.
@@ -244,17 +289,21 @@ impl Replica {
         self.raft.persisted(seq);
     }
 
-    /// A peer connected.
-    pub fn on_peer_up(&mut self, peer: PeerId) {
-        self.raft.reachable(peer);
+    /// A node connected.
+    pub fn on_node_up(&mut self, node: NodeId) {
+        for peer in self.peers_on(node) {
+            self.raft.reachable(peer);
+        }
     }
 
-    /// The connection to a peer is lost, with the frames on the way.
-    pub fn on_peer_down(&mut self, peer: PeerId, replies: &mut Replies) {
-        self.raft.unreachable(peer);
-        self.snapshots.disconnect(peer);
-        self.raft.snapshot_sent(peer, None);
-        for request in self.forwards.take_of(peer) {
+    /// The connection to a node is lost, with the frames on the way.
+    pub fn on_node_down(&mut self, node: NodeId, replies: &mut Replies) {
+        for peer in self.peers_on(node) {
+            self.raft.unreachable(peer);
+            self.snapshots.disconnect(peer);
+            self.raft.snapshot_sent(peer, None);
+        }
+        for request in self.forwards.take_of(node) {
             if request.command.is_read() {
                 self.queue.push_front(request);
             } else {
@@ -346,7 +395,9 @@ impl Replica {
         let leader = self.raft.leader();
         if leader != self.leader_seen {
             if let Some(leader) = leader {
-                info!(shard = self.shard, leader, term = self.raft.term(), "follows a leader");
+                let node = self.node_of(leader).unwrap_or_default();
+                let (shard, term) = (self.shard, self.raft.term());
+                info!(shard, leader, %node, term, "follows a leader");
                 self.metrics.leader_changes.inc();
             }
             self.leader_seen = leader;
@@ -357,8 +408,8 @@ impl Replica {
         for request in self.proposals.take_all() {
             replies.unknown(request, "this node stopped leading", &self.metrics);
         }
-        for (peer, shard, id) in self.queue.take_forwarded() {
-            replies.redirect(peer, shard, id);
+        for (node, shard, id) in self.queue.take_forwarded() {
+            replies.redirect(node, shard, id);
         }
     }
 
@@ -401,18 +452,19 @@ impl Replica {
 
     fn send(&mut self, message: &Message, net: &mut dyn Network) {
         let peer = message.peer;
-        if !net.is_connected(peer) {
+        let Some(node) = self.node_of(peer).filter(|&node| net.is_connected(node)) else {
             return self.raft.unreachable(peer);
-        }
+        };
         if is_coalesced(&message.body) {
-            return net.coalesce(self.shard, message);
+            return net.coalesce(node, self.shard, self.id, message);
         }
         let lane = match message.body {
             Body::Append { .. } => Lane::Append,
             _ => Lane::Control,
         };
         let (kind, shard) = (wire::kind::RAFT, self.shard);
-        if !net.push(peer, Frame { lane, kind, shard, body: message.encode() }) {
+        let body = wire::encode_raft(self.id, message);
+        if !net.push(node, Frame { lane, kind, shard, body }) {
             self.raft.unreachable(peer);
         }
     }
@@ -426,10 +478,15 @@ impl Replica {
             Role::Follower => "follower",
             Role::Candidate | Role::PreCandidate => "candidate",
         };
-        let lag = raft.matched.iter().map(|&(peer, m)| (peer, raft.last.index.saturating_sub(m)));
+        let node = |peer: &PeerId| self.node_of(*peer).unwrap_or_default().0;
+        let lag = |&(ref peer, matched): &(PeerId, Index)| {
+            (node(peer), raft.last.index.saturating_sub(matched))
+        };
+        let nodes = |peers: &PeerSet| peers.iter().map(node).collect::<Vec<u64>>();
+        let wait = self.raft.recovery_wait();
         ShardStatus {
             id: self.shard,
-            leader: raft.leader.unwrap_or(0),
+            leader: raft.leader.as_ref().map_or(0, node),
             role: role.to_owned(),
             term: raft.term,
             commit: raft.commit.max(self.applied.index),
@@ -437,13 +494,13 @@ impl Replica {
             last: raft.last.index,
             damaged: self.raft.is_damaged(),
             needs_version: self.needs_version.unwrap_or(0),
-            recovery_wait: self.raft.recovery_wait().map_or_else(String::new, describe_wait),
+            recovery_wait: wait.map_or_else(String::new, |wait| describe_wait(wait, node)),
             persisted: raft.persisted,
-            voters: raft.conf.voters.to_vec(),
-            learners: raft.conf.learners.iter().chain(&*raft.conf.learners_next).copied().collect(),
-            witnesses: raft.conf.witnesses.to_vec(),
+            voters: nodes(&raft.conf.voters),
+            learners: [nodes(&raft.conf.learners), nodes(&raft.conf.learners_next)].concat(),
+            witnesses: nodes(&raft.conf.witnesses),
             changing: raft.conf.is_joint() || !raft.changes.is_empty(),
-            lag: lag.collect(),
+            lag: raft.matched.iter().map(lag).collect(),
             memtable_bytes: stats.memtable_bytes,
             table_bytes: stats.table_bytes,
             log_value_bytes: stats.log_value_bytes,
@@ -460,23 +517,28 @@ fn is_coalesced(body: &Body) -> bool {
 }
 
 /// The wait of a recovering replica in words, with the operator's next step where there is one.
-fn describe_wait(wait: RecoveryWait) -> String {
+fn describe_wait(wait: RecoveryWait, node: impl Fn(&PeerId) -> u64) -> String {
+    let node = |peer| node(&peer);
     match wait {
         RecoveryWait::Members => "waits for a node that knows the shard's members".to_owned(),
         RecoveryWait::Answer(peer) => {
+            let peer = node(peer);
             format!("waits for node {peer} to report its term and log; start node {peer}")
         }
         RecoveryWait::SameMembers(peer) => format!(
-            "does not begin: node {peer} is configured with other `members`; make `members` the \
-             same on all nodes, and restart the nodes that you changed"
+            "does not begin: node {0} is configured with other `members`; make `members` the \
+             same on all nodes, and restart the nodes that you changed",
+            node(peer)
         ),
         RecoveryWait::AnyMembers(peer) => format!(
-            "does not begin: node {peer} is configured without members; is `join` set on node \
-             {peer}?"
+            "does not begin: node {0} is configured without members; is `join` set on node \
+             {0}?",
+            node(peer)
         ),
         RecoveryWait::NewDisk(peer) => format!(
-            "waits: with the disk of node {peer}, more disks are new than the shard survives; \
-             start a node that still has its old disk"
+            "waits: with the disk of node {0}, more disks are new than the shard survives; \
+             start a node that still has its old disk",
+            node(peer)
         ),
     }
 }

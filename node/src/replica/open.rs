@@ -15,7 +15,9 @@ use crate::metrics::Metrics;
 use crate::raft::{Boot, Conf, Durability, Index, PeerId, Raft, kind};
 use bedstone_engine::wal::HardState;
 use bedstone_engine::{Engine, LogId, Result, ShardId};
+use bedstone_net::NodeId;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tracing::warn;
 
@@ -23,8 +25,10 @@ use tracing::warn;
 pub struct Opening {
     /// The shard.
     pub shard: ShardId,
+    /// The replica.
+    pub id: PeerId,
     /// The node.
-    pub node: PeerId,
+    pub node: NodeId,
     /// The members that the configuration names; they count until the shard itself records its
     /// members.
     pub conf: Conf,
@@ -42,7 +46,7 @@ impl Replica {
     /// # Errors
     /// Errors of the disk; damage of a shard that no other replica can repair.
     pub fn open(disk: &Arc<DiskUnit>, metrics: &Arc<Metrics>, opening: Opening) -> Result<Replica> {
-        let Opening { shard, node, conf, limits, seed, disk_is_suspect } = opening;
+        let Opening { shard, id, node, conf, limits, seed, disk_is_suspect } = opening;
         let engine = disk.engine();
         let tree = engine.open_shard(shard)?;
         let (_, last) = engine.log().bounds(shard);
@@ -53,7 +57,7 @@ impl Replica {
             None => (conf, applied.index, None),
         };
         let mut boot = Boot {
-            id: node,
+            id,
             conf: conf.clone(),
             changes: Vec::new(),
             hard: engine.log().hard_state(shard),
@@ -67,7 +71,7 @@ impl Replica {
         let mut resets_log = false;
         if let Err(error) = engine.log().check_whole(shard) {
             // Votes and acknowledgements may be lost. A sole voter has no other replica to query.
-            if conf.is_sole_voter(node) || conf == Conf::default() {
+            if conf.is_sole_voter(id) || conf == Conf::default() {
                 return Err(error);
             }
             warn!(%error, shard, "the log lost records: the replica queries every other voter");
@@ -92,7 +96,9 @@ impl Replica {
         }
         let mut replica = Replica {
             shard,
+            id,
             node,
+            nodes_of_strangers: BTreeMap::new(),
             disk: disk.clone(),
             metrics: metrics.clone(),
             raft: Raft::new(limits.raft.clone(), boot),

@@ -22,7 +22,7 @@ impl Replica {
     /// it.
     pub fn damaged(&mut self, damage: &impl Display) -> bool {
         let conf = self.raft.conf();
-        let can_repair = |peer| peer != self.node && conf.is_electable(peer);
+        let can_repair = |peer| peer != self.id && conf.is_electable(peer);
         if !conf.members().into_iter().any(can_repair) {
             error!(shard = self.shard, %damage, "damage, and no other replica can lead the shard");
             return false;

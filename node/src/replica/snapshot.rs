@@ -3,7 +3,7 @@
 use super::snapshot_stream::{Incoming, Outgoing};
 use super::{Replica, Turn};
 use crate::raft::{Index, PeerId, Raft};
-use crate::wire::{self, SnapshotOutcome, Transfer};
+use crate::wire::{self, Address, SnapshotOutcome, Transfer};
 use bedstone_engine::lsm::SnapshotHead;
 use bedstone_engine::wal::Record;
 use bedstone_engine::{LogId, Result};
@@ -84,13 +84,14 @@ impl Replica {
     }
 
     fn push_transfer(&mut self, peer: PeerId, transfer: &Transfer, turn: &mut Turn<'_>) {
-        let (kind, body) = transfer.encode();
+        let (kind, body) = transfer.encode(Address { from: self.id, to: peer });
         let lane = if kind == wire::kind::SNAPSHOT_ACK { Lane::Control } else { Lane::Bulk };
         if lane == Lane::Bulk {
             *turn.snapshot_budget -= body.len() as i64;
             self.metrics.snapshot_bytes.inc_by(body.len() as u64);
         }
-        if !turn.net.push(peer, Frame { lane, kind, shard: self.shard, body }) {
+        let frame = Frame { lane, kind, shard: self.shard, body };
+        if !self.node_of(peer).is_some_and(|node| turn.net.push(node, frame)) {
             self.raft.snapshot_sent(peer, None);
         }
     }

@@ -9,8 +9,8 @@ pub mod replies;
 
 use crate::machine::command::Command;
 use crate::policy::ServedBy;
-use crate::raft::PeerId;
 use bedstone_engine::ShardId;
+use bedstone_net::NodeId;
 use mailbox::Mailbox;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +23,7 @@ pub enum Requester {
     /// Another node that forwarded the request of its client.
     Peer {
         /// The node.
-        peer: PeerId,
+        peer: NodeId,
         /// The shard of the request.
         shard: ShardId,
         /// The number of the request at that node.

@@ -5,10 +5,9 @@ use super::{PendingRequest, Requester};
 use crate::limits::REQUEST_TIME;
 use crate::machine::reply::Reply;
 use crate::metrics::Metrics;
-use crate::raft::PeerId;
 use crate::wire::{self, Replied};
 use bedstone_engine::ShardId;
-use bedstone_net::{Frame, Lane, Outbox};
+use bedstone_net::{Frame, Lane, NodeId, Outbox};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -17,7 +16,7 @@ use std::time::Instant;
 #[derive(Default)]
 pub struct Replies {
     clients: Vec<MailedReply>,
-    peers: BTreeMap<(PeerId, ShardId), Vec<Replied>>,
+    peers: BTreeMap<(NodeId, ShardId), Vec<Replied>>,
 }
 
 impl Replies {
@@ -38,7 +37,7 @@ impl Replies {
     }
 
     /// Returns a forwarded request to its node, which looks for the leader again. Nothing was done.
-    pub fn redirect(&mut self, peer: PeerId, shard: ShardId, id: u64) {
+    pub fn redirect(&mut self, peer: NodeId, shard: ShardId, id: u64) {
         self.peers.entry((peer, shard)).or_default().push(Replied { id, answer: None });
     }
 

@@ -8,8 +8,8 @@ use super::rng::Rng;
 use crate::machine::command::{Command, Expiry, Operation, byte, number};
 use crate::machine::system::stored_key;
 use crate::machine::value::Stored;
-use crate::raft::PeerId;
 use crate::request::mailbox::{ClientRequest, Mailbox};
+use crate::sim::HostId;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,13 +37,13 @@ struct Waiting {
     asked: RequestKind,
     begun: u64,
     slot: u64,
-    node: PeerId,
+    node: HostId,
 }
 
 struct Client {
     rng: Rng,
     mailbox: Arc<Mailbox>,
-    node: PeerId,
+    node: HostId,
     slot: u64,
     waiting: Option<Waiting>,
     /// The client's session and the number of the last request in it.
@@ -119,8 +119,8 @@ impl Clients {
     pub(super) fn ask(
         &mut self,
         client: usize,
-        runs: impl Fn(PeerId) -> bool,
-    ) -> Option<(PeerId, Arc<Mailbox>, ClientRequest)> {
+        runs: impl Fn(HostId) -> bool,
+    ) -> Option<(HostId, Arc<Mailbox>, ClientRequest)> {
         let of = &mut self.clients[client];
         if !runs(of.node) || of.rng.one_in(20) {
             of.node = 1 + of.rng.below(self.nodes);
@@ -157,10 +157,10 @@ impl Clients {
     pub(super) fn final_request(
         &mut self,
         client: usize,
-        node: PeerId,
+        node: HostId,
         key: u64,
         write: bool,
-    ) -> (PeerId, Arc<Mailbox>, ClientRequest) {
+    ) -> (HostId, Arc<Mailbox>, ClientRequest) {
         self.clients[client].node = node;
         let (asked, command) = match write {
             true => {
@@ -178,7 +178,7 @@ impl Clients {
         client: usize,
         asked: RequestKind,
         command: Command,
-    ) -> (PeerId, Arc<Mailbox>, ClientRequest) {
+    ) -> (HostId, Arc<Mailbox>, ClientRequest) {
         self.moment += 1;
         let of = &mut self.clients[client];
         of.slot += 1;
@@ -240,7 +240,7 @@ impl Clients {
     }
 
     /// The clients that wait for a node that ended.
-    pub(super) fn waiting_for(&self, node: PeerId) -> Vec<usize> {
+    pub(super) fn waiting_for(&self, node: HostId) -> Vec<usize> {
         let waits = |client: &Client| client.waiting.as_ref().is_some_and(|w| w.node == node);
         (0..self.clients.len()).filter(|&at| waits(&self.clients[at])).collect()
     }

@@ -4,14 +4,16 @@ use super::Failure;
 use super::build::Build;
 use super::host::Host;
 use super::plan::{Fault, Who};
+use super::replicas::{host_of, member_on};
 use super::world::{Event, World};
-use crate::raft::{Change, PeerId};
+use crate::raft::Change;
 use crate::request::admin::AdminRequest;
 use crate::router::FIRST_SHARD;
+use crate::sim::HostId;
 use crate::worker::Input;
 
 impl World<'_> {
-    fn who(&self, who: Who) -> PeerId {
+    fn who(&self, who: Who) -> HostId {
         match who {
             Who::Node(id) => id.min(*self.plan.all().end()),
             Who::Leader => self.leader().unwrap_or(1),
@@ -19,7 +21,7 @@ impl World<'_> {
     }
 
     /// The leader of the latest term.
-    pub(super) fn leader(&self) -> Option<PeerId> {
+    pub(super) fn leader(&self) -> Option<HostId> {
         let leaders = self.hosts.iter().filter_map(|host| {
             let raft = host.node.as_ref()?.replica().raft();
             raft.is_leader().then_some((raft.term(), host.id))
@@ -59,7 +61,7 @@ impl World<'_> {
                 host.stopped_at = looked.then_some(now);
             }
             Fault::Partition { side, time } => {
-                let of = |id: PeerId| (side >> id) & 1;
+                let of = |id: HostId| (side >> id) & 1;
                 for from in self.plan.all() {
                     for to in self.plan.all().filter(|&to| of(to) != of(from)) {
                         self.network.cut(from, to, now + time);
@@ -91,14 +93,14 @@ impl World<'_> {
             Fault::Members { .. } if self.hosts.iter().any(Host::is_impaired) => {}
             Fault::Members { mut steps } => {
                 // A shrunk plan may lack some of these nodes.
-                steps.retain(|step| self.plan.all().contains(&step.peer()));
+                steps.retain(|step| self.plan.all().contains(&host_of(step.peer())));
                 self.send_admin_request(AdminRequest::ChangeMembers(Change::Steps {
                     steps,
                     explicit: false,
                 }));
             }
             Fault::TransferLeadership { to } => {
-                self.send_admin_request(AdminRequest::TransferLeadership(to))
+                self.send_admin_request(AdminRequest::TransferLeadership(member_on(to).id))
             }
             Fault::Upgrade { who, to, down } => {
                 let id = self.who(who);
@@ -183,7 +185,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn clog(&mut self, id: PeerId, time: u64, other: PeerId, down: u64) {
+    pub(super) fn clog(&mut self, id: HostId, time: u64, other: HostId, down: u64) {
         if self.healed {
             return;
         }
@@ -196,7 +198,7 @@ impl World<'_> {
 
     /// Whether the guarantees allow this node to lose data from its disk now: every node runs and
     /// has all of its data, enough other voters remain, and no configuration change is under way.
-    fn may_lose(&self, id: PeerId) -> bool {
+    fn may_lose(&self, id: HostId) -> bool {
         let whole = !self.hosts.iter().any(Host::is_impaired);
         let enough = |host: &Host| {
             let conf = host.node.as_ref().map(|node| node.replica().raft().conf().clone());
@@ -224,7 +226,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn stop(&mut self, id: PeerId, down: u64, power: bool) {
+    pub(super) fn stop(&mut self, id: HostId, down: u64, power: bool) {
         if self.host(id).node.is_some() {
             self.end_life(id, down, power);
         }

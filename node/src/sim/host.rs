@@ -4,6 +4,7 @@
 
 use super::build::Build;
 use super::plan::{MILLI, Plan, SECOND};
+use super::replicas::member_on;
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 use crate::clock::Time;
@@ -14,11 +15,12 @@ use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, logger};
 use crate::limits::{Limits, TICK};
 use crate::machine::StateMachine;
 use crate::metrics::Metrics;
-use crate::raft::{Conf, Config, Lease, PeerId, Vote};
+use crate::raft::{Conf, Config, Lease, Vote};
 use crate::replica::Replica;
 use crate::replica::open::Opening;
 use crate::request::mailbox::ReplyQueue;
 use crate::router::{FIRST_SHARD, Router};
+use crate::sim::HostId;
 use crate::worker::inbox::WorkerInbox;
 use crate::worker::{Disk, Input, State, Worker};
 use bedstone_engine::disk::memory::MemoryDisk;
@@ -26,7 +28,7 @@ use bedstone_engine::scrub::Scrub;
 use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, Options, ShardId};
 use bedstone_net::outbox::Pushed;
-use bedstone_net::{Event, Inbox, Outbox};
+use bedstone_net::{Event, Inbox, NodeId, Outbox};
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,7 +64,7 @@ struct Clock {
 
 /// A server and the node on it.
 pub(super) struct Host {
-    pub(super) id: PeerId,
+    pub(super) id: HostId,
     pub(super) disk: MemoryDisk,
     pub(super) node: Option<Node>,
     /// Changes with each start and end of the node: an event for an earlier incarnation is dropped.
@@ -123,7 +125,7 @@ pub(super) struct Node {
 }
 
 impl Host {
-    pub(super) fn new(id: PeerId, base: Instant) -> Host {
+    pub(super) fn new(id: HostId, base: Instant) -> Host {
         Host {
             id,
             disk: MemoryDisk::new(),
@@ -161,9 +163,9 @@ impl Host {
         self.damaged_starts += u64::from(engine.log().check_whole(FIRST_SHARD).is_err());
         let conf = match (self.id <= plan.nodes, self.replaced) {
             (false, _) => Conf::default(),
-            (true, false) => Conf::of(1..=plan.nodes),
+            (true, false) => Conf::of_members((1..=plan.nodes).map(member_on)),
             // By the time a disk is replaced, the configured members are all nodes of the plan.
-            (true, true) => Conf::of(plan.all()),
+            (true, true) => Conf::of_members(plan.all().map(member_on)),
         };
         let mut limits = Limits { follower_reads: plan.follower_reads, ..Limits::TINY };
         limits.entry_versions = self.build.entry_versions();
@@ -190,13 +192,13 @@ impl Host {
         let metrics = self.metrics.clone();
         let (unit, queues) = DiskUnit::new(engine.clone(), "memory".to_owned());
         let unit = Arc::new(unit);
-        let (shard, node) = (FIRST_SHARD, self.id);
-        let opening = Opening { shard, node, conf, limits, seed, disk_is_suspect };
+        let (shard, node, id) = (FIRST_SHARD, NodeId(self.id), member_on(self.id).id);
+        let opening = Opening { shard, id, node, conf, limits, seed, disk_is_suspect };
         let replica = Replica::open(&unit, &metrics, opening).map_err(|error| error.to_string())?;
         let machine: Arc<dyn StateMachine> = replica.machine().clone();
         let (inputs, input) = unbounded();
         let inbox = WorkerInbox::new(inputs.clone());
-        let (outbox, pushed) = Outbox::pair(plan.all().filter(|&peer| peer != self.id));
+        let (outbox, pushed) = Outbox::pair(plan.all().filter(|&peer| peer != self.id).map(NodeId));
         let replies = Arc::<ReplyQueue>::default();
         let (base, clock_micros) = (self.base, self.clock_micros.clone());
         let cluster = "simulation".to_owned();
@@ -209,7 +211,7 @@ impl Host {
             outbox,
             reply_queue: replies.clone(),
             metrics: metrics.clone(),
-            publisher: Publisher::new(Arc::default(), cluster, self.id, Vec::new()),
+            publisher: Publisher::new(Arc::default(), cluster, NodeId(self.id), Vec::new()),
             started: self.time(now).now,
             clock: Box::new(move || {
                 base + Duration::from_micros(clock_micros.load(Ordering::Relaxed))

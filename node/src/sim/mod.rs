@@ -15,6 +15,7 @@ pub mod history;
 mod host;
 mod network;
 pub mod plan;
+mod replicas;
 pub mod rng;
 pub mod sabotage;
 pub mod scenario;
@@ -23,6 +24,9 @@ mod world;
 
 pub use plan::Plan;
 pub use sabotage::Sabotage;
+
+/// The number of a simulated server, from 1.
+pub type HostId = u64;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

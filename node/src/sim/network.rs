@@ -5,7 +5,7 @@
 
 use super::plan::{MILLI, Plan};
 use super::rng::Rng;
-use crate::raft::PeerId;
+use crate::sim::HostId;
 use crate::wire::kind;
 use bedstone_net::Frame;
 use bedstone_net::frame::StreamId;
@@ -13,13 +13,13 @@ use bedstone_net::limits::IDLE_TIME;
 use std::collections::BTreeMap;
 
 /// Two nodes, the smaller id first.
-pub(super) type Pair = (PeerId, PeerId);
+pub(super) type Pair = (HostId, HostId);
 
 /// A frame on its way.
 #[derive(Clone, Debug)]
 pub(super) struct Travelling {
-    pub(super) from: PeerId,
-    pub(super) to: PeerId,
+    pub(super) from: HostId,
+    pub(super) to: HostId,
     /// The epoch of the connection.
     pub(super) epoch: u64,
     /// The incarnation of the sender.
@@ -45,8 +45,8 @@ pub(super) struct Connection {
 /// A change of a connection. The first node receives the event; the second is its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionEvent {
-    Up(PeerId, PeerId),
-    Down(PeerId, PeerId),
+    Up(HostId, HostId),
+    Down(HostId, HostId),
 }
 
 pub(super) struct Network {
@@ -57,13 +57,13 @@ pub(super) struct Network {
     pub(super) loss: (u64, u64),
     pub(super) connections: BTreeMap<Pair, Connection>,
     /// Until when each direction is cut.
-    cut: BTreeMap<(PeerId, PeerId), u64>,
+    cut: BTreeMap<(HostId, HostId), u64>,
     /// When each stream delivers its last frame so far.
-    busy: BTreeMap<(PeerId, PeerId, u8), u64>,
+    busy: BTreeMap<(HostId, HostId, u8), u64>,
     pub(super) lost: u64,
 }
 
-fn pair(one: PeerId, other: PeerId) -> Pair {
+fn pair(one: HostId, other: HostId) -> Pair {
     (one.min(other), one.max(other))
 }
 
@@ -83,7 +83,7 @@ impl Network {
     }
 
     /// Cuts the direction from one node to the other until the given time.
-    pub(super) fn cut(&mut self, from: PeerId, to: PeerId, until: u64) {
+    pub(super) fn cut(&mut self, from: HostId, to: HostId, until: u64) {
         let end = self.cut.entry((from, to)).or_default();
         *end = until.max(*end);
     }
@@ -94,16 +94,16 @@ impl Network {
         self.harsh = false;
     }
 
-    fn is_cut(&self, from: PeerId, to: PeerId, now: u64) -> bool {
+    fn is_cut(&self, from: HostId, to: HostId, now: u64) -> bool {
         self.cut.get(&(from, to)).is_some_and(|&until| now < until)
     }
 
     /// Sends a frame. Returns when its copies arrive, if any copy does.
     pub(super) fn send(
         &mut self,
-        from: PeerId,
+        from: HostId,
         life: u64,
-        to: PeerId,
+        to: HostId,
         frame: Frame,
         now: u64,
     ) -> Vec<(u64, Travelling)> {
@@ -158,7 +158,7 @@ impl Network {
     }
 
     /// Ends a node. Its peers receive no notice.
-    pub(super) fn ended(&mut self, node: PeerId) {
+    pub(super) fn ended(&mut self, node: HostId) {
         for (&(a, b), connection) in &mut self.connections {
             if a == node || b == node {
                 connection.open[usize::from(node == b)] = false;
@@ -173,9 +173,9 @@ impl Network {
     pub(super) fn maintain(
         &mut self,
         now: u64,
-        runs: impl Fn(PeerId) -> bool,
-        answers: impl Fn(PeerId) -> bool,
-        agree: impl Fn(PeerId, PeerId) -> bool,
+        runs: impl Fn(HostId) -> bool,
+        answers: impl Fn(HostId) -> bool,
+        agree: impl Fn(HostId, HostId) -> bool,
     ) -> (Vec<ConnectionEvent>, Vec<Travelling>) {
         let (mut told, mut moving) = (Vec::new(), Vec::new());
         let pairs: Vec<Pair> = self.connections.keys().copied().collect();

@@ -2,11 +2,12 @@
 //! come when. A plan is data, so that a failing plan can be shrunk and run again.
 
 use super::build::Build;
+use super::replicas::member_on;
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 use super::scenario::Kinds;
-use crate::raft::PeerId;
 use crate::raft::conf::MemberChange;
+use crate::sim::HostId;
 
 /// A millisecond of simulated time; all times here are in microseconds.
 pub const MILLI: u64 = 1000;
@@ -17,7 +18,7 @@ pub const SECOND: u64 = 1_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// A node.
-    Node(PeerId),
+    Node(HostId),
     /// The leader at that time, or the first node if there is no leader.
     Leader,
 }
@@ -108,18 +109,18 @@ pub enum Fault {
     /// One direction between two nodes is cut.
     OneWay {
         /// The sender of the lost frames.
-        from: PeerId,
+        from: HostId,
         /// The receiver, to which no frame arrives.
-        to: PeerId,
+        to: HostId,
         /// The duration.
         time: u64,
     },
     /// Both directions between two nodes are cut. Connections with other nodes stay.
     Link {
         /// One node.
-        one: PeerId,
+        one: HostId,
         /// The other node.
-        other: PeerId,
+        other: HostId,
         /// The duration.
         time: u64,
     },
@@ -187,7 +188,7 @@ pub enum Fault {
     /// Meanwhile the next node is killed.
     Clogs {
         /// The first clogged node.
-        first: PeerId,
+        first: HostId,
         /// How long each node is clogged.
         time: u64,
         /// Time until the killed node starts again.
@@ -201,7 +202,7 @@ pub enum Fault {
     /// A leader transfer.
     TransferLeadership {
         /// The new leader.
-        to: PeerId,
+        to: HostId,
     },
     /// The node is killed. It starts again as a later build, or, if it was one already, as the
     /// present build.
@@ -372,7 +373,7 @@ impl Plan {
     }
 
     /// All nodes.
-    pub fn all(&self) -> std::ops::RangeInclusive<PeerId> {
+    pub fn all(&self) -> std::ops::RangeInclusive<HostId> {
         1..=self.nodes + self.spares
     }
 
@@ -439,9 +440,9 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
                 .map(|_| {
                     let peer = 1 + rng.below(nodes);
                     match rng.below(5) {
-                        0..3 => MemberChange::AddVoter(peer),
-                        3 => MemberChange::AddLearner(peer),
-                        _ => MemberChange::Remove(peer),
+                        0..3 => MemberChange::AddVoter(member_on(peer)),
+                        3 => MemberChange::AddLearner(member_on(peer)),
+                        _ => MemberChange::Remove(member_on(peer).id),
                     }
                 })
                 .collect(),

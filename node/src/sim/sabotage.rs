@@ -2,7 +2,7 @@
 //! find each bug. No plan of a seed has any.
 
 use crate::machine::system;
-use crate::raft::PeerId;
+use crate::sim::HostId;
 use crate::wire::{Transfer, kind};
 use bedstone_engine::lsm::HistoryItem;
 use bedstone_engine::wal::Record;
@@ -56,9 +56,9 @@ impl Sabotage {
     /// The frames that leave in place of a frame for a peer.
     pub(super) fn frames(
         sabotage: Option<Sabotage>,
-        to: PeerId,
+        to: HostId,
         frame: Frame,
-    ) -> Vec<(PeerId, Frame)> {
+    ) -> Vec<(HostId, Frame)> {
         let lost = match sabotage {
             Some(Sabotage::ForwardsTwice) if frame.kind == kind::FORWARD => {
                 return vec![(to, frame.clone()), (to, frame)];
@@ -67,7 +67,7 @@ impl Sabotage {
             Some(Sabotage::ForgetsMembers) => system::MEMBERS,
             _ => return vec![(to, frame)],
         };
-        let Ok(Transfer::Chunk { id, number, mut items }) =
+        let Ok((address, Transfer::Chunk { id, number, mut items })) =
             Transfer::decode(frame.kind, frame.body.clone())
         else {
             return vec![(to, frame)];
@@ -76,7 +76,7 @@ impl Sabotage {
             HistoryItem::Version(version) => !version.key.starts_with(lost),
             HistoryItem::Range(_) => true,
         });
-        let (kind, body) = Transfer::Chunk { id, number, items }.encode();
+        let (kind, body) = Transfer::Chunk { id, number, items }.encode(address);
         vec![(to, Frame { kind, body, ..frame })]
     }
 }

@@ -6,17 +6,19 @@ use super::clients::{ANSWER_TIME, Clients};
 use super::host::{Host, Node};
 use super::network::{ConnectionEvent, Network, Travelling};
 use super::plan::{MILLI, Plan, SECOND};
+use super::replicas::host_of;
 use super::rng::Rng;
 use super::sabotage::Sabotage;
 use super::{Failure, Ran};
 use crate::disk_unit::DiskEvent;
 use crate::limits::{REQUEST_TIME, TICK};
-use crate::raft::{Message, PeerId};
+use crate::raft::Message;
 use crate::request::mailbox::{ClientBatch, ClientRequest, Mailbox};
-use crate::wire::{SnapshotOutcome, Transfer, kind, take_coalesced};
+use crate::sim::HostId;
+use crate::wire::{Coalesced, SnapshotOutcome, Transfer, decode_raft, kind, take_coalesced};
 use crate::worker::Input;
 use bedstone_engine::ShardId;
-use bedstone_net::Event as NetEvent;
+use bedstone_net::{Event as NetEvent, NodeId};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -33,12 +35,12 @@ const REPAIR_TIME: u64 = 120 * SECOND;
 const EVENTS_MAX: u64 = 20_000_000;
 
 pub(super) enum Event {
-    Tick(PeerId, u64),
-    Turn(PeerId, u64),
-    Commit(PeerId, u64),
-    Committed(PeerId, u64, Vec<(ShardId, u64)>),
-    Work(PeerId, u64),
-    Look(PeerId, u64),
+    Tick(HostId, u64),
+    Turn(HostId, u64),
+    Commit(HostId, u64),
+    Committed(HostId, u64, Vec<(ShardId, u64)>),
+    Work(HostId, u64),
+    Look(HostId, u64),
     Arrive(Travelling),
     Links,
     Ask(usize),
@@ -46,11 +48,11 @@ pub(super) enum Event {
     Fault(usize),
     /// Clogs the first node for the time that follows it, and kills the second node. The last field
     /// is the time until the second node starts again.
-    Clog(PeerId, u64, PeerId, u64),
+    Clog(HostId, u64, HostId, u64),
     /// The power loss of a node with a lying disk, and the time until the node starts again.
-    PowerCut(PeerId, u64),
-    Start(PeerId, u64),
-    Room(PeerId),
+    PowerCut(HostId, u64),
+    Start(HostId, u64),
+    Room(HostId),
     Heal,
     /// There must be one leader by now; clients send no more requests.
     CheckLeader,
@@ -104,7 +106,7 @@ pub(super) struct World<'a> {
     last: u64,
     refused_before: u64,
     /// The members of the group at the end.
-    members: Vec<PeerId>,
+    members: Vec<HostId>,
     ended: bool,
     trace: crc32fast::Hasher,
     pub(super) ran: Ran,
@@ -193,18 +195,18 @@ impl<'a> World<'a> {
         self.trace.update(&of.to_le_bytes());
     }
 
-    pub(super) fn host(&mut self, id: PeerId) -> &mut Host {
+    pub(super) fn host(&mut self, id: HostId) -> &mut Host {
         &mut self.hosts[id as usize - 1]
     }
 
     /// Whether an event for an incarnation of a node still applies.
-    fn lives(&self, id: PeerId, life: u64) -> bool {
+    fn lives(&self, id: HostId, life: u64) -> bool {
         let host = &self.hosts[id as usize - 1];
         host.life == life && host.node.is_some()
     }
 
     /// The time to which a paused node puts off what it does; `None` when it goes on.
-    fn paused(&self, id: PeerId) -> Option<u64> {
+    fn paused(&self, id: HostId) -> Option<u64> {
         let until = self.hosts[id as usize - 1].paused_until;
         (until > self.now).then_some(until)
     }
@@ -311,7 +313,7 @@ impl<'a> World<'a> {
 
     // Nodes.
 
-    fn start(&mut self, id: PeerId) -> Result<(), Failure> {
+    fn start(&mut self, id: HostId) -> Result<(), Failure> {
         let (now, plan, seed) = (self.now, self.plan, self.rng.draw());
         self.note(1, id);
         if let Err(error) = self.host(id).start(plan, seed, now) {
@@ -339,7 +341,7 @@ impl<'a> World<'a> {
     }
 
     /// Ends a node, which starts again after `down`.
-    pub(super) fn end_life(&mut self, id: PeerId, down: u64, power: bool) {
+    pub(super) fn end_life(&mut self, id: HostId, down: u64, power: bool) {
         let seed = self.rng.draw();
         self.note(2, id);
         let host = self.host(id);
@@ -360,7 +362,7 @@ impl<'a> World<'a> {
     }
 
     /// Runs a turn of a node's loop and handles its output.
-    fn turn(&mut self, id: PeerId) -> Result<(), Failure> {
+    fn turn(&mut self, id: HostId) -> Result<(), Failure> {
         let (now, sabotage) = (self.now, self.plan.sabotage);
         let host = self.host(id);
         let time = host.begin_turn(now, sabotage);
@@ -380,24 +382,26 @@ impl<'a> World<'a> {
         let (frames, replies) = (node.pushed.take(), node.replies.take());
         let called = node.is_called() && !node.working;
         self.leaders += u64::from(leads && !led);
-        let frames = frames.into_iter();
+        let frames = frames.into_iter().map(|(to, frame)| (to.0, frame));
         for (to, frame) in frames.flat_map(|(to, frame)| Sabotage::frames(sabotage, to, frame)) {
-            if let Ok(Transfer::Ack { outcome: SnapshotOutcome::Installed, .. }) =
+            if let Ok((_, Transfer::Ack { outcome: SnapshotOutcome::Installed, .. })) =
                 Transfer::decode(frame.kind, frame.body.clone())
             {
                 self.ran.snapshots += 1;
                 self.host(id).latent = false;
             }
-            // On the side of the sender, the peer of a message is the receiver.
             let messages = match frame.kind {
-                kind::RAFT => Message::decode(to, frame.body.clone()).into_iter().collect(),
+                kind::RAFT => decode_raft(frame.body.clone()).into_iter().collect(),
                 kind::COALESCED => {
-                    let heartbeats = take_coalesced(to, frame.body.clone()).unwrap_or_default();
-                    heartbeats.into_iter().map(|(_, message)| message).collect()
+                    let heartbeats = take_coalesced(frame.body.clone()).unwrap_or_default();
+                    let addressed = |coalesced: Coalesced| (coalesced.to, coalesced.message);
+                    heartbeats.into_iter().map(addressed).collect()
                 }
                 _ => Vec::new(),
             };
-            for message in messages {
+            for (to, message) in messages {
+                // On the side of the sender, the peer of a message is the receiver.
+                let message = Message { peer: to, ..message };
                 self.checks.sends(&self.hosts[id as usize - 1], &message)?;
             }
             self.trace.update(&frame.body);
@@ -422,7 +426,7 @@ impl<'a> World<'a> {
 
     /// Whether the last step of a node ended it: the disk lost power during the step, or the node
     /// reports that it cannot continue.
-    fn is_over(&mut self, id: PeerId, did: Result<(), String>) -> Result<bool, Failure> {
+    fn is_over(&mut self, id: HostId, did: Result<(), String>) -> Result<bool, Failure> {
         if self.host(id).is_down() {
             let down = 20 * MILLI + self.rng.below(3 * SECOND);
             self.end_life(id, down, true);
@@ -441,7 +445,7 @@ impl<'a> World<'a> {
     }
 
     /// Schedules a turn of a node that has work, after the time that a turn takes.
-    pub(super) fn wake(&mut self, id: PeerId) {
+    pub(super) fn wake(&mut self, id: HostId) {
         let now = self.now;
         let host = self.host(id);
         let (life, wait) = (host.life, host.turn_time(now));
@@ -452,7 +456,7 @@ impl<'a> World<'a> {
     }
 
     /// Schedules a log write of the queued records, unless a write is under way.
-    fn write(&mut self, id: PeerId) {
+    fn write(&mut self, id: HostId) {
         let host = self.host(id);
         let life = host.life;
         let Some(node) = &mut host.node else { return };
@@ -461,7 +465,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn commit(&mut self, id: PeerId) -> Result<(), Failure> {
+    fn commit(&mut self, id: HostId) -> Result<(), Failure> {
         let usual = 100 + self.rng.below(self.plan.sync);
         let now = self.now;
         let host = self.host(id);
@@ -487,7 +491,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn background(&mut self, id: PeerId, wait: u64) {
+    fn background(&mut self, id: HostId, wait: u64) {
         let host = self.host(id);
         let life = host.life;
         let Some(node) = &mut host.node else { return };
@@ -495,7 +499,7 @@ impl<'a> World<'a> {
         self.after(wait, Event::Work(id, life));
     }
 
-    fn work(&mut self, id: PeerId) -> Result<(), Failure> {
+    fn work(&mut self, id: HostId) -> Result<(), Failure> {
         let host = self.host(id);
         let Some(node) = &mut host.node else { return Ok(()) };
         let rounds = node.work(host.latent);
@@ -517,12 +521,12 @@ impl<'a> World<'a> {
         let (from, life, to) = (travelling.from, travelling.life, travelling.to);
         if !travelling.settled && self.lives(from, life) {
             let node = self.hosts[from as usize - 1].node.as_ref();
-            node.iter().for_each(|node| node.pushed.settled(to, &travelling.frame));
+            node.iter().for_each(|node| node.pushed.settled(NodeId(to), &travelling.frame));
         }
         let Some(travelling) = self.network.arrive(travelling, self.now) else { return };
         self.note(5, from << 8 | to);
         if let Some(node) = &self.hosts[to as usize - 1].node {
-            node.net(NetEvent::Frames(from, vec![travelling.frame]));
+            node.net(NetEvent::Frames(NodeId(from), vec![travelling.frame]));
             self.wake(to);
         }
     }
@@ -530,16 +534,16 @@ impl<'a> World<'a> {
     fn links(&mut self) {
         self.after(LINKS, Event::Links);
         let (now, hosts) = (self.now, &self.hosts);
-        let runs = |id: PeerId| hosts[id as usize - 1].node.is_some();
-        let answers = |id: PeerId| runs(id) && hosts[id as usize - 1].paused_until <= now;
+        let runs = |id: HostId| hosts[id as usize - 1].node.is_some();
+        let answers = |id: HostId| runs(id) && hosts[id as usize - 1].paused_until <= now;
         // As in `bedstone_net::hello`, a node with another protocol version is refused.
-        let build = |id: PeerId| hosts[id as usize - 1].build;
+        let build = |id: HostId| hosts[id as usize - 1].build;
         let agree = |one, other| build(one).speaks_with(build(other));
         let (told, moving) = self.network.maintain(now, runs, answers, agree);
         for told in told {
             let (id, event) = match told {
-                ConnectionEvent::Up(id, peer) => (id, NetEvent::Up(peer)),
-                ConnectionEvent::Down(id, peer) => (id, NetEvent::Down(peer)),
+                ConnectionEvent::Up(id, peer) => (id, NetEvent::Up(NodeId(peer))),
+                ConnectionEvent::Down(id, peer) => (id, NetEvent::Down(NodeId(peer))),
             };
             if let Some(node) = &self.hosts[id as usize - 1].node {
                 node.net(event);
@@ -561,7 +565,7 @@ impl<'a> World<'a> {
             return;
         }
         let hosts = &self.hosts;
-        let runs = |id: PeerId| hosts[id as usize - 1].node.is_some();
+        let runs = |id: HostId| hosts[id as usize - 1].node.is_some();
         match self.clients.ask(client, runs) {
             Some((node, port, request)) => self.submit(client, node, port, request),
             None => self.after(50 * MILLI, Event::Ask(client)),
@@ -571,7 +575,7 @@ impl<'a> World<'a> {
     fn submit(
         &mut self,
         client: usize,
-        node: PeerId,
+        node: HostId,
         mailbox: Arc<Mailbox>,
         request: ClientRequest,
     ) {
@@ -601,8 +605,8 @@ impl<'a> World<'a> {
                 host.disk.clear_faults();
             }
         }
-        // An upgrade that began on one node completes on all nodes. Once there may be entries of the
-        // next version, only the build that applies them can continue.
+        // An upgrade that began on one node completes on all nodes. Once there may be entries of
+        // the next version, only the build that applies them can continue.
         let has_later = |host: &Host| host.build == Build::LaterProtocol;
         let last = match self.hosts.iter().any(has_later) {
             _ if self.has_later_entries => Build::LaterEntries,
@@ -631,8 +635,11 @@ impl<'a> World<'a> {
         }
         self.resting = true;
         let leader = self.leader().and_then(|id| self.hosts[id as usize - 1].node.as_ref());
-        self.members =
-            leader.into_iter().flat_map(|n| n.replica().raft().conf().members()).collect();
+        self.members = leader
+            .into_iter()
+            .flat_map(|n| n.replica().raft().conf().members())
+            .map(host_of)
+            .collect();
         self.after(1, Event::FinalRequests);
         Ok(())
     }

@@ -15,15 +15,15 @@ use crate::disk_unit::trust::DiskTrust;
 use crate::disk_unit::{DiskEvent, DiskUnit, restore_trust};
 use crate::limits::{INPUTS_PER_STEP, TICK, TICKS_PER_SECOND};
 use crate::metrics::Metrics;
-use crate::raft::{Effects, PeerId, Refused, Undecodable};
+use crate::raft::{Effects, Undecodable};
 use crate::replica::{Replica, Turn};
-use crate::request::admin::{AdminReply, AdminRequest};
+use crate::request::admin::{AdminError, AdminReply, AdminRequest};
 use crate::request::mailbox::{ClientBatch, ReplyQueue};
 use crate::request::replies::Replies;
 use crate::router::Router;
-use crate::wire;
+use crate::wire::{self, Coalesced};
 use bedstone_engine::ShardId;
-use bedstone_net::{Event, Frame, Outbox};
+use bedstone_net::{Event, Frame, NodeId, Outbox};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -170,14 +170,14 @@ impl Worker {
                 peers.connected(peer);
                 active.extend(self.replicas.keys());
                 for replica in self.replicas.values_mut() {
-                    replica.on_peer_up(peer);
+                    replica.on_node_up(peer);
                 }
             }
             Event::Down(peer) => {
                 peers.disconnected(peer);
                 active.extend(self.replicas.keys());
                 for replica in self.replicas.values_mut() {
-                    replica.on_peer_down(peer, replies);
+                    replica.on_node_down(peer, replies);
                 }
             }
             Event::Frames(peer, frames) => {
@@ -190,30 +190,30 @@ impl Worker {
         }
     }
 
-    fn on_frame(&mut self, peer: PeerId, frame: Frame, now: Instant) {
+    fn on_frame(&mut self, peer: NodeId, frame: Frame, now: Instant) {
         let (kind, shard) = (frame.kind, frame.shard);
         if kind == wire::kind::COALESCED {
-            let Some(messages) = wire::take_coalesced(peer, frame.body) else {
-                return warn!(peer, kind, "a malformed frame is dropped");
+            let Some(messages) = wire::take_coalesced(frame.body) else {
+                return warn!(%peer, kind, "a malformed frame is dropped");
             };
-            for (shard, message) in messages {
+            for Coalesced { shard, to, message } in messages {
                 if let Some(replica) = self.activate(shard) {
-                    replica.on_message(message);
+                    replica.on_message(peer, to, message);
                 }
             }
             return;
         }
         let State { replies, active, .. } = &mut self.state;
         let Some(replica) = self.replicas.get_mut(&shard) else {
-            return warn!(peer, shard, "a frame for a shard that is not here is dropped");
+            return warn!(%peer, shard, "a frame for a shard that is not here is dropped");
         };
         active.insert(shard);
         match replica.on_frame(peer, frame, now, replies) {
             Ok(()) => {}
             Err(Undecodable::Unknown(unknown)) => {
-                warn!(peer, kind, unknown, "a frame of a later build is dropped: upgrade this node")
+                warn!(%peer, kind, unknown, "a frame of a later build is dropped: upgrade here")
             }
-            Err(Undecodable::Malformed) => warn!(peer, kind, "a malformed frame is dropped"),
+            Err(Undecodable::Malformed) => warn!(%peer, kind, "a malformed frame is dropped"),
         }
     }
 
@@ -255,7 +255,7 @@ impl Worker {
 
     fn on_admin(&mut self, shard: ShardId, request: AdminRequest, reply: AdminReply) {
         let Some(replica) = self.activate(shard) else {
-            return reply(Err(Refused::NotLeader(None)));
+            return reply(Err(AdminError::NotLeader(None)));
         };
         reply(match request {
             AdminRequest::ChangeMembers(change) => replica.change_members(&change),
@@ -282,7 +282,7 @@ impl Worker {
             for peer in peers.tick() {
                 active.extend(self.replicas.keys());
                 for replica in self.replicas.values_mut() {
-                    replica.on_peer_silent(peer);
+                    replica.on_node_silent(peer);
                 }
             }
         }

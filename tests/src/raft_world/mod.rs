@@ -435,7 +435,7 @@ impl World {
         if self.node_mut(id).raft.change(&change).is_ok() {
             self.checks.changes(&self.node(id).raft);
             self.witnesses.extend(steps.iter().filter_map(|step| match step {
-                MemberChange::AddWitness(peer) => Some(*peer),
+                MemberChange::AddWitness(member) => Some(member.id),
                 _ => None,
             }));
         }
@@ -445,14 +445,14 @@ impl World {
         let peer = self.any();
         match self.rng.below(6) {
             _ if self.witnesses.contains(&peer) => match self.rng.one_in(2) {
-                true => MemberChange::AddWitness(peer),
+                true => MemberChange::AddWitness(peer.into()),
                 false => MemberChange::Remove(peer),
             },
-            _ if self.rng.one_in(2 * self.mix.shrink) => MemberChange::AddLearner(peer),
-            0..3 => MemberChange::AddVoter(peer),
-            3 => MemberChange::AddLearner(peer),
+            _ if self.rng.one_in(2 * self.mix.shrink) => MemberChange::AddLearner(peer.into()),
+            0..3 => MemberChange::AddVoter(peer.into()),
+            3 => MemberChange::AddLearner(peer.into()),
             4 => MemberChange::Remove(peer),
-            _ => MemberChange::AddWitness(peer),
+            _ => MemberChange::AddWitness(peer.into()),
         }
     }
 

@@ -3,13 +3,13 @@
 use super::super::Failure;
 use super::super::host::Node;
 use crate::limits::{Limits, QUEUED_COMMANDS_MAX};
-use crate::raft::PeerId;
+use crate::sim::HostId;
 
 /// Greatest allowed number of log segments. More segments mean that a segment is kept although
 /// nothing needs it.
 const SEGMENTS_MAX: usize = 64;
 
-pub(super) fn turn(id: PeerId, node: &Node) -> Result<(), Failure> {
+pub(super) fn turn(id: HostId, node: &Node) -> Result<(), Failure> {
     let replica = node.replica();
     let (bytes, most) =
         (replica.raft().uncommitted_bytes(), Limits::TINY.raft.uncommitted_bytes_max);

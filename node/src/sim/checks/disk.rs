@@ -3,14 +3,15 @@
 
 use super::super::Failure;
 use super::super::host::Host;
+use super::super::replicas::member_on;
 use crate::limits::{Limits, TICK};
-use crate::raft::PeerId;
+use crate::sim::HostId;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub(super) struct Disks {
     /// When the whole log of each node was last seen durable.
-    whole: BTreeMap<PeerId, u64>,
+    whole: BTreeMap<HostId, u64>,
 }
 
 impl Disks {
@@ -26,7 +27,7 @@ impl Disks {
         let stopped = host.paused_until.min(now);
         let since = node.writing_since.unwrap_or(now).max(*whole).max(stopped);
         let waits = now - since > host.stretch(2 * timeout);
-        if waits && raft.is_leader() && !raft.conf().is_sole_voter(host.id) {
+        if waits && raft.is_leader() && !raft.conf().is_sole_voter(member_on(host.id).id) {
             let text = format!("{} still leads, its disk hangs for {} us", host.id, now - since);
             return Err(Failure::new("hung-leader", text));
         }

@@ -3,10 +3,12 @@
 
 use super::super::Failure;
 use super::super::host::Node;
+use super::super::replicas::member_on;
 use crate::raft::{Body, Message, PeerId, Vote};
 use crate::router::FIRST_SHARD;
+use crate::sim::HostId;
 
-pub(super) fn sends(id: PeerId, node: &Node, message: &Message) -> Result<(), Failure> {
+pub(super) fn sends(id: HostId, node: &Node, message: &Message) -> Result<(), Failure> {
     let log = node.engine.log();
     let hard = log.hard_state(FIRST_SHARD);
     let fail = |what: String| Err(Failure::new("durable-before-sent", format!("node {id} {what}")));
@@ -18,7 +20,7 @@ pub(super) fn sends(id: PeerId, node: &Node, message: &Message) -> Result<(), Fa
         Body::VoteReply { granted: true, .. } if !voted(message.peer) => {
             fail(format!("votes for {} in term {term}, but {hard:?} is durable", message.peer))
         }
-        Body::Vote { .. } if !voted(id) => {
+        Body::Vote { .. } if !voted(member_on(id).id) => {
             fail(format!("campaigns in term {term}, but {hard:?} is durable"))
         }
         Body::AppendReply { .. } | Body::HeartbeatReply { .. } if hard.term < term => {

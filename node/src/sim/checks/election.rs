@@ -2,16 +2,17 @@
 
 use super::super::Failure;
 use super::super::host::Node;
-use crate::raft::{PeerId, Term};
+use crate::raft::Term;
+use crate::sim::HostId;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub(super) struct Election {
-    leaders: BTreeMap<Term, PeerId>,
+    leaders: BTreeMap<Term, HostId>,
 }
 
 impl Election {
-    pub(super) fn turn(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
+    pub(super) fn turn(&mut self, id: HostId, node: &Node) -> Result<(), Failure> {
         let raft = node.replica().raft();
         if raft.is_leader() {
             let leader = *self.leaders.entry(raft.term()).or_insert(id);

@@ -4,8 +4,9 @@
 
 use super::super::Failure;
 use super::super::host::Node;
-use crate::raft::{Index, LogReader, PeerId, Term};
+use crate::raft::{Index, LogReader, Term};
 use crate::router::FIRST_SHARD;
+use crate::sim::HostId;
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use std::collections::BTreeMap;
@@ -15,9 +16,9 @@ pub(super) struct Logs {
     /// The term and a digest of each committed entry.
     committed: BTreeMap<Index, (Term, u32)>,
     /// The index up to which the commits of each node were compared, in its current incarnation.
-    seen: BTreeMap<PeerId, Index>,
+    seen: BTreeMap<HostId, Index>,
     /// The term and the last entry of each leader.
-    leaders: BTreeMap<PeerId, (Term, LogId)>,
+    leaders: BTreeMap<HostId, (Term, LogId)>,
 }
 
 struct Disk<'a>(&'a Node);
@@ -29,7 +30,7 @@ impl LogReader for Disk<'_> {
 }
 
 impl Logs {
-    pub(super) fn ended(&mut self, id: PeerId) {
+    pub(super) fn ended(&mut self, id: HostId) {
         self.seen.remove(&id);
         self.leaders.remove(&id);
     }
@@ -38,12 +39,12 @@ impl Logs {
         self.committed.len() as u64
     }
 
-    pub(super) fn turn(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
+    pub(super) fn turn(&mut self, id: HostId, node: &Node) -> Result<(), Failure> {
         self.commits(id, node)?;
         self.leads(id, node)
     }
 
-    fn commits(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
+    fn commits(&mut self, id: HostId, node: &Node) -> Result<(), Failure> {
         let raft = node.replica().raft();
         // Only applied entries are compared: a committed entry may not be durable on this node yet.
         let commit = node.replica().applied().index;
@@ -76,7 +77,7 @@ impl Logs {
         Ok(())
     }
 
-    fn leads(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
+    fn leads(&mut self, id: HostId, node: &Node) -> Result<(), Failure> {
         let raft = node.replica().raft();
         if !raft.is_leader() {
             self.leaders.remove(&id);

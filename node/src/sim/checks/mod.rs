@@ -53,7 +53,7 @@ impl Checks {
 
     /// Forgets the log of a node that ended: the next incarnation begins with the state of its
     /// disk.
-    pub(super) fn ended(&mut self, id: crate::raft::PeerId) {
+    pub(super) fn ended(&mut self, id: crate::sim::HostId) {
         self.log.ended(id);
     }
 

@@ -3,7 +3,7 @@
 use super::super::Failure;
 use super::super::host::Host;
 use crate::limits::{Limits, TICKS_PER_SECOND};
-use crate::raft::PeerId;
+use crate::sim::HostId;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ struct Bucket {
 
 #[derive(Default)]
 pub(super) struct Paces {
-    of: BTreeMap<PeerId, Bucket>,
+    of: BTreeMap<HostId, Bucket>,
 }
 
 impl Paces {

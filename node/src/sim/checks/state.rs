@@ -4,14 +4,15 @@ use super::super::Failure;
 use super::super::host::Node;
 use crate::machine::apply::millis_of;
 use crate::machine::value::Stored;
-use crate::raft::{Index, PeerId};
+use crate::raft::Index;
+use crate::sim::HostId;
 use bedstone_engine::key::is_system;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub(super) struct States {
-    digests: BTreeMap<Index, (PeerId, u32)>,
+    digests: BTreeMap<Index, (HostId, u32)>,
     /// The content of some of the latest trees, to report a difference.
     contents: BTreeMap<Index, Vec<(Bytes, Bytes)>>,
 }
@@ -20,7 +21,7 @@ pub(super) struct States {
 const REMEMBERED: usize = 100;
 
 impl States {
-    pub(super) fn look(&mut self, id: PeerId, node: &Node) -> Result<(), Failure> {
+    pub(super) fn look(&mut self, id: HostId, node: &Node) -> Result<(), Failure> {
         let tree = node.replica().tree();
         let applied = tree.applied().index;
         let now = millis_of(tree.ts());

@@ -1,5 +1,5 @@
-//! Versions of entries: no node applies an entry, or takes over a state, of a newer version than its
-//! build knows. A newer entry is not damage: the node that meets one asks for no snapshot.
+//! Versions of entries: no node applies an entry, or takes over a state, of a newer version than
+//! its build knows.
 
 use super::super::Failure;
 use super::super::build::Build;
