@@ -235,7 +235,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     },
     RaftBug {
         name: "a lease without an end",
-        file: "lease.rs",
+        file: "read.rs",
         sound: "leads && nanos < since + length",
         broken: "leads",
         caught_by: &["by lease"],

@@ -27,6 +27,7 @@
 //! so. Memory counts the pages that belong to no file, so the pages of LMDB are not counted.
 
 mod bedstone;
+mod engines;
 mod fjall;
 mod lmdb;
 mod measure;
@@ -60,7 +61,7 @@ enum Task {
     Compare {
         /// Stores to compare
         #[arg(long, value_delimiter = ',', default_value = "bedstone,rocksdb,fjall-kv",
-              value_parser = clap::builder::PossibleValuesParser::new(store::NAMES))]
+              value_parser = clap::builder::PossibleValuesParser::new(engines::NAMES))]
         stores: Vec<String>,
         /// Workloads or families of them
         #[arg(long, value_delimiter = ',', default_value = "all")]
@@ -80,7 +81,7 @@ enum Task {
     /// Run one stage on one store and print its figures, one line of JSON per workload
     Run {
         /// The store
-        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(store::NAMES))]
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(engines::NAMES))]
         store: String,
         /// Workloads of one stage
         #[arg(long, value_delimiter = ',', required = true)]

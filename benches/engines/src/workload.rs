@@ -1,7 +1,8 @@
 //! The workloads: the operations on a store or a log, stage by stage.
 
 use crate::measure::{Done, Limit, Meter, Metrics, Random, Turn, Work, drive};
-use crate::store::{self, AppendLog, Setup, Store, takes_part};
+use crate::engines::{self, takes_part};
+use crate::store::{AppendLog, Setup, Store};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -164,13 +165,13 @@ pub fn run(store: &str, workloads: &[String], dir: &Path, shape: &Shape) -> Vec<
         _ => {}
     }
     if first.starts_with("log") {
-        let log = store::open_log(store, dir, shape.setup(true));
+        let log = engines::open_log(store, dir, shape.setup(true));
         let runs = workloads.iter().enumerate();
         return runs.map(|(i, name)| append(name, i as u64, &*log, dir, shape)).collect();
     }
     let for_sync = first.starts_with("sync");
     let stage = Stage {
-        store: store::open(store, dir, shape.setup(for_sync)),
+        store: engines::open(store, dir, shape.setup(for_sync)),
         dir,
         shape,
         values: Values::new(shape),
@@ -373,7 +374,7 @@ fn append(name: &str, run: u64, log: &dyn AppendLog, dir: &Path, shape: &Shape) 
 
 /// Writes without a flush, syncs the last write, and kills the process.
 fn fill_and_die(store: &str, dir: &Path, shape: &Shape) -> ! {
-    let store = store::open(store, dir, shape.setup(false));
+    let store = engines::open(store, dir, shape.setup(false));
     let stage = Stage { store, dir, shape, values: Values::new(shape) };
     let mut random = Random::new(shape.seed);
     let mut written = 0;
@@ -392,7 +393,7 @@ fn fill_and_die(store: &str, dir: &Path, shape: &Shape) -> ! {
 fn reopen(store: &str, dir: &Path, shape: &Shape) -> Outcome {
     let meter = Meter::start(dir);
     let begun = Instant::now();
-    let store = store::open(store, dir, shape.setup(false));
+    let store = engines::open(store, dir, shape.setup(false));
     let found = store.get(LAST_KEY);
     let work = Work::single(begun.elapsed().as_secs_f64());
     assert!(found.is_some(), "the synced write is lost");

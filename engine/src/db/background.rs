@@ -1,12 +1,10 @@
 //! The threads of a store: one flushes and allocates log slots, one compacts, and one commits the
 //! groups of writes that form while an earlier group is committed.
 
-use super::Store;
 use crate::error::{Error, Result};
-use crate::lsm::{Job, Tree};
+use crate::lsm::Tree;
 use parking_lot::{Condvar, Mutex};
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,8 +12,6 @@ use std::time::Duration;
 /// The time that a thread waits before it repeats a failed job, and that an idle thread waits
 /// before it checks again for work.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Bytes that an idle thread scrubs after each pause: 4 MiB a second at most.
-const SCRUB_BYTES: u64 = 2 << 20;
 /// The longest single delay of a write.
 const DELAY_MAX: Duration = Duration::from_millis(20);
 
@@ -47,76 +43,22 @@ struct State {
 pub(super) struct Worker(JoinHandle<()>);
 
 impl Worker {
+    /// Starts a thread.
+    pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Worker {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        Worker(thread.spawn(run).expect("the system can start a thread"))
+    }
+
     pub(super) fn join(self) {
         // The panic handler already reported a panic of the thread.
         let _ = self.0.join();
     }
 }
 
-/// Starts the threads.
-pub(super) fn start(store: &Arc<Store>) -> Vec<Worker> {
-    let thread = |name: &str, run: fn(&Store)| {
-        let store = store.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        Worker(thread.spawn(move || run(&store)).expect("the system can start a thread"))
-    };
-    vec![
-        thread("bedstone-commit", |store| store.committer.run(|entries| store.commit(entries))),
-        thread("bedstone-flush", |store| store.background.run(|rested| store.flush_step(rested))),
-        thread("bedstone-compact", |store| {
-            store.background.run(|rested| store.compact_step(rested))
-        }),
-    ]
-}
-
-impl Store {
-    /// Allocates a log slot or flushes a memtable. When neither is due, and the thread `rested`
-    /// (the pause before this step passed without a call for work) or a caller waits for the
-    /// background, the step writes a sync marker and fills a slot. Returns whether there may be
-    /// more to do.
-    fn flush_step(&self, rested: bool) -> Result<bool> {
-        self.engine.measure_space()?;
-        let log = self.engine.log();
-        if log.wants_slot() {
-            log.allocate_slot()?;
-            return Ok(true);
-        }
-        if !self.tree.wants_flush() {
-            if !rested && !self.background.is_awaited() {
-                return Ok(false);
-            }
-            log.write_sync_marker()?;
-            return log.fill_slot();
-        }
-        self.tree.run(Job::Flush)?;
-        self.release()?;
-        self.background.wake();
-        Ok(true)
-    }
-
-    /// Runs a compaction; returns false when none is due. When none is due and the thread `rested`,
-    /// the step continues the scrub. Other steps do not scrub, because calls for work come more
-    /// often than the scrub should run.
-    fn compact_step(&self, rested: bool) -> Result<bool> {
-        self.engine.plan_collection();
-        let Some(choice) = self.tree.compaction() else {
-            if !rested {
-                return Ok(false);
-            }
-            let found = self.scrub.lock().step(&self.engine, SCRUB_BYTES)?;
-            self.damage_found.fetch_add(found.damage.len() as u64, Ordering::Relaxed);
-            return Ok(false);
-        };
-        self.tree.run(Job::Compact(choice))?;
-        self.engine.log().trim_slots()?;
-        Ok(true)
-    }
-}
-
 impl Background {
     /// Runs steps until the store is closed, and waits while none is due. The argument of a step is
     /// whether the whole pause before the step passed without a call for work.
-    fn run(&self, step: impl Fn(bool) -> Result<bool>) {
+    pub(super) fn run(&self, step: impl Fn(bool) -> Result<bool>) {
         let mut rested = false;
         loop {
             let calls = {
@@ -140,7 +82,7 @@ impl Background {
         }
     }
 
-    fn is_awaited(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         self.state.lock().waiting > 0
     }
 

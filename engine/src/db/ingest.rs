@@ -1,7 +1,7 @@
 //! Ingestion of many keys at once. The keys go into a table, past the log and the memtable, so each
 //! key is written once. All keys become visible and durable at once, or none does.
 
-use super::{Db, SHARD, TERM};
+use super::store::{SHARD, Store, TERM};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids::LogId;
@@ -20,7 +20,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(1);
 /// An ingestion of keys in ascending order. An ingestion that is dropped before [`Ingest::finish`]
 /// changes nothing.
 pub struct Ingest<'a> {
-    db: &'a Db,
+    store: &'a Store,
     path: String,
     writer: Option<TableWriter>,
     last: Option<Bytes>,
@@ -37,14 +37,14 @@ pub(super) fn remove_strays(engine: &Engine) -> Result<()> {
 }
 
 impl<'a> Ingest<'a> {
-    pub(super) fn begin(db: &'a Db) -> Result<Self> {
+    pub(super) fn begin(store: &'a Store) -> Result<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = format!("{PREFIX}{number}.sst");
-        let engine = &db.store.engine;
+        let engine = &store.engine;
         engine.check_space()?;
         let (limits, codec) = (engine.limits(), Codec::default());
         let writer = TableWriter::create(engine.disk(), path.clone(), number, limits, codec)?;
-        Ok(Self { db, path, writer: Some(writer), last: None })
+        Ok(Self { store, path, writer: Some(writer), last: None })
     }
 
     /// Sets a key. Keys must ascend, and each key must occur once.
@@ -87,7 +87,7 @@ impl<'a> Ingest<'a> {
             return Ok(());
         }
         writer.finish()?;
-        let store = &*self.db.store;
+        let store = self.store;
         // The lock blocks writers, so that every later commit is newer than these keys.
         let mut next = store.next.lock();
         let at = LogId { term: TERM, index: *next };
@@ -108,6 +108,6 @@ impl<'a> Ingest<'a> {
 impl Drop for Ingest<'_> {
     fn drop(&mut self) {
         // If the removal fails, the next start removes the file.
-        let _ = self.db.store.engine.disk().remove(&self.path);
+        let _ = self.store.engine.disk().remove(&self.path);
     }
 }

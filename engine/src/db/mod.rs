@@ -4,6 +4,7 @@
 mod background;
 mod batch;
 mod ingest;
+mod store;
 
 pub use batch::Batch;
 pub use ingest::Ingest;
@@ -12,10 +13,8 @@ use crate::disk::Disk;
 use crate::disk::os::OsDisk;
 use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
-use crate::ids::{LogId, ShardId};
-use crate::lsm::{InLog, Scan, Snapshot, Tree};
-use crate::scrub::Scrub;
-use crate::wal::{GroupCommit, HardState, Pending, Record, Vote};
+use crate::lsm::{InLog, Scan, Snapshot};
+use crate::wal::{GroupCommit, Pending, Record};
 use background::{Background, Worker};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,9 +22,8 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use store::{SHARD, Store};
 
-const SHARD: ShardId = 0;
-const TERM: u64 = 1;
 const REPLAY_BYTES: usize = 1 << 20;
 
 /// An embedded store.
@@ -42,19 +40,6 @@ const REPLAY_BYTES: usize = 1 << 20;
 pub struct Db {
     store: Arc<Store>,
     workers: Vec<Worker>,
-}
-
-/// The state that the threads and the handle share.
-struct Store {
-    engine: Engine,
-    tree: Arc<Tree>,
-    committer: GroupCommit<Bytes>,
-    /// The index of the next entry.
-    next: Mutex<u64>,
-    background: Background,
-    scrub: Mutex<Scrub>,
-    damage_found: AtomicU64,
-    threads: bool,
 }
 
 impl Db {
@@ -103,7 +88,7 @@ impl Db {
             threads,
         };
         let store = Arc::new(store);
-        let workers = if threads { background::start(&store) } else { Vec::new() };
+        let workers = if threads { store.start_threads() } else { Vec::new() };
         if !threads {
             store.maintain()?;
         }
@@ -225,7 +210,7 @@ impl Db {
 
     /// Begins an ingestion of many keys at once; see [`Ingest`].
     pub fn ingest(&self) -> Result<Ingest<'_>> {
-        Ingest::begin(self)
+        Ingest::begin(&self.store)
     }
 
     /// The number of writes that were delayed since the store was opened, because flushes and
@@ -254,75 +239,5 @@ impl Drop for Db {
         // All acknowledged writes are already durable. If the sync marker cannot be written, the
         // recovery of the next start finds the last durable commit without it.
         let _ = self.store.engine.log().write_sync_marker();
-    }
-}
-
-impl Store {
-    /// Checks a batch against the limits and the free space, delays it while the background is
-    /// behind, and returns the data of its log entry.
-    fn admit(&self, batch: Batch) -> Result<Bytes> {
-        if batch.grows() {
-            self.engine.check_space()?;
-        }
-        let data = batch.into_data()?;
-        Record::check_size(data.len(), self.engine.log().record_bytes_max())?;
-        if self.threads {
-            self.background.slow_down(&self.tree)?;
-        }
-        Ok(data)
-    }
-
-    /// Writes the entries as one commit, then applies them.
-    fn commit(&self, entries: Vec<Bytes>) -> Result<()> {
-        let mut next = self.next.lock();
-        let first = LogId { term: TERM, index: *next };
-        let last = *next + entries.len() as u64 - 1;
-        let mut records = Vec::new();
-        let mut at = first;
-        for entries in Record::split(&entries, self.engine.log().record_bytes_max()) {
-            records.push(Record::entries(SHARD, at, entries.iter().map(|e| (0, e.clone())))?);
-            at.index += entries.len() as u64;
-        }
-        let state = HardState { term: TERM, vote: Vote::None, commit: last };
-        records.push(Record::HardState { shard: SHARD, state });
-        let log = self.engine.log();
-        log.commit(&records)?;
-        *next = last + 1;
-        for (index, data) in (first.index..).zip(&entries) {
-            let ops = batch::decode(data).expect("an encoded batch decodes");
-            let id = LogId { term: TERM, index };
-            let place = log.place(SHARD, id).map(|place| InLog { data, place });
-            self.tree.apply(id, index, place, ops);
-        }
-        if self.threads && (self.tree.wants_flush() || log.wants_slot()) {
-            self.background.wake();
-        }
-        Ok(())
-    }
-
-    /// Releases the log entries that flushes have made unnecessary.
-    fn release(&self) -> Result<()> {
-        let upto = self.tree.flushed();
-        if upto.index > self.engine.log().base(SHARD).index {
-            self.engine.log().commit(&[Record::Release { shard: SHARD, upto }])?;
-        }
-        Ok(())
-    }
-
-    /// Runs all due background work on this thread.
-    fn maintain(&self) -> Result<()> {
-        self.engine.measure_space()?;
-        while let Some(job) = self.tree.job() {
-            self.tree.run(job)?;
-            self.release()?;
-            self.engine.plan_collection();
-            self.engine.log().trim_slots()?;
-        }
-        Ok(())
-    }
-
-    /// Waits until `due` is false. A store without threads does the due work in this call.
-    fn settle(&self, due: impl Fn(&Tree) -> bool) -> Result<()> {
-        if self.threads { self.background.wait_while(|| due(&self.tree)) } else { self.maintain() }
     }
 }

@@ -14,7 +14,7 @@
 //! **Footer**, the last 32 bytes: file number u64, records u64, zero u32, CRC u32 of the fields
 //! before it, seeded with the version; format version u32, magic `BVAL`.
 
-use super::{Pointer, Source, value_crc};
+use super::pointer::{Pointer, Source, value_crc};
 use crate::checksum::{crc, seed};
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};

@@ -57,9 +57,10 @@
 //! missing. If a damaged block may have held more records of a shard, a possible-loss record
 //! follows the bounds of that shard.
 
-use super::{HardState, LogEntry, Record, Vote};
+use super::record::{HardState, LogEntry, Record, Vote};
 use crate::checksum::{crc, seed};
 use crate::disk::Pages;
+use crate::error::{Error, Result};
 use crate::ids::{LogId, ShardId};
 use crate::limits::{BLOCK_BYTES, COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, RECORD_BYTES_MAX};
 use bytes::{Buf, BufMut, Bytes};
@@ -190,6 +191,58 @@ impl SegmentHeader {
             Ok(_) => HeaderPage::Sound(header),
             Err(_) => HeaderPage::Unreadable,
         }
+    }
+}
+
+impl Record {
+    /// Builds a record of entries of one term from the kind and the data of each entry.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] over [`RECORD_BYTES_MAX`].
+    pub fn entries(
+        shard: ShardId,
+        first: LogId,
+        entries: impl IntoIterator<Item = (u8, Bytes)>,
+    ) -> Result<Record> {
+        let LogId { term, index: first } = first;
+        let entry = |(index, (kind, data)): (u64, (u8, Bytes))| {
+            let crc = entry_crc(shard, index, kind, &data);
+            LogEntry { kind, crc, data }
+        };
+        let entries: SmallVec<_> = (first..).zip(entries).map(entry).collect();
+        let record = Record::Entries { shard, first, term, entries };
+        let found = record_bytes(&record);
+        if found > RECORD_BYTES_MAX {
+            return Err(Error::TooLarge { what: "a log record", found, limit: RECORD_BYTES_MAX });
+        }
+        Ok(record)
+    }
+
+    /// Rejects an entry of `bytes` bytes if it does not fit a record of `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn check_size(bytes: usize, limit: usize) -> Result<()> {
+        let found = bytes + ENTRY_HEADER_BYTES + RECORD_HEADER_BYTES + 8;
+        if found > limit {
+            return Err(Error::TooLarge { what: "the batch", found, limit });
+        }
+        Ok(())
+    }
+
+    /// Splits entries into lists, each of which fits a record of `limit` bytes.
+    pub fn split(entries: &[Bytes], limit: usize) -> impl Iterator<Item = &[Bytes]> {
+        let mut rest = entries;
+        std::iter::from_fn(move || {
+            let mut bytes = RECORD_HEADER_BYTES;
+            let fits = rest.iter().take_while(|entry| {
+                bytes += ENTRY_HEADER_BYTES + entry.len();
+                bytes + 8 <= limit
+            });
+            let (now, later) = rest.split_at(fits.count().max(rest.len().min(1)));
+            rest = later;
+            (!now.is_empty()).then_some(now)
+        })
     }
 }
 

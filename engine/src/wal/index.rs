@@ -2,9 +2,10 @@
 //! one term.
 
 use super::format::{Block, ENTRY_HEADER_BYTES, FoundRecord, RECORD_HEADER_BYTES, RecordHeader};
-use super::{HardState, Missing, Record};
+use super::record::{HardState, Record};
 use crate::ids::{LogId, ShardId};
 use crate::limits::BLOCK_BYTES;
+use crate::missing::Missing;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter;

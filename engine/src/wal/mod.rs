@@ -6,6 +6,7 @@
 pub mod format;
 mod group_commit;
 mod index;
+pub mod record;
 pub(crate) mod recovery;
 pub mod scan;
 pub(crate) mod segment;
@@ -17,43 +18,19 @@ use crate::ids::{LogId, ShardId};
 use crate::limits::{BLOCK_BYTES, COMMIT_RECORDS_MAX, LOG_GAP_BYTES_MAX, Limits, RECORD_BYTES_MAX};
 pub use crate::missing::Missing;
 use bytes::Bytes;
-use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader};
+use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, SegmentHeader};
 pub use group_commit::{GroupCommit, Pending};
 use index::{Index, Position};
 use parking_lot::{Mutex, RwLock};
+pub use record::{Entry, HardState, LogEntry, Record, Vote};
 use recovery::Damage;
 use segment::Slot;
 pub use segment::{Hold, Segment, Segments};
-use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 /// A byte position in the log, which only grows. The segment's sequence is `lsn / segment_bytes`.
 pub type Lsn = u64;
-
-/// One log entry of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The term and index of the entry.
-    pub id: LogId,
-    /// The kind of the entry, defined by the layer above.
-    pub kind: u8,
-    /// The content of the entry.
-    pub data: Bytes,
-}
-
-/// An entry that is to be written to the log. The record that carries the entry has its shard,
-/// index and term.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    /// The kind of the entry, defined by the layer above.
-    pub kind: u8,
-    /// [`format::entry_crc`], computed by the creator of the entry, so that the committer need not
-    /// compute it.
-    pub crc: u32,
-    /// The content of the entry.
-    pub data: Bytes,
-}
 
 /// The location of an entry's data in the log.
 #[derive(Clone)]
@@ -62,205 +39,6 @@ pub struct Place {
     pub segment: Arc<Segment>,
     /// Byte offset in the segment.
     pub offset: u32,
-}
-
-/// The vote of a replica in a term. On the disk: the peer's id, 0 for none, `u64::MAX` for
-/// withheld.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Vote {
-    /// The replica has not voted in the term.
-    #[default]
-    None,
-    /// The replica voted for a peer, whose id is neither 0 nor `u64::MAX`.
-    For(u64),
-    /// The replica must not vote: it may have voted in the term and lost the record.
-    Withheld,
-}
-
-impl Vote {
-    /// The peer that has the vote.
-    pub fn peer(self) -> Option<u64> {
-        match self {
-            Vote::For(peer) => Some(peer),
-            Vote::None | Vote::Withheld => None,
-        }
-    }
-
-    /// Whether the replica may vote for a peer in the term.
-    pub fn allows(self, peer: u64) -> bool {
-        matches!(self, Vote::None) || self == Vote::For(peer)
-    }
-
-    /// The number on the disk.
-    pub(crate) fn to_number(self) -> u64 {
-        match self {
-            Vote::None => 0,
-            Vote::For(peer) => peer,
-            Vote::Withheld => u64::MAX,
-        }
-    }
-
-    /// From the number on the disk.
-    pub(crate) fn from_number(number: u64) -> Vote {
-        match number {
-            0 => Vote::None,
-            u64::MAX => Vote::Withheld,
-            peer => Vote::For(peer),
-        }
-    }
-}
-
-/// The durable state of a Raft replica besides its entries (Raft, figure 2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HardState {
-    /// The latest term seen.
-    pub term: u64,
-    /// The node that got this node's vote in that term.
-    pub vote: Vote,
-    /// The greatest index known to be committed.
-    pub commit: u64,
-}
-
-/// A record of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
-    /// Entries of one term. The record replaces all earlier entries of the shard from `first` on.
-    Entries {
-        /// The shard.
-        shard: ShardId,
-        /// The index of the first entry.
-        first: u64,
-        /// The term of all the entries, at least 1.
-        term: u64,
-        /// The entries.
-        entries: SmallVec<[LogEntry; 1]>,
-    },
-    /// A new hard state.
-    HardState {
-        /// The shard.
-        shard: ShardId,
-        /// The hard state.
-        state: HardState,
-    },
-    /// Entries up to `upto` are no longer needed: the tree holds their effect.
-    Release {
-        /// The shard.
-        shard: ShardId,
-        /// The last released entry.
-        upto: LogId,
-    },
-    /// The shard's log starts again after `at`, because a snapshot replaced the entries.
-    Reset {
-        /// The shard.
-        shard: ShardId,
-        /// The last entry that the snapshot covers.
-        at: LogId,
-    },
-    /// The shard was removed from this disk, with its entries and its hard state.
-    Forget {
-        /// The shard.
-        shard: ShardId,
-    },
-    /// The bounds of a shard's log. The log itself repeats this record at the head of each segment.
-    Bounds {
-        /// The shard.
-        shard: ShardId,
-        /// The last released entry.
-        base: LogId,
-        /// The last entry.
-        last: LogId,
-    },
-    /// The members of the shard as of an entry. The log itself repeats this record at the head of
-    /// each segment.
-    Members {
-        /// The shard.
-        shard: ShardId,
-        /// The index of the entry.
-        index: u64,
-        /// The members, in a form that the layer above defines.
-        members: Bytes,
-    },
-    /// A damaged block may have held more records of the shard. The log itself repeats this record
-    /// at the head of each segment until later records resolve the loss, such as a reset.
-    PossibleLoss {
-        /// The shard.
-        shard: ShardId,
-        /// The segment of the damaged block.
-        segment: u64,
-        /// The commit index before the damaged block. The loss cannot have replaced a committed
-        /// entry.
-        commit: u64,
-        /// Entries may be lost.
-        entries: bool,
-        /// A hard state may be lost.
-        state: bool,
-    },
-}
-
-impl Record {
-    /// Builds a record of entries of one term from the kind and the data of each entry.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] over [`RECORD_BYTES_MAX`].
-    pub fn entries(
-        shard: ShardId,
-        first: LogId,
-        entries: impl IntoIterator<Item = (u8, Bytes)>,
-    ) -> Result<Record> {
-        let LogId { term, index: first } = first;
-        let entry = |(index, (kind, data)): (u64, (u8, Bytes))| {
-            let crc = format::entry_crc(shard, index, kind, &data);
-            LogEntry { kind, crc, data }
-        };
-        let entries: SmallVec<_> = (first..).zip(entries).map(entry).collect();
-        let record = Record::Entries { shard, first, term, entries };
-        let found = format::record_bytes(&record);
-        if found > RECORD_BYTES_MAX {
-            return Err(Error::TooLarge { what: "a log record", found, limit: RECORD_BYTES_MAX });
-        }
-        Ok(record)
-    }
-
-    /// Rejects an entry of `bytes` bytes if it does not fit a record of `limit` bytes.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`].
-    pub fn check_size(bytes: usize, limit: usize) -> Result<()> {
-        let found = bytes + ENTRY_HEADER_BYTES + RECORD_HEADER_BYTES + 8;
-        if found > limit {
-            return Err(Error::TooLarge { what: "the batch", found, limit });
-        }
-        Ok(())
-    }
-
-    /// Splits entries into lists, each of which fits a record of `limit` bytes.
-    pub fn split(entries: &[Bytes], limit: usize) -> impl Iterator<Item = &[Bytes]> {
-        let mut rest = entries;
-        std::iter::from_fn(move || {
-            let mut bytes = RECORD_HEADER_BYTES;
-            let fits = rest.iter().take_while(|entry| {
-                bytes += ENTRY_HEADER_BYTES + entry.len();
-                bytes + 8 <= limit
-            });
-            let (now, later) = rest.split_at(fits.count().max(rest.len().min(1)));
-            rest = later;
-            (!now.is_empty()).then_some(now)
-        })
-    }
-
-    /// The shard that the record belongs to.
-    pub fn shard(&self) -> ShardId {
-        match self {
-            Record::Entries { shard, .. }
-            | Record::HardState { shard, .. }
-            | Record::Release { shard, .. }
-            | Record::Reset { shard, .. }
-            | Record::Forget { shard }
-            | Record::Members { shard, .. }
-            | Record::PossibleLoss { shard, .. }
-            | Record::Bounds { shard, .. } => *shard,
-        }
-    }
 }
 
 /// The log of one disk. Threads share the log; its commits are serialised internally.

@@ -5,8 +5,8 @@
 //! before the read and no write after the read.
 
 use super::client::Client;
-use super::commands::decide;
 use super::commands::decode::Action;
+use super::commands::dispatch::decide;
 use super::resp::Decoder;
 use super::shared::Shared;
 use crate::limits::{PIPELINE_MAX, REQUEST_TIME};

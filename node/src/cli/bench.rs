@@ -1,6 +1,6 @@
 //! `bedstone bench`: closed-loop load over RESP.
 
-use super::print_line;
+use super::output::print_line;
 use crate::clock;
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, BytesMut};

@@ -1,6 +1,6 @@
 //! `bedstone check`: reads and verifies all data on the disk of a stopped node.
 
-use super::print_line;
+use super::output::print_line;
 use crate::bootstrap;
 use anyhow::{Result, bail};
 use bedstone_engine::check::{Finding, check_disk};

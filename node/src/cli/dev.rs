@@ -1,6 +1,7 @@
 //! `bedstone dev`: a cluster of child processes on loopback, with its own certificate authority.
 
-use super::{http, print_line};
+use super::http;
+use super::output::print_line;
 use crate::config::{Member, Settings};
 use anyhow::{Context, Result, bail};
 use bedstone_net::{Authority, NodeId};

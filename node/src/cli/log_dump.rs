@@ -1,6 +1,6 @@
 //! `bedstone log dump`: prints the records of the log as text or as JSON.
 
-use super::print_line;
+use super::output::print_line;
 use anyhow::{Context, Result, bail};
 use bedstone_engine::wal::Record;
 use bedstone_engine::wal::format::FoundRecord;

@@ -5,6 +5,7 @@ mod check;
 mod dev;
 mod http;
 mod log_dump;
+mod output;
 mod shard;
 mod simulate;
 mod status;
@@ -146,12 +147,4 @@ fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-}
-
-/// Prints a line of a result. The command ends when the reader of its output is gone.
-fn print_line(line: impl std::fmt::Display) {
-    use std::io::Write;
-    if writeln!(std::io::stdout(), "{line}").is_err() {
-        std::process::exit(0);
-    }
 }

@@ -1,6 +1,7 @@
 //! `bedstone shard`: shows and changes the members and the leader of a shard.
 
-use super::{http, print_line};
+use super::http;
+use super::output::print_line;
 use crate::api::members::{ChangeLeader, ChangeMembers};
 use crate::raft::PeerId;
 use crate::status::{ShardStatus, Status};

@@ -1,6 +1,6 @@
 //! `bedstone simulate`: runs clusters of complete nodes in a simulated world.
 
-use super::print_line;
+use super::output::print_line;
 use crate::clock;
 use crate::sim::scenario::{KINDS, Kinds, Scenario};
 use crate::sim::{Plan, Ran, run as run_plan, shrink::shrink};

@@ -1,6 +1,7 @@
 //! `bedstone status`: shows the status that one node reports.
 
-use super::{http, print_line};
+use super::http;
+use super::output::print_line;
 use crate::status::Status;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;

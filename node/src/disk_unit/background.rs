@@ -1,7 +1,7 @@
 //! The thread that flushes, compacts, allocates and fills log slots, so that no commit waits for
 //! that work.
 
-use super::{DiskEvent, Notify};
+use super::event::{DiskEvent, Notify};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use bedstone_engine::scrub::Scrub;

@@ -1,7 +1,7 @@
 //! The thread that makes records durable. Each disk has one such thread for all its shards. Records
 //! that arrive during a sync share the next sync.
 
-use super::{DiskEvent, Notify};
+use super::event::{DiskEvent, Notify};
 use crate::metrics::Metrics;
 use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, ShardId};

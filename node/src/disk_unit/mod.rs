@@ -6,6 +6,7 @@
 //! serves the same channels itself.
 
 pub mod background;
+mod event;
 pub mod logger;
 pub mod trust;
 
@@ -13,26 +14,11 @@ use crate::status::DiskStatus;
 use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, ShardId};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+pub use event::{DiskEvent, Notify};
 use logger::LogJob;
 use std::sync::Arc;
 use tracing::warn;
 use trust::DiskTrust;
-
-/// A report of a disk's logger or background work.
-#[derive(Debug)]
-pub enum DiskEvent {
-    /// Writes that are durable, by shard and sequence number.
-    Persisted(Vec<(ShardId, u64)>),
-    /// A shard's memtable was flushed into tables.
-    Flushed(ShardId),
-    /// Data of a shard on the disk cannot be read; the error's text.
-    Damaged(ShardId, String),
-    /// The disk failed a write: no shard on the disk can guarantee anything any more.
-    Failed(String),
-}
-
-/// Receives a disk's reports. `false` once the worker has stopped.
-pub type Notify = dyn Fn(DiskEvent) -> bool + Send + Sync;
 
 /// See the module.
 pub struct DiskUnit {

@@ -1,5 +1,6 @@
 //! One replica: its state, its inputs, and the collection of its effects.
 
+use super::boot::{Boot, Durability};
 use super::conf::{Conf, InvalidChange};
 use super::entries::Entries;
 use super::lease::{Lease, LeaseState};
@@ -7,10 +8,9 @@ use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
 use super::peer_set::PeerSet;
 use super::progress::{Progress, ProgressMap};
-use super::quiescence::Quiescence;
+use super::query::{Answer, KnownMembers, Query, Recovery};
 use super::read_rounds::{Read, Reads};
-use super::recovery::{Answer, KnownMembers, Query, Recovery};
-use super::transfer::Transfer;
+use super::volatile::{Applying, Quiescence, Transfer};
 use super::{Index, PeerId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{HardState, Vote};
@@ -73,79 +73,6 @@ impl Default for Config {
 
 /// The number of ticks after which a write has taken longer than usual.
 const DISK_LATE: Tick = 1;
-
-/// The state from which a replica starts.
-#[derive(Clone, Debug)]
-pub struct Boot {
-    /// The replica's own id.
-    pub id: PeerId,
-    /// The configuration as of `applied`.
-    pub conf: Conf,
-    /// The index and the data of each configuration change in the log after `applied`, ascending.
-    pub changes: Vec<(Index, Bytes)>,
-    /// The durable hard state.
-    pub hard: HardState,
-    /// The last entry that was applied to the tree.
-    pub applied: LogId,
-    /// The last entry before the log's first entry.
-    pub base: LogId,
-    /// The first entry of each run of entries with one term in the log.
-    pub runs: Vec<LogId>,
-    /// The log's last index.
-    pub last: Index,
-    /// The seed of the election timeouts. No two starts of a replica have the same seed.
-    pub seed: u64,
-    /// Whether the disk still has all votes and acknowledged entries of the replica.
-    pub durability: Durability,
-}
-
-/// Whether the state of a replica follows its committed entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Applying {
-    /// The driver applies committed entries.
-    #[default]
-    Running,
-    /// The applied state is damaged, until a snapshot of the leader replaces it.
-    Damaged,
-    /// The next committed entry needs a later build, see [`newer_version`](super::newer_version).
-    /// The state is sound, and the entry stays in the log until that build applies it.
-    Halted,
-}
-
-/// How much of a replica's votes and acknowledged entries its disk still has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// All votes and acknowledged entries.
-    #[default]
-    Intact,
-    /// The disk is empty: the replica has not voted or acknowledged yet, or the disk was lost.
-    Empty,
-    /// The disk is suspect. All records on it are valid, but records that it reported as synced may
-    /// be missing: the machine went down, and the disk is not trusted to keep data that it was
-    /// requested to sync.
-    Suspect,
-    /// Records were lost. The log in [`Boot`] is then the part of the log to keep, which ends no
-    /// later than `applied`.
-    Lost,
-}
-
-impl Boot {
-    /// The state of a replica whose disk is empty.
-    pub fn new(id: PeerId, conf: Conf, seed: u64) -> Boot {
-        Boot {
-            id,
-            conf,
-            changes: Vec::new(),
-            hard: HardState::default(),
-            applied: LogId::default(),
-            base: LogId::default(),
-            runs: Vec::new(),
-            last: 0,
-            seed,
-            durability: Durability::Intact,
-        }
-    }
-}
 
 /// The role of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

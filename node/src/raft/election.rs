@@ -2,9 +2,10 @@
 //! steps down (thesis §6.2).
 
 use super::conf::VoteResult;
-use super::core::{Applying, Raft, Role};
+use super::core::{Raft, Role};
 use super::message::Body;
 use super::peer_set::PeerSet;
+use super::volatile::Applying;
 use super::{PeerId, Term, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Vote;

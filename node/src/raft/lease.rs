@@ -17,7 +17,6 @@
 //!   requested a follower to campaign therefore has no lease for the remaining time of its term.
 
 use super::Tick;
-use super::core::{Raft, Role};
 use std::collections::VecDeque;
 
 /// The time for which the answers of a majority prove leadership.
@@ -95,26 +94,8 @@ impl LeaseState {
 
     /// The departure time of the latest round that a majority has answered, unless the lease was
     /// revoked.
-    fn since(&self) -> Option<u64> {
+    pub(super) fn since(&self) -> Option<u64> {
         let rounds = self.rounds.as_ref().filter(|rounds| !rounds.revoked)?;
         rounds.since
-    }
-}
-
-impl Raft {
-    /// Sets the time of the driver's clock, in nanoseconds since an arbitrary moment. The core's
-    /// time never goes back.
-    pub fn set_time(&mut self, nanos: u64) {
-        self.lease.clock = nanos.max(self.lease.clock);
-    }
-
-    /// Whether this leader may answer, without a round of heartbeats, a read that ended before
-    /// `nanos`.
-    pub fn lease_holds(&self, nanos: u64) -> bool {
-        let leads = self.role == Role::Leader && self.reads.committed_own_term;
-        let (Some(Lease { length }), Some(since)) = (self.config.lease, self.lease.since()) else {
-            return false;
-        };
-        leads && nanos < since + length
     }
 }

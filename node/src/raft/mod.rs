@@ -17,6 +17,7 @@
 //! [`progress`], `core`, `election`, `replication`, `read`, `membership`, `transfer`, `recovery`,
 //! `quiescence`, `lease`.
 
+mod boot;
 pub mod conf;
 mod core;
 mod election;
@@ -28,17 +29,18 @@ mod membership;
 pub mod message;
 pub mod peer_set;
 pub mod progress;
+mod query;
 mod quiescence;
 mod read;
 mod read_rounds;
 mod recovery;
 mod replication;
 mod transfer;
+mod volatile;
 
-pub use self::core::{
-    Applying, Boot, Config, Durability, Effects, Raft, Refused, Role, Status, Write,
-};
+pub use self::core::{Config, Effects, Raft, Refused, Role, Status, Write};
 pub use bedstone_engine::wal::Vote;
+pub use boot::{Boot, Durability};
 pub use conf::{Change, Conf};
 pub use entries::Entries;
 pub use home::{Home, Homes, Member};
@@ -46,8 +48,9 @@ pub use lease::Lease;
 pub use log::LogReader;
 pub use message::{Body, Message, Undecodable};
 pub use peer_set::PeerSet;
+pub use query::RecoveryWait;
 pub use read_rounds::Read;
-pub use recovery::RecoveryWait;
+pub use volatile::Applying;
 
 /// The id of a replica, unique in its group and never used twice. The configuration maps the id to
 /// its node and disk, see [`home`].

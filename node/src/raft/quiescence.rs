@@ -17,21 +17,13 @@
 //!   node is silent. The follower then requests the leader to become active too, and assumes for
 //!   one more election timeout that the leader is alive.
 
+use super::PeerId;
 use super::conf::VoteResult;
-use super::core::{Applying, Raft, Role};
+use super::core::{Raft, Role};
 use super::message::{Body, Message};
 use super::progress::{Mode, Progress};
-use super::{PeerId, Tick};
+use super::volatile::Applying;
 use bedstone_engine::LogId;
-
-/// The quiescence of a replica.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Quiescence {
-    /// The replica is quiescent.
-    pub(super) quiescent: bool,
-    /// On a leader: when the last request arrived, or when the leader became active.
-    pub(super) idle_since: Tick,
-}
 
 impl Raft {
     /// Whether this replica is quiescent: the replica needs no ticks, and has no work until an

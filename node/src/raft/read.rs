@@ -12,12 +12,29 @@
 //! present one.
 
 use super::core::{Raft, Refused, Role};
+use super::lease::Lease;
 use super::message::Body;
 use super::read_rounds::{LeaderRequest, Read, Round};
 use super::{Index, PeerId};
 use bedstone_engine::LogId;
 
 impl Raft {
+    /// Sets the time of the driver's clock, in nanoseconds since an arbitrary moment. The core's
+    /// time never goes back.
+    pub fn set_time(&mut self, nanos: u64) {
+        self.lease.clock = nanos.max(self.lease.clock);
+    }
+
+    /// Whether this leader may answer, without a round of heartbeats, a read that ended before
+    /// `nanos`.
+    pub fn lease_holds(&self, nanos: u64) -> bool {
+        let leads = self.role == Role::Leader && self.reads.committed_own_term;
+        let (Some(Lease { length }), Some(since)) = (self.config.lease, self.lease.since()) else {
+            return false;
+        };
+        leads && nanos < since + length
+    }
+
     /// Requests an index at which a read is linearizable. The outcome and the token appear in
     /// [`super::Effects::reads`].
     ///

@@ -35,72 +35,16 @@
 //! only for a candidate whose log reaches the bound, and campaigns only if its own log does. A log
 //! that reaches the bound has every committed entry that one of the peers had.
 
+use super::boot::Durability;
 use super::conf::Conf;
-use super::core::{Applying, Durability, Raft, Role};
+use super::core::{Raft, Role};
 use super::message::Body;
 use super::progress::Mode;
-use super::{Index, PeerId, Term, Tick};
+use super::query::{Answer, KnownMembers, Query, Recovery, RecoveryWait};
+use super::volatile::Applying;
+use super::{PeerId, Term};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Vote;
-use std::collections::BTreeMap;
-
-/// The state of a replica's recovery.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Recovery {
-    /// The recovery is complete or was not necessary.
-    #[default]
-    Done,
-    /// The replica queries the other voters.
-    Querying(Box<Query>),
-    /// The replica waits until the greatest last entry among the answers, or a later one, is
-    /// committed here.
-    CatchingUp(Box<Query>),
-    /// Like `CatchingUp`, for a suspect disk. The replica takes part in elections, but only for a
-    /// candidate that has that entry, or a later one.
-    VoteRestricted(Box<Query>),
-}
-
-/// The query of a recovering replica, see [`Recovery`]. Invariants:
-///
-/// - `answers` has only answers to `question`.
-/// - `durability` is never [`Durability::Intact`].
-/// - In [`Recovery::CatchingUp`] and [`Recovery::VoteRestricted`] `conf` is set, and every peer
-///   that was to be queried when [`Recovery::Querying`] ended is in `answers`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Query {
-    /// The state of the replica's disk.
-    durability: Durability,
-    /// The number of the query, which separates its answers from answers to an earlier query.
-    question: u64,
-    answers: BTreeMap<PeerId, Answer>,
-    /// The configuration from the answer with the greatest commit index, and that index. Without
-    /// such an answer, this replica's own values replace them when the query ends.
-    conf: Option<(Index, Conf)>,
-    next: Tick,
-}
-
-/// The reason why a querying replica does not proceed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecoveryWait {
-    /// The replica knows no peer to query.
-    Members,
-    /// This peer has not answered.
-    Answer(PeerId),
-    /// No replica has an entry, and this peer was configured with other members than this replica.
-    SameMembers(PeerId),
-    /// No replica has an entry, and this peer was configured with no members.
-    AnyMembers(PeerId),
-    /// More disks are new than the group survives. The disk of this peer is one of them.
-    NewDisk(PeerId),
-}
-
-/// The members that a peer knows, compared with the members that this replica knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KnownMembers {
-    None,
-    Different,
-    Same,
-}
 
 /// The result of the answers.
 struct Tally {
@@ -108,29 +52,6 @@ struct Tally {
     term: Term,
     /// No replica has an entry, so the group begins.
     begins: bool,
-}
-
-/// The state that a peer reports in its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) term: Term,
-    pub(super) new: bool,
-    pub(super) last: LogId,
-    pub(super) commit: Index,
-    pub(super) known_members: KnownMembers,
-}
-
-impl Answer {
-    fn is_empty(&self) -> bool {
-        self.last == LogId::default()
-    }
-}
-
-impl Query {
-    pub(super) fn begin(question: u64, durability: Durability) -> Recovery {
-        let (answers, conf, next) = (BTreeMap::new(), None, 0);
-        Recovery::Querying(Box::new(Query { durability, question, answers, conf, next }))
-    }
 }
 
 impl Raft {

@@ -1,11 +1,12 @@
 //! Replication and commitment (§5.3, §5.4.2): batched, pipelined, with flow control by bytes.
 
 use super::conf::Conf;
-use super::core::{Applying, Raft, Role};
+use super::core::{Raft, Role};
 use super::entries::Entries;
 use super::log::LogReader;
 use super::message::{Body, Message};
 use super::progress::Mode;
+use super::volatile::Applying;
 use super::{Index, PeerId, Term, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;

@@ -6,19 +6,10 @@
 //! with the most entries, and repeats the attempt. Until another replica leads, this leader leads
 //! without counting itself (thesis §4.2.2).
 
-use super::core::{Applying, Raft, Refused, Role};
+use super::PeerId;
+use super::core::{Raft, Refused, Role};
 use super::message::Body;
-use super::{PeerId, Tick};
-
-/// A transfer under way.
-#[derive(Clone, Debug)]
-pub(super) struct Transfer {
-    pub(super) to: PeerId,
-    /// When the leader gives up the transfer.
-    until: Tick,
-    /// The follower was requested to campaign.
-    requested: bool,
-}
+use super::volatile::{Applying, Transfer};
 
 impl Raft {
     /// Transfers leadership to a follower. A call with another follower replaces the transfer under

@@ -1,19 +1,24 @@
 //! One shard's replica on one disk: the Raft core, the state machine, and the requests in between.
 //!
 //! The parts own their state: `queue` the requests that wait, `proposals` the entries proposed
-//! here, `reads` the strong reads, `forward` the requests at the leader, `snapshot` the
-//! transfers. [`Replica::step`] runs them in the one legal order.
+//! here, `read_tracker` the strong reads, `forward_tracker` the requests at the leader, `transfers`
+//! the snapshots. The other files work on them, and [`Replica::step`] runs their steps in the one
+//! legal order.
 
 mod apply;
 mod forward;
+mod forward_tracker;
 pub mod members;
 pub mod open;
 mod proposals;
+mod propose;
 mod queue;
+mod read_tracker;
 mod reads;
 mod repair;
 mod snapshot;
 pub mod snapshot_stream;
+mod transfers;
 
 use crate::disk_unit::DiskUnit;
 use crate::limits::{Limits, REPLAY_BYTES};
@@ -34,15 +39,15 @@ use crate::wire::{self, Address, Forwarded, Replied, Transfer};
 use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, NodeId};
-use forward::ForwardTracker;
+use forward_tracker::ForwardTracker;
 use proposals::Proposals;
 use queue::RequestQueue;
-use reads::ReadTracker;
-use snapshot::Snapshots;
+use read_tracker::ReadTracker;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::{error, info, warn};
+use transfers::Snapshots;
 
 /// The other nodes, as a replica reaches them.
 pub trait Network {

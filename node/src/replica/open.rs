@@ -1,12 +1,12 @@
 //! Opening a replica from the contents of its disk.
 
 use super::Replica;
-use super::forward::ForwardTracker;
+use super::forward_tracker::ForwardTracker;
 use super::members::stored_members;
 use super::proposals::Proposals;
 use super::queue::RequestQueue;
-use super::reads::ReadTracker;
-use super::snapshot::Snapshots;
+use super::read_tracker::ReadTracker;
+use super::transfers::Snapshots;
 use crate::disk_unit::DiskUnit;
 use crate::limits::{Limits, REPLAY_BYTES};
 use crate::machine::store::Store;

@@ -1,21 +1,19 @@
-//! Proposals: the writes of several requests in one log entry, and the replies once it is applied.
+//! The entries that a replica proposed as leader, with the requests that wait for them.
 
-use super::{Replica, Turn};
-use crate::limits::PROPOSALS_IN_FLIGHT;
 use crate::machine::apply::ts_of;
-use crate::machine::command::{Command, Operation, encode_batch};
-use crate::machine::reply::Reply;
+use crate::raft::Index;
 use crate::request::PendingRequest;
-use crate::request::replies::{Replies, age_seconds};
-use bedstone_engine::{Error, LogId};
+use bedstone_engine::LogId;
 use std::collections::VecDeque;
 use std::time::Instant;
 
 /// An entry in the log that waits to be applied. A request is `None` once it was answered, because
 /// its deadline passed.
-struct Proposal {
-    at: LogId,
-    requests: Vec<Option<PendingRequest>>,
+pub(super) struct Proposal {
+    /// The place of the entry.
+    pub(super) at: LogId,
+    /// The requests of the entry.
+    pub(super) requests: Vec<Option<PendingRequest>>,
 }
 
 /// The entries that this replica proposed as leader.
@@ -39,12 +37,12 @@ impl Proposals {
     }
 
     /// A timestamp for the next entry: the clock's time, or the next after the last one.
-    fn next_ts(&mut self, unix_millis: u64) -> u64 {
+    pub(super) fn next_ts(&mut self, unix_millis: u64) -> u64 {
         self.last_ts = ts_of(unix_millis).max(self.last_ts + 1);
         self.last_ts
     }
 
-    fn push(&mut self, at: LogId, requests: Vec<PendingRequest>) {
+    pub(super) fn push(&mut self, at: LogId, requests: Vec<PendingRequest>) {
         let last = self.in_flight.back().map_or(0, |proposal| proposal.at.index);
         assert!(at.index > last, "proposals are in the order of the log");
         let requests = requests.into_iter().map(Some).collect();
@@ -57,78 +55,13 @@ impl Proposals {
         requests.filter_map(|slot| slot.take_if(|request| request.is_late(now))).collect()
     }
 
+    /// Takes the oldest proposal if its index is at or before `applied`.
+    pub(super) fn pop_due(&mut self, applied: Index) -> Option<Proposal> {
+        self.in_flight.pop_front_if(|proposal| proposal.at.index <= applied)
+    }
+
     /// Takes all requests: this replica does not lead any more.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = PendingRequest> {
         self.in_flight.drain(..).flat_map(|proposal| proposal.requests).flatten()
-    }
-}
-
-impl Replica {
-    pub(super) fn may_propose(&self) -> bool {
-        self.proposals.len() < PROPOSALS_IN_FLIGHT && !self.tree.is_behind()
-    }
-
-    /// Proposes the waiting writes, as few entries as they fit.
-    pub(super) fn propose(&mut self, turn: &mut Turn<'_>) {
-        if let Err(full) = self.disk.engine().check_space() {
-            self.refuse_growing_writes(&full, turn.replies);
-        }
-        while self.queue.has_writes() && self.may_propose() {
-            let requests = self.queue.take_entry(self.limits.entry_bytes);
-            let ts = self.proposals.next_ts(turn.unix_millis);
-            let version = self.limits.entry_versions.written;
-            let data = encode_batch(version, ts, requests.iter().map(|request| &request.command));
-            let Ok(at) = self.raft.propose(data) else {
-                requests.into_iter().rev().for_each(|request| self.queue.push_front(request));
-                return;
-            };
-            self.metrics.entry_commands.observe(requests.len() as f64);
-            self.proposals.push(at, requests);
-        }
-    }
-
-    /// Proposes an entry that moves the state's time to the leader's clock. `None` when the core
-    /// refuses the entry.
-    pub(super) fn propose_tick(&mut self, unix_millis: u64) -> Option<LogId> {
-        let ts = self.proposals.next_ts(unix_millis);
-        let version = self.limits.entry_versions.written;
-        let data = encode_batch(version, ts, [&Command::new(Operation::Tick, [])]);
-        let at = self.raft.propose(data).ok()?;
-        self.proposals.push(at, Vec::new());
-        Some(at)
-    }
-
-    /// Refuses the writes that need room on a disk that is nearly full.
-    fn refuse_growing_writes(&mut self, full: &Error, replies: &mut Replies) {
-        for request in self.queue.take_growing_writes() {
-            self.metrics.proposals_failed.inc();
-            let text = format!("NOSPACE {full}; deletes are taken, and so are writes afterwards");
-            replies.reply(request.requester, request.resp3, &Reply::Error(text));
-        }
-    }
-
-    /// Replies to the requests of an applied entry.
-    pub(super) fn finish_proposals(
-        &mut self,
-        applied: LogId,
-        results: &[Reply],
-        turn: &mut Turn<'_>,
-    ) {
-        let is_due = |proposal: &mut Proposal| proposal.at.index <= applied.index;
-        while let Some(proposal) = self.proposals.in_flight.pop_front_if(is_due) {
-            if proposal.at != applied {
-                // An entry of another leader took the place of the proposal.
-                for request in proposal.requests.into_iter().flatten() {
-                    turn.replies.unknown(request, "another leader took over", &self.metrics);
-                }
-                continue;
-            }
-            for (request, result) in proposal.requests.into_iter().zip(results) {
-                let Some(request) = request else { continue };
-                self.metrics.write_seconds.observe(age_seconds(request.deadline, turn.now));
-                self.metrics.answered.inc();
-                turn.replies.reply(request.requester, request.resp3, result);
-            }
-        }
     }
 }

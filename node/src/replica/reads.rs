@@ -4,66 +4,8 @@
 use super::{Replica, Turn};
 use crate::machine::{ReadOutcome, ReadTime};
 use crate::policy::ServedBy;
-use crate::raft::{Index, Read};
 use crate::request::PendingRequest;
 use crate::request::replies::age_seconds;
-use std::collections::BTreeMap;
-use std::time::Instant;
-
-/// Reads that wait for an index to be applied.
-struct AwaitingApply {
-    index: Index,
-    /// The index comes from the leader's lease: the lease must still hold after the reads.
-    by_lease: bool,
-    reads: Vec<PendingRequest>,
-}
-
-/// The strong reads of a replica, from the request for a read index to the reply.
-#[derive(Default)]
-pub(super) struct ReadTracker {
-    /// Reads that wait for a read index, by the token of the core.
-    awaiting_index: BTreeMap<u64, Vec<PendingRequest>>,
-    awaiting_apply: Vec<AwaitingApply>,
-}
-
-impl ReadTracker {
-    pub(super) fn is_empty(&self) -> bool {
-        self.awaiting_index.is_empty() && self.awaiting_apply.is_empty()
-    }
-
-    fn await_apply(&mut self, index: Index, by_lease: bool, reads: Vec<PendingRequest>) {
-        self.awaiting_apply.push(AwaitingApply { index, by_lease, reads });
-    }
-
-    /// The core's answer for a token. Returns the reads that have to be asked for again.
-    pub(super) fn on_read_index(&mut self, token: u64, read: Read) -> Vec<PendingRequest> {
-        let Some(reads) = self.awaiting_index.remove(&token) else { return Vec::new() };
-        match read {
-            Read::At(index) => self.await_apply(index, false, reads),
-            Read::ByLease(index) => self.await_apply(index, true, reads),
-            // The replica stopped leading. A read has no effect, so it may be repeated.
-            Read::Failed => return reads,
-        }
-        Vec::new()
-    }
-
-    /// Takes the reads whose deadline has passed.
-    pub(super) fn take_late(&mut self, now: Instant) -> Vec<PendingRequest> {
-        let awaiting_apply = self.awaiting_apply.iter_mut().map(|waiting| &mut waiting.reads);
-        let all = self.awaiting_index.values_mut().chain(awaiting_apply);
-        all.flat_map(|reads| reads.extract_if(.., |read| read.is_late(now))).collect()
-    }
-
-    /// Takes the reads whose index is applied.
-    fn take_ready(&mut self, applied: Index) -> Vec<AwaitingApply> {
-        self.awaiting_apply.extract_if(.., |waiting| waiting.index <= applied).collect()
-    }
-
-    /// Takes all reads that wait for an index to be applied.
-    fn take_awaiting_apply(&mut self) -> impl Iterator<Item = PendingRequest> {
-        std::mem::take(&mut self.awaiting_apply).into_iter().flat_map(|waiting| waiting.reads)
-    }
-}
 
 impl Replica {
     /// Requests one read index for all the reads that wait and that this replica may answer.
@@ -77,7 +19,7 @@ impl Replica {
             return;
         }
         if let Ok(token) = self.raft.read() {
-            self.reads.awaiting_index.insert(token, self.queue.take_local_reads(is_leader));
+            self.reads.await_index(token, self.queue.take_local_reads(is_leader));
         }
     }
 
@@ -86,7 +28,7 @@ impl Replica {
     /// # Errors
     /// The state cannot be read. The reads that met the error wait again.
     pub(super) fn answer_reads(&mut self, turn: &mut Turn<'_>) -> bedstone_engine::Result<()> {
-        if self.reads.awaiting_apply.is_empty() {
+        if !self.reads.is_awaiting_apply() {
             return Ok(());
         }
         if !self.raft.is_applying() {

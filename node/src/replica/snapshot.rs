@@ -2,60 +2,16 @@
 
 use super::snapshot_stream::{Incoming, Outgoing};
 use super::{Replica, Turn};
-use crate::raft::{Index, PeerId, Raft};
+use crate::raft::PeerId;
 use crate::wire::{self, Address, SnapshotOutcome, Transfer};
 use bedstone_engine::lsm::SnapshotHead;
 use bedstone_engine::wal::Record;
 use bedstone_engine::{LogId, Result};
 use bedstone_net::{Frame, Lane};
-use std::collections::BTreeMap;
 use tracing::{info, warn};
 
 /// A transfer is given up after this many ticks without a message of the other side.
 const TRANSFER_TICKS: u64 = 200;
-
-/// The snapshots that this replica sends and receives.
-#[derive(Default)]
-pub(super) struct Snapshots {
-    outgoing: BTreeMap<PeerId, Outgoing>,
-    incoming: Option<Incoming>,
-    /// Acknowledgements to send.
-    acks: Vec<(PeerId, Transfer)>,
-    /// The record of an installed snapshot. The log has to hold it before any entry that follows.
-    installed: Option<Record>,
-    /// The number of the last snapshot sent.
-    last_id: u64,
-}
-
-impl Snapshots {
-    pub(super) fn new(first_id: u64) -> Snapshots {
-        Snapshots { last_id: first_id, ..Snapshots::default() }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        let sending = !self.outgoing.is_empty() || !self.acks.is_empty();
-        !sending && self.incoming.is_none() && self.installed.is_none()
-    }
-
-    /// The least entry after which followers with a snapshot in flight need the log.
-    pub(super) fn needed_from(&self) -> Option<Index> {
-        self.outgoing.values().map(|outgoing| outgoing.head.at.index).min()
-    }
-
-    /// Gives up every snapshot that this replica sends.
-    pub(super) fn abort_outgoing(&mut self, raft: &mut Raft) {
-        for peer in std::mem::take(&mut self.outgoing).into_keys() {
-            raft.snapshot_sent(peer, None);
-        }
-    }
-
-    /// The connection to a follower is lost. Its snapshot continues after the next offer.
-    pub(super) fn disconnect(&mut self, peer: PeerId) {
-        if let Some(outgoing) = self.outgoing.get_mut(&peer) {
-            outgoing.disconnect();
-        }
-    }
-}
 
 impl Replica {
     /// Offers a snapshot to a follower.
@@ -71,10 +27,7 @@ impl Replica {
         let interrupted = self.snapshots.outgoing.remove(&peer).filter(is_usable);
         let mut outgoing = match interrupted {
             Some(outgoing) => outgoing,
-            None => {
-                self.snapshots.last_id += 1;
-                Outgoing::new(&self.tree, self.snapshots.last_id, self.ticks)?
-            }
+            None => Outgoing::new(&self.tree, self.snapshots.next_id(), self.ticks)?,
         };
         let offer = outgoing.offer(self.raft.term(), self.ticks);
         info!(shard = self.shard, peer, index = outgoing.head.at.index, "offers a snapshot");
@@ -140,7 +93,7 @@ impl Replica {
     }
 
     fn acknowledge(&mut self, peer: PeerId, id: u64, chunks: u64, outcome: SnapshotOutcome) {
-        self.snapshots.acks.push((peer, Transfer::Ack { id, chunks, outcome }));
+        self.snapshots.acknowledge(peer, Transfer::Ack { id, chunks, outcome });
     }
 
     /// A follower acknowledges chunks of its snapshot, or ends the transfer.
@@ -204,7 +157,7 @@ impl Replica {
                 self.commit = self.commit.max(at.index);
                 self.conf = conf;
                 let resets = self.raft.snapshot_installed(peer, term, at, self.conf.clone());
-                self.snapshots.installed = Some(match resets {
+                self.snapshots.keep_installed(match resets {
                     true => Record::Reset { shard: self.shard, at },
                     false => Record::Release { shard: self.shard, upto: at },
                 });
@@ -236,14 +189,14 @@ impl Replica {
 
     /// Logs an installed snapshot, before any entry that follows it is written.
     pub(super) fn log_installed(&mut self) {
-        if let Some(record) = self.snapshots.installed.take() {
+        if let Some(record) = self.snapshots.take_installed() {
             self.disk.log(vec![record], None);
         }
     }
 
     /// The log on the disk was found to end before the state: the next turn resets it there.
     pub(super) fn reset_log_at_start(&mut self, at: LogId) {
-        self.snapshots.installed = Some(Record::Reset { shard: self.shard, at });
+        self.snapshots.keep_installed(Record::Reset { shard: self.shard, at });
     }
 
     /// Sends acknowledgements, and chunks as far as the budget goes.
@@ -251,7 +204,7 @@ impl Replica {
     /// # Errors
     /// The state cannot be read.
     pub(super) fn continue_transfers(&mut self, turn: &mut Turn<'_>) -> Result<()> {
-        for (peer, ack) in std::mem::take(&mut self.snapshots.acks) {
+        for (peer, ack) in self.snapshots.take_acks() {
             self.push_transfer(peer, &ack, turn);
         }
         let peers: Vec<PeerId> = self.snapshots.outgoing.keys().copied().collect();

@@ -1,15 +1,15 @@
 //! Clients and their observations. Each client sends one request at a time, to any node. The
 //! history of each key records the requests and their answers.
 
-use super::Failure;
 use super::history::{Action, Operation as Done, is_linearizable};
+use super::outcome::Failure;
 use super::plan::{Plan, SECOND};
 use super::rng::Rng;
 use crate::machine::command::{Command, Expiry, Operation, byte, number};
 use crate::machine::system::stored_key;
 use crate::machine::value::Stored;
 use crate::request::mailbox::{ClientRequest, Mailbox};
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,15 +1,15 @@
 //! The effect of each planned fault on the world.
 
-use super::Failure;
 use super::build::Build;
 use super::host::Host;
+use super::outcome::Failure;
 use super::plan::{Fault, Who};
 use super::replicas::{host_of, member_on};
 use super::world::{Event, World};
 use crate::raft::Change;
 use crate::request::admin::AdminRequest;
 use crate::router::FIRST_SHARD;
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use crate::worker::Input;
 
 impl World<'_> {

@@ -20,7 +20,7 @@ use crate::replica::Replica;
 use crate::replica::open::Opening;
 use crate::request::mailbox::ReplyQueue;
 use crate::router::{FIRST_SHARD, Router};
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use crate::worker::inbox::WorkerInbox;
 use crate::worker::{Disk, Input, State, Worker};
 use bedstone_engine::disk::memory::MemoryDisk;

@@ -5,7 +5,7 @@
 
 use super::plan::{MILLI, Plan};
 use super::rng::Rng;
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use crate::wire::kind;
 use bedstone_net::Frame;
 use bedstone_net::frame::StreamId;

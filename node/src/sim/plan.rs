@@ -7,7 +7,7 @@ use super::rng::Rng;
 use super::sabotage::Sabotage;
 use super::scenario::Kinds;
 use crate::raft::conf::MemberChange;
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 
 /// A millisecond of simulated time; all times here are in microseconds.
 pub const MILLI: u64 = 1000;

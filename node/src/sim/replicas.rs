@@ -1,8 +1,10 @@
 //! The ids of replicas in a simulation. They differ from the numbers of the servers, so that code
 //! which takes one for the other is found.
 
-use super::HostId;
 use crate::raft::{Home, Member, PeerId};
+
+/// The number of a simulated server, from 1.
+pub type HostId = u64;
 
 /// The difference between the id of a replica and the number of its server.
 const OFFSET: u64 = 100;

@@ -2,7 +2,7 @@
 //! find each bug. No plan of a seed has any.
 
 use crate::machine::system;
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use crate::wire::{Transfer, kind};
 use bedstone_engine::lsm::HistoryItem;
 use bedstone_engine::wal::Record;

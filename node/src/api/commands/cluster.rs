@@ -1,6 +1,6 @@
 //! CLUSTER: a cluster client sees one node that owns every slot, the queried node.
 
-use super::decode::{Action, Args, Outcome, unknown_subcommand};
+use super::decode::{Args, Outcome, answer, unknown_subcommand};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
 use crate::machine::reply::Reply;
@@ -11,7 +11,7 @@ pub(super) const SPECS: &[CommandSpec] = &[spec("cluster", -2, Flag::Read, Keys:
 fn cluster(client: &mut Client, args: &Args) -> Outcome {
     let (host, port) = (client.local.ip().to_string(), i64::from(client.local.port()));
     let id = format!("{:040x}", client.shared.node);
-    Ok(Action::Reply(match args.subcommand().as_str() {
+    answer(match args.subcommand().as_str() {
         "SLOTS" => {
             let node =
                 vec![Reply::text(host), Reply::Int(port), Reply::text(id), Reply::Array(vec![])];
@@ -45,7 +45,7 @@ fn cluster(client: &mut Client, args: &Args) -> Outcome {
         "MYID" => Reply::text(id),
         "KEYSLOT" if args.len() == 3 => Reply::Int(i64::from(key_slot(&args[2]))),
         _ => return unknown_subcommand(args),
-    }))
+    })
 }
 
 /// The slot that Redis Cluster gives a key: CRC-16/XMODEM of the key, or of its part in braces.

@@ -1,6 +1,6 @@
 //! Commands on the connection itself.
 
-use super::decode::{Action, Args, Outcome, answer, syntax, unknown_subcommand, word};
+use super::decode::{Action, Args, Decoded, Outcome, answer, syntax, unknown_subcommand, word};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
 use crate::machine::reply::Reply;
@@ -13,7 +13,7 @@ pub(super) const SPECS: &[CommandSpec] = &[
     spec("echo", 2, Flag::Fast, Keys::NONE, |_, args| answer(Reply::Bulk(args.key()))),
     spec("hello", -1, Flag::Fast, Keys::NONE, hello),
     spec("ping", -1, Flag::Fast, Keys::NONE, ping),
-    spec("quit", -1, Flag::Fast, Keys::NONE, |_, _| Ok(Action::Close(Reply::OK))),
+    spec("quit", -1, Flag::Fast, Keys::NONE, |_, _| Ok(Decoded::Action(Action::Close(Reply::OK)))),
     spec("readonly", 1, Flag::Fast, Keys::NONE, |client, _| {
         set_consistency(client, Consistency::Weak)
     }),

@@ -25,8 +25,24 @@ pub enum Action {
     Close(Reply),
 }
 
-/// The consequence of a request, or the error that refuses it.
-pub type Outcome = Result<Action, Reply>;
+/// A request as its command's decoder reads it.
+#[derive(Debug)]
+pub enum Decoded {
+    /// The consequence is known.
+    Action(Action),
+    /// Another request, which takes effect once as a numbered request of a session.
+    Once {
+        /// The session.
+        session: u64,
+        /// The number of the request in the session.
+        request: u64,
+        /// The arguments of the other request.
+        inner: Vec<Bytes>,
+    },
+}
+
+/// A decoded request, or the error that refuses it.
+pub type Outcome = Result<Decoded, Reply>;
 
 /// The arguments of a request. The command's name is argument 0.
 pub struct Args {
@@ -71,13 +87,22 @@ impl Deref for Args {
 
 /// Replies at once.
 pub fn answer(reply: Reply) -> Outcome {
-    Ok(Action::Reply(reply))
+    Ok(Decoded::Action(Action::Reply(reply)))
 }
 
 /// Submits an operation to its shard.
 pub fn shard(operation: Operation, args: impl IntoIterator<Item = Bytes>) -> Outcome {
+    read(operation, args, Consistency::Strong)
+}
+
+/// Submits a read of a consistency to its shard.
+pub fn read(
+    operation: Operation,
+    args: impl IntoIterator<Item = Bytes>,
+    consistency: Consistency,
+) -> Outcome {
     let command = Command::new(operation, args);
-    Ok(Action::Shard { command, consistency: Consistency::Strong })
+    Ok(Decoded::Action(Action::Shard { command, consistency }))
 }
 
 /// Refuses a request with too few or too many arguments.

@@ -1,12 +1,11 @@
 //! Bedstone's own commands: ordered scans, reads with a chosen consistency, writes that take effect
 //! once.
 
-use super::decide;
-use super::decode::{Action, Args, Outcome, int, shard, syntax, word};
+use super::decode::{Args, Decoded, Outcome, int, read, shard, syntax, word};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
 use crate::machine::apply::parse_int;
-use crate::machine::command::{Command, Operation, byte, number};
+use crate::machine::command::{Operation, byte, number};
 use crate::machine::reply::Reply;
 use crate::policy::Consistency;
 use bytes::Bytes;
@@ -26,7 +25,7 @@ fn kv_get(_: &mut Client, args: &Args) -> Outcome {
         Some("WEAK") => Consistency::Weak,
         Some(_) => return Err(Reply::err("KV.GET key [STRONG|WEAK]")),
     };
-    Ok(Action::Shard { command: Command::new(Operation::Get, [args[1].clone()]), consistency })
+    read(Operation::Get, [args[1].clone()], consistency)
 }
 
 /// `KV.SCAN start end [LIMIT n] [WEAK|STRONG]`: the keys from `start` (included) to `end`
@@ -66,8 +65,7 @@ fn kv_scan(_: &mut Client, args: &Args) -> Outcome {
         [b'(', ..] => args[2].slice(1..),
         _ => args[2].clone(),
     };
-    let command = Command::new(Operation::Range, [start, end, number(limit), byte(bounds)]);
-    Ok(Action::Shard { command, consistency })
+    read(Operation::Range, [start, end, number(limit), byte(bounds)], consistency)
 }
 
 /// `KV.SESSION OPEN`, `KV.SESSION CLOSE session`
@@ -82,21 +80,14 @@ fn kv_session(_: &mut Client, args: &Args) -> Outcome {
 }
 
 /// `KV.ONCE session request command …`: a write as a numbered request of a session.
-fn kv_once(client: &mut Client, args: &Args) -> Outcome {
+fn kv_once(_: &mut Client, args: &Args) -> Outcome {
     let session = ordinal(&args[1], "the session")?;
     let request = ordinal(&args[2], "the request's number")?;
     let inner = args[3..].to_vec();
     if word(&args[3]).starts_with("KV.") {
         return Err(Reply::err("KV.ONCE accepts no command that begins with KV."));
     }
-    match decide(client, inner) {
-        Action::Shard { command, .. } if !command.is_read() => {
-            let command = command.once(session, request);
-            Ok(Action::Shard { command, consistency: Consistency::Strong })
-        }
-        Action::Reply(refusal @ Reply::Error(_)) => Err(refusal),
-        _ => Err(Reply::err("KV.ONCE accepts only writes: send reads without KV.ONCE")),
-    }
+    Ok(Decoded::Once { session, request, inner })
 }
 
 /// The number of a session or of a request in a session. `what` names the number in the error.

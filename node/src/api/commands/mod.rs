@@ -1,13 +1,14 @@
 //! The meaning of each RESP command: an immediate reply, a command for a shard, or a change of the
 //! connection's settings.
 //!
-//! [`table`] lists the specification ([`spec`]) of every command; a new command is one line and one
-//! function in its family: [`connection`], [`server`], [`string`], [`keys`], [`scan`], [`kv`],
-//! [`cluster`].
+//! [`dispatch`] decodes a request. [`table`] lists the specification ([`spec`]) of every command; a
+//! new command is one line and one function in its family: [`connection`], [`server`], [`string`],
+//! [`keys`], [`scan`], [`kv`], [`cluster`].
 
 pub mod cluster;
 pub mod connection;
 pub mod decode;
+pub mod dispatch;
 pub mod keys;
 pub mod kv;
 pub mod scan;
@@ -15,89 +16,3 @@ pub mod server;
 pub mod spec;
 pub mod string;
 pub mod table;
-
-use super::client::Client;
-use crate::limits::COMMAND_BYTES_MAX;
-use crate::machine::command::Command;
-use crate::machine::reply::Reply;
-use crate::policy::Consistency;
-use bedstone_engine::limits::{USER_KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use bytes::Bytes;
-use decode::{Action, Args, Outcome, wrong_arity};
-
-/// Redis commands that Bedstone does not offer and that users may expect. The texts name an
-/// alternative where there is one.
-const ABSENT: &[(&str, &str)] = &[
-    ("multi", "transactions are not offered; MSET, MSETNX, RENAME and single commands are atomic"),
-    ("exec", "transactions are not offered"),
-    ("discard", "transactions are not offered"),
-    ("watch", "transactions are not offered; use SET with NX, XX or GET"),
-    ("unwatch", "transactions are not offered"),
-    ("eval", "scripts are not offered"),
-    ("evalsha", "scripts are not offered"),
-    ("subscribe", "publish and subscribe are not offered"),
-    ("publish", "publish and subscribe are not offered"),
-];
-
-/// Decodes a request; a refused request gives the error as its reply.
-pub fn decide(client: &mut Client, args: Vec<Bytes>) -> Action {
-    decode(client, args).unwrap_or_else(Action::Reply)
-}
-
-fn decode(client: &mut Client, args: Vec<Bytes>) -> Outcome {
-    let Some(name) = args.first() else { return Ok(Action::Reply(Reply::OK)) };
-    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-    let spec = table::find(&name).ok_or_else(|| unknown(&name, &args))?;
-    let count = args.len() as i64;
-    if (spec.arity >= 0 && count != spec.arity) || count < -spec.arity {
-        return Err(wrong_arity(&name));
-    }
-    let action = (spec.decode)(client, &Args::new(name, args))?;
-    let Action::Shard { mut command, consistency } = action else { return Ok(action) };
-    check(&command)?;
-    command.store_keys();
-    let is_weak = command.is_read() && client.consistency == Consistency::Weak;
-    let consistency = if is_weak { Consistency::Weak } else { consistency };
-    Ok(Action::Shard { command, consistency })
-}
-
-fn unknown(name: &str, args: &[Bytes]) -> Reply {
-    if let Some((_, advice)) = ABSENT.iter().find(|(absent, _)| *absent == name) {
-        return Reply::err(format!("{}: {advice}", name.to_ascii_uppercase()));
-    }
-    let shown = args.iter().skip(1).take(3).map(|arg| {
-        let text = String::from_utf8_lossy(&arg[..arg.len().min(32)]).into_owned();
-        format!("'{}' ", text.replace(|c: char| c.is_control(), "?"))
-    });
-    let shown: String = shown.collect();
-    Reply::err(format!(
-        "unknown command '{}', with args beginning with: {shown}",
-        name.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect::<String>()
-    ))
-}
-
-/// Refuses a command whose sizes the engine does not accept.
-fn check(command: &Command) -> Result<(), Reply> {
-    let too_large = |what: &str, found: usize, limit: usize| {
-        Err(Reply::Error(format!(
-            "TOOLARGE {what} has {found} bytes, the limit is {limit}: split it"
-        )))
-    };
-    if command.encoded_len() > COMMAND_BYTES_MAX {
-        return too_large("the command", command.encoded_len(), COMMAND_BYTES_MAX);
-    }
-    for place in command.key_places() {
-        let bytes = command.args[place].len();
-        if bytes > USER_KEY_BYTES_MAX {
-            return too_large("the key", bytes, USER_KEY_BYTES_MAX);
-        }
-    }
-    for arg in &command.args {
-        // A stored value has a tag of one byte, or of nine bytes with a deadline. A value argument
-        // carries its one-byte tag here, and a deadline may be added later.
-        if arg.len() > VALUE_BYTES_MAX - 8 {
-            return too_large("the value", arg.len(), VALUE_BYTES_MAX - 9);
-        }
-    }
-    Ok(())
-}

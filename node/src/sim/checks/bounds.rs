@@ -1,9 +1,9 @@
 //! Memory and space stay within bounds.
 
-use super::super::Failure;
 use super::super::host::Node;
+use super::super::outcome::Failure;
 use crate::limits::{Limits, QUEUED_COMMANDS_MAX};
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 
 /// Greatest allowed number of log segments. More segments mean that a segment is kept although
 /// nothing needs it.

@@ -1,11 +1,11 @@
 //! A leader whose disk hangs steps down within two election timeouts after an entry begins to wait
 //! for that disk.
 
-use super::super::Failure;
 use super::super::host::Host;
+use super::super::outcome::Failure;
 use super::super::replicas::member_on;
 use crate::limits::{Limits, TICK};
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use std::collections::BTreeMap;
 
 #[derive(Default)]

@@ -1,12 +1,12 @@
 //! The state that a message claims about its sender's disk is durable before the message leaves:
 //! votes, terms and acknowledged entries (Raft, §5.2 and §5.3).
 
-use super::super::Failure;
 use super::super::host::Node;
+use super::super::outcome::Failure;
 use super::super::replicas::member_on;
 use crate::raft::{Body, Message, PeerId, Vote};
 use crate::router::FIRST_SHARD;
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 
 pub(super) fn sends(id: HostId, node: &Node, message: &Message) -> Result<(), Failure> {
     let log = node.engine.log();

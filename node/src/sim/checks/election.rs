@@ -1,9 +1,9 @@
 //! Election safety: at most one leader in a term (Raft, §5.2).
 
-use super::super::Failure;
 use super::super::host::Node;
+use super::super::outcome::Failure;
 use crate::raft::Term;
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use std::collections::BTreeMap;
 
 #[derive(Default)]

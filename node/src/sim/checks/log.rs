@@ -2,11 +2,11 @@
 //! is in the log of every later leader. The commit index never falls while a node runs (Raft, §5.3
 //! and §5.4).
 
-use super::super::Failure;
 use super::super::host::Node;
+use super::super::outcome::Failure;
 use crate::raft::{Index, LogReader, Term};
 use crate::router::FIRST_SHARD;
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use std::collections::BTreeMap;

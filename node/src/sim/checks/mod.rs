@@ -9,8 +9,8 @@ mod pace;
 mod state;
 mod versions;
 
-use super::Failure;
 use super::host::Host;
+use super::outcome::Failure;
 use crate::raft::Message;
 
 /// The state of the checks.
@@ -53,7 +53,7 @@ impl Checks {
 
     /// Forgets the log of a node that ended: the next incarnation begins with the state of its
     /// disk.
-    pub(super) fn ended(&mut self, id: crate::sim::HostId) {
+    pub(super) fn ended(&mut self, id: crate::sim::replicas::HostId) {
         self.log.ended(id);
     }
 

@@ -1,9 +1,9 @@
 //! A node sends snapshots no faster than the limit allows.
 
-use super::super::Failure;
 use super::super::host::Host;
+use super::super::outcome::Failure;
 use crate::limits::{Limits, TICKS_PER_SECOND};
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use std::collections::BTreeMap;
 use std::time::Instant;
 

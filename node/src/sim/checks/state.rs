@@ -1,11 +1,11 @@
 //! State-machine safety: two trees that have applied the same entries hold the same data.
 
-use super::super::Failure;
 use super::super::host::Node;
+use super::super::outcome::Failure;
 use crate::machine::apply::millis_of;
 use crate::machine::value::Stored;
 use crate::raft::Index;
-use crate::sim::HostId;
+use crate::sim::replicas::HostId;
 use bedstone_engine::key::is_system;
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! Versions of entries: no node applies an entry, or takes over a state, of a newer version than
 //! its build knows.
 
-use super::super::Failure;
 use super::super::build::Build;
 use super::super::host::Host;
+use super::super::outcome::Failure;
 use crate::machine::system;
 use crate::raft::kind;
 use crate::router::FIRST_SHARD;
