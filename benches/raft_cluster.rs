@@ -81,7 +81,9 @@ impl Cluster {
             self.asked[at] = true;
         }
         replica.applied(effects.commit);
-        for Message { peer, term, body } in effects.send.drain(..) {
+        // The messages leave in order, and the list keeps its capacity.
+        effects.send.reverse();
+        while let Some(Message { peer, term, body }) = effects.send.pop() {
             let to = peer as usize - 1;
             self.replicas[to].step(Message { peer: at as u64 + 1, term, body });
             self.asked[to] = true;
