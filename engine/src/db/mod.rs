@@ -220,7 +220,8 @@ impl Db {
     }
 
     /// The number of damaged places that the scrub found since the store was opened. The scrub
-    /// reads in idle times, 4 MiB a second at most. [`Tree::verify`] names the damage.
+    /// reads in idle times, 4 MiB a second at most. [`Tree::verify`](crate::Tree::verify) names the
+    /// damage.
     pub fn damage_found(&self) -> u64 {
         self.store.damage_found.load(Ordering::Relaxed)
     }

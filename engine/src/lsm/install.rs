@@ -39,7 +39,8 @@ impl Drop for Install {
 }
 
 impl Install {
-    /// Adds a deleted range or a version. Versions must come in [`Version::order`].
+    /// Adds a deleted range or a version. Versions must come in the
+    /// order of [`Version::order`](crate::key::Version::order).
     ///
     /// # Errors
     /// [`Error::TooLarge`](crate::Error::TooLarge); errors of the disk.
