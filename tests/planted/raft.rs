@@ -28,7 +28,7 @@ const RAFT_BUGS: &[RaftBug] = &[
         file: "election.rs",
         sound: "let free = self.hard.vote.allows(peer);",
         broken: "let free = true;",
-        caught_by: &["one leader in term", "grants a vote"],
+        caught_by: &["one leader in term", "grants a vote", "votes once in a term"],
     },
     RaftBug {
         name: "a vote for a log that lacks entries",
@@ -208,8 +208,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a new term keeps the vote of the old one",
         file: "election.rs",
-        sound: "            self.hard.vote = self.initial_vote();",
-        broken: "",
+        sound: "            self.hard.begin_term(term, vote);",
+        broken: "            self.hard.begin_term(term, self.hard.vote);",
         caught_by: &["no progress"],
     },
     RaftBug {
@@ -285,8 +285,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a replica that lost its log votes in the next term",
         file: "election.rs",
-        sound: "            self.hard.vote = self.initial_vote();",
-        broken: "            self.hard.vote = Vote::None;",
+        sound: "            let vote = self.initial_vote();",
+        broken: "            let vote = Vote::None;",
         caught_by: &["lacks committed entry", "one leader in term", "contradicts"],
     },
     RaftBug {

@@ -325,6 +325,9 @@ impl Tree {
         standing.now = standing.now.max(step.horizon.now);
         standing.history_from = standing.history_from.max(step.horizon.ts);
         standing.next_number = self.next_number.load(Ordering::Relaxed);
+        let before = &store.standing;
+        assert!(standing.flushed.index >= before.flushed.index, "flushed entries stay flushed");
+        assert!(standing.next_number >= before.next_number, "file numbers ascend");
         let edit = Edit {
             standing,
             removed: step.removed,

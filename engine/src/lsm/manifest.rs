@@ -306,6 +306,11 @@ impl Manifest {
 
     /// Appends an edit and makes it durable.
     pub(super) fn append(&mut self, edit: &Edit) -> Result<()> {
+        for (_, table) in &edit.added {
+            assert!(table.smallest <= table.largest, "the keys of a table ascend");
+            assert!(table.number < edit.standing.next_number, "file numbers are never used twice");
+            assert!(!edit.removed.contains(&table.number), "an edit adds or removes a table");
+        }
         let path = manifest_path(&self.dir, self.number);
         if self.failed {
             let cause = format!("an earlier write or sync of {path} failed");

@@ -168,6 +168,8 @@ impl TableSet {
         runs.sort_by_key(|run| Reverse(run.id));
         for run in &mut runs {
             run.tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
+            let disjoint = |pair: &[Arc<Table>]| pair[0].meta.largest < pair[1].meta.smallest;
+            assert!(run.tables.windows(2).all(disjoint), "the tables of a run are disjoint");
             run.fences = Fences::new(run.tables.iter().map(|table| &table.meta.largest[..]));
         }
         TableSet { runs, bounds: self.bounds.clone() }

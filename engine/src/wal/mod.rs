@@ -265,6 +265,7 @@ impl Log {
         let (sequence, end, crc) = (writer.next_sequence, writer.end, writer.last_crc);
         let needed = self.index.read().oldest().unwrap_or(sequence);
         let header = SegmentHeader::new(self.store, sequence, end, crc, needed);
+        assert!(sequence * self.limits.segment_bytes >= end, "a segment begins after the last one");
         writer.next_sequence += 1;
         writer.filled = if slot.filled { self.limits.segment_bytes } else { 0 };
         slot.region.unseal();
@@ -301,6 +302,8 @@ impl Log {
             records,
         );
         let len = writer.pages.len();
+        assert!(lsn >= writer.end, "a block is written after the last block");
+        assert!(offset + len as u64 <= self.limits.segment_bytes, "a block fits its segment");
         let region = &segment.slot.region;
         region.write(offset, &writer.pages).map_err(Error::io("write", segment.path()))?;
         region.sync(offset, len).map_err(Error::io("sync", segment.path()))?;
@@ -318,6 +321,10 @@ impl Log {
                 Record::Release { .. } | Record::Reset { .. } | Record::Forget { .. }
             );
             let offset = offset as u32 + place as u32;
+            if let Record::HardState { shard, state } = record {
+                let term = index.shard(*shard).map_or(0, |log| log.hard.term);
+                assert!(state.term >= term, "the term of a replica never decreases");
+            }
             index.apply(record, Position { segment: sequence as u32, offset });
         }
         if released {

@@ -2,6 +2,7 @@
 
 use super::boot::{Boot, Durability};
 use super::conf::{Conf, InvalidChange};
+use super::durable::DurableState;
 use super::entries::Entries;
 use super::lease::{Lease, LeaseState};
 use super::log::{LogReader, RaftLog};
@@ -193,7 +194,7 @@ pub struct Raft {
     /// Index and data of the configuration changes in the log that are not effective yet,
     /// ascending.
     pub(super) changes: ThinVec<(Index, Bytes)>,
-    pub(super) hard: HardState,
+    pub(super) hard: DurableState,
     pub(super) log: RaftLog,
     pub(super) role: Role,
     pub(super) leader: Option<PeerId>,
@@ -260,7 +261,7 @@ impl Raft {
             conf: boot.conf,
             conf_index: 0,
             changes: boot.changes.into_iter().collect(),
-            hard,
+            hard: DurableState::new(hard),
             log,
             role: Role::Follower,
             leader: None,
@@ -497,8 +498,8 @@ impl Raft {
         if self.hard_needs_write() {
             self.hard_seq = self.seq;
         }
-        self.hard_written = self.hard;
-        Write { seq: self.seq, hard: self.hard, entries: self.log.write(self.seq) }
+        self.hard_written = *self.hard;
+        Write { seq: self.seq, hard: *self.hard, entries: self.log.write(self.seq) }
     }
 
     /// The entries from `first` on, to be applied: at least one, then more up to `max_bytes`.

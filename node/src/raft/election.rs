@@ -41,8 +41,8 @@ impl Raft {
 
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<PeerId>) {
         if term > self.hard.term {
-            self.hard.term = term;
-            self.hard.vote = self.initial_vote();
+            let vote = self.initial_vote();
+            self.hard.begin_term(term, vote);
         }
         self.role = Role::Follower;
         self.leader = leader;
@@ -109,8 +109,7 @@ impl Raft {
     /// requested the election.
     pub(super) fn start_election(&mut self, leader_transfer: bool) {
         self.role = Role::Candidate;
-        self.hard.term += 1;
-        self.hard.vote = Vote::For(self.id);
+        self.hard.begin_term(self.hard.term + 1, Vote::For(self.id));
         self.votes.clear();
         self.wait_for_leader();
         let last = self.log.last();
@@ -232,7 +231,7 @@ impl Raft {
         let missed = leader_transfer || !self.has_live_leader();
         let granted = free && self.role == Role::Follower && self.is_up_to_date(last) && missed;
         if granted {
-            self.hard.vote = Vote::For(peer);
+            self.hard.vote_for(peer);
             self.wait_for_leader();
         }
         let committed = self.committed();

@@ -178,6 +178,7 @@ impl RaftLog {
 
     /// Removes the entries from `from` on.
     pub fn truncate(&mut self, from: Index) {
+        assert!(from > self.base.index, "a snapshot covers the entries up to the base");
         self.seal_batch();
         while let Some(batch) = self.recent.pop_back_if(|batch| batch.last() >= from) {
             self.recent_bytes -= batch.bytes;
@@ -335,6 +336,7 @@ impl RaftLog {
         while let Some((_, upto)) = self.writing.pop_front_if(|(first, _)| *first <= seq) {
             self.persisted = self.persisted.max(upto);
         }
+        assert!(self.persisted <= self.last, "durable entries are entries of the log");
     }
 }
 

@@ -20,6 +20,7 @@
 mod boot;
 pub mod conf;
 mod core;
+mod durable;
 mod election;
 pub mod entries;
 pub mod home;

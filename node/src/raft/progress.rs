@@ -81,6 +81,7 @@ impl Progress {
         match &mut self.mode {
             Mode::Probe { sent } => *sent = true,
             _ => {
+                assert!(last + 1 >= self.next, "appends leave in the order of the log");
                 self.next = last + 1;
                 self.inflight.push_back((last, bytes));
                 self.inflight_bytes += bytes;
@@ -111,6 +112,7 @@ impl Progress {
         } else if let Mode::Probe { sent } = &mut self.mode {
             *sent = false;
         }
+        assert!(self.matched < self.next, "the next entry is one that does not agree yet");
         news
     }
 

@@ -253,7 +253,7 @@ impl Raft {
                 // The replica does not know whether it voted in this term, so it votes for itself:
                 // it can grant no other vote in this term. The durable term also records that the
                 // disk is no longer new.
-                (self.hard.term, self.hard.vote) = (term.max(1), Vote::For(self.id));
+                self.hard.recover(term.max(1), Vote::For(self.id));
                 return self.wait_for_leader();
             }
             Durability::Suspect => {
@@ -261,7 +261,7 @@ impl Raft {
                 if self.hard.term < term || self.hard.vote == Vote::None {
                     // The replica does not know whether it voted in this term, so it votes for
                     // itself: it can grant no other vote in this term.
-                    (self.hard.term, self.hard.vote) = (term, Vote::For(self.id));
+                    self.hard.recover(term, Vote::For(self.id));
                 }
             }
             durability => {
@@ -272,7 +272,7 @@ impl Raft {
                     self.conf = Conf::default();
                 }
                 self.reset_log = durability == Durability::Lost;
-                (self.hard.term, self.hard.vote) = (term, Vote::Withheld);
+                self.hard.recover(term, Vote::Withheld);
             }
         }
         self.wait_for_leader();
@@ -298,9 +298,8 @@ impl Raft {
                 self.recovery = Query::begin(query.question + 1, Durability::Empty);
             }
             Recovery::CatchingUp(query) if follows && committed >= self.vote_bound(query) => {
-                // The term has this leader already, so a vote for the leader elects no other one.
                 self.recovery = Recovery::Done;
-                self.hard.vote = self.leader.map_or(Vote::None, Vote::For);
+                self.hard.end_recovery(self.leader);
             }
             Recovery::VoteRestricted(query) if committed >= self.vote_bound(query) => {
                 self.recovery = Recovery::Done;

@@ -259,7 +259,7 @@ impl Raft {
 
     pub(super) fn commit_to(&mut self, commit: Index) {
         let moves = commit > self.hard.commit;
-        self.hard.commit = self.hard.commit.max(commit);
+        self.hard.commit_to(commit);
         self.try_end_recovery();
         if moves {
             self.advance_conf();

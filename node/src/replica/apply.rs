@@ -38,7 +38,9 @@ impl Replica {
                 break;
             }
         }
+        assert!(self.applied.index <= self.commit, "only committed entries are applied");
         if self.applied.index > before {
+            assert_eq!(self.tree.applied(), self.applied, "the state is as of the last entry");
             self.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
         }
         self.raft.applied(self.applied.index);

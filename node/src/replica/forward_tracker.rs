@@ -66,7 +66,8 @@ impl ForwardTracker {
         self.last_id += 1;
         let (id, resp3, command) = (self.last_id, request.resp3, request.command.clone());
         Forwarded { id, left, resp3, command }.encode(body);
-        self.awaiting_reply.insert(id, (leader, request));
+        let before = self.awaiting_reply.insert(id, (leader, request));
+        assert!(before.is_none(), "each forwarded request has a number of its own");
         id
     }
 }

@@ -38,8 +38,10 @@ impl Proposals {
 
     /// A timestamp for the next entry: the clock's time, or the next after the last one.
     pub(super) fn next_ts(&mut self, unix_millis: u64) -> u64 {
-        self.last_ts = ts_of(unix_millis).max(self.last_ts + 1);
-        self.last_ts
+        let ts = ts_of(unix_millis).max(self.last_ts + 1);
+        assert!(ts > self.last_ts, "the timestamps of entries ascend");
+        self.last_ts = ts;
+        ts
     }
 
     pub(super) fn push(&mut self, at: LogId, requests: Vec<PendingRequest>) {

@@ -34,7 +34,8 @@ impl ReadTracker {
 
     /// Keeps reads until the core answers a token.
     pub(super) fn await_index(&mut self, token: u64, reads: Vec<PendingRequest>) {
-        self.awaiting_index.insert(token, reads);
+        let before = self.awaiting_index.insert(token, reads);
+        assert!(before.is_none(), "the core gives each token once");
     }
 
     /// Keeps reads until an index is applied.

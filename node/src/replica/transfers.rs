@@ -68,6 +68,7 @@ impl Snapshots {
 
     /// Keeps the record of an installed snapshot until the log takes it.
     pub(super) fn keep_installed(&mut self, record: Record) {
+        assert!(self.installed.is_none(), "the log takes one installed snapshot after the other");
         self.installed = Some(record);
     }
 

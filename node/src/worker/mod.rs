@@ -181,7 +181,8 @@ impl Worker {
                 }
             }
             Event::Frames(peer, frames) => {
-                self.frames.fetch_sub(frames.len(), Ordering::Relaxed);
+                let waiting = self.frames.fetch_sub(frames.len(), Ordering::Relaxed);
+                assert!(waiting >= frames.len(), "every frame was counted when it arrived");
                 peers.heard(peer);
                 for frame in frames {
                     self.on_frame(peer, frame, now);
@@ -222,10 +223,10 @@ impl Worker {
         let State { replies, active, .. } = &mut self.state;
         for request in requests {
             let shard = self.router.route(&request.command);
+            let replica = self.replicas.get_mut(&shard);
+            let replica = replica.expect("a request is routed to a shard that is here");
             active.insert(shard);
-            if let Some(replica) = self.replicas.get_mut(&shard) {
-                replica.on_client(request, &mailbox, deadline, replies);
-            }
+            replica.on_client(request, &mailbox, deadline, replies);
         }
     }
 
@@ -291,7 +292,7 @@ impl Worker {
         let clock = || since_start((self.clock)());
         let mut net = PeerNetwork { peers, outbox: &mut self.outbox };
         for &shard in active.iter() {
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            let replica = self.replicas.get_mut(&shard).expect("an active shard is here");
             let mut turn = Turn {
                 now: time.now,
                 elapsed: since_start(time.now),
