@@ -76,14 +76,14 @@ pub enum Error {
     },
     /// A read requested a timestamp whose versions compaction has merged.
     #[error(
-        "shard {shard} keeps versions from timestamp {oldest} on, timestamp {asked} was requested: \
-         read at a newer timestamp, or keep more history"
+        "shard {shard} keeps versions from timestamp {oldest} on, timestamp {requested} was \
+         requested: read at a newer timestamp, or keep more history"
     )]
     HistoryGone {
         /// The shard.
         shard: u64,
         /// The requested timestamp.
-        asked: u64,
+        requested: u64,
         /// The oldest timestamp that can be read exactly.
         oldest: u64,
     },
@@ -194,7 +194,7 @@ impl Error {
     }
 
     /// A copy of this failure for another thread that waited for the failed commit.
-    pub(crate) fn echo(&self) -> Error {
+    pub(crate) fn copy(&self) -> Error {
         match self {
             Error::NoSpace { dir, free, need } => {
                 Error::NoSpace { dir: dir.clone(), free: *free, need: *need }

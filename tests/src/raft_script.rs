@@ -152,9 +152,9 @@ impl Group {
                 self.replica(id()).disk.lose(conf);
                 self.crash(id(), 0);
             }
-            "doubt" => {
+            "suspect" => {
                 self.replica(id()).disk.forget(number(1).unwrap_or(u64::MAX));
-                self.replica(id()).disk.doubt();
+                self.replica(id()).disk.suspect();
                 self.crash(id(), 0);
             }
             "damage" => {
@@ -760,7 +760,7 @@ fn text(packet: &Packet) -> String {
         Body::Quiesce { at } => format!("at {}", place(*at)),
         Body::ReadIndex { .. } => String::new(),
         Body::ReadIndexReply { at, .. } => format!("from {} on", place(*at)),
-        Body::Recover { .. } => "what did I promise?".to_owned(),
+        Body::Recover { .. } => "query".to_owned(),
         Body::RecoverReply { new, last, commit, conf, .. } => {
             let new = if *new { "new, " } else { "" };
             format!("{new}last {} commit {commit}, {}", place(*last), conf_text(conf))

@@ -332,7 +332,7 @@ impl Tree {
         let mut view = self.view.read().clone();
         if ts < view.history_from {
             let (shard, oldest) = (self.shard, view.history_from);
-            return Err(Error::HistoryGone { shard, asked: ts, oldest });
+            return Err(Error::HistoryGone { shard, requested: ts, oldest });
         }
         view.as_of.ts = view.as_of.ts.min(ts);
         Ok(self.snapshot_of(view))

@@ -33,7 +33,7 @@ impl Group {
         let state = match result {
             Ok(()) => DONE,
             Err(error) => {
-                *self.error.lock() = Some(error.echo());
+                *self.error.lock() = Some(error.copy());
                 FAILED
             }
         };
@@ -55,7 +55,7 @@ impl Group {
         }
         match &*self.error.lock() {
             None => Ok(()),
-            Some(error) => Err(error.echo()),
+            Some(error) => Err(error.copy()),
         }
     }
 }

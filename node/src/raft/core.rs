@@ -325,15 +325,15 @@ impl Raft {
         }
         self.unquiesce_for(peer, &body);
         let body = match body {
-            Body::Recover { question } => return self.on_recover(peer, question),
-            Body::RecoverReply { question, new, last, commit, conf } => {
+            Body::Recover { query_id } => return self.on_recover(peer, query_id),
+            Body::RecoverReply { query_id, new, last, commit, conf } => {
                 let known_members = match *conf {
                     _ if conf.voters.is_empty() => KnownMembers::None,
                     _ if *conf == self.conf => KnownMembers::Same,
                     _ => KnownMembers::Different,
                 };
                 let answer = Answer { term, new, last, commit, known_members };
-                return self.on_recover_reply(peer, question, answer, *conf);
+                return self.on_recover_reply(peer, query_id, answer, *conf);
             }
             // A replica whose votes and log are uncertain takes part in nothing but the query.
             _ if self.is_querying() => return,
@@ -376,8 +376,8 @@ impl Raft {
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
             Body::Quiesce { at } => self.on_quiesce(peer, at),
             Body::TimeoutNow => self.on_timeout_now(peer),
-            Body::ReadIndex { question } => self.on_read_index(peer, question),
-            Body::ReadIndexReply { question, at } => self.on_read_index_reply(question, at),
+            Body::ReadIndex { query_id } => self.on_read_index(peer, query_id),
+            Body::ReadIndexReply { query_id, at } => self.on_read_index_reply(query_id, at),
             Body::Recover { .. } | Body::RecoverReply { .. } | Body::Unquiesce => {}
         }
     }

@@ -19,8 +19,8 @@ impl DurableState {
         DurableState(state)
     }
 
-    /// A later term begins. `vote` is none, withheld while the replica recovers, or the replica's own
-    /// vote in its campaign.
+    /// A later term begins. `vote` is none, withheld while the replica recovers, or the vote of a
+    /// candidate for itself.
     pub(super) fn begin_term(&mut self, term: Term, vote: Vote) {
         assert!(term > self.0.term, "a term begins once");
         (self.0.term, self.0.vote) = (term, vote);

@@ -13,9 +13,9 @@
 //! | 9 heartbeat reply | round u64 |
 //! | 10 time out now, 17 unquiesce | |
 //! | 16 quiesce | last term u64, last index u64 |
-//! | 12 recover, 14 read index | question u64 |
-//! | 15 read index reply | question u64, term u64, index u64 |
-//! | 13 recover reply | question u64, new u8, last term u64, last index u64, commit u64, members |
+//! | 12 recover, 14 read index | query id u64 |
+//! | 15 read index reply | query id u64, term u64, index u64 |
+//! | 13 recover reply | query id u64, new u8, last term u64, last index u64, commit u64, members |
 //!
 //! Entry: term u64, kind u8, length u32, data.
 
@@ -122,12 +122,12 @@ pub enum Body {
     /// Queries from which index on a read of the sender is linearizable (thesis §6.4).
     ReadIndex {
         /// The number of the query, which belongs to the present life of the sender.
-        question: u64,
+        query_id: u64,
     },
     /// Reply to [`Body::ReadIndex`]. Leaves once a majority has confirmed that the sender leads.
     ReadIndexReply {
         /// The number of the query.
-        question: u64,
+        query_id: u64,
         /// The committed entry that the reader must have applied.
         at: LogId,
     },
@@ -135,12 +135,12 @@ pub enum Body {
     /// the receiver.
     Recover {
         /// The number of the query, which belongs to the present life of the sender.
-        question: u64,
+        query_id: u64,
     },
     /// Reply to [`Body::Recover`]. Leaves only when the term is durable.
     RecoverReply {
         /// The number of the query.
-        question: u64,
+        query_id: u64,
         /// The sender has never taken part in the group, or lost its disk.
         new: bool,
         /// The last entry of the sender's log.
@@ -239,22 +239,22 @@ impl Message {
                 head(out, 16);
                 put_id(out, at);
             }
-            Body::Recover { question } => {
+            Body::Recover { query_id } => {
                 head(out, 12);
-                out.put_u64_le(*question);
+                out.put_u64_le(*query_id);
             }
-            Body::ReadIndex { question } => {
+            Body::ReadIndex { query_id } => {
                 head(out, 14);
-                out.put_u64_le(*question);
+                out.put_u64_le(*query_id);
             }
-            Body::ReadIndexReply { question, at } => {
+            Body::ReadIndexReply { query_id, at } => {
                 head(out, 15);
-                out.put_u64_le(*question);
+                out.put_u64_le(*query_id);
                 put_id(out, at);
             }
-            Body::RecoverReply { question, new, last, commit, conf } => {
+            Body::RecoverReply { query_id, new, last, commit, conf } => {
                 head(out, 13);
-                out.put_u64_le(*question);
+                out.put_u64_le(*query_id);
                 out.put_u8(u8::from(*new));
                 put_id(out, last);
                 out.put_u64_le(*commit);
@@ -298,17 +298,17 @@ impl Message {
             }
             9 => Body::HeartbeatReply { round: decode_number(from)? },
             10 => Body::TimeoutNow,
-            12 => Body::Recover { question: decode_number(from)? },
+            12 => Body::Recover { query_id: decode_number(from)? },
             13 => {
-                let (question, new) = (decode_number(from)?, decode_bool(from)?);
+                let (query_id, new) = (decode_number(from)?, decode_bool(from)?);
                 let (last, commit) = (decode_id(from)?, decode_number(from)?);
                 let conf = Conf::decode(&from.split_off(0))?.into();
-                Body::RecoverReply { question, new, last, commit, conf }
+                Body::RecoverReply { query_id, new, last, commit, conf }
             }
-            14 => Body::ReadIndex { question: decode_number(from)? },
+            14 => Body::ReadIndex { query_id: decode_number(from)? },
             15 => {
-                let question = decode_number(from)?;
-                Body::ReadIndexReply { question, at: decode_id(from)? }
+                let query_id = decode_number(from)?;
+                Body::ReadIndexReply { query_id, at: decode_id(from)? }
             }
             16 => Body::Quiesce { at: decode_id(from)? },
             17 => Body::Unquiesce,

@@ -24,7 +24,7 @@ pub(super) enum Recovery {
 
 /// The query of a recovering replica, see [`Recovery`]. Invariants:
 ///
-/// - `answers` has only answers to `question`.
+/// - `answers` has only answers to `query_id`.
 /// - `durability` is never [`Durability::Intact`].
 /// - In [`Recovery::CatchingUp`] and [`Recovery::VoteRestricted`] `conf` is set, and every peer
 ///   that was to be queried when [`Recovery::Querying`] ended is in `answers`.
@@ -33,7 +33,7 @@ pub(super) struct Query {
     /// The state of the replica's disk.
     pub(super) durability: Durability,
     /// The number of the query, which separates its answers from answers to an earlier query.
-    pub(super) question: u64,
+    pub(super) query_id: u64,
     pub(super) answers: BTreeMap<PeerId, Answer>,
     /// The configuration from the answer with the greatest commit index, and that index. Without
     /// such an answer, this replica's own values replace them when the query ends.
@@ -81,8 +81,8 @@ impl Answer {
 }
 
 impl Query {
-    pub(super) fn begin(question: u64, durability: Durability) -> Recovery {
+    pub(super) fn begin(query_id: u64, durability: Durability) -> Recovery {
         let (answers, conf, next) = (BTreeMap::new(), None, 0);
-        Recovery::Querying(Box::new(Query { durability, question, answers, conf, next }))
+        Recovery::Querying(Box::new(Query { durability, query_id, answers, conf, next }))
     }
 }

@@ -83,11 +83,11 @@ impl Raft {
         if self.reads.asked.is_some() {
             return;
         }
-        self.reads.question += 1;
-        let question = self.reads.question;
+        self.reads.query_id += 1;
+        let query_id = self.reads.query_id;
         let tokens = std::mem::take(&mut self.reads.fresh);
-        self.reads.asked = Some(LeaderRequest { question, since: now, tokens }.into());
-        self.send_now(leader, Body::ReadIndex { question });
+        self.reads.asked = Some(LeaderRequest { query_id, since: now, tokens }.into());
+        self.send_now(leader, Body::ReadIndex { query_id });
     }
 
     /// The answer to a query may be lost. The reads of a late query fail, and the driver requests
@@ -98,7 +98,7 @@ impl Raft {
     }
 
     /// A follower queries for an index at which its reads are linearizable.
-    pub(super) fn on_read_index(&mut self, peer: PeerId, question: u64) {
+    pub(super) fn on_read_index(&mut self, peer: PeerId, query_id: u64) {
         if self.role != Role::Leader {
             return;
         }
@@ -106,18 +106,18 @@ impl Raft {
         // The query proves the leadership at once if this replica and `peer` are a majority.
         let confirms = |voter| u64::from(voter == peer || voter == self.id);
         if self.reads.committed_own_term && self.conf.quorum_value(confirms) == 1 {
-            return self.answer_follower(peer, question, self.hard.commit);
+            return self.answer_follower(peer, query_id, self.hard.commit);
         }
         self.reads.next_token += 1;
         let token = self.reads.next_token;
         self.reads.fresh.push(token);
-        self.reads.follower_requests.push((token, peer, question));
+        self.reads.follower_requests.push((token, peer, query_id));
     }
 
     /// The leader answered a query. The reads need not wait for the next heartbeat to report that
     /// entry `at` is committed.
-    pub(super) fn on_read_index_reply(&mut self, question: u64, at: LogId) {
-        self.reads.on_answer(question, at);
+    pub(super) fn on_read_index_reply(&mut self, query_id: u64, at: LogId) {
+        self.reads.on_answer(query_id, at);
         self.learn_committed(at);
     }
 
@@ -126,15 +126,15 @@ impl Raft {
         if self.reads.follower_requests.is_empty() {
             return;
         }
-        for (peer, question, index) in self.reads.take_follower_requests() {
-            self.answer_follower(peer, question, index);
+        for (peer, query_id, index) in self.reads.take_follower_requests() {
+            self.answer_follower(peer, query_id, index);
         }
     }
 
-    fn answer_follower(&mut self, peer: PeerId, question: u64, index: Index) {
+    fn answer_follower(&mut self, peer: PeerId, query_id: u64, index: Index) {
         if let Some(term) = self.log.term(index) {
             let at = LogId { term, index };
-            self.send_now(peer, Body::ReadIndexReply { question, at });
+            self.send_now(peer, Body::ReadIndexReply { query_id, at });
         }
     }
 

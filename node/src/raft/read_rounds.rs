@@ -28,7 +28,7 @@ pub(super) struct Round {
 /// A query of a follower to its leader.
 #[derive(Clone, Debug)]
 pub(super) struct LeaderRequest {
-    pub(super) question: u64,
+    pub(super) query_id: u64,
     pub(super) since: Tick,
     /// The reads that the query serves.
     pub(super) tokens: Vec<u64>,
@@ -53,7 +53,7 @@ pub(super) struct Reads {
     /// serves many reads, and a lone read never waits for another round.
     pub(super) under_way: Option<Box<Round>>,
     /// On a follower: the number of its last query, and the query under way.
-    pub(super) question: u64,
+    pub(super) query_id: u64,
     pub(super) asked: Option<Box<LeaderRequest>>,
     /// The last entry that a leader reported as committed in its answer to a query. The entries up
     /// to it may arrive after the answer.
@@ -67,9 +67,9 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// The reads of a new replica, whose first query has the number after `question`.
-    pub(super) fn new(question: u64) -> Self {
-        Self { question, ..Self::default() }
+    /// The reads of a new replica, whose first query has the number after `query_id`.
+    pub(super) fn new(query_id: u64) -> Self {
+        Self { query_id, ..Self::default() }
     }
 
     pub(super) fn begin_term(&mut self) {
@@ -115,10 +115,10 @@ impl Reads {
         }
     }
 
-    /// The leader answered query `question`.
-    pub(super) fn on_answer(&mut self, question: u64, at: LogId) {
+    /// The leader answered query `query_id`.
+    pub(super) fn on_answer(&mut self, query_id: u64, at: LogId) {
         self.committed = at;
-        if let Some(asked) = self.asked.take_if(|asked| asked.question == question) {
+        if let Some(asked) = self.asked.take_if(|asked| asked.query_id == query_id) {
             self.settle(asked.tokens, Read::At(at.index));
         }
     }
@@ -130,8 +130,8 @@ impl Reads {
         let follower_requests = &mut self.follower_requests;
         self.settled.retain(|&(token, read)| {
             let theirs = follower_requests.extract_if(.., |&mut (of, ..)| of == token).next();
-            if let (Some((_, peer, question)), Read::At(index)) = (theirs, read) {
-                answers.push((peer, question, index));
+            if let (Some((_, peer, query_id)), Read::At(index)) = (theirs, read) {
+                answers.push((peer, query_id, index));
             }
             theirs.is_none()
         });

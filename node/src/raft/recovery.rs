@@ -120,7 +120,7 @@ impl Raft {
         for peer in self.queried_peers(&query) {
             // A peer without entries is queried again, because it may have entries later.
             if query.answers.get(&peer).is_none_or(Answer::is_empty) {
-                self.send_now(peer, Body::Recover { question: query.question });
+                self.send_now(peer, Body::Recover { query_id: query.query_id });
             }
         }
         self.evaluate_answers();
@@ -131,9 +131,9 @@ impl Raft {
     /// therefore queries again.
     pub(super) fn repeat_query(&mut self) {
         let Recovery::VoteRestricted(query) = &self.recovery else { return };
-        let (query, question) = (query.clone(), query.question);
+        let (query, query_id) = (query.clone(), query.query_id);
         for peer in self.queried_peers(&query) {
-            self.send_now(peer, Body::Recover { question });
+            self.send_now(peer, Body::Recover { query_id });
         }
     }
 
@@ -152,7 +152,7 @@ impl Raft {
     }
 
     /// A peer has lost its votes and acknowledgements, and queries this replica.
-    pub(super) fn on_recover(&mut self, peer: PeerId, question: u64) {
+    pub(super) fn on_recover(&mut self, peer: PeerId, query_id: u64) {
         let lost = |query: &Query| query.durability == Durability::Lost;
         if matches!(&self.recovery, Recovery::Querying(query) if lost(query)) {
             return; // The answer of a replica that lost records proves nothing.
@@ -166,13 +166,13 @@ impl Raft {
         }
         let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone().into());
         let new = last == LogId::default() && self.hard.term == 0;
-        self.send_after_durable(peer, Body::RecoverReply { question, new, last, commit, conf });
+        self.send_after_durable(peer, Body::RecoverReply { query_id, new, last, commit, conf });
     }
 
     pub(super) fn on_recover_reply(
         &mut self,
         peer: PeerId,
-        question: u64,
+        query_id: u64,
         answer: Answer,
         conf: Conf,
     ) {
@@ -180,7 +180,7 @@ impl Raft {
         else {
             return;
         };
-        if question != query.question {
+        if query_id != query.query_id {
             return;
         }
         query.answers.insert(peer, answer);
@@ -295,7 +295,7 @@ impl Raft {
             Recovery::CatchingUp(..) if self.conf.voters.is_empty() => {}
             // The members became known only now, or changed: some voters were not queried.
             Recovery::CatchingUp(query) if self.lacks_answers(query) => {
-                self.recovery = Query::begin(query.question + 1, Durability::Empty);
+                self.recovery = Query::begin(query.query_id + 1, Durability::Empty);
             }
             Recovery::CatchingUp(query) if follows && committed >= self.vote_bound(query) => {
                 self.recovery = Recovery::Done;

@@ -168,13 +168,18 @@ impl Checks {
     /// leaves.
     pub(super) fn sends(&self, id: PeerId, message: &Message, raft: &Raft, disk: &Disk) {
         let Message { peer, term, body } = message;
-        let promised = (disk.hard.term, disk.hard.vote);
-        let votes_for = |peer| promised == (*term, Vote::For(peer)) || promised.0 > *term;
+        let term_and_vote = (disk.hard.term, disk.hard.vote);
+        let votes_for = |peer| term_and_vote == (*term, Vote::For(peer)) || term_and_vote.0 > *term;
         match body {
             Body::VoteReply { granted: true, .. } => {
-                assert!(votes_for(*peer), "{id} grants a vote that its disk lacks: {promised:?}");
+                assert!(
+                    votes_for(*peer),
+                    "{id} grants a vote that its disk lacks: {term_and_vote:?}"
+                );
             }
-            Body::Vote { .. } => assert!(votes_for(id), "{id} campaigns, its disk: {promised:?}"),
+            Body::Vote { .. } => {
+                assert!(votes_for(id), "{id} campaigns, its disk: {term_and_vote:?}")
+            }
             // An acknowledgement of an earlier term was true in that term; its entries may have
             // been replaced since.
             Body::AppendReply { matched } if *term == raft.term() => {
@@ -186,10 +191,13 @@ impl Checks {
                     !differs || *matched <= disk.tree.applied.index,
                     "{id} acknowledges {matched} of term {own:?}, its disk has {on_disk:?}"
                 );
-                assert!(promised.0 >= *term, "{id} acknowledges in a term that its disk lacks");
+                assert!(
+                    term_and_vote.0 >= *term,
+                    "{id} acknowledges in a term that its disk lacks"
+                );
             }
             Body::HeartbeatReply { .. } => {
-                assert!(promised.0 >= *term, "{id} follows in a term that its disk lacks");
+                assert!(term_and_vote.0 >= *term, "{id} follows in a term that its disk lacks");
             }
             Body::Append { entries, .. } => {
                 let witness = raft.conf().witnesses.contains(peer);

@@ -58,14 +58,14 @@ impl Disk {
     }
 
     /// Marks the disk as suspect, unless it is empty or known to have lost data.
-    pub(crate) fn doubt(&mut self) {
+    pub(crate) fn suspect(&mut self) {
         if self.durability == Durability::Intact && self.tree.conf != Conf::default() {
             self.durability = Durability::Suspect;
         }
     }
 
     /// Whether no loss of votes or acknowledgements is known.
-    pub(crate) fn keeps_promises(&self) -> bool {
+    pub(crate) fn keeps_votes_and_entries(&self) -> bool {
         matches!(self.durability, Durability::Intact | Durability::Suspect)
     }
 

@@ -132,7 +132,7 @@ impl Node {
             && !self.raft.is_recovering()
             && !new
             && !lost
-            && self.disk.keeps_promises()
+            && self.disk.keeps_votes_and_entries()
     }
 }
 
@@ -540,7 +540,7 @@ impl World {
             node.disk = disk;
         }
         if mix.lies {
-            node.disk.doubt();
+            node.disk.suspect();
         }
         node.raft = start(id, &mut node.disk, seed, mix);
         node.tree = node.disk.tree.clone();
@@ -634,9 +634,9 @@ impl World {
                                 let latest = self.heard.entry((to, from)).or_default();
                                 *latest = left.max(*latest);
                             }
-                            Body::ReadIndex { question } => {
+                            Body::ReadIndex { query_id } => {
                                 let conf = self.node(to).raft.conf().clone();
-                                self.questions.entry((from, question)).or_insert((left, conf));
+                                self.questions.entry((from, query_id)).or_insert((left, conf));
                             }
                             Body::VoteReply { granted: true, .. } => {
                                 self.checks.votes(to, message.term, from);
@@ -698,7 +698,7 @@ impl World {
         assert_eq!(effects.committed_conflict, None, "a leader contradicts a committed entry");
         assert!(
             !effects.reset_log || effects.write.is_some(),
-            "a log begins anew, and no write follows"
+            "a log is reset, and no write follows"
         );
         let at = node.tree.applied;
         node.writing.extend(effects.write.map(|write| match effects.reset_log {
@@ -708,8 +708,8 @@ impl World {
         for message in effects.send {
             let node = self.node(id);
             self.checks.sends(id, &message, &node.raft, &node.disk);
-            if let Body::ReadIndexReply { question, .. } = message.body {
-                let (since, conf) = &self.questions[&(message.peer, question)];
+            if let Body::ReadIndexReply { query_id, .. } = message.body {
+                let (since, conf) = &self.questions[&(message.peer, query_id)];
                 self.check_word(id, message.peer, *since, conf);
             }
             let copies = match self.faults {
