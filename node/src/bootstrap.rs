@@ -65,12 +65,13 @@ pub fn first_members(
 fn with_next_step(error: Error) -> anyhow::Error {
     let damaged = matches!(error, Error::Corrupt { .. });
     let error = anyhow::Error::from(error);
-    match damaged {
-        true => error.context(
+    if damaged {
+        error.context(
             "the first members are unknown: if `members` in the configuration still names exactly \
-             the first members, remove the file; otherwise start with an empty disk",
-        ),
-        false => error,
+         the first members, remove the file; otherwise start with an empty disk",
+        )
+    } else {
+        error
     }
 }
 

@@ -54,8 +54,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "half done, the new voters alone commit",
         file: "conf.rs",
-        sound: "true => of(&self.voters).min(of(&self.outgoing)),",
-        broken: "true => of(&self.voters),",
+        sound: "of(&self.voters).min(of(&self.outgoing))",
+        broken: "of(&self.voters)",
         caught_by: &["which no majority has"],
     },
     RaftBug {

@@ -488,9 +488,10 @@ impl fmt::Write for Shown<'_> {
         }
         if self.skips.is_none() {
             let left_out = |names: &[&str]| self.name_next && names.contains(&piece);
-            match left_out(TIMES) || left_out(self.without) {
-                true => self.skips = Some(0),
-                false => self.text.push_str(piece),
+            if left_out(TIMES) || left_out(self.without) {
+                self.skips = Some(0)
+            } else {
+                self.text.push_str(piece)
             }
             self.name_next = parts;
         }

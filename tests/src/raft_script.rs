@@ -479,9 +479,10 @@ impl Group {
             let seq = write.seq;
             say!(self, "{id} writes #{seq}: term {term} vote {vote} commit {commit}{gap}{entries}");
             let at = self.replica(id).tree.applied;
-            self.replica(id).writing.push_back(match effects.reset_log {
-                true => Job::ResetAndWrite(at, write),
-                false => Job::Write(write),
+            self.replica(id).writing.push_back(if effects.reset_log {
+                Job::ResetAndWrite(at, write)
+            } else {
+                Job::Write(write)
             });
         }
         for message in effects.send {

@@ -42,10 +42,7 @@ impl Fences {
         let (mut low, mut high) = (tied.start, tied.end);
         while low < high {
             let middle = low.midpoint(high);
-            match is_before(middle) {
-                true => low = middle + 1,
-                false => high = middle,
-            }
+            if is_before(middle) { low = middle + 1 } else { high = middle }
         }
         low
     }

@@ -285,10 +285,7 @@ impl Table {
     /// Reads and checks a value that the table points to.
     pub(crate) fn read_value(&self, key: &[u8], pointer: &Pointer) -> Result<Bytes> {
         let read = self.source(pointer.source)?.read(key, pointer);
-        read.map_err(|error| match error.is_damage() {
-            true => self.damaged(Arc::new(error)),
-            false => error,
-        })
+        read.map_err(|error| if error.is_damage() { self.damaged(Arc::new(error)) } else { error })
     }
 
     fn source(&self, source: Source) -> Result<&Holder> {
@@ -455,10 +452,8 @@ impl TableCursor {
                 && index.advance().map_err(|e| table.malformed(e))?
             {
                 let handle = table.handle(&index.value())?;
-                let block = match self.bypass_cache {
-                    true => table.load(handle)?,
-                    false => table.block(handle)?,
-                };
+                let block =
+                    if self.bypass_cache { table.load(handle)? } else { table.block(handle)? };
                 let mut data = table.cursor_of(block)?;
                 if data.advance().map_err(|e| table.malformed(e))? {
                     self.data = Some(data);

@@ -123,9 +123,10 @@ fn number(from: &[u8], at: usize) -> Result<Option<(i64, usize)>, Malformed> {
 
 fn inline(from: &mut BytesMut) -> Result<Found, Malformed> {
     let Some(end) = from.iter().take(INLINE_BYTES_MAX).position(|&byte| byte == b'\n') else {
-        return match from.len() >= INLINE_BYTES_MAX {
-            true => Err(Malformed::Line),
-            false => Ok(Found::Need(from.len() + 1)),
+        return if from.len() >= INLINE_BYTES_MAX {
+            Err(Malformed::Line)
+        } else {
+            Ok(Found::Need(from.len() + 1))
         };
     };
     let line = from.split_to(end + 1);

@@ -159,9 +159,10 @@ impl Background {
         }
         engine.log().trim_slots()?;
         // Compaction changes which values tables point to, and with it the collection targets.
-        self.until_sweep = match worked {
-            true => 0,
-            false => until_sweep.checked_sub(1).unwrap_or(limits.rounds_between_sweeps),
+        self.until_sweep = if worked {
+            0
+        } else {
+            until_sweep.checked_sub(1).unwrap_or(limits.rounds_between_sweeps)
         };
         Ok(())
     }

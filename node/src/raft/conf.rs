@@ -221,10 +221,7 @@ impl Conf {
             values.sort_unstable();
             values.get((voters.len().max(1) - 1) / 2).copied().unwrap_or(0)
         };
-        match self.is_joint() {
-            false => of(&self.voters),
-            true => of(&self.voters).min(of(&self.outgoing)),
-        }
+        if !self.is_joint() { of(&self.voters) } else { of(&self.voters).min(of(&self.outgoing)) }
     }
 
     /// This configuration after a change.
@@ -283,9 +280,10 @@ impl Conf {
             }
             MemberChange::AddLearner(_) => {
                 self.voters.remove(peer);
-                match self.outgoing.contains(&peer) {
-                    true => self.learners_next.insert(peer),
-                    false => self.learners.insert(peer),
+                if self.outgoing.contains(&peer) {
+                    self.learners_next.insert(peer)
+                } else {
+                    self.learners.insert(peer)
                 };
             }
             MemberChange::AddWitness(_) => {

@@ -471,18 +471,20 @@ impl Raft {
         self.send_appends(reader);
         self.start_read_round();
         self.answer_followers();
-        into.write = match self.log.has_unwritten() || self.hard_needs_write() {
-            true => Some(self.next_write()),
-            false => None,
+        into.write = if self.log.has_unwritten() || self.hard_needs_write() {
+            Some(self.next_write())
+        } else {
+            None
         };
         move_out(&mut self.send, &mut into.send);
         move_out(&mut self.reads.settled, &mut into.reads);
         // An entry that is durable at a majority may be applied before this disk has the entry.
         // While the disk keeps up, the core waits for the disk, because an entry that has its place
         // in the log need not be copied.
-        into.commit = match self.disk_is_late() {
-            true => self.hard.commit,
-            false => self.hard.commit.min(self.log.persisted()),
+        into.commit = if self.disk_is_late() {
+            self.hard.commit
+        } else {
+            self.hard.commit.min(self.log.persisted())
         };
         into.snapshots = std::mem::take(&mut self.snapshots);
         into.reset_log = std::mem::take(&mut self.reset_log);

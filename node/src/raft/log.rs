@@ -317,9 +317,10 @@ impl RaftLog {
     /// Returns the entries that are in no write yet, as the entries of write `seq`.
     pub fn write(&mut self, seq: Seq) -> Entries {
         self.seal_batch();
-        let entries = match self.has_unwritten() {
-            true => self.recent(self.unwritten, usize::MAX),
-            false => Entries::default(),
+        let entries = if self.has_unwritten() {
+            self.recent(self.unwritten, usize::MAX)
+        } else {
+            Entries::default()
         };
         self.unwritten = self.last + 1;
         self.writing.push_back((seq, self.last));

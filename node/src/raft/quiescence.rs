@@ -136,9 +136,10 @@ impl Raft {
         self.quiescence.quiescent =
             wanted && keeps_up && self.is_fully_applied(at.index) && self.reads.is_idle();
         // A follower that cannot become quiescent makes the leader active again.
-        match self.quiescence.quiescent {
-            true => self.shrink_to_fit(),
-            false => self.send_now(peer, Body::Unquiesce),
+        if self.quiescence.quiescent {
+            self.shrink_to_fit()
+        } else {
+            self.send_now(peer, Body::Unquiesce)
         }
     }
 }

@@ -48,9 +48,10 @@ impl Raft {
         self.mark_active();
         self.reads.next_token += 1;
         let token = self.reads.next_token;
-        match self.lease_holds(self.lease.clock) {
-            true => self.reads.settled.push((token, Read::ByLease(self.hard.commit))),
-            false => self.reads.fresh.push(token),
+        if self.lease_holds(self.lease.clock) {
+            self.reads.settled.push((token, Read::ByLease(self.hard.commit)))
+        } else {
+            self.reads.fresh.push(token)
         }
         Ok(token)
     }

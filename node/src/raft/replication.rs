@@ -196,9 +196,10 @@ impl Raft {
             // A snapshot covers the entries up to the base.
             None => entry.id.index <= self.log.base().index,
         };
-        let news = match previous == self.log.last() {
-            true => 0,
-            false => entries.iter().position(|entry| !known(entry)).unwrap_or(entries.len()),
+        let news = if previous == self.log.last() {
+            0
+        } else {
+            entries.iter().position(|entry| !known(entry)).unwrap_or(entries.len())
         };
         if let Some(first) = entries.get(news).map(|entry| entry.id.index) {
             if first <= self.hard.commit {

@@ -220,10 +220,8 @@ impl Replica {
         deadline: Instant,
         replies: &mut Replies,
     ) {
-        let served_by = match self.limits.follower_reads {
-            true => ServedBy::AnyReplica,
-            false => ServedBy::Leader,
-        };
+        let served_by =
+            if self.limits.follower_reads { ServedBy::AnyReplica } else { ServedBy::Leader };
         let request = PendingRequest {
             command: request.command,
             requester: Requester::Client(mailbox.clone(), request.slot),

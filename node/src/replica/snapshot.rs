@@ -157,9 +157,10 @@ impl Replica {
                 self.commit = self.commit.max(at.index);
                 self.conf = conf;
                 let resets = self.raft.snapshot_installed(peer, term, at, self.conf.clone());
-                self.snapshots.keep_installed(match resets {
-                    true => Record::Reset { shard: self.shard, at },
-                    false => Record::Release { shard: self.shard, upto: at },
+                self.snapshots.keep_installed(if resets {
+                    Record::Reset { shard: self.shard, at }
+                } else {
+                    Record::Release { shard: self.shard, upto: at }
                 });
                 self.log_members();
                 SnapshotOutcome::Installed

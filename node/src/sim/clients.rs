@@ -162,13 +162,12 @@ impl Clients {
         write: bool,
     ) -> (HostId, Arc<Mailbox>, ClientRequest) {
         self.clients[client].node = node;
-        let (asked, command) = match write {
-            true => {
-                self.next_value += 1;
-                let (value, rng) = (self.next_value, &mut self.clients[client].rng);
-                (RequestKind::Register { key, action: Action::Write(value) }, set(key, value, rng))
-            }
-            false => (RequestKind::Register { key, action: Action::Read(None) }, get(key)),
+        let (asked, command) = if write {
+            self.next_value += 1;
+            let (value, rng) = (self.next_value, &mut self.clients[client].rng);
+            (RequestKind::Register { key, action: Action::Write(value) }, set(key, value, rng))
+        } else {
+            (RequestKind::Register { key, action: Action::Read(None) }, get(key))
         };
         self.begin(client, asked, command)
     }
@@ -376,10 +375,7 @@ fn noise(rng: &mut Rng) -> Command {
         }
         _ => {
             let value = vec![b'a' + rng.below(26) as u8; rng.below(700) as usize];
-            let expiry = match rng.one_in(4) {
-                true => Expiry::In(1 + rng.below(3000)),
-                false => Expiry::None,
-            };
+            let expiry = if rng.one_in(4) { Expiry::In(1 + rng.below(3000)) } else { Expiry::None };
             let stored = Stored::plain(value.into()).encode();
             Command::new(Operation::Set, [key, stored, byte(0), expiry.encode()])
         }

@@ -431,10 +431,13 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
         12 => Fault::OneWay { from, to, time },
         13 => Fault::Link { one: from, other: to, time },
         14 => Fault::Loss { one_in: of(rng, &[3, 3, 10]), time },
-        15 => match rng.one_in(2) {
-            true => Fault::ClockJump { who, by: rng.below(1_000_000) as i64 - 500_000 },
-            false => Fault::ClockRate { who, percent: of(rng, &[50, 90, 110, 200]), time },
-        },
+        15 => {
+            if rng.one_in(2) {
+                Fault::ClockJump { who, by: rng.below(1_000_000) as i64 - 500_000 }
+            } else {
+                Fault::ClockRate { who, percent: of(rng, &[50, 90, 110, 200]), time }
+            }
+        }
         16 => Fault::Members {
             steps: (0..=rng.below(3))
                 .map(|_| {

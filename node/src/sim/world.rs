@@ -300,9 +300,10 @@ impl<'a> World<'a> {
             Event::Heal => self.heal(),
             Event::CheckLeader => self.try_quiesce(),
             Event::FinalRequests => {
-                match self.clients.are_waiting() {
-                    true => self.after(LINKS, Event::FinalRequests),
-                    false => self.send_final_requests(),
+                if self.clients.are_waiting() {
+                    self.after(LINKS, Event::FinalRequests)
+                } else {
+                    self.send_final_requests()
                 }
                 Ok(())
             }
@@ -345,9 +346,10 @@ impl<'a> World<'a> {
         let seed = self.rng.draw();
         self.note(2, id);
         let host = self.host(id);
-        match power {
-            true => host.lose_power(seed),
-            false => host.kill(),
+        if power {
+            host.lose_power(seed)
+        } else {
+            host.kill()
         }
         let life = host.life;
         self.checks.ended(id);

@@ -121,10 +121,11 @@ impl Worker {
             let time = crate::clock::time();
             let passed = time.now.saturating_duration_since(last_tick);
             let passed = u32::try_from(passed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
-            last_tick = match passed <= sleep {
-                true => last_tick + TICK * passed,
+            last_tick = if passed <= sleep {
+                last_tick + TICK * passed
+            } else {
                 // After a pause of the process, time continues from now, without a burst of ticks.
-                false => time.now,
+                time.now
             };
             if !self.turn(first, passed.min(sleep), time)? {
                 return Ok(());

@@ -305,9 +305,10 @@ impl<R: Replica> Cluster<R> {
 
     /// Sets whether messages from and to a node wait from now on.
     pub fn hold(&mut self, id: Id, held: bool) {
-        match held {
-            true => self.held.insert(id),
-            false => self.held.remove(&id),
+        if held {
+            self.held.insert(id)
+        } else {
+            self.held.remove(&id)
         };
     }
 

@@ -46,9 +46,12 @@ pub(super) fn position(term: u64, index: u64) -> LogPosition {
 /// term.
 pub(super) fn entries(previous: (u64, u64), terms: &[u64]) -> LogEntries {
     let mut last = previous.0;
-    let entry = |&term: &u64| match std::mem::replace(&mut last, term) == term {
-        true => LogEntry::Command,
-        false => LogEntry::Term(Term::new(term)),
+    let entry = |&term: &u64| {
+        if std::mem::replace(&mut last, term) == term {
+            LogEntry::Command
+        } else {
+            LogEntry::Term(Term::new(term))
+        }
     };
     LogEntries::from_iter(position(previous.0, previous.1), terms.iter().map(entry))
 }

@@ -126,9 +126,10 @@ impl Checks {
     ) {
         let commit = raft.commit();
         let before = self.commits.insert(id, commit).unwrap_or(0);
-        let led = match raft.is_leader() {
-            true => self.led.insert(id, (raft.term(), raft.conf().clone())),
-            false => self.led.remove(&id),
+        let led = if raft.is_leader() {
+            self.led.insert(id, (raft.term(), raft.conf().clone()))
+        } else {
+            self.led.remove(&id)
         };
         if let Some((term, conf)) = led.filter(|_| raft.is_leader() && commit > before)
             && term == raft.term()

@@ -14,6 +14,20 @@ pub(crate) struct Tree {
     pub(crate) digest: Option<u64>,
 }
 
+impl Tree {
+    /// Applies the next entry.
+    pub(crate) fn apply(&mut self, entry: &Entry) {
+        self.applied = entry.id;
+        self.digest = self.digest.filter(|_| entry.kind != kind::WITHHELD).map(|digest| {
+            let parts = [&digest.to_le_bytes(), &entry.data[..]].concat();
+            crc32fast::hash(&parts).into()
+        });
+        if entry.kind == kind::CHANGE {
+            self.conf.apply_entry_data(&entry.data);
+        }
+    }
+}
+
 /// An operation on the log. Operations complete in order, and each is durable as a whole or not at
 /// all.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use crate::rng::Rng;
 use bedstone_engine::LogId;
 use bedstone_node::raft::Read as Outcome;
 use bedstone_node::raft::conf::MemberChange;
-use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, PeerId, Raft, Vote, kind};
+use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, PeerId, Raft, Vote};
 use bytes::Bytes;
 use checks::{Checks, decided};
 use disk::{Disk, Job, Tree};
@@ -444,10 +444,13 @@ impl World {
     fn step(&mut self) -> MemberChange {
         let peer = self.any();
         match self.rng.below(6) {
-            _ if self.witnesses.contains(&peer) => match self.rng.one_in(2) {
-                true => MemberChange::AddWitness(peer.into()),
-                false => MemberChange::Remove(peer),
-            },
+            _ if self.witnesses.contains(&peer) => {
+                if self.rng.one_in(2) {
+                    MemberChange::AddWitness(peer.into())
+                } else {
+                    MemberChange::Remove(peer)
+                }
+            }
             _ if self.rng.one_in(2 * self.mix.shrink) => MemberChange::AddLearner(peer.into()),
             0..3 => MemberChange::AddVoter(peer.into()),
             3 => MemberChange::AddLearner(peer.into()),
@@ -662,9 +665,10 @@ impl World {
             node.damaged = false;
             node.tree = tree.clone();
             node.disk.tree = tree.clone();
-            node.writing.push_back(match node.raft.snapshot_installed(from, term, at, tree.conf) {
-                true => Job::Reset(at),
-                false => Job::Release(at),
+            node.writing.push_back(if node.raft.snapshot_installed(from, term, at, tree.conf) {
+                Job::Reset(at)
+            } else {
+                Job::Release(at)
             });
             self.done.snapshots += 1;
             let done = Packet::SnapshotDone(Some(at.index));
@@ -701,9 +705,8 @@ impl World {
             "a log is reset, and no write follows"
         );
         let at = node.tree.applied;
-        node.writing.extend(effects.write.map(|write| match effects.reset_log {
-            true => Job::ResetAndWrite(at, write),
-            false => Job::Write(write),
+        node.writing.extend(effects.write.map(|write| {
+            if effects.reset_log { Job::ResetAndWrite(at, write) } else { Job::Write(write) }
         }));
         for message in effects.send {
             let node = self.node(id);
@@ -784,14 +787,7 @@ impl World {
             assert!(!entries.is_empty(), "committed entry {first} is there");
             for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
                 let tree = &mut node.tree;
-                tree.applied = entry.id;
-                tree.digest = tree.digest.filter(|_| entry.kind != kind::WITHHELD).map(|digest| {
-                    let parts = [&digest.to_le_bytes(), &entry.data[..]].concat();
-                    crc32fast::hash(&parts).into()
-                });
-                if entry.kind == kind::CHANGE {
-                    tree.conf.apply_entry_data(&entry.data);
-                }
+                tree.apply(entry);
                 self.checks.applies(entry, tree, was_witness);
             }
         }

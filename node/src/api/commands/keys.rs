@@ -66,10 +66,8 @@ fn expire(args: &Args, unit: i64, relative: bool) -> Outcome {
         return Err(Reply::err(format!("invalid expire time in '{}' command", args.name())));
     };
     // A deadline in the past deletes the key at once.
-    let expiry = match relative {
-        true => Expiry::In(millis.max(0) as u64),
-        false => Expiry::At(millis.max(1) as u64),
-    };
+    let expiry =
+        if relative { Expiry::In(millis.max(0) as u64) } else { Expiry::At(millis.max(1) as u64) };
     shard(Operation::Expire, [args[1].clone(), byte(flag), expiry.encode()])
 }
 

@@ -28,8 +28,9 @@ pub(super) fn turn(id: HostId, node: &Node) -> Result<(), Failure> {
     if replica.queued() > QUEUED_COMMANDS_MAX {
         return Err(Failure::new("bounds", format!("{id} queues {} requests", replica.queued())));
     }
+    // A replica that waits for an upgrade keeps its whole log.
     let segments = node.engine.log().segments().holds().len();
-    if segments > SEGMENTS_MAX {
+    if segments > SEGMENTS_MAX && replica.raft().is_applying() {
         return Err(Failure::new("bounds", format!("node {id} has {segments} log segments")));
     }
     Ok(())

@@ -29,9 +29,10 @@ pub(super) fn sends(id: HostId, node: &Node, message: &Message) -> Result<(), Fa
         Body::AppendReply { matched } => {
             let (_, last) = log.bounds(FIRST_SHARD);
             let covered = node.replica().tree().flushed().index;
-            match matched > last.index.max(covered) {
-                true => fail(format!("acknowledges {matched}, but {last:?} is durable last")),
-                false => Ok(()),
+            if matched > last.index.max(covered) {
+                fail(format!("acknowledges {matched}, but {last:?} is durable last"))
+            } else {
+                Ok(())
             }
         }
         _ => Ok(()),
