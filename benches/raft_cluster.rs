@@ -1,15 +1,15 @@
 //! Three replicas of a group in one thread and in memory: messages are handed over as values,
 //! nothing is encoded and nothing is synced.
 
-use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
+use bedstone_engine::{Index, LogId, ReplicaId};
 use bedstone_node::raft::{Boot, Conf, Config, Effects, LogReader, Message, Raft};
 use bytes::Bytes;
 
 struct Nothing;
 
 impl LogReader for Nothing {
-    fn entries(&self, _: u64, _: u64, _: usize) -> Vec<Entry> {
+    fn entries(&self, _: Index, _: Index, _: usize) -> Vec<Entry> {
         Vec::new()
     }
 }
@@ -30,7 +30,7 @@ impl Cluster {
     /// When no replica is elected.
     #[must_use]
     pub fn new() -> Cluster {
-        let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
+        let boot = |id| Boot::new(ReplicaId(id), Conf::of([1, 2, 3].map(ReplicaId)), id);
         // The entries in memory are few, as with a worker that applies entries.
         let config = Config { recent_bytes_max: 1 << 20, quiesce_after: None, ..Config::default() };
         let replicas = [1, 2, 3].map(|id| Raft::new(config.clone(), boot(id)));
@@ -84,8 +84,8 @@ impl Cluster {
         // The messages leave in order, and the list keeps its capacity.
         effects.send.reverse();
         while let Some(Message { peer, term, body }) = effects.send.pop() {
-            let to = peer as usize - 1;
-            self.replicas[to].step(Message { peer: at as u64 + 1, term, body });
+            let to = peer.0 as usize - 1;
+            self.replicas[to].step(Message { peer: ReplicaId(at as u64 + 1), term, body });
             self.asked[to] = true;
         }
     }

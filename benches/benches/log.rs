@@ -7,7 +7,7 @@ use bedstone_engine::disk::{Disk, Pages};
 use bedstone_engine::limits::{BLOCK_BYTES, Limits};
 use bedstone_engine::wal::format::record_bytes;
 use bedstone_engine::wal::{Log, Record};
-use bedstone_engine::{LogId, WriteMode};
+use bedstone_engine::{Index, LogId, ShardId, Term, WriteMode};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
 use std::sync::Arc;
@@ -42,14 +42,14 @@ fn append(criterion: &mut Criterion) {
                     let mut batch: Vec<Record> = (0..records)
                         .map(|_| {
                             index += 1;
-                            let first = LogId { term: 1, index };
-                            Record::entries(1, first, [(1, data.clone())]).expect("small")
+                            let first = LogId { term: Term(1), index: Index(index) };
+                            Record::entries(ShardId(1), first, [(1, data.clone())]).expect("small")
                         })
                         .collect();
                     // Slots are reused: everything before the last 10,000 entries is released.
                     if index.is_multiple_of(4096) && index > 10_000 {
-                        let upto = LogId { term: 1, index: index - 10_000 };
-                        batch.push(Record::Release { shard: 1, upto });
+                        let upto = LogId { term: Term(1), index: Index(index - 10_000) };
+                        batch.push(Record::Release { shard: ShardId(1), upto });
                     }
                     batch
                 };
@@ -70,7 +70,8 @@ fn bare(
     const FILE_BYTES: u64 = 32 << 20;
     let data = bytes::Bytes::from_static(&[7; VALUE_BYTES]);
     let record =
-        Record::entries(1, LogId { term: 1, index: 1 }, [(1, data.clone())]).expect("small");
+        Record::entries(ShardId(1), LogId { term: Term(1), index: Index(1) }, [(1, data.clone())])
+            .expect("small");
     let bytes = (64 + records * record_bytes(&record)).next_multiple_of(BLOCK_BYTES);
     let mut pages = Pages::default();
     pages.extend(&vec![7; bytes]);

@@ -4,7 +4,7 @@ use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits;
 use bedstone_engine::lsm::Shared;
 use bedstone_engine::table::BlockCache;
-use bedstone_engine::{LogId, Op, Tree};
+use bedstone_engine::{Index, LogId, Op, ShardId, Term, Tree};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn tree(dir: &std::path::Path) -> Tree {
     let cache = Arc::new(BlockCache::new(256 << 20));
     let limits = Limits { memtable_bytes: 8 << 20, ..Limits::DEFAULT };
     let shared = Shared::new(disk, limits, cache, Arc::default());
-    Tree::open(&shared, 1, "shards/1").expect("a new tree")
+    Tree::open(&shared, ShardId(1), "shards/1").expect("a new tree")
 }
 
 fn work(tree: &Tree) {
@@ -37,7 +37,12 @@ fn benches(criterion: &mut Criterion) {
     let mut index = 0;
     let mut put = || {
         index += 1;
-        tree.apply(LogId { term: 1, index }, index, None, [Op::Put(key(index), value.clone())]);
+        tree.apply(
+            LogId { term: Term(1), index: Index(index) },
+            index,
+            None,
+            [Op::Put(key(index), value.clone())],
+        );
         index
     };
     for _ in 0..KEYS {

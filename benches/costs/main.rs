@@ -3,7 +3,7 @@
 
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::wal::Record;
-use bedstone_engine::{Batch, Db, Engine, LogId, Options};
+use bedstone_engine::{Batch, Db, Engine, Index, LogId, Options, ShardId, Term};
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -95,10 +95,10 @@ fn commit(dir: &Path, value: usize) -> Box<dyn FnMut(u64)> {
     let engine = Engine::open(disk, Options::default()).expect("the engine opens");
     let data = Bytes::from(vec![7; value]);
     Box::new(move |at| {
-        let first = LogId { term: 1, index: at + 1 };
+        let first = LogId { term: Term(1), index: Index(at + 1) };
         let record =
             |shard| Record::entries(shard, first, [(1, data.clone())]).expect("a small record");
-        let records: Vec<Record> = (0..GROUP).map(record).collect();
+        let records: Vec<Record> = (0..GROUP).map(ShardId).map(record).collect();
         engine.log().commit(&records).expect("the log commits");
     })
 }

@@ -3,6 +3,7 @@
 use crate::disk::Disk;
 use crate::engine::Superblock;
 use crate::error::{Error, Result};
+use crate::ids::Lsn;
 use crate::lsm::directories::Directories;
 use crate::lsm::{TreeDir, manifest};
 use crate::table::{BlockCache, Table};
@@ -76,7 +77,8 @@ fn check_log(
         finding.segments += 1;
         finding.blocks += scan.blocks().count();
         let blocks = scan.blocks().filter(|block| !block.clean);
-        let unclean = blocks.map(|block| block.lsn - header.sequence * segment_bytes);
+        let unclean =
+            blocks.map(|block| block.lsn - Lsn::of_segment(header.sequence, segment_bytes));
         padding.extend((!head.clean).then_some(0).into_iter().chain(unclean).map(|offset| {
             Error::corrupt(slot_path(head.number), offset, "padding", "zeros", "other bytes")
         }));

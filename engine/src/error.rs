@@ -1,5 +1,6 @@
 //! The errors of the engine.
 
+use crate::ids::{Index, ShardId};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub enum Error {
     )]
     Damaged {
         /// The shard.
-        shard: u64,
+        shard: ShardId,
         /// The first key that may be affected.
         from: Bytes,
         /// The last key that may be affected.
@@ -68,7 +69,7 @@ pub enum Error {
     )]
     Missing {
         /// The shard.
-        shard: u64,
+        shard: ShardId,
         /// The missing data.
         missing: crate::missing::Missing,
         /// The damage.
@@ -81,7 +82,7 @@ pub enum Error {
     )]
     HistoryGone {
         /// The shard.
-        shard: u64,
+        shard: ShardId,
         /// The requested timestamp.
         requested: u64,
         /// The oldest timestamp that can be read exactly.
@@ -163,9 +164,9 @@ pub enum Error {
     #[error("log entries up to {upto} of shard {shard} were released; read the tree instead")]
     Compacted {
         /// The shard.
-        shard: u64,
+        shard: ShardId,
         /// The last released index.
-        upto: u64,
+        upto: Index,
     },
 }
 
@@ -217,7 +218,7 @@ impl Error {
     }
 
     /// The shard whose keys cannot be read, for [`Error::Damaged`].
-    pub fn damaged_shard(&self) -> Option<u64> {
+    pub fn damaged_shard(&self) -> Option<ShardId> {
         match self {
             Error::Damaged { shard, .. } => Some(*shard),
             _ => None,

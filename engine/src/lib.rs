@@ -109,7 +109,7 @@ pub use db::{Batch, Db};
 pub use disk::{Disk, WriteMode};
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
-pub use ids::{LogId, ShardId};
+pub use ids::{Index, LogId, Lsn, ReplicaId, ShardId, Term};
 pub use key::Op;
 pub use lsm::{Snapshot, Tree};
 pub use wal::Pending;

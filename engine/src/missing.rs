@@ -1,5 +1,6 @@
 //! Durable data of a shard that the log can no longer read.
 
+use crate::ids::Index;
 use std::fmt;
 use std::ops::Range;
 
@@ -7,9 +8,9 @@ use std::ops::Range;
 /// the shard can fetch it from another replica or a backup. Empty for a sound shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Indexes of missing entries, ascending. The last range ends at `u64::MAX` when the number of
+    /// Indexes of missing entries, ascending. The last range ends at [`Index::END`] when the number of
     /// lost entries is unknown.
-    pub entries: Vec<Range<u64>>,
+    pub entries: Vec<Range<Index>>,
     /// A hard state newer than the known one may be lost: the replica must not vote.
     pub state: bool,
 }
@@ -26,7 +27,7 @@ impl fmt::Display for Missing {
         for (i, Range { start, end }) in self.entries.iter().enumerate() {
             f.write_str(if i == 0 { "entries " } else { ", " })?;
             match *end {
-                u64::MAX => write!(f, "{start} and all later ones")?,
+                Index::END => write!(f, "{start} and all later ones")?,
                 end => write!(f, "{start} to {}", end - 1)?,
             }
         }

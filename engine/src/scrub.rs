@@ -6,7 +6,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::ids::ShardId;
+use crate::ids::{Index, ShardId};
 use crate::key::{Cursor, Value};
 use crate::limits::BLOCK_BYTES;
 use crate::lsm::Tree;
@@ -32,7 +32,7 @@ enum Part {
 enum Reading {
     Table(ShardId, Arc<Table>, Box<TableCursor>),
     /// The log entries of a shard from an index on.
-    Entries(ShardId, u64),
+    Entries(ShardId, Index),
 }
 
 impl Reading {
@@ -126,7 +126,7 @@ impl Scrub {
                         return Some(cursor.map(|c| Reading::Table(shard, table, reading(c))));
                     }
                 }
-                Part::Entries(shard) => return Some(Ok(Reading::Entries(shard, 0))),
+                Part::Entries(shard) => return Some(Ok(Reading::Entries(shard, Index(0)))),
             }
         }
         None
@@ -137,7 +137,7 @@ impl Scrub {
 fn read_entries(
     engine: &Engine,
     shard: ShardId,
-    next: &mut u64,
+    next: &mut Index,
     bytes: u64,
     done: &mut Scrubbed,
 ) -> Result<bool> {

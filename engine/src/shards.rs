@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::ids::{LogId, ShardId};
+use crate::ids::{Index, LogId, ShardId};
 use crate::lsm::bounds::Bounds;
 use crate::lsm::directories::{DROPPED, Directories, remove_tree};
 use crate::lsm::manifest;
@@ -21,7 +21,7 @@ impl Engine {
             // directory is then damaged and not the result of an interrupted creation.
             let known = found.live.contains_key(&dir.shard)
                 || found.dropped.iter().any(|dropped| dropped.shard == dir.shard);
-            if !known && self.log().base(dir.shard).index > 0 {
+            if !known && self.log().base(dir.shard).index != Index(0) {
                 let path = format!("{}/CURRENT", dir.path());
                 return Err(Error::corrupt(path, 0, "CURRENT", "a file", "none"));
             }

@@ -6,6 +6,7 @@
 #![no_main]
 
 use bedstone_engine::wal::Entry;
+use bedstone_engine::{Index, ReplicaId};
 use bedstone_node::raft::{Boot, Conf, Config, LogReader, Message, Raft};
 use bedstone_node::wire::{Forwarded, Replied, Transfer};
 use bytes::Bytes;
@@ -14,13 +15,13 @@ use libfuzzer_sys::fuzz_target;
 struct Nothing;
 
 impl LogReader for Nothing {
-    fn entries(&self, _: u64, _: u64, _: usize) -> Vec<Entry> {
+    fn entries(&self, _: Index, _: Index, _: usize) -> Vec<Entry> {
         Vec::new()
     }
 }
 
 fuzz_target!(|input: &[u8]| {
-    let boot = Boot::new(1, Conf::of([1, 2, 3]), 1);
+    let boot = Boot::new(ReplicaId(1), Conf::of([1, 2, 3].map(ReplicaId)), 1);
     let mut raft = Raft::new(Config::default(), boot);
     let mut rest = input;
     while let [len, peer, tail @ ..] = rest {
@@ -30,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
         let _ = Forwarded::decode_all(bytes.clone());
         let _ = Replied::decode_all(bytes.clone());
         let _ = Transfer::decode(peer % 8, bytes.clone());
-        let Ok(message) = Message::decode(u64::from(peer % 4), bytes.clone()) else {
+        let Ok(message) = Message::decode(ReplicaId(u64::from(peer % 4)), bytes.clone()) else {
             raft.tick();
             continue;
         };

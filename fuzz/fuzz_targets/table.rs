@@ -5,9 +5,10 @@
 //! sealed here.
 #![no_main]
 
+use bedstone_engine::ShardId;
 use bedstone_engine::disk::memory::MemoryDisk;
-use bedstone_engine::limits::Codec;
 use bedstone_engine::key::Cursor;
+use bedstone_engine::limits::Codec;
 use bedstone_engine::table::format::{Footer, Handle, seal_block};
 use bedstone_engine::table::{BlockCache, Lookup, Table, TableMeta};
 use bedstone_engine::values::Sources;
@@ -42,7 +43,7 @@ fuzz_target!(|input: &[u8]| {
     let meta = TableMeta { number, seed: 1, ts: None, bytes, smallest, largest, ts_max: 0 };
     let cache = Arc::new(BlockCache::new(1 << 16));
     let disk = Arc::new(disk);
-    let sources = Sources::new(disk.clone(), 1, ".".into(), Arc::default());
+    let sources = Sources::new(disk.clone(), ShardId(1), ".".into(), Arc::default());
     let Ok(table) = Table::open(disk, "t".into(), meta, cache, &sources) else { return };
     let table = Arc::new(table);
     let _ = table.get(&Lookup::new(b"key", u64::MAX));

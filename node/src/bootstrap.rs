@@ -9,7 +9,7 @@
 //! among its keys, and the tree contains them once the first tables are written.
 
 use crate::line_file;
-use crate::raft::{Conf, PeerId};
+use crate::raft::{Conf, ReplicaId};
 use anyhow::bail;
 use bedstone_engine::{Disk, Error, Result};
 
@@ -36,7 +36,7 @@ pub enum ShardData {
 pub fn first_members(
     disk: &dyn Disk,
     configured: Conf,
-    node: PeerId,
+    node: ReplicaId,
     shard_data: &[ShardData],
 ) -> anyhow::Result<Conf> {
     if shard_data.iter().all(|shard_data| *shard_data == ShardData::MembersKnown) {
@@ -94,14 +94,14 @@ fn write(disk: &dyn Disk, first: &Conf) -> Result<()> {
 
 /// The line of the file: a format version, then the ids of the voters.
 pub fn encode(first: &Conf) -> String {
-    let ids = first.voters.iter().map(PeerId::to_string);
+    let ids = first.voters.iter().map(ReplicaId::to_string);
     [VERSION.to_string()].into_iter().chain(ids).collect::<Vec<_>>().join(" ")
 }
 
 fn decode(line: &str) -> Result<Conf> {
     let mut words = line.split(' ');
     let version = words.next().and_then(|word| word.parse().ok());
-    let ids: Option<Vec<PeerId>> = words.map(|word| word.parse().ok()).collect();
+    let ids: Option<Vec<ReplicaId>> = words.map(|word| word.parse().ok()).collect();
     match (version, ids) {
         (Some(VERSION), Some(ids)) => Ok(Conf::of(ids)),
         (Some(found), _) if found > VERSION => {
@@ -119,10 +119,11 @@ mod tests {
     #[test]
     fn first_members_are_fixed_once_a_shard_has_data() {
         use ShardData::{Empty, MembersKnown, MembersUnknown};
-        let (three, four) = (Conf::of([1, 2, 3]), Conf::of([1, 2, 3, 4]));
+        let (three, four) =
+            (Conf::of([1, 2, 3].map(ReplicaId)), Conf::of([1, 2, 3, 4].map(ReplicaId)));
         let disk = MemoryDisk::new();
         let first = |disk: &MemoryDisk, conf: &Conf, shard_data: &[ShardData]| {
-            first_members(disk, conf.clone(), 1, shard_data)
+            first_members(disk, conf.clone(), ReplicaId(1), shard_data)
         };
         assert_eq!(first(&disk, &four, &[Empty]).unwrap(), four);
         assert_eq!(first(&disk, &three, &[Empty]).unwrap(), three, "no data, so it changes");
@@ -143,11 +144,11 @@ mod tests {
         );
         let disk = disk.power_loss(1);
         assert_eq!(
-            first(&disk, &Conf::of([9]), &[MembersUnknown]).unwrap(),
+            first(&disk, &Conf::of([9].map(ReplicaId)), &[MembersUnknown]).unwrap(),
             three,
             "it is durable"
         );
-        let why = first(&disk, &Conf::of([1]), &[Empty]).unwrap_err().to_string();
+        let why = first(&disk, &Conf::of([1].map(ReplicaId)), &[Empty]).unwrap_err().to_string();
         assert!(why.contains("one of nodes [1, 2, 3]") && why.contains("alone"), "{why}");
         let disk = MemoryDisk::new();
         assert_eq!(first(&disk, &Conf::default(), &[Empty]).unwrap(), Conf::default());
@@ -164,12 +165,18 @@ mod tests {
     fn a_damaged_file_fails_only_if_a_shard_needs_it() {
         let disk = MemoryDisk::new();
         disk.create(FILE).unwrap().append(b"1 1 2 7 00000000\n").unwrap();
-        let first = |shard_data| first_members(&disk, Conf::of([1, 2]), 1, &[shard_data]);
+        let first = |shard_data| {
+            first_members(&disk, Conf::of([1, 2].map(ReplicaId)), ReplicaId(1), &[shard_data])
+        };
         let why = format!("{:#}", first(ShardData::MembersUnknown).unwrap_err());
         assert!(why.contains("remove the file") && why.contains("BOOTSTRAP"), "{why}");
-        assert_eq!(first(ShardData::MembersKnown).unwrap(), Conf::of([1, 2]));
-        assert_eq!(first(ShardData::Empty).unwrap(), Conf::of([1, 2]));
-        assert_eq!(read(&disk).unwrap(), Some(Conf::of([1, 2])), "it is written again");
+        assert_eq!(first(ShardData::MembersKnown).unwrap(), Conf::of([1, 2].map(ReplicaId)));
+        assert_eq!(first(ShardData::Empty).unwrap(), Conf::of([1, 2].map(ReplicaId)));
+        assert_eq!(
+            read(&disk).unwrap(),
+            Some(Conf::of([1, 2].map(ReplicaId))),
+            "it is written again"
+        );
     }
 
     #[test]

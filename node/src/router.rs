@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The shard that has all keys, in this version.
-pub const FIRST_SHARD: ShardId = 1;
+pub const FIRST_SHARD: ShardId = ShardId(1);
 
 /// The shards of a node.
 pub struct Router {

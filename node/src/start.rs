@@ -160,8 +160,9 @@ fn open_replicas(
     disk: &OpenDisk,
     metrics: &Arc<Metrics>,
 ) -> Result<BTreeMap<ShardId, Replica>> {
-    let configured = Conf::of(config.members.iter().map(|member| member.node));
-    let shards = FIRST_SHARD..FIRST_SHARD + config.shards;
+    let first_on = |node| Member::first_on(NodeId(node)).id;
+    let configured = Conf::of(config.members.iter().map(|member| first_on(member.node)));
+    let shards = (FIRST_SHARD.0..FIRST_SHARD.0 + config.shards).map(ShardId);
     let shard_data = |shard| shard_data(&disk.engine, shard);
     let shard_data = shards.clone().map(shard_data).collect::<Result<Vec<_>>>()?;
     if config.join && shard_data.iter().any(|shard_data| *shard_data != ShardData::Empty) {
@@ -171,7 +172,7 @@ fn open_replicas(
         );
     }
     let first = if config.join { Conf::default() } else { configured.clone() };
-    let conf = bootstrap::first_members(&*disk.files, first, config.node, &shard_data)?;
+    let conf = bootstrap::first_members(&*disk.files, first, first_on(config.node), &shard_data)?;
     let mut limits = Limits { follower_reads: config.follower_reads, ..Limits::DEFAULT };
     limits.raft.lease = config
         .lease_drift_ppm
@@ -181,7 +182,7 @@ fn open_replicas(
     for shard in shards {
         let opening = Opening {
             shard,
-            id: Member::first_on(config.node).id,
+            id: first_on(config.node),
             node,
             conf: conf.clone(),
             limits: limits.clone(),
@@ -193,8 +194,9 @@ fn open_replicas(
         let nodes = conf.homes.iter().map(|member| member.home.node);
         for peer in nodes.filter(|&node| configured.on_node(node).next().is_none()) {
             warn!(
-                shard,
-                peer, "a member of the shard is missing in `members` and cannot be reached: add it"
+                shard = shard.0,
+                peer = peer.0,
+                "a member of the shard is missing in `members` and cannot be reached: add it"
             );
         }
         replicas.insert(shard, replica);

@@ -24,11 +24,11 @@
 //! tombstone, 1 value, 2 value that expires, 3 deleted range from the key to the end key.
 
 use crate::machine::command::Command;
-use crate::raft::{Message, PeerId, Undecodable};
+use crate::raft::{Message, ReplicaId, Undecodable};
 use bedstone_engine::key::{NEVER, Value, Version};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::lsm::{HistoryItem, SnapshotHead};
-use bedstone_engine::{LogId, ShardId};
+use bedstone_engine::{Index, LogId, ShardId, Term};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Frame kinds.
@@ -60,9 +60,9 @@ pub const COALESCED_BYTES_MAX: usize = 9 + Address::BYTES + 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The replica that sent the message.
-    pub from: PeerId,
+    pub from: ReplicaId,
     /// The replica that is to receive the message.
-    pub to: PeerId,
+    pub to: ReplicaId,
 }
 
 impl Address {
@@ -71,18 +71,19 @@ impl Address {
 
     /// Appends the encoded address.
     pub fn encode(self, out: &mut BytesMut) {
-        out.put_u64_le(self.from);
-        out.put_u64_le(self.to);
+        out.put_u64_le(self.from.0);
+        out.put_u64_le(self.to.0);
     }
 
     /// Removes an address from the front of a body; `None` when the body is too short.
     pub fn take(body: &mut Bytes) -> Option<Address> {
-        Some(Address { from: body.try_get_u64_le().ok()?, to: body.try_get_u64_le().ok()? })
+        let mut id = || body.try_get_u64_le().ok().map(ReplicaId);
+        Some(Address { from: id()?, to: id()? })
     }
 }
 
 /// The body of a frame with a Raft message from a replica to `message.peer`.
-pub fn encode_raft(from: PeerId, message: &Message) -> Bytes {
+pub fn encode_raft(from: ReplicaId, message: &Message) -> Bytes {
     let mut out = BytesMut::with_capacity(64);
     Address { from, to: message.peer }.encode(&mut out);
     message.encode_into(&mut out);
@@ -93,19 +94,19 @@ pub fn encode_raft(from: PeerId, message: &Message) -> Bytes {
 ///
 /// # Errors
 /// [`Undecodable`].
-pub fn decode_raft(mut body: Bytes) -> Result<(PeerId, Message), Undecodable> {
+pub fn decode_raft(mut body: Bytes) -> Result<(ReplicaId, Message), Undecodable> {
     let Address { from, to } = Address::take(&mut body).ok_or(Undecodable::Malformed)?;
     Ok((to, Message::decode(from, body)?))
 }
 
 /// Appends a short message from a replica to a frame of coalesced heartbeats.
-pub fn put_coalesced(out: &mut BytesMut, shard: ShardId, from: PeerId, message: &Message) {
+pub fn put_coalesced(out: &mut BytesMut, shard: ShardId, from: ReplicaId, message: &Message) {
     let bytes = message.encode();
     assert!(
         9 + Address::BYTES + bytes.len() <= COALESCED_BYTES_MAX,
         "a coalesced message must have at most COALESCED_BYTES_MAX bytes"
     );
-    out.put_u64_le(shard);
+    out.put_u64_le(shard.0);
     Address { from, to: message.peer }.encode(out);
     out.put_u8(bytes.len() as u8);
     out.put_slice(&bytes);
@@ -117,7 +118,7 @@ pub struct Coalesced {
     /// The shard.
     pub shard: ShardId,
     /// The replica that is to receive the message.
-    pub to: PeerId,
+    pub to: ReplicaId,
     /// The message. Its peer is the replica that sent it.
     pub message: Message,
 }
@@ -127,7 +128,7 @@ pub struct Coalesced {
 pub fn take_coalesced(mut body: Bytes) -> Option<Vec<Coalesced>> {
     let mut messages = Vec::new();
     while !body.is_empty() {
-        let shard = body.try_get_u64_le().ok()?;
+        let shard = ShardId(body.try_get_u64_le().ok()?);
         let Address { from, to } = Address::take(&mut body)?;
         let len = usize::from(body.try_get_u8().ok()?);
         let bytes = (len <= body.len()).then(|| body.split_to(len))?;
@@ -140,11 +141,16 @@ pub fn take_coalesced(mut body: Bytes) -> Option<Vec<Coalesced>> {
     Some(messages)
 }
 
+/// Identifies a forwarded request at the node that forwarded it. The first id of each life of a
+/// node is random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
 /// A request that a node forwards to the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarded {
     /// The id of the request at the node that sent the request.
-    pub id: u64,
+    pub id: RequestId,
     /// Milliseconds until the client's deadline.
     pub left: u32,
     /// Whether the reply is encoded in RESP3.
@@ -156,7 +162,7 @@ pub struct Forwarded {
 impl Forwarded {
     /// Appends the encoded request.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_u64_le(self.id);
+        out.put_u64_le(self.id.0);
         out.put_u32_le(self.left);
         out.put_u8(u8::from(self.resp3));
         self.command.encode(out);
@@ -164,10 +170,10 @@ impl Forwarded {
 
     /// All requests of a frame; `None` when it is malformed. A request with an operation that this
     /// build does not know is an error with the request's id and the operation's number.
-    pub fn decode_all(mut body: Bytes) -> Option<Vec<Result<Forwarded, (u64, u8)>>> {
+    pub fn decode_all(mut body: Bytes) -> Option<Vec<Result<Forwarded, (RequestId, u8)>>> {
         let mut requests = Vec::new();
         while !body.is_empty() {
-            let id = body.try_get_u64_le().ok()?;
+            let id = RequestId(body.try_get_u64_le().ok()?);
             let left = body.try_get_u32_le().ok()?;
             let resp3 = body.try_get_u8().ok()? != 0;
             requests.push(match Command::decode(&mut body) {
@@ -185,7 +191,7 @@ impl Forwarded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replied {
     /// The request's id.
-    pub id: u64,
+    pub id: RequestId,
     /// The encoded answer; `None` if the node did not execute the request.
     pub answer: Option<Bytes>,
 }
@@ -198,7 +204,7 @@ impl Replied {
 
     /// Appends the encoded reply.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_u64_le(self.id);
+        out.put_u64_le(self.id.0);
         out.put_u8(u8::from(self.answer.is_none()));
         let answer = self.answer.as_deref().unwrap_or_default();
         out.put_u32_le(answer.len() as u32);
@@ -209,7 +215,7 @@ impl Replied {
     pub fn decode_all(mut body: Bytes) -> Option<Vec<Replied>> {
         let mut replies = Vec::new();
         while !body.is_empty() {
-            let id = body.try_get_u64_le().ok()?;
+            let id = RequestId(body.try_get_u64_le().ok()?);
             let again = body.try_get_u8().ok()? != 0;
             let len = body.try_get_u32_le().ok()? as usize;
             let answer = (len <= body.len()).then(|| body.split_to(len))?;
@@ -228,7 +234,7 @@ pub enum Transfer {
         /// The id of the transfer.
         id: u64,
         /// The leader's term.
-        term: u64,
+        term: Term,
         /// The newest version among the entries that the snapshot covers.
         version: u16,
         /// The moment of the snapshot.
@@ -333,9 +339,9 @@ impl Transfer {
             Transfer::Begin { id, term, version, head } => {
                 let SnapshotHead { at, ts, history_from, now } = *head;
                 out.put_u64_le(*id);
-                out.put_u64_le(*term);
+                out.put_u64_le(term.0);
                 out.put_u16_le(*version);
-                for number in [at.term, at.index, ts, history_from, now] {
+                for number in [at.term.0, at.index.0, ts, history_from, now] {
                     out.put_u64_le(number);
                 }
                 kind::SNAPSHOT_BEGIN
@@ -368,10 +374,10 @@ impl Transfer {
     }
 
     fn decode_begin(id: u64, mut body: Bytes) -> Option<Transfer> {
-        let term = body.try_get_u64_le().ok()?;
+        let term = Term(body.try_get_u64_le().ok()?);
         let version = body.try_get_u16_le().ok()?;
         let mut number = || body.try_get_u64_le().ok();
-        let at = LogId { term: number()?, index: number()? };
+        let at = LogId { term: Term(number()?), index: Index(number()?) };
         let head = SnapshotHead { at, ts: number()?, history_from: number()?, now: number()? };
         body.is_empty().then_some(Transfer::Begin { id, term, version, head })
     }

@@ -167,7 +167,7 @@ const RAFT_BUGS: &[RaftBug] = &[
         name: "a change is effective when a later entry is committed",
         file: "membership.rs",
         sound: "let committed = self.hard.commit;",
-        broken: "let committed = self.hard.commit.saturating_sub(1);",
+        broken: "let committed = self.hard.commit.previous();",
         caught_by: &["changes are effective once they are committed"],
     },
     RaftBug {

@@ -9,9 +9,9 @@
 //! neither.
 
 use crate::raft_world::disk::{Disk, Job};
-use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
-use bedstone_node::raft::{Body, Conf, Config, Message, PeerId, Raft, Role, Write, kind};
+use bedstone_engine::{Index, LogId, Term};
+use bedstone_node::raft::{Body, Conf, Config, Message, Raft, ReplicaId, Role, Write, kind};
 use bytes::Bytes;
 use std::collections::{HashSet, VecDeque, hash_map::DefaultHasher};
 use std::fmt::{self, Debug, Write as _};
@@ -77,23 +77,23 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 enum Action {
     /// A replica becomes a candidate in the next term.
-    Campaign(PeerId),
+    Campaign(ReplicaId),
     /// A leader receives a command.
-    Propose(PeerId),
+    Propose(ReplicaId),
     /// A message arrives. If the flag is true, the message stays in flight and can arrive once
     /// more.
     Deliver(Rc<Packet>, bool),
     /// A replica's oldest write completes.
-    Store(PeerId),
+    Store(ReplicaId),
     /// A replica loses its memory and all writes under way.
-    Crash(PeerId),
+    Crash(ReplicaId),
 }
 
 /// A message under way.
 #[derive(Debug)]
 struct Packet {
-    from: PeerId,
-    to: PeerId,
+    from: ReplicaId,
+    to: ReplicaId,
     message: Message,
     digest: u64,
 }
@@ -104,7 +104,7 @@ struct Node {
     disk: Disk,
     writing: VecDeque<Write>,
     /// The whole log: the term and the command of each entry.
-    log: Vec<(u64, Bytes)>,
+    log: Vec<(Term, Bytes)>,
     /// No event has happened at this replica yet.
     is_fresh: bool,
     /// The hard state that no further crash can undo.
@@ -115,8 +115,8 @@ struct Node {
 /// A committed entry, and the term of the leader that committed it.
 #[derive(Clone, Hash)]
 struct Committed {
-    entry: (u64, Bytes),
-    by: u64,
+    entry: (Term, Bytes),
+    by: Term,
 }
 
 #[derive(Clone)]
@@ -124,7 +124,7 @@ struct State {
     nodes: [Rc<Node>; NODES as usize],
     network: Vec<Rc<Packet>>,
     left: Bounds,
-    leaders: Vec<(u64, PeerId)>,
+    leaders: Vec<(Term, ReplicaId)>,
     committed: Vec<Committed>,
 }
 
@@ -173,21 +173,31 @@ impl Explorer {
     }
 }
 
+/// The replicas.
+fn ids() -> impl Iterator<Item = ReplicaId> {
+    (1..=NODES).map(ReplicaId)
+}
+
+/// The position of a replica in the list of replicas.
+fn slot(id: ReplicaId) -> usize {
+    id.0 as usize - 1
+}
+
 impl State {
     fn new(bounds: Bounds) -> State {
-        let node = |(terms, id): (&&[u64], PeerId)| {
-            let mut disk = Disk::new(Conf::of(1..=NODES));
+        let node = |(terms, id): (&&[u64], ReplicaId)| {
+            let mut disk = Disk::new(Conf::of(ids()));
             let entry = |(&term, index)| Entry {
-                id: LogId { term, index },
+                id: LogId { term: Term(term), index: Index(index) },
                 kind: kind::NOOP,
                 data: Bytes::new(),
             };
             let entries = terms.iter().zip(1..).map(entry).collect();
-            let hard = HardState { term: bounds.term, ..HardState::default() };
+            let hard = HardState { term: Term(bounds.term), ..HardState::default() };
             disk.take(Job::Write(Write { seq: 1, hard, entries }));
             Rc::new(Node::start(id, disk, &bounds))
         };
-        let nodes: Vec<_> = bounds.logs.iter().zip(1..).map(node).collect();
+        let nodes: Vec<_> = bounds.logs.iter().zip(ids()).map(node).collect();
         State {
             nodes: nodes.try_into().unwrap_or_else(|_| unreachable!("as many as there are logs")),
             network: Vec::new(),
@@ -213,7 +223,7 @@ impl State {
     fn actions(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         let alike = self.alike();
-        for (node, id) in self.nodes.iter().zip(1..).filter(|(_, id)| !alike.contains(id)) {
+        for (node, id) in self.nodes.iter().zip(ids()).filter(|(_, id)| !alike.contains(id)) {
             if !node.writing.is_empty() {
                 actions.push(Action::Store(id));
             }
@@ -246,14 +256,14 @@ impl State {
     /// Replicas at which no event has happened yet and that differ only by their number from such a
     /// replica with a lower number. Events at the replica with the lower number represent the
     /// events at these replicas.
-    fn alike(&self) -> Vec<PeerId> {
+    fn alike(&self) -> Vec<ReplicaId> {
         let logs = &self.left.logs;
-        let fresh = |id: &PeerId| self.nodes[*id as usize - 1].is_fresh;
-        let twins = |id: &PeerId| {
-            let twin = |other: &PeerId| logs[*other as usize - 1] == logs[*id as usize - 1];
-            (1..*id).any(|other| fresh(&other) && twin(&other))
+        let fresh = |id: &ReplicaId| self.nodes[slot(*id)].is_fresh;
+        let twins = |id: &ReplicaId| {
+            let twin = |other: &ReplicaId| logs[slot(*other)] == logs[slot(*id)];
+            ids().take_while(|other| other < id).any(|other| fresh(&other) && twin(&other))
         };
-        (1..=NODES).filter(fresh).filter(twins).collect()
+        ids().filter(fresh).filter(twins).collect()
     }
 
     /// Takes an action. Returns false when the action changes nothing: the search then needs only
@@ -300,20 +310,20 @@ impl State {
             }
         };
         let nodes = &self.nodes;
-        if nodes[id as usize - 1].digest == before[id as usize - 1]
+        if nodes[slot(id)].digest == before[slot(id)]
             && self.network.len() + usize::from(arrives) == sent
         {
             return false;
         }
-        self.network.retain(|packet| !packet.is_dead(&nodes[packet.to as usize - 1]));
+        self.network.retain(|packet| !packet.is_dead(&nodes[slot(packet.to)]));
         self.check(id);
         true
     }
 
     /// Gives an input to a node, and collects the messages that the node sends.
-    fn change(&mut self, id: PeerId, input: impl FnOnce(&mut Node)) {
+    fn change(&mut self, id: ReplicaId, input: impl FnOnce(&mut Node)) {
         let left = self.left;
-        let node = Rc::make_mut(&mut self.nodes[id as usize - 1]);
+        let node = Rc::make_mut(&mut self.nodes[slot(id)]);
         input(node);
         node.is_fresh = false;
         let mut sent = node.gather();
@@ -326,9 +336,9 @@ impl State {
     }
 
     /// Checks the properties of figure 3 after a node changed.
-    fn check(&mut self, id: PeerId) {
-        let node = self.nodes[id as usize - 1].clone();
-        let (term, commit) = (node.raft.term(), node.raft.commit() as usize);
+    fn check(&mut self, id: ReplicaId) {
+        let node = self.nodes[slot(id)].clone();
+        let (term, commit) = (node.raft.term(), node.raft.commit().0 as usize);
         if node.raft.is_leader() {
             match self.leaders.iter().find(|(of, _)| *of == term) {
                 Some((_, leader)) => assert_eq!(*leader, id, "election safety in term {term}"),
@@ -364,7 +374,7 @@ impl State {
 }
 
 impl Packet {
-    fn new(from: PeerId, message: Message) -> Rc<Packet> {
+    fn new(from: ReplicaId, message: Message) -> Rc<Packet> {
         let to = message.peer;
         let digest = digest(&(from, &message), &[]);
         Rc::new(Packet { from, to, message, digest })
@@ -388,7 +398,7 @@ impl Packet {
 }
 
 impl Node {
-    fn start(id: PeerId, mut disk: Disk, left: &Bounds) -> Node {
+    fn start(id: ReplicaId, mut disk: Disk, left: &Bounds) -> Node {
         let config = Config {
             election: 0..1,
             disk_hangs: 1 << 30,
@@ -410,7 +420,7 @@ impl Node {
         let term = self.raft.term() + 1;
         for peer in 1..=NODES {
             let body = Body::PreVoteReply { granted: true, committed: LogId::default() };
-            self.raft.step(Message { peer, term, body });
+            self.raft.step(Message { peer: ReplicaId(peer), term, body });
         }
         assert_eq!(self.raft.status().role, Role::Candidate);
     }
@@ -436,8 +446,9 @@ impl Node {
     /// Updates the copy of the log, and the digest.
     fn look(&mut self, left: &Bounds) {
         self.log.clear();
-        while self.log.len() < self.raft.last().index as usize {
-            let entries = self.raft.entries(self.log.len() as u64 + 1, usize::MAX, &self.disk);
+        while self.log.len() < self.raft.last().index.0 as usize {
+            let entries =
+                self.raft.entries(Index(self.log.len() as u64 + 1), usize::MAX, &self.disk);
             assert!(!entries.is_empty(), "the log has no gap");
             self.log.extend(entries.iter().map(|entry| (entry.id.term, entry.data.clone())));
         }

@@ -1,5 +1,6 @@
 //! A log reader for replicas whose whole log is in memory.
 
+use bedstone_engine::Index;
 use bedstone_engine::wal::Entry;
 use bedstone_node::raft::LogReader;
 
@@ -7,7 +8,7 @@ use bedstone_node::raft::LogReader;
 pub struct Nothing;
 
 impl LogReader for Nothing {
-    fn entries(&self, _: u64, _: u64, _: usize) -> Vec<Entry> {
+    fn entries(&self, _: Index, _: Index, _: usize) -> Vec<Entry> {
         Vec::new()
     }
 }

@@ -3,11 +3,11 @@
 
 use crate::raft_trace::Trace;
 use crate::raft_world::disk::{Disk, Job, Tree};
-use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::{Index, LogId, Term};
 use bedstone_node::raft::conf::MemberChange;
 use bedstone_node::raft::{
-    Body, Change, Conf, Config, Lease, Message, PeerId, Raft, Read, Role, Vote, Write, kind,
+    Body, Change, Conf, Config, Lease, Message, Raft, Read, ReplicaId, Role, Vote, Write, kind,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -56,7 +56,7 @@ struct Replica {
     writing: VecDeque<Job>,
     /// The role as last printed, like `commit` and `quiescent`.
     role: Role,
-    commit: u64,
+    commit: Index,
     quiescent: bool,
     /// Committed entries are not applied for now.
     holds: bool,
@@ -66,19 +66,19 @@ struct Replica {
 #[derive(Clone)]
 enum Packet {
     Raft(Message),
-    Snapshot { term: u64, tree: Tree },
+    Snapshot { term: Term, tree: Tree },
 }
 
 #[derive(Default)]
 struct Group {
     config: Config,
     /// The members in the first disk of each replica.
-    begins_with: BTreeMap<PeerId, Conf>,
+    begins_with: BTreeMap<ReplicaId, Conf>,
     /// The disks of replicas that have not started yet.
-    disks: BTreeMap<PeerId, Disk>,
-    replicas: BTreeMap<PeerId, Replica>,
+    disks: BTreeMap<ReplicaId, Disk>,
+    replicas: BTreeMap<ReplicaId, Replica>,
     /// Sender, receiver and packet, in the order of sending.
-    network: VecDeque<(PeerId, PeerId, Packet)>,
+    network: VecDeque<(ReplicaId, ReplicaId, Packet)>,
     trace: Trace,
     out: String,
 }
@@ -94,7 +94,7 @@ impl Group {
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some((&verb, args)) = words.split_first() else { return };
         let number = |at: usize| args.get(at).and_then(|word| word.parse::<u64>().ok());
-        let id = || number(0).unwrap_or_else(|| panic!("`{line}` names no replica"));
+        let id = || number(0).map_or_else(|| panic!("`{line}` names no replica"), ReplicaId);
         match verb {
             "group" => return self.make(args),
             "config" => return self.configure(args),
@@ -123,7 +123,7 @@ impl Group {
             }
             "transfer" => {
                 let to = number(1).unwrap_or_else(|| panic!("`{line}` names no successor"));
-                let outcome = self.raft(id()).transfer(to);
+                let outcome = self.raft(id()).transfer(ReplicaId(to));
                 self.refused(id(), outcome.err());
             }
             "read" => {
@@ -147,13 +147,13 @@ impl Group {
             "crash" => self.crash(id(), number(1).unwrap_or(0)),
             "lose" => {
                 let first = self.begins_with.get(&id()).cloned().unwrap_or_default();
-                let told: Vec<PeerId> = args[1..].iter().flat_map(|word| word.parse()).collect();
+                let told: Vec<ReplicaId> = args[1..].iter().flat_map(|word| word.parse()).collect();
                 let conf = if told.is_empty() { first } else { Conf::of(told) };
                 self.replica(id()).disk.lose(conf);
                 self.crash(id(), 0);
             }
             "suspect" => {
-                self.replica(id()).disk.forget(number(1).unwrap_or(u64::MAX));
+                self.replica(id()).disk.forget(Index(number(1).unwrap_or(u64::MAX)));
                 self.replica(id()).disk.suspect();
                 self.crash(id(), 0);
             }
@@ -164,15 +164,15 @@ impl Group {
             "spoil" => self.raft(id()).damaged(),
             "unreachable" => {
                 let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
-                self.raft(id()).unreachable(peer);
+                self.raft(id()).unreachable(ReplicaId(peer));
             }
             "reachable" => {
                 let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
-                self.raft(id()).reachable(peer);
+                self.raft(id()).reachable(ReplicaId(peer));
             }
             "silent" => {
                 let peer = number(1).unwrap_or_else(|| panic!("`{line}` names no peer"));
-                self.raft(id()).peer_silent(peer);
+                self.raft(id()).peer_silent(ReplicaId(peer));
             }
             "deliver" => self.deliver(args, true),
             "drop" => self.deliver(args, false),
@@ -190,15 +190,15 @@ impl Group {
         self.gather();
     }
 
-    fn replica(&mut self, id: PeerId) -> &mut Replica {
+    fn replica(&mut self, id: ReplicaId) -> &mut Replica {
         self.replicas.get_mut(&id).unwrap_or_else(|| panic!("there is no replica {id}"))
     }
 
-    fn raft(&mut self, id: PeerId) -> &mut Raft {
+    fn raft(&mut self, id: ReplicaId) -> &mut Raft {
         &mut self.replica(id).raft
     }
 
-    fn refused(&mut self, id: PeerId, why: Option<impl std::fmt::Debug>) {
+    fn refused(&mut self, id: ReplicaId, why: Option<impl std::fmt::Debug>) {
         if let Some(why) = why {
             say!(self, "{id} refuses: {why:?}");
         }
@@ -249,27 +249,27 @@ impl Group {
     }
 
     /// Gives a replica a log of entries with these terms, from index 1 on.
-    fn fill_log(&mut self, id: PeerId, terms: &[&str]) {
+    fn fill_log(&mut self, id: ReplicaId, terms: &[&str]) {
         let entry = |(at, term): (usize, &&str)| {
-            let id = LogId { term: term.parse().expect("a term"), index: at as u64 + 1 };
+            let id = LogId { term: term.parse().expect("a term"), index: Index(at as u64 + 1) };
             Entry { id, kind: kind::NORMAL, data: Bytes::from(format!("{}/{}", id.term, id.index)) }
         };
         let entries: Vec<Entry> = terms.iter().enumerate().map(entry).collect();
-        let term = entries.last().map_or(0, |entry| entry.id.term);
+        let term = entries.last().map_or(Term(0), |entry| entry.id.term);
         let hard = HardState { term, ..HardState::default() };
         let disk = self.disks.get_mut(&id).expect("a replica of the group");
         disk.take(Job::Write(Write { seq: 0, hard, entries: entries.into() }));
     }
 
-    fn set_hard(&mut self, id: PeerId, args: &[&str]) {
+    fn set_hard(&mut self, id: ReplicaId, args: &[&str]) {
         let disk = self.disks.get_mut(&id).expect("a replica of the group");
         for word in args {
             let (name, value) = word.split_once('=').expect("name=value");
             let value: u64 = value.parse().expect("a number");
             match name {
-                "term" => disk.hard.term = value,
-                "vote" => disk.hard.vote = Vote::For(value),
-                "commit" => disk.hard.commit = value,
+                "term" => disk.hard.term = Term(value),
+                "vote" => disk.hard.vote = Vote::For(ReplicaId(value)),
+                "commit" => disk.hard.commit = Index(value),
                 _ => panic!("`{name}` is not a field of the hard state"),
             }
         }
@@ -277,24 +277,33 @@ impl Group {
 
     fn start(&mut self) {
         for (id, mut disk) in std::mem::take(&mut self.disks) {
-            let raft = Raft::new(self.config.clone(), disk.boot(id, id));
+            let raft = Raft::new(self.config.clone(), disk.boot(id, id.0));
             self.trace.starts(id, &raft);
             let (tree, writing) = (disk.tree.clone(), VecDeque::new());
             let (role, commit, quiescent, holds) = (Role::Follower, 0, false, false);
-            let replica = Replica { raft, disk, tree, writing, role, commit, quiescent, holds };
+            let replica = Replica {
+                raft,
+                disk,
+                tree,
+                writing,
+                role,
+                commit: Index(commit),
+                quiescent,
+                holds,
+            };
             self.replicas.insert(id, replica);
         }
     }
 
     // Inputs.
 
-    fn tick(&mut self, id: PeerId) {
+    fn tick(&mut self, id: ReplicaId) {
         self.raft(id).tick();
         self.gather();
     }
 
     /// Ticks a replica until it requests votes or leads. Prints when the replica does not campaign.
-    fn campaign(&mut self, id: PeerId) {
+    fn campaign(&mut self, id: ReplicaId) {
         let asked = self.network.len();
         for _ in 0..TICKS_MAX {
             self.tick(id);
@@ -306,7 +315,7 @@ impl Group {
     }
 
     /// Makes a replica leader, and prints only the result.
-    fn elect(&mut self, id: PeerId) {
+    fn elect(&mut self, id: ReplicaId) {
         let before = std::mem::take(&mut self.out);
         self.campaign(id);
         self.run(&[]);
@@ -316,7 +325,7 @@ impl Group {
         say!(self, "{id} is leader in term {term}");
     }
 
-    fn persist(&mut self, id: PeerId, count: u64) {
+    fn persist(&mut self, id: ReplicaId, count: u64) {
         for _ in 0..count {
             let replica = self.replica(id);
             let Some(job) = replica.writing.pop_front() else { return };
@@ -332,7 +341,7 @@ impl Group {
         }
     }
 
-    fn compact(&mut self, id: PeerId) {
+    fn compact(&mut self, id: ReplicaId) {
         let replica = self.replica(id);
         let upto = replica.tree.applied;
         replica.disk.tree = replica.tree.clone();
@@ -342,14 +351,14 @@ impl Group {
     }
 
     /// Stops a replica after this many of its pending jobs have completed, and starts it again.
-    fn crash(&mut self, id: PeerId, kept: u64) {
+    fn crash(&mut self, id: ReplicaId, kept: u64) {
         let config = self.config.clone();
         let replica = self.replica(id);
         for job in replica.writing.drain(..).take(kept as usize) {
             replica.disk.take(job);
         }
         replica.writing.clear();
-        replica.raft = Raft::new(config, replica.disk.boot(id, id));
+        replica.raft = Raft::new(config, replica.disk.boot(id, id.0));
         replica.tree = replica.disk.tree.clone();
         (replica.role, replica.commit) = (Role::Follower, replica.tree.applied.index);
         self.trace.starts(id, &self.replicas[&id].raft);
@@ -360,10 +369,10 @@ impl Group {
     /// Delivers or drops the packets that are in flight now and match all words. A word is `1>2`,
     /// `1>`, `>2`, or the name of a message.
     fn deliver(&mut self, words: &[&str], delivers: bool) {
-        let fits = |(from, to, packet): &(PeerId, PeerId, Packet)| {
+        let fits = |(from, to, packet): &(ReplicaId, ReplicaId, Packet)| {
             words.iter().all(|word| match word.split_once('>') {
                 Some((sender, receiver)) => {
-                    let is = |word: &str, id: &PeerId| word.is_empty() || word == id.to_string();
+                    let is = |word: &str, id: &ReplicaId| word.is_empty() || word == id.to_string();
                     is(sender, from) && is(receiver, to)
                 }
                 None => name(packet) == *word,
@@ -382,7 +391,7 @@ impl Group {
         }
     }
 
-    fn receive(&mut self, from: PeerId, to: PeerId, packet: Packet) {
+    fn receive(&mut self, from: ReplicaId, to: ReplicaId, packet: Packet) {
         match packet {
             Packet::Raft(message) => {
                 let message = Message { peer: from, ..message };
@@ -421,7 +430,7 @@ impl Group {
     /// Completes all writes and delivers all packets, except on links that are named as `1x2`,
     /// until no write and no packet is left.
     fn run(&mut self, words: &[&str]) {
-        let cut: Vec<(u64, u64)> = words
+        let cut: Vec<(ReplicaId, ReplicaId)> = words
             .iter()
             .map(|word| {
                 let (from, to) = word.split_once('x').expect("a cut link, as 1x2");
@@ -429,7 +438,7 @@ impl Group {
             })
             .collect();
         for _ in 0..ROUNDS_MAX {
-            let ids: Vec<PeerId> = self.replicas.keys().copied().collect();
+            let ids: Vec<ReplicaId> = self.replicas.keys().copied().collect();
             ids.iter().for_each(|&id| self.persist(id, u64::MAX));
             self.network.retain(|(from, to, _)| {
                 !cut.contains(&(*from, *to)) && !cut.contains(&(*to, *from))
@@ -445,11 +454,11 @@ impl Group {
     // Effects.
 
     fn gather(&mut self) {
-        let ids: Vec<PeerId> = self.replicas.keys().copied().collect();
+        let ids: Vec<ReplicaId> = self.replicas.keys().copied().collect();
         ids.into_iter().for_each(|id| self.effects(id));
     }
 
-    fn effects(&mut self, id: PeerId) {
+    fn effects(&mut self, id: ReplicaId) {
         let Some(replica) = self.replicas.get_mut(&id) else { return };
         self.trace.looks(id, &replica.raft);
         let effects = replica.raft.effects(&replica.disk);
@@ -508,7 +517,7 @@ impl Group {
         self.apply(id, effects.commit);
     }
 
-    fn apply(&mut self, id: PeerId, commit: u64) {
+    fn apply(&mut self, id: ReplicaId, commit: Index) {
         let replica = self.replica(id);
         if replica.holds || replica.raft.is_damaged() {
             return;
@@ -540,7 +549,7 @@ impl Group {
     }
 
     fn status(&mut self, args: &[&str]) {
-        let wanted = |id: &PeerId| args.is_empty() || args.contains(&&*id.to_string());
+        let wanted = |id: &ReplicaId| args.is_empty() || args.contains(&&*id.to_string());
         let mut lines = String::new();
         for (id, replica) in self.replicas.iter().filter(|(id, _)| wanted(id)) {
             let status = replica.raft.status();
@@ -562,10 +571,10 @@ impl Group {
         self.out.push_str(&lines);
     }
 
-    fn show_log(&mut self, id: PeerId) {
+    fn show_log(&mut self, id: ReplicaId) {
         let replica = self.replica(id);
         let status = replica.raft.status();
-        let base = (0..).find(|&index| replica.raft.term_at(index).is_some()).unwrap_or(0);
+        let base = replica.raft.base().index;
         let (mut entries, mut at) = (Vec::new(), base);
         while at < status.last.index {
             entries.extend_from_slice(&replica.raft.entries(at + 1, usize::MAX, &replica.disk));
@@ -575,7 +584,7 @@ impl Group {
         say!(self, "{id}: after {base}: {}", entries.join(" "));
     }
 
-    fn progress(&mut self, id: PeerId) {
+    fn progress(&mut self, id: ReplicaId) {
         let mut lines = String::new();
         for progress in self.raft(id).progress() {
             let (mode, matched, next) = (progress.mode, progress.matched, progress.next);
@@ -587,7 +596,7 @@ impl Group {
 }
 
 /// Builds a message that no replica sent: `<to> <from> <name> <term>`, and fields as name=value.
-fn forged(args: &[&str]) -> (PeerId, Message) {
+fn forged(args: &[&str]) -> (ReplicaId, Message) {
     let [to, from, name, term, fields @ ..] = args else {
         panic!("step <to> <from> <name> <term>")
     };
@@ -599,7 +608,7 @@ fn forged(args: &[&str]) -> (PeerId, Message) {
     };
     let id = |text: &str| {
         let (term, index) = text.split_once('/').unwrap_or(("0", text));
-        LogId { term: number(term), index: number(index) }
+        LogId { term: Term(number(term)), index: Index(number(index)) }
     };
     let entry =
         |text: &str| Entry { id: id(text), kind: kind::NORMAL, data: Bytes::from(text.to_owned()) };
@@ -613,18 +622,22 @@ fn forged(args: &[&str]) -> (PeerId, Message) {
         "append" => Body::Append {
             previous: id(field("after")),
             entries: field("entries").split(',').filter(|text| *text != "0").map(entry).collect(),
-            commit: number(field("commit")),
+            commit: Index(number(field("commit"))),
         },
-        "append-reply" => Body::AppendReply { matched: number(field("matched")) },
-        "append-refused" => {
-            Body::AppendRefused { hint: id(field("hint")), refused: number(field("refused")) }
-        }
+        "append-reply" => Body::AppendReply { matched: Index(number(field("matched"))) },
+        "append-refused" => Body::AppendRefused {
+            hint: id(field("hint")),
+            refused: Index(number(field("refused"))),
+        },
         "heartbeat" => Body::Heartbeat { committed, round: number(field("round")) },
         "heartbeat-reply" => Body::HeartbeatReply { round: number(field("round")) },
         "timeout-now" => Body::TimeoutNow,
         _ => panic!("`{name}` is not a message"),
     };
-    (number(to), Message { peer: number(from), term: number(term), body })
+    (
+        ReplicaId(number(to)),
+        Message { peer: ReplicaId(number(from)), term: Term(number(term)), body },
+    )
 }
 
 fn steps(words: &[&str]) -> Change {
@@ -632,7 +645,7 @@ fn steps(words: &[&str]) -> Change {
     let words = &words[..words.len() - usize::from(explicit)];
     let step = |word: &&str| {
         let (sign, id) = word.split_at(1);
-        let id: PeerId = id.parse().expect("a replica's number");
+        let id: ReplicaId = id.parse().expect("a replica's number");
         match sign {
             "+" => MemberChange::AddVoter(id.into()),
             "~" => MemberChange::AddLearner(id.into()),
@@ -666,7 +679,7 @@ fn place(id: LogId) -> String {
 }
 
 fn conf_text(conf: &Conf) -> String {
-    let list = |name: &str, set: &[PeerId]| {
+    let list = |name: &str, set: &[ReplicaId]| {
         let ids: Vec<String> = set.iter().map(ToString::to_string).collect();
         if ids.is_empty() { String::new() } else { format!("{name} {} ", ids.join(",")) }
     };

@@ -3,23 +3,23 @@
 //! model checker that knows nothing of this code can check such a trace. Pre-votes and the queries
 //! of a replica that lost its vote or log are not in that specification and are omitted.
 
-use bedstone_node::raft::{Body, Conf, Message, PeerId, Raft, Role, Status};
+use bedstone_node::raft::{Body, Conf, Message, Raft, ReplicaId, Role, Status};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A trace; see the module documentation.
 #[derive(Default)]
 pub struct Trace {
-    seen: BTreeMap<PeerId, Status>,
+    seen: BTreeMap<ReplicaId, Status>,
     /// The lines of the trace.
     pub lines: String,
 }
 
-fn name_of(peer: Option<PeerId>) -> String {
-    peer.unwrap_or(0).to_string()
+fn name_of(peer: Option<ReplicaId>) -> String {
+    peer.unwrap_or(ReplicaId(0)).to_string()
 }
 
-fn names(peers: impl IntoIterator<Item = PeerId>) -> Vec<String> {
+fn names(peers: impl IntoIterator<Item = ReplicaId>) -> Vec<String> {
     peers.into_iter().map(|peer| peer.to_string()).collect()
 }
 
@@ -28,7 +28,7 @@ fn voters(conf: &Conf) -> Value {
 }
 
 impl Trace {
-    fn event(&mut self, name: &str, id: PeerId, of: &Status, more: &[(&str, Value)]) {
+    fn event(&mut self, name: &str, id: ReplicaId, of: &Status, more: &[(&str, Value)]) {
         let role = match of.role {
             Role::Follower => "StateFollower",
             Role::PreCandidate => "StatePreCandidate",
@@ -36,10 +36,10 @@ impl Trace {
             Role::Leader => "StateLeader",
         };
         let state =
-            json!({ "term": of.term, "vote": name_of(of.vote.peer()), "commit": of.commit });
+            json!({ "term": of.term.0, "vote": name_of(of.vote.peer()), "commit": of.commit.0 });
         let mut event = json!({
             "name": name, "nid": id.to_string(), "state": state, "role": role,
-            "log": of.last.index, "conf": voters(&of.conf),
+            "log": of.last.index.0, "conf": voters(&of.conf),
         });
         more.iter().for_each(|(field, value)| event[*field] = value.clone());
         let line = json!({ "tag": "trace", "event": event });
@@ -48,29 +48,29 @@ impl Trace {
     }
 
     /// A replica starts.
-    pub fn starts(&mut self, id: PeerId, raft: &Raft) {
+    pub fn starts(&mut self, id: ReplicaId, raft: &Raft) {
         let now = raft.status();
         self.event("InitState", id, &now, &[]);
         self.seen.insert(id, now);
     }
 
     /// A message is about to be processed.
-    pub fn receives(&mut self, id: PeerId, raft: &Raft, message: &Message) {
+    pub fn receives(&mut self, id: ReplicaId, raft: &Raft, message: &Message) {
         self.message("Receive", id, raft, message.peer, id, message);
     }
 
     /// A message is sent.
-    pub fn sends(&mut self, id: PeerId, raft: &Raft, message: &Message) {
+    pub fn sends(&mut self, id: ReplicaId, raft: &Raft, message: &Message) {
         self.message("Send", id, raft, id, message.peer, message);
     }
 
     fn message(
         &mut self,
         way: &str,
-        id: PeerId,
+        id: ReplicaId,
         raft: &Raft,
-        from: PeerId,
-        to: PeerId,
+        from: ReplicaId,
+        to: ReplicaId,
         message: &Message,
     ) {
         let of =
@@ -79,20 +79,20 @@ impl Trace {
             Body::Append { previous, entries, commit } => of(
                 "AppendEntriesRequest",
                 "MsgApp",
-                json!({ "entries": entries.len(), "logTerm": previous.term,
-                        "index": previous.index, "commit": commit }),
+                json!({ "entries": entries.len(), "logTerm": previous.term.0,
+                        "index": previous.index.0, "commit": commit.0 }),
             ),
             Body::Heartbeat { committed, .. } => {
-                of("AppendEntriesRequest", "MsgHeartbeat", json!({ "commit": committed.index }))
+                of("AppendEntriesRequest", "MsgHeartbeat", json!({ "commit": committed.index.0 }))
             }
             Body::AppendReply { matched } => {
-                of("AppendEntriesResponse", "MsgAppResp", json!({ "index": matched }))
+                of("AppendEntriesResponse", "MsgAppResp", json!({ "index": matched.0 }))
             }
             Body::AppendRefused { hint, refused } => of(
                 "AppendEntriesResponse",
                 "MsgAppResp",
-                json!({ "index": refused, "reject": true, "rejectHint": hint.index,
-                        "logTerm": hint.term }),
+                json!({ "index": refused.0, "reject": true, "rejectHint": hint.index.0,
+                        "logTerm": hint.term.0 }),
             ),
             Body::HeartbeatReply { .. } => {
                 of("AppendEntriesResponse", "MsgHeartbeatResp", json!({}))
@@ -100,7 +100,7 @@ impl Trace {
             Body::Vote { last, .. } => of(
                 "RequestVoteRequest",
                 "MsgVote",
-                json!({ "logTerm": last.term, "index": last.index }),
+                json!({ "logTerm": last.term.0, "index": last.index.0 }),
             ),
             Body::VoteReply { granted, .. } => {
                 of("RequestVoteResponse", "MsgVoteResp", json!({ "reject": !granted }))
@@ -108,7 +108,7 @@ impl Trace {
             _ => return,
         };
         let mut told = json!({
-            "type": kind, "term": message.term, "from": from.to_string(), "to": to.to_string(),
+            "type": kind, "term": message.term.0, "from": from.to_string(), "to": to.to_string(),
             "entries": 0, "logTerm": 0, "index": 0, "commit": 0, "vote": "0",
             "reject": false, "rejectHint": 0,
         });
@@ -119,7 +119,7 @@ impl Trace {
     }
 
     /// Records the changes of a replica after an input.
-    pub fn looks(&mut self, id: PeerId, raft: &Raft) {
+    pub fn looks(&mut self, id: ReplicaId, raft: &Raft) {
         let now = raft.status();
         let Some(before) = self.seen.insert(id, now.clone()) else { return };
         if (now.role, now.term) != (before.role, before.term) {
@@ -131,7 +131,8 @@ impl Trace {
             }
         }
         if now.role == Role::Leader {
-            for index in before.last.index.max(before.commit) + 1..=now.last.index {
+            let known = before.last.index.max(before.commit);
+            for index in (known + 1).until(now.last.index + 1) {
                 let name = if now.changes.contains(&index) { "ChangeConf" } else { "Replicate" };
                 self.event(name, id, &now, &[]);
             }
@@ -146,7 +147,7 @@ impl Trace {
     }
 
     /// A write is handed to the disk.
-    pub fn ready(&mut self, id: PeerId, raft: &Raft) {
+    pub fn ready(&mut self, id: ReplicaId, raft: &Raft) {
         self.event("Ready", id, &raft.status(), &[]);
     }
 }

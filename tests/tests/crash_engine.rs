@@ -5,7 +5,10 @@
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::lsm::InLog;
 use bedstone_engine::wal::{HardState, Log, Record, Vote};
-use bedstone_engine::{Batch, Db, Disk, Engine, LogId, Op, Options, WriteMode, limits::Limits};
+use bedstone_engine::{
+    Batch, Db, Disk, Engine, Index, LogId, Op, Options, ReplicaId, ShardId, Term, WriteMode,
+    limits::Limits,
+};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
 use bytes::Bytes;
@@ -118,7 +121,7 @@ fn check_reads(db: &Db, model: &Model, rng: &mut Rng) {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct ModelLog {
     base: LogId,
-    entries: BTreeMap<u64, (u64, Vec<u8>)>,
+    entries: BTreeMap<Index, (Term, Vec<u8>)>,
     hard: HardState,
 }
 
@@ -153,7 +156,7 @@ fn log_life(seed: u64) {
         }
         disk = disk.power_loss(rng.draw());
         let log = open_log(&disk).unwrap_or_else(|e| panic!("seed {seed}, life {life}: {e}"));
-        let found = [0, 1, 2].map(|shard| read_log(&log, shard));
+        let found = [0, 1, 2].map(ShardId).map(|shard| read_log(&log, shard));
         assert!(possible.contains(&found), "seed {seed}, life {life}:\n{found:?}\n{possible:?}");
         model = found;
     }
@@ -166,15 +169,15 @@ fn open_log(disk: &MemoryDisk) -> bedstone_engine::Result<Log> {
 fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
     let mut records = Vec::new();
     for _ in 0..=rng.below(3) {
-        let shard = rng.below(3);
-        let log = &mut model[shard as usize];
+        let at = rng.below(3) as usize;
+        let (shard, log) = (ShardId(at as u64), &mut model[at]);
         let last = log.entries.keys().next_back().copied().unwrap_or(log.base.index);
         match rng.below(10) {
             0..6 => {
                 // Sometimes the entries of a new leader replace a suffix.
                 let first = if rng.one_in(4) { last.max(log.base.index + 1) } else { last + 1 };
                 log.entries.split_off(&first);
-                log.hard.term = (log.hard.term + rng.below(2)).max(1);
+                log.hard.term = (log.hard.term + rng.below(2)).max(Term(1));
                 let term = log.hard.term;
                 let datas: Vec<Vec<u8>> = (0..=rng.below(3))
                     .map(|_| {
@@ -191,7 +194,7 @@ fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
             }
             6..8 => {
                 log.hard.term += 1;
-                log.hard.vote = Vote::For(rng.below(3) + 1);
+                log.hard.vote = Vote::For(ReplicaId(rng.below(3) + 1));
                 log.hard.commit = last;
                 records.push(Record::HardState { shard, state: log.hard });
             }
@@ -203,19 +206,19 @@ fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
                 records.push(Record::Release { shard, upto });
             }
             _ => {
-                let at = LogId { term: log.hard.term, index: last + rng.below(5) + 1 };
+                let index = last + rng.below(5) + 1;
                 log.entries.clear();
-                log.base = at;
-                records.push(Record::Reset { shard, at });
+                log.base = LogId { term: log.hard.term, index };
+                records.push(Record::Reset { shard, at: log.base });
             }
         }
         // The hard state is written together with its entries, as Raft writes it.
-        records.push(Record::HardState { shard, state: model[shard as usize].hard });
+        records.push(Record::HardState { shard, state: model[at].hard });
     }
     records
 }
 
-fn read_log(log: &Log, shard: u64) -> ModelLog {
+fn read_log(log: &Log, shard: ShardId) -> ModelLog {
     let (first, last) = log.bounds(shard);
     let entries = log.entries(shard, first, last.index + 1, usize::MAX).unwrap();
     for entry in &entries {
@@ -232,13 +235,14 @@ fn values_hidden_by_a_memtable_survive_collection_until_its_flush() {
     let disk = MemoryDisk::new();
     let open = || Engine::open(Arc::new(disk.clone()), Options::tiny()).expect("opens");
     let (engine, mut index) = (open(), 0);
-    let tree = engine.open_shard(1).expect("a tree");
+    let tree = engine.open_shard(ShardId(1)).expect("a tree");
     let mut put = |key: &str, byte: u8| {
         index += 1;
-        let (at, value) = (LogId { term: 1, index }, Bytes::from(vec![byte; 600]));
-        let entry = Record::entries(1, at, [(1, value.clone())]).expect("a record");
+        let (at, value) =
+            (LogId { term: Term(1), index: Index(index) }, Bytes::from(vec![byte; 600]));
+        let entry = Record::entries(ShardId(1), at, [(1, value.clone())]).expect("a record");
         engine.log().commit(&[entry]).expect("commits");
-        let place = engine.log().place(1, at).expect("has a place");
+        let place = engine.log().place(ShardId(1), at).expect("has a place");
         let in_log = InLog { data: &value, place };
         let op = Op::Put(Bytes::copy_from_slice(key.as_bytes()), value.clone());
         tree.apply(at, index, Some(in_log), [op]);
@@ -256,7 +260,7 @@ fn values_hidden_by_a_memtable_survive_collection_until_its_flush() {
         flush();
     }
     let upto = tree.flushed();
-    engine.log().commit(&[Record::Release { shard: 1, upto }]).expect("releases");
+    engine.log().commit(&[Record::Release { shard: ShardId(1), upto }]).expect("releases");
     engine.plan_collection();
     assert!(tree.is_collecting(), "a segment is a collection target");
     put("kept", 8);
@@ -264,8 +268,8 @@ fn values_hidden_by_a_memtable_survive_collection_until_its_flush() {
         tree.run(job).expect("runs");
     }
     drop((tree, engine));
-    let tree = open().open_shard(1).expect("a tree");
-    assert_eq!(tree.flushed().index + 1, index, "the last entry is to be applied again");
+    let tree = open().open_shard(ShardId(1)).expect("a tree");
+    assert_eq!(tree.flushed().index + 1, Index(index), "the last entry is to be applied again");
     let found = tree.get(b"kept").expect("readable").map(|value| value[0]);
     assert_eq!(found, Some(7), "as of the last flush");
 }

@@ -4,7 +4,7 @@
 use bedstone_engine::check::check_disk;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::scrub::Scrub;
-use bedstone_engine::{Db, Error, Options};
+use bedstone_engine::{Db, Error, Options, ShardId};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
 use bedstone_tests::store_model::{Model, Pair, any_options, draw, same, shown};
@@ -284,7 +284,10 @@ fn damage_affects_only_its_keys_and_the_scrub_finds_it() {
             match db.get(key) {
                 Ok(found) => assert_eq!(found.as_ref().map(|v| &v[..]), Some(&value[..])),
                 Err(Error::Damaged { shard, from, to, .. }) => {
-                    assert!(shard == 0 && from[..] <= key[..] && key[..] <= to[..], "{from:?}");
+                    assert!(
+                        shard == ShardId(0) && from[..] <= key[..] && key[..] <= to[..],
+                        "{from:?}"
+                    );
                     lost += 1;
                 }
                 Err(error) => panic!("{error}"),

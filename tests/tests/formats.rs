@@ -1,7 +1,6 @@
 //! Pins the bytes of every structure on disk and on the wire. A change of these bytes is a change
 //! of a format: raise the version of the format, and begin the commit's message with `Format:`.
 
-use bedstone_engine::LogId;
 use bedstone_engine::disk::Pages;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::engine::Superblock;
@@ -16,6 +15,7 @@ use bedstone_engine::values::file::ValueWriter;
 use bedstone_engine::values::{Pointer, Source, value_crc};
 use bedstone_engine::wal::format::{SegmentHeader, encode_block};
 use bedstone_engine::wal::{Entry, HardState, Record, Vote};
+use bedstone_engine::{Index, LogId, Lsn, ReplicaId, ShardId, Term};
 use bedstone_net::hello::Hello;
 use bedstone_net::{Frame, Lane, NodeId};
 use bedstone_node::machine::command::{Command, Expiry, Operation, byte, encode_batch};
@@ -25,7 +25,7 @@ use bedstone_node::machine::value::Stored;
 use bedstone_node::raft::conf::MemberChange;
 use bedstone_node::raft::{Body, Change, Conf, Message};
 use bedstone_node::wire::{
-    Address, Forwarded, Replied, SnapshotOutcome, Transfer, encode_raft, put_coalesced,
+    Address, Forwarded, Replied, RequestId, SnapshotOutcome, Transfer, encode_raft, put_coalesced,
 };
 use bedstone_node::{bootstrap, line_file};
 use bytes::{Bytes, BytesMut};
@@ -39,23 +39,35 @@ fn hex(bytes: &[u8]) -> String {
     format!("{} bytes\n{}\n", bytes.len(), text.join("\n"))
 }
 
-const ID: LogId = LogId { term: 2, index: 5 };
+const ID: LogId = LogId { term: Term(2), index: Index(5) };
 
 fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let mut pages = Pages::default();
-    SegmentHeader::new(7, 3, 4096, 0xABCD, 2).encode(&mut pages);
+    SegmentHeader::new(7, 3, Lsn(4096), 0xABCD, 2).encode(&mut pages);
     let header = pages.as_blocks().to_vec();
     pages.clear();
     let records = [
-        Record::entries(1, ID, [(1, Bytes::from_static(b"hello")), (0, Bytes::new())]).unwrap(),
-        Record::HardState { shard: 1, state: HardState { term: 2, vote: Vote::For(3), commit: 4 } },
-        Record::Release { shard: 1, upto: ID },
-        Record::Reset { shard: 1, at: ID },
-        Record::Forget { shard: 4 },
-        Record::Bounds { shard: 1, base: LogId { term: 1, index: 2 }, last: ID },
-        Record::Members { shard: 1, index: 5, members: Bytes::from_static(b"members") },
+        Record::entries(ShardId(1), ID, [(1, Bytes::from_static(b"hello")), (0, Bytes::new())])
+            .unwrap(),
+        Record::HardState {
+            shard: ShardId(1),
+            state: HardState { term: Term(2), vote: Vote::For(ReplicaId(3)), commit: Index(4) },
+        },
+        Record::Release { shard: ShardId(1), upto: ID },
+        Record::Reset { shard: ShardId(1), at: ID },
+        Record::Forget { shard: ShardId(4) },
+        Record::Bounds {
+            shard: ShardId(1),
+            base: LogId { term: Term(1), index: Index(2) },
+            last: ID,
+        },
+        Record::Members {
+            shard: ShardId(1),
+            index: Index(5),
+            members: Bytes::from_static(b"members"),
+        },
     ];
-    encode_block(&mut pages, 9, 8192, 4096, 0xABCD, &records);
+    encode_block(&mut pages, 9, Lsn(8192), Lsn(4096), 0xABCD, &records);
     let block = pages.as_blocks().to_vec();
     let disk = MemoryDisk::new();
     let mut writer = TableWriter::create(&disk, "t".into(), 6, &Limits::TINY, Codec::Lz4).unwrap();
@@ -92,25 +104,35 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ],
     );
     let mut forwarded = BytesMut::new();
-    let request = Forwarded { id: 1, left: 5000, resp3: true, command: set.clone() };
+    let request = Forwarded { id: RequestId(1), left: 5000, resp3: true, command: set.clone() };
     request.encode(&mut forwarded);
     let mut replied = BytesMut::new();
-    Replied { id: 1, answer: Some(Bytes::from_static(b"+OK\r\n")) }.encode(&mut replied);
+    Replied { id: RequestId(1), answer: Some(Bytes::from_static(b"+OK\r\n")) }.encode(&mut replied);
     let entry = Entry { id: ID, kind: 1, data: Bytes::from_static(b"x") };
-    let previous = LogId { term: 2, index: 4 };
-    let message = |body| encode_raft(3, &Message { peer: 2, term: 2, body }).to_vec();
+    let previous = LogId { term: Term(2), index: Index(4) };
+    let message = |body| {
+        encode_raft(ReplicaId(3), &Message { peer: ReplicaId(2), term: Term(2), body }).to_vec()
+    };
     let change = Change::Steps {
-        steps: vec![MemberChange::AddVoter(4.into()), MemberChange::Remove(1)],
+        steps: vec![
+            MemberChange::AddVoter(ReplicaId(4).into()),
+            MemberChange::Remove(ReplicaId(1)),
+        ],
         explicit: true,
     };
-    let conf = Conf::of([1, 2, 3]).apply(&change).unwrap();
+    let conf = Conf::of([1, 2, 3].map(ReplicaId)).apply(&change).unwrap();
     let mut members = Vec::new();
     conf.encode(&mut members);
     let mut beats = BytesMut::new();
     let body = Body::HeartbeatReply { round: 4 };
-    put_coalesced(&mut beats, 1, 3, &Message { peer: 2, term: 2, body });
+    put_coalesced(
+        &mut beats,
+        ShardId(1),
+        ReplicaId(3),
+        &Message { peer: ReplicaId(2), term: Term(2), body },
+    );
     let session = Session { request: 4, used: 7, answer: Answer::of(&Reply::Int(6)) };
-    let address = Address { from: 3, to: 2 };
+    let address = Address { from: ReplicaId(3), to: ReplicaId(2) };
     let head = SnapshotHead { at: ID, ts: 3, history_from: 2, now: 1 };
     let version = |expires, value| {
         HistoryItem::Version(Version { key: Bytes::from_static(b"k"), ts: 3, expires, value })
@@ -131,7 +153,10 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("filter", filter::build(vec![1, 2, 3])),
         ("manifest edit", edit.encode()),
         ("superblock", superblock.encode()),
-        ("first members", line_file::framed(&bootstrap::encode(&Conf::of([1, 2, 3]))).into()),
+        (
+            "first members",
+            line_file::framed(&bootstrap::encode(&Conf::of([1, 2, 3].map(ReplicaId)))).into(),
+        ),
         ("boot", line_file::framed("1b4e28ba-2fa1-11d2-883f-0016d3cca427").into()),
         ("net frame", [&frame.header()[..], &frame.body].concat()),
         ("net hello", Hello::new(NodeId(1), 2, "dev").frame().body.to_vec()),
@@ -144,9 +169,12 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("raft vote", message(Body::Vote { last: ID, leader_transfer: false })),
         ("raft vote, handed over", message(Body::Vote { last: ID, leader_transfer: true })),
         ("raft vote reply", message(Body::VoteReply { granted: false, committed: ID })),
-        ("raft append", message(Body::Append { previous, entries: vec![entry].into(), commit: 3 })),
-        ("raft append reply", message(Body::AppendReply { matched: 5 })),
-        ("raft append refused", message(Body::AppendRefused { hint: ID, refused: 9 })),
+        (
+            "raft append",
+            message(Body::Append { previous, entries: vec![entry].into(), commit: Index(3) }),
+        ),
+        ("raft append reply", message(Body::AppendReply { matched: Index(5) })),
+        ("raft append refused", message(Body::AppendRefused { hint: ID, refused: Index(9) })),
         ("raft heartbeat", message(Body::Heartbeat { committed: previous, round: 4 })),
         ("raft heartbeat reply", message(Body::HeartbeatReply { round: 4 })),
         ("raft time out now", message(Body::TimeoutNow)),
@@ -161,8 +189,8 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
                 query_id: 5,
                 new: false,
                 last: ID,
-                commit: 3,
-                conf: Conf::of([1, 2]).into(),
+                commit: Index(3),
+                conf: Conf::of([1, 2].map(ReplicaId)).into(),
             }),
         ),
         ("beats", beats.to_vec()),
@@ -173,7 +201,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ("members", members),
         (
             "snapshot begin",
-            Transfer::Begin { id: 1, term: 2, version: 1, head }.encode(address).1.to_vec(),
+            Transfer::Begin { id: 1, term: Term(2), version: 1, head }.encode(address).1.to_vec(),
         ),
         ("snapshot chunk", Transfer::Chunk { id: 1, number: 0, items }.encode(address).1.to_vec()),
         ("snapshot end", Transfer::End { id: 1, chunks: 1 }.encode(address).1.to_vec()),

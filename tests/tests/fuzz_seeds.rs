@@ -1,7 +1,6 @@
 //! The seeds of the fuzz targets: valid inputs, so that fuzzing begins behind the checksums. The
 //! seeds are committed; `BEDSTONE_WRITE_SEEDS=1` writes them again after a change of a format.
 
-use bedstone_engine::LogId;
 use bedstone_engine::disk::Disk;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::key::{NEVER, Value, Version};
@@ -10,6 +9,7 @@ use bedstone_engine::lsm::bounds::Bounds;
 use bedstone_engine::lsm::manifest::{Edit, Standing};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::table::{TableMeta, TableWriter};
+use bedstone_engine::{Index, LogId, Term};
 use bedstone_net::NodeId;
 use bedstone_net::hello::Hello;
 use bytes::Bytes;
@@ -37,7 +37,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let range = RangeTombstone { from: key.clone(), to: Bytes::from_static(b"z"), ts: 8 };
     let edit = Edit {
         standing: Standing {
-            flushed: LogId { term: 1, index: 2 },
+            flushed: LogId { term: Term(1), index: Index(2) },
             ts_max: 3,
             now: 5,
             history_from: 2,

@@ -3,7 +3,7 @@
 
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits;
-use bedstone_engine::{Engine, LogId, Op, Options};
+use bedstone_engine::{Engine, Index, LogId, Op, Options, ShardId, Term};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -32,11 +32,11 @@ fn a_thousand_idle_shards_cost_less_than_100_mib() {
     {
         let engine = open();
         for shard in 1..=SHARDS {
-            let tree = engine.open_shard(shard).unwrap();
+            let tree = engine.open_shard(ShardId(shard)).unwrap();
             for index in 1..=20 {
                 let key = Bytes::from(format!("key{index:04}"));
                 let op = Op::Put(key, Bytes::from(vec![index as u8; 200]));
-                tree.apply(LogId { term: 1, index }, index, None, [op]);
+                tree.apply(LogId { term: Term(1), index: Index(index) }, index, None, [op]);
             }
             tree.flush_all().unwrap();
         }
@@ -49,7 +49,7 @@ fn a_thousand_idle_shards_cost_less_than_100_mib() {
     (0..10).for_each(|_| engine.plan_collection());
     engine.relieve_memory();
     assert!(anonymous_bytes() - before < 100 * MIB);
-    assert_eq!(engine.tree(77).unwrap().get(b"key0007").unwrap().unwrap().len(), 200);
+    assert_eq!(engine.tree(ShardId(77)).unwrap().get(b"key0007").unwrap().unwrap().len(), 200);
 }
 
 /// The memtables of all shards share one budget. The largest memtables are flushed when half of the
@@ -64,11 +64,16 @@ fn memtables_share_one_budget() {
     let mut most = 0;
     for round in 1..=200 {
         for shard in 1..=20 {
-            let tree = engine.open_shard(shard).unwrap();
+            let tree = engine.open_shard(ShardId(shard)).unwrap();
             let key = Bytes::from(format!("key{round:04}"));
             // Some shards receive more data than others.
             let value = Bytes::from(vec![7; 200 * shard as usize]);
-            tree.apply(LogId { term: 1, index: round }, round, None, [Op::Put(key, value)]);
+            tree.apply(
+                LogId { term: Term(1), index: Index(round) },
+                round,
+                None,
+                [Op::Put(key, value)],
+            );
         }
         engine.relieve_memory();
         for (_, tree) in engine.trees() {
@@ -79,7 +84,7 @@ fn memtables_share_one_budget() {
         most = most.max(engine.memory().used());
     }
     assert!(most <= 2 * MIB, "{most} bytes after relief");
-    let flushed = engine.trees().iter().filter(|(_, tree)| tree.flushed().index > 0).count();
+    let flushed = engine.trees().iter().filter(|(_, tree)| tree.flushed().index > Index(0)).count();
     assert!(flushed > 5, "{flushed} shards were flushed");
     let used: usize = engine.trees().iter().map(|(_, tree)| tree.stats().memtable_bytes).sum();
     assert_eq!(engine.memory().used(), used, "the budget counts the bytes of all memtables");

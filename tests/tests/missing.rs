@@ -7,7 +7,7 @@ use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Limits;
 use bedstone_engine::scrub::Scrub;
 use bedstone_engine::wal::{HardState, Log, Missing, Record, Vote};
-use bedstone_engine::{Db, Disk, Engine, Error, LogId, Options};
+use bedstone_engine::{Db, Disk, Engine, Error, Index, LogId, Options, ReplicaId, ShardId, Term};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,25 +19,25 @@ const SHARDS: u64 = 3;
 #[derive(Clone, Debug, Default)]
 struct Model {
     base: LogId,
-    entries: BTreeMap<u64, (u64, Vec<u8>)>,
+    entries: BTreeMap<Index, (Term, Vec<u8>)>,
     hard: HardState,
 }
 
 impl Model {
-    fn last(&self) -> u64 {
+    fn last(&self) -> Index {
         self.entries.keys().next_back().copied().unwrap_or(self.base.index)
     }
 
     /// A random step of a replica: an append, a new leader's replacement of uncommitted entries, a
     /// commit, a release, or a reset.
-    fn step(&mut self, shard: u64, rng: &mut Rng) -> Vec<Record> {
+    fn step(&mut self, shard: ShardId, rng: &mut Rng) -> Vec<Record> {
         let mut records = Vec::new();
         match rng.below(20) {
             0..12 => {
                 let mut first = self.last() + 1;
                 if rng.one_in(5) {
                     self.hard.term += 1;
-                    self.hard.vote = Vote::For(1 + rng.below(3));
+                    self.hard.vote = Vote::For(ReplicaId(1 + rng.below(3)));
                     let free = self.hard.commit.max(self.base.index) + 1;
                     first = free + rng.below(first - free + 1);
                     records.push(Record::HardState { shard, state: self.hard });
@@ -50,7 +50,7 @@ impl Model {
                         rng.bytes(len)
                     })
                     .collect();
-                for (index, data) in (first..).zip(&datas) {
+                for (index, data) in first.until(Index::END).zip(&datas) {
                     self.entries.insert(index, (term, data.clone()));
                 }
                 let entries = datas.into_iter().map(|data| (1, data.into()));
@@ -63,7 +63,7 @@ impl Model {
                 records.push(Record::HardState { shard, state: self.hard });
             }
             16..19 => {
-                let room = self.hard.commit.saturating_sub(self.base.index);
+                let room = self.hard.commit.distance_from(self.base.index);
                 let index = self.base.index + rng.below(room + 1);
                 if index > self.base.index {
                     self.base = LogId { term: self.entries[&index].0, index };
@@ -85,9 +85,13 @@ impl Model {
     }
 }
 
+fn shards() -> impl Iterator<Item = ShardId> {
+    (0..SHARDS).map(ShardId)
+}
+
 fn open(disk: &MemoryDisk) -> Log {
     let (log, _) = Log::open(Arc::new(disk.clone()), WriteMode::Pwrite, 7, Limits::TINY).unwrap();
-    log.register_shards(0..SHARDS);
+    log.register_shards(shards());
     log
 }
 
@@ -95,11 +99,12 @@ fn open(disk: &MemoryDisk) -> Log {
 fn history(rng: &mut Rng, steps: usize) -> (MemoryDisk, [Model; SHARDS as usize]) {
     let disk = MemoryDisk::new();
     let mut models: [Model; SHARDS as usize] = Default::default();
-    models.iter_mut().for_each(|model| model.hard.term = 1);
+    models.iter_mut().for_each(|model| model.hard.term = Term(1));
     let mut log = open(&disk);
     let states = |models: &[Model]| -> Vec<Record> {
-        let state = |(shard, model): (u64, &Model)| Record::HardState { shard, state: model.hard };
-        (0..).zip(models).map(state).collect()
+        let state =
+            |(shard, model): (ShardId, &Model)| Record::HardState { shard, state: model.hard };
+        shards().zip(models).map(state).collect()
     };
     log.commit(&states(&models)).unwrap();
     for _ in 0..steps {
@@ -110,7 +115,7 @@ fn history(rng: &mut Rng, steps: usize) -> (MemoryDisk, [Model; SHARDS as usize]
         let mut records = Vec::new();
         for _ in 0..=rng.below(2) {
             let shard = rng.below(SHARDS);
-            records.extend(models[shard as usize].step(shard, rng));
+            records.extend(models[shard as usize].step(ShardId(shard), rng));
         }
         log.commit(&records).unwrap();
     }
@@ -142,12 +147,12 @@ fn end_of_log(disk: &MemoryDisk) -> (String, u64) {
 /// Checks every read of every shard. Returns how many entries are missing.
 fn check(log: &Log, models: &[Model], place: &str) -> u64 {
     let mut lost = 0;
-    for (shard, model) in (0..).zip(models) {
+    for (shard, model) in shards().zip(models) {
         let Missing { entries: missing, state } = log.missing(shard);
-        let is_missing = |index: u64| missing.iter().any(|range| range.contains(&index));
+        let is_missing = |index: Index| missing.iter().any(|range| range.contains(&index));
         let (first, last) = log.bounds(shard);
         assert!(first <= model.base.index + 1, "{place}, shard {shard}: released too much");
-        for index in first..=model.last() {
+        for index in first.until(model.last() + 1) {
             let found = log.entries(shard, index, index + 1, usize::MAX);
             if is_missing(index) {
                 lost += u64::from(index > model.base.index);
@@ -168,7 +173,7 @@ fn check(log: &Log, models: &[Model], place: &str) -> u64 {
             );
             assert_eq!(log.term(shard, index), Some(*term), "{place}, shard {shard}");
         }
-        let open = is_missing(u64::MAX - 1);
+        let open = is_missing(Index::END - 1);
         assert!(open || last.index == model.last(), "{place}, shard {shard}: ends at {last:?}");
         assert!(state || log.hard_state(shard) == model.hard, "{place}, shard {shard}: hard state");
     }
@@ -222,7 +227,7 @@ fn damaged_entries_are_intact_or_known_to_be_missing() {
             }
             cases += 1;
             lost += life_after(&damaged, &models, &place, &mut rng);
-            whole += u64::from((0..SHARDS).all(|shard| open(&damaged).missing(shard).is_empty()));
+            whole += u64::from(shards().all(|shard| open(&damaged).missing(shard).is_empty()));
         }
     }
     eprintln!("{cases} damaged logs, {whole} of them whole, {lost} entries known to be missing");
@@ -234,15 +239,15 @@ fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -
     let mut models = models.to_vec();
     let log = open(disk);
     let lost = check(&log, &models, place);
-    let missing: Vec<Missing> = (0..SHARDS).map(|shard| log.missing(shard)).collect();
+    let missing: Vec<Missing> = (0..SHARDS).map(|shard| log.missing(ShardId(shard))).collect();
     for _ in 0..rng.below(60) {
         let shard = rng.below(SHARDS);
         let model = &mut models[shard as usize];
         if missing[shard as usize].is_empty() {
-            log.commit(&model.step(shard, rng)).unwrap();
-        } else if !log.missing(shard).entries.iter().all(|range| range.end < u64::MAX) {
+            log.commit(&model.step(ShardId(shard), rng)).unwrap();
+        } else if !log.missing(ShardId(shard)).entries.iter().all(|range| range.end < Index::END) {
             let next = LogId { term: model.hard.term, index: model.last() + 1 };
-            let entry = Record::entries(shard, next, [(1, vec![1].into())]).unwrap();
+            let entry = Record::entries(ShardId(shard), next, [(1, vec![1].into())]).unwrap();
             let refused = log.commit(&[entry]);
             assert!(matches!(refused, Err(Error::Missing { .. })), "{place}: {refused:?}");
         }
@@ -253,12 +258,12 @@ fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -
     let log = open(&disk);
     check(&log, &models, &format!("{place}, opened again"));
     for (shard, missing) in (0..).zip(&missing) {
-        assert_eq!(log.missing(shard), *missing, "{place}, opened again: shard {shard}");
+        assert_eq!(log.missing(ShardId(shard)), *missing, "{place}, opened again: shard {shard}");
     }
     for (shard, missing) in (0..).zip(&missing) {
-        let id = LogId { term: 1 << 20, index: models[shard as usize].last() + 1 };
-        let entry = Record::entries(shard, id, [(1, vec![1].into())]).unwrap();
-        let open = missing.entries.last().is_some_and(|range| range.end == u64::MAX);
+        let id = LogId { term: Term(1 << 20), index: models[shard as usize].last() + 1 };
+        let entry = Record::entries(ShardId(shard), id, [(1, vec![1].into())]).unwrap();
+        let open = missing.entries.last().is_some_and(|range| range.end == Index::END);
         assert!(!open || log.commit(&[entry]).is_err(), "{place}, opened again: shard {shard}");
     }
     // A snapshot replaces the entries that a shard lost.
@@ -266,15 +271,15 @@ fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -
         if !missing[shard as usize].is_empty() {
             model.base = LogId { term: model.hard.term, index: model.last() + 1 };
             model.entries.clear();
-            let state = Record::HardState { shard, state: model.hard };
-            log.commit(&[Record::Reset { shard, at: model.base }, state]).unwrap();
+            let state = Record::HardState { shard: ShardId(shard), state: model.hard };
+            log.commit(&[Record::Reset { shard: ShardId(shard), at: model.base }, state]).unwrap();
         }
     }
     log.commit(&[]).unwrap();
     drop(log);
     let log = open(&disk.power_loss(rng.draw()));
     assert_eq!(check(&log, &models, &format!("{place}, healed")), 0);
-    assert!((0..SHARDS).all(|shard| log.missing(shard).is_empty()), "{place}, healed");
+    assert!(shards().all(|shard| log.missing(shard).is_empty()), "{place}, healed");
     lost
 }
 
@@ -282,13 +287,14 @@ fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -
 fn two_shards(engine: &Engine, rounds: u64) {
     for index in 1..=rounds {
         for shard in [1, 2] {
-            let id = LogId { term: 1, index };
-            let entry = Record::entries(shard, id, [(1, vec![shard as u8; 100].into())]).unwrap();
+            let id = LogId { term: Term(1), index: Index(index) };
+            let entry =
+                Record::entries(ShardId(shard), id, [(1, vec![shard as u8; 100].into())]).unwrap();
             engine.log().commit(&[entry]).unwrap();
         }
     }
-    let state = HardState { term: 1, vote: Vote::None, commit: rounds };
-    let states = [1, 2].map(|shard| Record::HardState { shard, state });
+    let state = HardState { term: Term(1), vote: Vote::None, commit: Index(rounds) };
+    let states = [1, 2].map(ShardId).map(|shard| Record::HardState { shard, state });
     engine.log().commit(&states).unwrap();
     engine.log().commit(&[]).unwrap();
 }
@@ -296,13 +302,14 @@ fn two_shards(engine: &Engine, rounds: u64) {
 /// Opens an engine with the trees of some shards.
 fn engine(disk: &MemoryDisk, shards: std::ops::RangeInclusive<u64>) -> Engine {
     let engine = Engine::open(Arc::new(disk.clone()), Options::tiny()).unwrap();
-    for shard in shards {
+    for shard in shards.map(ShardId) {
         engine.open_shard(shard).unwrap();
     }
     engine
 }
 
 fn missing(entries: std::ops::Range<u64>, state: bool) -> Missing {
+    let entries = Index(entries.start)..Index(entries.end);
     Missing { entries: std::iter::once(entries).collect(), state }
 }
 
@@ -336,35 +343,37 @@ fn a_damaged_entry_is_named_and_the_other_shard_serves() {
     let found = scrub(&store);
     assert!(found.len() == 1 && found[0].contains("shard 2"), "{found:?}");
     assert!(found[0].contains("slot-00000.seg at byte 24680"), "{found:?}");
-    let before = |store: &Engine| store.log().entries(2, 1, 6, usize::MAX).unwrap().len();
+    let before = |store: &Engine| {
+        store.log().entries(ShardId(2), Index(1), Index(6), usize::MAX).unwrap().len()
+    };
     assert_eq!(before(&store), 2, "the entries before it are undamaged");
     drop(store);
     let store = engine(&disk, 1..=2);
     assert_eq!(before(&store), 2);
     assert!(scrub(&store)[0].contains("entries 3 to 3"));
-    assert!(store.log().missing(1).is_empty());
-    store.log().check_whole(1).unwrap();
-    assert_eq!(store.log().missing(2), missing(3..4, false));
-    let error = store.log().check_entries(2).unwrap_err().to_string();
+    assert!(store.log().missing(ShardId(1)).is_empty());
+    store.log().check_whole(ShardId(1)).unwrap();
+    assert_eq!(store.log().missing(ShardId(2)), missing(3..4, false));
+    let error = store.log().check_entries(ShardId(2)).unwrap_err().to_string();
     assert!(error.contains("shard 2") && error.contains("entries 3 to 3"), "{error}");
     assert!(error.contains("slot-00000.seg at byte 24640"), "{error}");
-    assert_eq!(store.log().entries(2, 1, 3, usize::MAX).unwrap().len(), 2);
-    assert_eq!(store.log().entries(2, 4, 6, usize::MAX).unwrap().len(), 2);
-    let id = LogId { term: 1, index: 6 };
-    let entry = Record::entries(1, id, [(1, vec![9].into())]).unwrap();
+    assert_eq!(store.log().entries(ShardId(2), Index(1), Index(3), usize::MAX).unwrap().len(), 2);
+    assert_eq!(store.log().entries(ShardId(2), Index(4), Index(6), usize::MAX).unwrap().len(), 2);
+    let id = LogId { term: Term(1), index: Index(6) };
+    let entry = Record::entries(ShardId(1), id, [(1, vec![9].into())]).unwrap();
     store.log().commit(&[entry]).unwrap();
-    assert_eq!(store.log().entries(1, 1, 7, usize::MAX).unwrap().len(), 6);
+    assert_eq!(store.log().entries(ShardId(1), Index(1), Index(7), usize::MAX).unwrap().len(), 6);
     // The tree does not need entries that it has flushed.
-    let tree = store.tree(2).unwrap();
+    let tree = store.tree(ShardId(2)).unwrap();
     for index in 1..=3 {
-        tree.apply(LogId { term: 1, index }, index, None, []);
+        tree.apply(LogId { term: Term(1), index: Index(index) }, index, None, []);
     }
     tree.freeze();
     while let Some(job) = tree.job() {
         tree.run(job).unwrap();
     }
     drop((tree, store));
-    assert!(engine(&disk, 1..=2).log().missing(2).is_empty());
+    assert!(engine(&disk, 1..=2).log().missing(ShardId(2)).is_empty());
 }
 
 /// A damaged block in the newest segment may have contained records of any shard, even of a shard
@@ -378,9 +387,9 @@ fn a_damaged_block_makes_shards_without_later_records_uncertain() {
     disk.flip("log/slot-00000.seg", 4096 * 6 + 8, 1);
     for opened in ["first", "again"] {
         let store = engine(&disk, 1..=3);
-        assert!(store.log().missing(1).is_empty(), "{opened}");
-        assert_eq!(store.log().missing(2), missing(3..4, false), "{opened}");
-        assert_eq!(store.log().missing(3), missing(1..u64::MAX, true), "{opened}");
+        assert!(store.log().missing(ShardId(1)).is_empty(), "{opened}");
+        assert_eq!(store.log().missing(ShardId(2)), missing(3..4, false), "{opened}");
+        assert_eq!(store.log().missing(ShardId(3)), missing(1..u64::MAX, true), "{opened}");
         store.log().commit(&[]).unwrap();
     }
 }
@@ -396,18 +405,25 @@ fn a_log_is_reset_in_one_commit_with_its_first_entries() {
     disk.flip("log/slot-00000.seg", 4096 * 6 + 8, 1);
     let store = engine(&disk, 1..=3);
     let (shard, at) = (3, LogId::default());
-    let id = LogId { term: 2, index: 1 };
-    let entries = || Record::entries(shard, id, [(1, vec![9].into())]).unwrap();
-    let state = HardState { term: 2, vote: Vote::For(1), commit: 0 };
+    let id = LogId { term: Term(2), index: Index(1) };
+    let entries = || Record::entries(ShardId(shard), id, [(1, vec![9].into())]).unwrap();
+    let state = HardState { term: Term(2), vote: Vote::For(ReplicaId(1)), commit: Index(0) };
     let error = store.log().commit(&[entries()]).unwrap_err();
-    assert!(matches!(error, Error::Missing { shard: 3, .. }), "{error}");
-    let anew = [Record::Reset { shard, at }, entries(), Record::HardState { shard, state }];
+    assert!(matches!(error, Error::Missing { shard: ShardId(3), .. }), "{error}");
+    let anew = [
+        Record::Reset { shard: ShardId(shard), at },
+        entries(),
+        Record::HardState { shard: ShardId(shard), state },
+    ];
     store.log().commit(&anew).unwrap();
     drop(store);
     let store = engine(&disk, 1..=3);
-    store.log().check_whole(shard).unwrap();
-    assert_eq!(store.log().hard_state(shard), state);
-    assert_eq!(store.log().entries(shard, 1, 2, usize::MAX).unwrap()[0].id, id);
+    store.log().check_whole(ShardId(shard)).unwrap();
+    assert_eq!(store.log().hard_state(ShardId(shard)), state);
+    assert_eq!(
+        store.log().entries(ShardId(shard), Index(1), Index(2), usize::MAX).unwrap()[0].id,
+        id
+    );
 }
 
 /// A reset replaces entries. It does not restore a lost vote.
@@ -415,22 +431,33 @@ fn a_log_is_reset_in_one_commit_with_its_first_entries() {
 fn a_reset_does_not_restore_a_lost_vote() {
     let disk = MemoryDisk::new();
     let log = open(&disk);
-    let state = |term| HardState { term, vote: Vote::For(2), commit: 0 };
-    log.commit(&[Record::HardState { shard: 1, state: state(1) }]).unwrap();
-    log.commit(&[Record::HardState { shard: 1, state: state(2) }]).unwrap();
-    log.commit(&[Record::Reset { shard: 1, at: LogId { term: 2, index: 9 } }]).unwrap();
+    let state = |term| HardState { term, vote: Vote::For(ReplicaId(2)), commit: Index(0) };
+    log.commit(&[Record::HardState { shard: ShardId(1), state: state(Term(1)) }]).unwrap();
+    log.commit(&[Record::HardState { shard: ShardId(1), state: state(Term(2)) }]).unwrap();
+    log.commit(&[Record::Reset {
+        shard: ShardId(1),
+        at: LogId { term: Term(2), index: Index(9) },
+    }])
+    .unwrap();
     log.write_sync_marker().unwrap();
     drop(log);
     disk.flip("log/slot-00000.seg", 4096 * 2 + 8, 1);
     for opened in ["first", "again"] {
         let log = open(&disk);
-        assert_eq!(log.missing(1), Missing { entries: Vec::new(), state: true }, "{opened}");
-        assert!(log.check_entries(1).is_ok() && log.check_whole(1).is_err(), "{opened}");
+        assert_eq!(
+            log.missing(ShardId(1)),
+            Missing { entries: Vec::new(), state: true },
+            "{opened}"
+        );
+        assert!(
+            log.check_entries(ShardId(1)).is_ok() && log.check_whole(ShardId(1)).is_err(),
+            "{opened}"
+        );
         log.commit(&[]).unwrap();
     }
     let log = open(&disk);
-    log.commit(&[Record::HardState { shard: 1, state: state(3) }]).unwrap();
-    assert!(log.check_whole(1).is_ok());
+    log.commit(&[Record::HardState { shard: ShardId(1), state: state(Term(3)) }]).unwrap();
+    assert!(log.check_whole(ShardId(1)).is_ok());
 }
 
 #[test]
@@ -447,7 +474,7 @@ fn an_embedded_store_with_lost_entries_is_refused_and_not_truncated() {
     disk.flip("log/slot-00000.seg", 4096 * 3 + 64 + 40 + 12 + 50, 1);
     for _ in 0..2 {
         let error = Db::open_on(Arc::new(disk.clone()), Options::tiny()).err().unwrap();
-        assert!(matches!(error, Error::Missing { shard: 0, .. }), "{error}");
+        assert!(matches!(error, Error::Missing { shard: ShardId(0), .. }), "{error}");
         assert!(error.to_string().contains("slot-00000.seg at byte 12352"), "{error}");
     }
     disk.place("log/slot-00000.seg", &sound);

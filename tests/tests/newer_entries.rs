@@ -3,7 +3,7 @@
 
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::wal::{HardState, Record};
-use bedstone_engine::{Engine, LogId, Options};
+use bedstone_engine::{Engine, LogId, Options, ShardId};
 use bedstone_node::raft::kind;
 use bedstone_tests::cluster::{binary, eventually, http_get, port_base};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
 
-const SHARD: u64 = 1;
+const SHARD: ShardId = ShardId(1);
 /// The version of the entry: a later build than any of these tests.
 const VERSION: u16 = 4711;
 
@@ -90,7 +90,7 @@ fn node_waits_for_an_upgrade(kind: u8, content: &[u8], needs: u16) {
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
         let shard = &status["shards"][0];
         assert_eq!(shard["needs_version"], needs, "{shard}");
-        assert_eq!(shard["applied"], id.index - 1, "{shard}");
+        assert_eq!(shard["applied"], id.index.0 - 1, "{shard}");
         assert_eq!(shard["damaged"], false, "{shard}");
         let mut connection = node.connection();
         let weak = redis::cmd("KV.GET").arg("a").arg("WEAK").query::<u64>(&mut connection);

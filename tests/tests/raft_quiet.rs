@@ -1,7 +1,7 @@
 //! A thousand groups on three nodes become quiescent, and elect when the node that leads them is
 //! gone (pitfall: a quiescent group never becomes active, or all groups become active at once).
 
-use bedstone_node::raft::{Boot, Conf, Config, Message, PeerId, Raft};
+use bedstone_node::raft::{Boot, Conf, Config, Message, Raft, ReplicaId};
 use bedstone_tests::raft_log::Nothing;
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -25,13 +25,14 @@ const BYTES_EACH: u64 = 1 << 10;
 /// One group. Replica 1 leads it until the node of replica 1 is gone.
 struct Group {
     replicas: [Raft; 3],
-    gone: Option<PeerId>,
+    gone: Option<ReplicaId>,
     sent: usize,
 }
 
 impl Group {
     fn new(number: u64, config: &Arc<Config>) -> Group {
-        let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), 31 * number + id);
+        let conf = Conf::of([1, 2, 3].map(ReplicaId));
+        let boot = |id| Boot::new(ReplicaId(id), conf.clone(), 31 * number + id);
         let replicas = [1, 2, 3].map(|id| Raft::new(config.clone(), boot(id)));
         let mut group = Group { replicas, gone: None, sent: 0 };
         while !group.replicas[0].is_leader() {
@@ -43,7 +44,7 @@ impl Group {
 
     fn tick(&mut self) {
         for at in 0..3 {
-            if self.gone != Some(at + 1) {
+            if self.gone != Some(ReplicaId(at + 1)) {
                 self.replicas[at as usize].tick();
                 self.settle();
             }
@@ -54,7 +55,7 @@ impl Group {
     fn settle(&mut self) {
         let mut busy = true;
         while std::mem::take(&mut busy) {
-            for at in (0..3_u64).filter(|at| self.gone != Some(at + 1)) {
+            for at in (0..3_u64).filter(|at| self.gone != Some(ReplicaId(at + 1))) {
                 let raft = &mut self.replicas[at as usize];
                 let effects = raft.effects(&Nothing);
                 if let Some(write) = effects.write {
@@ -66,8 +67,8 @@ impl Group {
                     self.sent += 1;
                     busy = true;
                     if self.gone != Some(peer) {
-                        let message = Message { peer: at + 1, term, body };
-                        self.replicas[peer as usize - 1].step(message);
+                        let message = Message { peer: ReplicaId(at + 1), term, body };
+                        self.replicas[peer.0 as usize - 1].step(message);
                     }
                 }
             }
@@ -100,8 +101,8 @@ fn quiescent_groups_elect_a_leader_after_their_leaders_node_is_gone() {
     assert_eq!(sent, later, "a quiescent group sends nothing");
 
     for group in &mut groups {
-        group.gone = Some(1);
-        group.replicas[1..].iter_mut().for_each(|raft| raft.peer_silent(1));
+        group.gone = Some(ReplicaId(1));
+        group.replicas[1..].iter_mut().for_each(|raft| raft.peer_silent(ReplicaId(1)));
         group.settle();
     }
     let (mut ticks, mut most) = (0, 0);

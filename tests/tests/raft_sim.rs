@@ -1,6 +1,7 @@
 //! Many seeds of Raft replicas, with faults and then without. `bedstone_tests::raft_world`
 //! describes the events and the checks after every event.
 
+use bedstone_engine::Index;
 use bedstone_tests::raft_world::{Done, run};
 
 #[test]
@@ -13,7 +14,7 @@ fn replicas_agree_under_network_faults() {
         let Ok(done) = std::panic::catch_unwind(|| run(seed)) else {
             panic!("BEDSTONE_SIM_FROM={seed} BEDSTONE_SIM_SEEDS=1 fails: see the message above");
         };
-        sum.committed += done.committed;
+        sum.committed += done.committed.0;
         sum.reads += done.reads;
         sum.leased += done.leased;
         sum.confs += done.confs;
@@ -26,5 +27,8 @@ fn replicas_agree_under_network_faults() {
     eprint!("{report}");
     // The output of a test that passes is hidden, so the report is also written to a file.
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/raft-sim.txt"), report).unwrap();
-    assert!(sum.committed > 10 && sum.reads > 10, "entries were committed and reads were served");
+    assert!(
+        sum.committed > Index(10) && sum.reads > 10,
+        "entries were committed and reads were served"
+    );
 }

@@ -3,7 +3,7 @@
 //! #12255). A follower whose tree does not advance still acknowledges, with a bounded amount of
 //! memory.
 
-use bedstone_node::raft::{Body, Boot, Conf, Config, Message, PeerId, Raft};
+use bedstone_node::raft::{Body, Boot, Conf, Config, Message, Raft, ReplicaId};
 use bedstone_tests::raft_log::Nothing;
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -34,28 +34,28 @@ impl Group {
         let mut busy = true;
         while std::mem::take(&mut busy) {
             for from in [1, 2] {
-                busy |= self.step(from);
+                busy |= self.step(ReplicaId(from));
             }
         }
     }
 
-    fn step(&mut self, from: PeerId) -> bool {
-        let raft = &mut self.replicas[from as usize - 1];
+    fn step(&mut self, from: ReplicaId) -> bool {
+        let raft = &mut self.replicas[from.0 as usize - 1];
         let effects = raft.effects(&Nothing);
         let mut busy = effects.write.is_some();
         effects.write.into_iter().for_each(|write| raft.persisted(write.seq));
-        if from == 1 || self.second_applies {
+        if from == ReplicaId(1) || self.second_applies {
             raft.applied(effects.commit);
         }
         for Message { peer, term, body } in effects.send {
-            if peer == 3 {
+            if peer == ReplicaId(3) {
                 let Body::Append { entries, .. } = &body else { continue };
                 self.to_third.0 += entries.iter().map(|entry| entry.data.len()).sum::<usize>();
                 self.to_third.1 += 1;
                 continue;
             }
             busy = true;
-            self.replicas[peer as usize - 1].step(Message { peer: from, term, body });
+            self.replicas[peer.0 as usize - 1].step(Message { peer: from, term, body });
         }
         busy
     }
@@ -63,8 +63,8 @@ impl Group {
 
 /// A group that replica 1 leads.
 fn led_by_first(config: &Config) -> Group {
-    let boot = |id| Boot::new(id, Conf::of([1, 2, 3]), id);
-    let replicas = [1, 2].map(|id| Raft::new(config.clone(), boot(id)));
+    let boot = |id| Boot::new(id, Conf::of([1, 2, 3].map(ReplicaId)), id.0);
+    let replicas = [1, 2].map(|id| Raft::new(config.clone(), boot(ReplicaId(id))));
     let mut group = Group { replicas, to_third: (0, 0), second_applies: true };
     while !group.replicas[0].is_leader() {
         group.replicas[0].tick();

@@ -1,6 +1,7 @@
 //! Each election timeout is a new draw from the whole range and from nothing else, so that replicas
 //! rarely campaign in the same tick (Raft, §5.2).
 
+use bedstone_engine::ReplicaId;
 use bedstone_node::raft::{Body, Boot, Conf, Config, Message, Raft, Role};
 use bedstone_tests::raft_log::Nothing;
 use bedstone_tests::rng::Rng;
@@ -12,7 +13,10 @@ const ROUNDS: u64 = 1000;
 fn replica(id: u64, seed: u64) -> Raft {
     // Real nodes draw their seeds from the system, so the seeds here are drawn too.
     let seed = Rng::new(seed).draw();
-    Raft::new(Config::DEFAULT, Boot::new(id, Conf::of(1..=REPLICAS), seed))
+    Raft::new(
+        Config::DEFAULT,
+        Boot::new(ReplicaId(id), Conf::of((1..=REPLICAS).map(ReplicaId)), seed),
+    )
 }
 
 /// Ticks a replica until it requests pre-votes. Returns the number of ticks.
@@ -34,7 +38,7 @@ fn make_candidate(raft: &mut Raft) {
     for peer in 2..=REPLICAS {
         let (granted, committed) = (true, Default::default());
         let body = Body::PreVoteReply { granted, committed };
-        raft.step(Message { peer, term: raft.term() + 1, body });
+        raft.step(Message { peer: ReplicaId(peer), term: raft.term() + 1, body });
         if raft.status().role == Role::Candidate {
             break;
         }

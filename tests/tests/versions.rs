@@ -5,14 +5,14 @@ use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::key::{AsOf, NEVER};
 use bedstone_engine::lsm::{InLog, SnapshotHead};
 use bedstone_engine::wal::Record;
-use bedstone_engine::{Engine, Error, LogId, Op, Options, Snapshot, Tree};
+use bedstone_engine::{Engine, Error, LogId, Op, Options, ShardId, Snapshot, Term, Tree};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-const SHARD: u64 = 1;
+const SHARD: ShardId = ShardId(1);
 const KEYS: u64 = 30;
 
 type Pairs = Vec<(Bytes, Bytes)>;
@@ -152,7 +152,7 @@ impl World {
     }
 
     fn apply(&mut self) {
-        let id = LogId { term: 1, index: self.tree.applied().index + 1 };
+        let id = LogId { term: Term(1), index: self.tree.applied().index + 1 };
         let ts = self.tree.ts() + 1 + self.rng.below(20);
         let mut ops = self.draw(ts);
         // The values are parts of the data of the entry, as in a node.

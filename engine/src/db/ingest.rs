@@ -4,7 +4,7 @@
 use super::store::{SHARD, Store, TERM};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::ids::LogId;
+use crate::ids::{Index, LogId};
 use crate::key::{NEVER, Value, Version};
 use crate::limits::Codec;
 use crate::lsm::check_size;
@@ -90,16 +90,16 @@ impl<'a> Ingest<'a> {
         let store = self.store;
         // The lock blocks writers, so that every later commit is newer than these keys.
         let mut next = store.next.lock();
-        let at = LogId { term: TERM, index: *next };
+        let at = LogId { term: TERM, index: Index(*next) };
         let nothing = Record::entries(SHARD, at, [(0, Bytes::new())])?;
         let state = HardState { term: TERM, vote: Vote::None, commit: at.index };
         store.engine.log().commit(&[nothing, Record::HardState { shard: SHARD, state }])?;
         *next += 1;
-        let taken = store.tree.ingest(at, at.index, &self.path);
+        let taken = store.tree.ingest(at, at.index.0, &self.path);
         if store.tree.applied() < at {
             // The log contains the entry although the ingestion failed. The tree applies the entry
             // without changes, so that later entries can follow it.
-            store.tree.apply(at, at.index, None, []);
+            store.tree.apply(at, at.index.0, None, []);
         }
         taken
     }

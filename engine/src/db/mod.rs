@@ -74,11 +74,11 @@ impl Db {
                 };
                 let place = engine.log().place(SHARD, entry.id);
                 let place = place.map(|place| InLog { data: &entry.data, place });
-                tree.apply(entry.id, index, place, ops);
+                tree.apply(entry.id, index.0, place, ops);
             }
         }
         let store = Store {
-            next: Mutex::new(tree.applied().index + 1),
+            next: Mutex::new((tree.applied().index + 1).0),
             engine,
             tree,
             committer: GroupCommit::default(),

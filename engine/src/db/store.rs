@@ -4,7 +4,7 @@ use super::background::{Background, Worker};
 use super::batch::{self, Batch};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::ids::{LogId, ShardId};
+use crate::ids::{Index, LogId, ShardId, Term};
 use crate::lsm::{InLog, Job, Tree};
 use crate::scrub::Scrub;
 use crate::wal::{GroupCommit, HardState, Record, Vote};
@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The shard of the store.
-pub(super) const SHARD: ShardId = 0;
+pub(super) const SHARD: ShardId = ShardId(0);
 /// The term of all entries.
-pub(super) const TERM: u64 = 1;
+pub(super) const TERM: Term = Term(1);
 /// Bytes that an idle thread scrubs after each pause: 4 MiB a second at most.
 const SCRUB_BYTES: u64 = 2 << 20;
 
@@ -51,7 +51,7 @@ impl Store {
     /// Writes the entries as one commit, then applies them.
     pub(super) fn commit(&self, entries: Vec<Bytes>) -> Result<()> {
         let mut next = self.next.lock();
-        let first = LogId { term: TERM, index: *next };
+        let first = LogId { term: TERM, index: Index(*next) };
         let last = *next + entries.len() as u64 - 1;
         let mut records = Vec::new();
         let mut at = first;
@@ -59,16 +59,16 @@ impl Store {
             records.push(Record::entries(SHARD, at, entries.iter().map(|e| (0, e.clone())))?);
             at.index += entries.len() as u64;
         }
-        let state = HardState { term: TERM, vote: Vote::None, commit: last };
+        let state = HardState { term: TERM, vote: Vote::None, commit: Index(last) };
         records.push(Record::HardState { shard: SHARD, state });
         let log = self.engine.log();
         log.commit(&records)?;
         *next = last + 1;
-        for (index, data) in (first.index..).zip(&entries) {
+        for (index, data) in first.index.until(Index::END).zip(&entries) {
             let ops = batch::decode(data).expect("an encoded batch decodes");
             let id = LogId { term: TERM, index };
             let place = log.place(SHARD, id).map(|place| InLog { data, place });
-            self.tree.apply(id, index, place, ops);
+            self.tree.apply(id, index.0, place, ops);
         }
         if self.threads && (self.tree.wants_flush() || log.wants_slot()) {
             self.background.wake();

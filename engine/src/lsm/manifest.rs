@@ -34,7 +34,7 @@
 use crate::checksum::{crc, seed};
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
-use crate::ids::LogId;
+use crate::ids::{Index, LogId, Term};
 use crate::limits::{EDIT_BYTES_MAX, KEY_BYTES_MAX};
 use crate::lsm::bounds::Bounds;
 use crate::lsm::ranges::RangeTombstone;
@@ -82,8 +82,8 @@ impl Edit {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let standing = &self.standing;
-        out.put_u64_le(standing.flushed.term);
-        out.put_u64_le(standing.flushed.index);
+        out.put_u64_le(standing.flushed.term.0);
+        out.put_u64_le(standing.flushed.index.0);
         out.put_u64_le(standing.ts_max);
         out.put_u64_le(standing.now);
         out.put_u64_le(standing.history_from);
@@ -124,7 +124,7 @@ impl Edit {
         let term = from.try_get_u64_le().ok()?;
         let index = from.try_get_u64_le().ok()?;
         let standing = Standing {
-            flushed: LogId { term, index },
+            flushed: LogId { term: Term(term), index: Index(index) },
             ts_max: from.try_get_u64_le().ok()?,
             now: from.try_get_u64_le().ok()?,
             history_from: from.try_get_u64_le().ok()?,

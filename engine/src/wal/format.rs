@@ -61,7 +61,7 @@ use super::record::{HardState, LogEntry, Record, Vote};
 use crate::checksum::{crc, seed};
 use crate::disk::Pages;
 use crate::error::{Error, Result};
-use crate::ids::{LogId, ShardId};
+use crate::ids::{Index, LogId, Lsn, ShardId, Term};
 use crate::limits::{BLOCK_BYTES, COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, RECORD_BYTES_MAX};
 use bytes::{Buf, BufMut, Bytes};
 use smallvec::SmallVec;
@@ -90,11 +90,11 @@ pub struct SegmentHeader {
     /// Seeds the block CRCs of this segment.
     pub salt: u64,
     /// The LSN at which the previous segment ended; 0 for the first segment.
-    pub previous_end: u64,
+    pub previous_end: Lsn,
     /// The header CRC of the previous segment's last block.
     pub previous_crc: u32,
     /// Everything below this LSN was synced before this header was written.
-    pub durable: u64,
+    pub durable: Lsn,
     /// When the header was written, no entry of a segment before this sequence was needed; values
     /// may have been.
     pub needed: u64,
@@ -117,7 +117,7 @@ impl SegmentHeader {
     pub fn new(
         store: u128,
         sequence: u64,
-        previous_end: u64,
+        previous_end: Lsn,
         previous_crc: u32,
         needed: u64,
     ) -> Self {
@@ -139,9 +139,9 @@ impl SegmentHeader {
         fields.put_u128_le(self.store);
         fields.put_u64_le(self.sequence);
         fields.put_u64_le(self.salt);
-        fields.put_u64_le(self.previous_end);
+        fields.put_u64_le(self.previous_end.0);
         fields.put_u64_le(u64::from(self.previous_crc));
-        fields.put_u64_le(self.durable);
+        fields.put_u64_le(self.durable.0);
         fields.put_u64_le(self.needed);
         out.extend(&MAGIC);
         out.extend(&VERSION.to_le_bytes());
@@ -181,9 +181,9 @@ impl SegmentHeader {
             store: head.get_u128_le(),
             sequence: head.get_u64_le(),
             salt: head.get_u64_le(),
-            previous_end: head.get_u64_le(),
+            previous_end: Lsn(head.get_u64_le()),
             previous_crc: head.get_u64_le() as u32,
-            durable: head.get_u64_le(),
+            durable: Lsn(head.get_u64_le()),
             needed: head.get_u64_le(),
         };
         // A position keeps only 32 bits of a sequence.
@@ -205,11 +205,11 @@ impl Record {
         entries: impl IntoIterator<Item = (u8, Bytes)>,
     ) -> Result<Record> {
         let LogId { term, index: first } = first;
-        let entry = |(index, (kind, data)): (u64, (u8, Bytes))| {
+        let entry = |(index, (kind, data)): (Index, (u8, Bytes))| {
             let crc = entry_crc(shard, index, kind, &data);
             LogEntry { kind, crc, data }
         };
-        let entries: SmallVec<_> = (first..).zip(entries).map(entry).collect();
+        let entries: SmallVec<_> = first.until(Index::END).zip(entries).map(entry).collect();
         let record = Record::Entries { shard, first, term, entries };
         let found = record_bytes(&record);
         if found > RECORD_BYTES_MAX {
@@ -251,8 +251,8 @@ impl Record {
 pub fn encode_block(
     out: &mut Pages,
     seed: u32,
-    lsn: u64,
-    durable: u64,
+    lsn: Lsn,
+    durable: Lsn,
     previous_crc: u32,
     records: &[Record],
 ) -> (u32, Vec<usize>) {
@@ -269,8 +269,8 @@ pub fn encode_block(
     let mut header = [0u8; BLOCK_HEADER_BYTES];
     let mut fields = &mut header[4..];
     fields.put_u32_le(records.len() as u32);
-    fields.put_u64_le(lsn);
-    fields.put_u64_le(durable);
+    fields.put_u64_le(lsn.0);
+    fields.put_u64_le(durable.0);
     fields.put_u32_le((out.len() - body) as u32);
     fields.put_u32_le(previous_crc);
     let bytes = out.content_mut();
@@ -301,28 +301,32 @@ pub fn record_bytes(record: &Record) -> usize {
 /// Appends a record: its header, then its payload.
 fn encode_record(record: &Record, out: &mut Pages) {
     let mut own = [0u8; 16];
-    let (kind, shard, index, term, payload): (u32, _, _, _, &[u8]) = match record {
+    let (kind, shard, index, term, payload): (_, _, _, _, &[u8]) = match record {
         Record::Entries { shard, first, term, entries } => {
             return encode_entries(*shard, LogId { term: *term, index: *first }, entries, out);
         }
         Record::HardState { shard, state } => {
             let vote = &mut own[..8];
             vote.copy_from_slice(&state.vote.to_number().to_le_bytes());
-            (2, *shard, state.commit, state.term, vote)
+            (RecordKind::HardState, *shard, state.commit, state.term, vote)
         }
-        Record::Release { shard, upto } => (3, *shard, upto.index, upto.term, &[]),
-        Record::Reset { shard, at } => (4, *shard, at.index, at.term, &[]),
-        Record::Forget { shard } => (6, *shard, 0, 0, &[]),
+        Record::Release { shard, upto } => {
+            (RecordKind::Release, *shard, upto.index, upto.term, &[])
+        }
+        Record::Reset { shard, at } => (RecordKind::Reset, *shard, at.index, at.term, &[]),
+        Record::Forget { shard } => (RecordKind::Forget, *shard, Index(0), Term(0), &[]),
         Record::Bounds { shard, base, last } => {
-            own[..8].copy_from_slice(&base.term.to_le_bytes());
-            own[8..].copy_from_slice(&base.index.to_le_bytes());
-            (5, *shard, last.index, last.term, &own)
+            own[..8].copy_from_slice(&base.term.0.to_le_bytes());
+            own[8..].copy_from_slice(&base.index.0.to_le_bytes());
+            (RecordKind::Bounds, *shard, last.index, last.term, &own)
         }
-        Record::Members { shard, index, members } => (8, *shard, *index, 0, members),
+        Record::Members { shard, index, members } => {
+            (RecordKind::Members, *shard, *index, Term(0), members)
+        }
         Record::PossibleLoss { shard, segment, commit, entries, state } => {
-            own[..8].copy_from_slice(&commit.to_le_bytes());
+            own[..8].copy_from_slice(&commit.0.to_le_bytes());
             let flags = u64::from(*entries) | u64::from(*state) << 1;
-            (7, *shard, *segment, flags, &own[..8])
+            (RecordKind::PossibleLoss, *shard, Index(*segment), Term(flags), &own[..8])
         }
     };
     let at = LogId { term, index };
@@ -340,7 +344,14 @@ fn encode_entries(shard: ShardId, first: LogId, entries: &[LogEntry], out: &mut 
         headers.push(header);
         len += ENTRY_HEADER_BYTES + entry.data.len();
     }
-    out.extend(&record_header(len, 1, shard, first, entries.len() as u32, hasher.finalize()));
+    out.extend(&record_header(
+        len,
+        RecordKind::Entries,
+        shard,
+        first,
+        entries.len() as u32,
+        hasher.finalize(),
+    ));
     for (header, entry) in headers.iter().zip(entries) {
         out.extend(header);
         out.extend(&entry.data);
@@ -349,7 +360,7 @@ fn encode_entries(shard: ShardId, first: LogId, entries: &[LogEntry], out: &mut 
 
 fn record_header(
     len: usize,
-    kind: u32,
+    kind: RecordKind,
     shard: ShardId,
     at: LogId,
     count: u32,
@@ -358,10 +369,10 @@ fn record_header(
     let mut header = [0u8; RECORD_HEADER_BYTES];
     let mut fields = &mut header[..];
     fields.put_u32_le(len as u32);
-    fields.put_u32_le(kind);
-    fields.put_u64_le(shard);
-    fields.put_u64_le(at.index);
-    fields.put_u64_le(at.term);
+    fields.put_u32_le(kind as u32);
+    fields.put_u64_le(shard.0);
+    fields.put_u64_le(at.index.0);
+    fields.put_u64_le(at.term.0);
     fields.put_u32_le(count);
     fields.put_u32_le(sum);
     header
@@ -381,13 +392,13 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// The CRC of one entry, seeded with its shard and index, so that no other entry passes the check.
-pub fn entry_crc(shard: ShardId, index: u64, kind: u8, data: &[u8]) -> u32 {
-    crc(seed(shard, index), &[&[kind], data])
+pub fn entry_crc(shard: ShardId, index: Index, kind: u8, data: &[u8]) -> u32 {
+    crc(seed(shard.0, index.0), &[&[kind], data])
 }
 
 /// Removes one entry from the front of `bytes` and checks it; `None` when the bytes are not that
 /// entry.
-pub fn decode_entry(shard: ShardId, index: u64, bytes: &mut Bytes) -> Option<LogEntry> {
+pub fn decode_entry(shard: ShardId, index: Index, bytes: &mut Bytes) -> Option<LogEntry> {
     let (len, crc, kind) = decode_entry_header(bytes)?;
     if len > bytes.len() - ENTRY_HEADER_BYTES {
         return None;
@@ -405,19 +416,57 @@ pub fn decode_entry_header(bytes: &[u8]) -> Option<(usize, u32, u8)> {
     (len <= RECORD_BYTES_MAX && header == [0; 3]).then_some((len, crc, kind))
 }
 
+/// The kind of a [`Record`], with its number on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// [`Record::Entries`].
+    Entries = 1,
+    /// [`Record::HardState`].
+    HardState = 2,
+    /// [`Record::Release`].
+    Release = 3,
+    /// [`Record::Reset`].
+    Reset = 4,
+    /// [`Record::Bounds`].
+    Bounds = 5,
+    /// [`Record::Forget`].
+    Forget = 6,
+    /// [`Record::PossibleLoss`].
+    PossibleLoss = 7,
+    /// [`Record::Members`].
+    Members = 8,
+}
+
+impl RecordKind {
+    fn from_number(number: u32) -> Option<RecordKind> {
+        Some(match number {
+            1 => RecordKind::Entries,
+            2 => RecordKind::HardState,
+            3 => RecordKind::Release,
+            4 => RecordKind::Reset,
+            5 => RecordKind::Bounds,
+            6 => RecordKind::Forget,
+            7 => RecordKind::PossibleLoss,
+            8 => RecordKind::Members,
+            _ => return None,
+        })
+    }
+}
+
 /// A record's header as found on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
     /// Payload length in bytes.
     pub len: usize,
-    /// The record's kind; the module documentation lists the kinds.
-    pub kind: u8,
+    /// The record's kind.
+    pub kind: RecordKind,
     /// The shard.
     pub shard: ShardId,
-    /// The index field; its meaning depends on the kind.
-    pub index: u64,
-    /// The term.
-    pub term: u64,
+    /// The index. Its meaning depends on the kind; of a possible loss it is the segment.
+    pub index: Index,
+    /// The term. Of a possible loss it holds the two flags.
+    pub term: Term,
     /// The number of entries in the payload.
     pub count: u32,
     /// CRC of the payload.
@@ -425,36 +474,24 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
-    /// The kind of [`Record::Entries`].
-    pub const ENTRIES: u8 = 1;
-    /// The kind of [`Record::HardState`].
-    pub const HARD_STATE: u8 = 2;
-    /// The kind of [`Record::Bounds`].
-    pub const BOUNDS: u8 = 5;
-    /// The kind of [`Record::PossibleLoss`].
-    pub const POSSIBLE_LOSS: u8 = 7;
-    /// The kind of [`Record::Members`].
-    pub const MEMBERS: u8 = 8;
-
     /// Reads a record header; `None` when the bytes cannot be a record header.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = bytes.get(..RECORD_HEADER_BYTES)?;
         let len = fields.get_u32_le() as usize;
-        let kind = fields.get_u32_le();
         let header = Self {
             len,
-            kind: u8::try_from(kind).ok()?,
-            shard: fields.get_u64_le(),
-            index: fields.get_u64_le(),
-            term: fields.get_u64_le(),
+            kind: RecordKind::from_number(fields.get_u32_le())?,
+            shard: ShardId(fields.get_u64_le()),
+            index: Index(fields.get_u64_le()),
+            term: Term(fields.get_u64_le()),
             count: fields.get_u32_le(),
             crc: fields.get_u32_le(),
         };
-        let known = len <= RECORD_BYTES_MAX && (1..=8).contains(&header.kind);
         // No log reaches such an index. With this bound no sum overflows.
-        let possible =
-            header.index < u64::MAX / 2 && header.count as usize <= header.len / ENTRY_HEADER_BYTES;
-        (known && possible).then_some(header)
+        let possible = len <= RECORD_BYTES_MAX
+            && header.index.0 < u64::MAX / 2
+            && header.count as usize <= len / ENTRY_HEADER_BYTES;
+        possible.then_some(header)
     }
 
     /// Checks the payload and returns the record that header and payload form.
@@ -463,32 +500,34 @@ impl RecordHeader {
             return None;
         }
         let (shard, at) = (self.shard, LogId { term: self.term, index: self.index });
-        if self.kind == Self::ENTRIES {
+        if self.kind == RecordKind::Entries {
             let entries = self.entries(payload)?;
-            return Some(Record::Entries { shard, first: self.index, term: self.term, entries });
+            return Some(Record::Entries { shard, first: at.index, term: at.term, entries });
         }
         if crc(0, &[&payload]) != self.crc || self.count != 0 {
             return None;
         }
         Some(match self.kind {
-            2 => {
+            RecordKind::Entries => return None,
+            RecordKind::HardState => {
                 let vote = Vote::from_number(payload.as_ref().try_get_u64_le().ok()?);
-                let state = HardState { term: self.term, vote, commit: self.index };
+                let state = HardState { term: at.term, vote, commit: at.index };
                 Record::HardState { shard, state }
             }
-            3 => Record::Release { shard, upto: at },
-            4 => Record::Reset { shard, at },
-            6 => Record::Forget { shard },
-            Self::MEMBERS => Record::Members { shard, index: self.index, members: payload },
-            Self::POSSIBLE_LOSS => {
-                let commit = payload.as_ref().try_get_u64_le().ok()?;
-                let (entries, state) = (self.term & 1 != 0, self.term & 2 != 0);
-                Record::PossibleLoss { shard, segment: self.index, commit, entries, state }
+            RecordKind::Release => Record::Release { shard, upto: at },
+            RecordKind::Reset => Record::Reset { shard, at },
+            RecordKind::Forget => Record::Forget { shard },
+            RecordKind::Members => Record::Members { shard, index: at.index, members: payload },
+            RecordKind::PossibleLoss => {
+                let commit = Index(payload.as_ref().try_get_u64_le().ok()?);
+                let (segment, flags) = (self.index.0, self.term.0);
+                let (entries, state) = (flags & 1 != 0, flags & 2 != 0);
+                Record::PossibleLoss { shard, segment, commit, entries, state }
             }
-            _ => {
+            RecordKind::Bounds => {
                 let mut fields = payload.as_ref();
-                let term = fields.try_get_u64_le().ok()?;
-                let index = fields.try_get_u64_le().ok()?;
+                let term = Term(fields.try_get_u64_le().ok()?);
+                let index = Index(fields.try_get_u64_le().ok()?);
                 (index <= at.index).then_some(())?;
                 Record::Bounds { shard, base: LogId { term, index }, last: at }
             }
@@ -503,7 +542,7 @@ impl RecordHeader {
         let mut entries = SmallVec::new();
         for i in 0..u64::from(self.count) {
             hasher.update(payload.get(..ENTRY_HEADER_BYTES)?);
-            entries.push(decode_entry(self.shard, self.index.checked_add(i)?, &mut payload)?);
+            entries.push(decode_entry(self.shard, self.index + i, &mut payload)?);
         }
         (payload.is_empty() && hasher.finalize() == self.crc).then_some(entries)
     }
@@ -513,9 +552,9 @@ impl RecordHeader {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// The LSN in the block's header.
-    pub lsn: u64,
+    pub lsn: Lsn,
     /// Everything below this LSN was synced before the block was written.
-    pub durable: u64,
+    pub durable: Lsn,
     /// The block's header CRC, for the chain.
     pub crc: u32,
     /// The header CRC of the previous block.
@@ -549,13 +588,13 @@ impl Block {
 /// Reads the block that should be at the start of `bytes`, at log address `lsn`. `None` unless the
 /// bytes begin with a sound block header of this segment, with sound headers of the block's
 /// records; payloads may be damaged. Never allocates more than the size of `bytes`.
-pub fn decode_block(bytes: &Bytes, seed: u32, lsn: u64) -> Option<Block> {
+pub fn decode_block(bytes: &Bytes, seed: u32, lsn: Lsn) -> Option<Block> {
     let header = bytes.get(..BLOCK_HEADER_BYTES)?;
     let mut fields = header;
     let expected = fields.get_u32_le();
     let count = fields.get_u32_le() as usize;
-    let own_lsn = fields.get_u64_le();
-    let durable = fields.get_u64_le();
+    let own_lsn = Lsn(fields.get_u64_le());
+    let durable = Lsn(fields.get_u64_le());
     let body_len = fields.get_u32_le() as usize;
     let previous_crc = fields.get_u32_le();
     if own_lsn != lsn || count > COMMIT_RECORDS_MAX || body_len > COMMIT_BYTES_MAX {

@@ -1,9 +1,11 @@
 //! The location of each entry of each shard: 8 bytes per entry, and one item per run of entries of
 //! one term.
 
-use super::format::{Block, ENTRY_HEADER_BYTES, FoundRecord, RECORD_HEADER_BYTES, RecordHeader};
+use super::format::{
+    Block, ENTRY_HEADER_BYTES, FoundRecord, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
+};
 use super::record::{HardState, Record};
-use crate::ids::{LogId, ShardId};
+use crate::ids::{Index, LogId, ShardId, Term};
 use crate::limits::BLOCK_BYTES;
 use crate::missing::Missing;
 use bytes::Bytes;
@@ -37,11 +39,11 @@ pub(super) struct ShardLog {
     pub base: LogId,
     pub hard: HardState,
     /// The members of the shard, and the index of the entry as of which they are the members.
-    pub members: Option<(u64, Bytes)>,
+    pub members: Option<(Index, Bytes)>,
     /// The index of the first position. During recovery this index may be greater than the index
     /// after the base. The entries between the two must turn out to be released; otherwise they are
     /// missing.
-    start: u64,
+    start: Index,
     /// The position of each entry. A missing entry has offset 0, where a segment's header is, and
     /// the segment in which it was lost.
     positions: VecDeque<Position>,
@@ -57,7 +59,7 @@ struct PossibleLoss {
     /// The segment in which the data was lost.
     segment: u64,
     /// The commit index before the loss. The lost data did not replace entries up to this index.
-    commit: u64,
+    commit: Index,
     /// The lost data may have added or removed entries.
     entries: bool,
     /// The lost data may have changed the hard state.
@@ -67,12 +69,12 @@ struct PossibleLoss {
 impl Default for ShardLog {
     fn default() -> Self {
         let (base, hard, members, positions, terms, possible_loss) = Default::default();
-        Self { base, hard, members, start: 1, positions, terms, possible_loss }
+        Self { base, hard, members, start: Index(1), positions, terms, possible_loss }
     }
 }
 
 impl ShardLog {
-    pub(super) fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> Index {
         self.base.index + 1
     }
 
@@ -84,11 +86,11 @@ impl ShardLog {
     }
 
     /// The index after the last entry.
-    fn end(&self) -> u64 {
+    fn end(&self) -> Index {
         self.start + self.positions.len() as u64
     }
 
-    pub(super) fn term(&self, index: u64) -> Option<u64> {
+    pub(super) fn term(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
         }
@@ -96,7 +98,7 @@ impl ShardLog {
             return None;
         }
         let run = self.terms.partition_point(|run| run.index <= index);
-        Some(self.terms[run - 1].term).filter(|&term| term != 0)
+        Some(self.terms[run - 1].term).filter(|&term| term != Term(0))
     }
 
     pub(super) fn terms(&self) -> Vec<LogId> {
@@ -104,14 +106,15 @@ impl ShardLog {
     }
 
     /// The position of an entry; `None` when the index is out of range or the entry is missing.
-    pub(super) fn position(&self, index: u64) -> Option<Position> {
-        let slot = index.checked_sub(self.start).filter(|_| index < self.sound_end())?;
+    pub(super) fn position(&self, index: Index) -> Option<Position> {
+        let known = self.start <= index && index < self.sound_end();
+        let slot = known.then(|| index - self.start)?;
         self.positions.get(slot as usize).copied().filter(|position| !position.is_missing())
     }
 
     /// The index after the last certain entry. Another leader may have replaced the entries that
     /// were not committed before a loss.
-    fn sound_end(&self) -> u64 {
+    fn sound_end(&self) -> Index {
         match self.possible_loss.filter(|possible_loss| possible_loss.entries) {
             Some(possible_loss) => {
                 possible_loss.commit.clamp(self.base.index, self.last().index) + 1
@@ -122,11 +125,11 @@ impl ShardLog {
 
     /// Returns the durable entries that cannot be read, and whether the hard state is uncertain.
     pub(super) fn missing(&self) -> Missing {
-        let mut entries: Vec<Range<u64>> = Vec::new();
+        let mut entries: Vec<Range<Index>> = Vec::new();
         if self.first() < self.start {
             entries.push(self.first()..self.start);
         }
-        for (index, position) in (self.start..self.sound_end()).zip(&self.positions) {
+        for (index, position) in self.start.until(self.sound_end()).zip(&self.positions) {
             match entries.last_mut() {
                 _ if !position.is_missing() => {}
                 Some(range) if range.end == index => range.end += 1,
@@ -135,8 +138,8 @@ impl ShardLog {
         }
         if self.possible_loss.is_some_and(|possible_loss| possible_loss.entries) {
             match entries.last_mut() {
-                Some(range) if range.end >= self.sound_end() => range.end = u64::MAX,
-                _ => entries.push(self.sound_end()..u64::MAX),
+                Some(range) if range.end >= self.sound_end() => range.end = Index::END,
+                _ => entries.push(self.sound_end()..Index::END),
             }
         }
         Missing {
@@ -175,7 +178,7 @@ impl ShardLog {
     /// Compares the log with the term of an entry that follows, perhaps after a loss. If the last
     /// known entry has this term, all known entries stay valid (Raft's log matching, section 5.3).
     /// Otherwise the uncertain entries are dropped.
-    fn check_term(&mut self, term: u64) {
+    fn check_term(&mut self, term: Term) {
         if self.last().term != term {
             self.truncate(self.sound_end());
         }
@@ -185,11 +188,11 @@ impl ShardLog {
     /// Accounts for unknown entries below `end` that existed. `lost_in` is the segment in which the
     /// entries were lost. With `None` the entries were in a segment that recovery did not read
     /// because its entries were released.
-    fn mark_missing(&mut self, end: u64, lost_in: Option<u64>) {
-        let gap = end.saturating_sub(self.end());
+    fn mark_missing(&mut self, end: Index, lost_in: Option<u64>) {
+        let gap = end.distance_from(self.end());
         match lost_in {
             Some(segment) if gap > 0 && gap <= GAP_MAX => {
-                self.terms.push_back(LogId { term: 0, index: self.end() });
+                self.terms.push_back(LogId { term: Term(0), index: self.end() });
                 let missing = Position { segment: segment as u32, offset: 0 };
                 self.positions.resize((end - self.start) as usize, missing);
             }
@@ -205,8 +208,8 @@ impl ShardLog {
     /// Adds `count` entries from index `start` on, each at its offset in a segment.
     fn append(
         &mut self,
-        start: u64,
-        term: u64,
+        start: Index,
+        term: Term,
         count: u64,
         offsets: impl Iterator<Item = u32>,
         segment: u64,
@@ -235,8 +238,8 @@ impl ShardLog {
     }
 
     /// Drops the entries from `index` on.
-    fn truncate(&mut self, index: u64) {
-        self.positions.truncate(index.saturating_sub(self.start) as usize);
+    fn truncate(&mut self, index: Index) {
+        self.positions.truncate(index.distance_from(self.start) as usize);
         while self.terms.back().is_some_and(|run| run.index >= index) {
             self.terms.pop_back();
         }
@@ -289,14 +292,14 @@ impl ShardLog {
 
 /// All shards of one log.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(super) struct LogIndex {
     shards: BTreeMap<ShardId, ShardLog>,
     /// Durable data was lost in this segment, and no newer segment has begun: some shards may be
     /// unknown.
     lost: Option<u64>,
 }
 
-impl Index {
+impl LogIndex {
     pub(super) fn shard(&self, shard: ShardId) -> Option<&ShardLog> {
         self.shards.get(&shard)
     }
@@ -356,7 +359,7 @@ impl Index {
     pub(super) fn apply_block(&mut self, block: &Block, segment: u64, offset: u32) {
         if offset as usize == BLOCK_BYTES {
             let headers = block.records.iter().map(|found| &found.header);
-            let bounds = headers.filter(|header| header.kind == RecordHeader::BOUNDS);
+            let bounds = headers.filter(|header| header.kind == RecordKind::Bounds);
             self.apply_segment_head(&bounds.map(|header| header.shard).collect());
         }
         for FoundRecord { offset: at, header, record } in &block.records {
@@ -373,27 +376,29 @@ impl Index {
         let at = LogId { term: record.term, index: record.index };
         let log = self.shard_mut(record.shard);
         match record.kind {
-            RecordHeader::ENTRIES => {
+            RecordKind::Entries => {
                 let (count, nowhere) = (u64::from(record.count), std::iter::repeat(0));
-                log.append(record.index, record.term, count, nowhere, segment);
+                log.append(at.index, at.term, count, nowhere, segment);
             }
             // A damaged hard state loses the vote, and damaged bounds lose the base. Either loss
             // only makes a shard seem to miss more than it does.
-            RecordHeader::HARD_STATE => {
+            RecordKind::HardState => {
                 let entries = log.possible_loss.is_some_and(|possible_loss| possible_loss.entries);
                 log.record_loss(segment);
                 log.resolve_loss(!entries, false);
             }
-            RecordHeader::BOUNDS => log.apply_bounds(log.base, at),
+            RecordKind::Bounds => log.apply_bounds(log.base, at),
             // The members are a copy of what the tree holds.
-            RecordHeader::MEMBERS => log.members = None,
-            RecordHeader::POSSIBLE_LOSS => {
-                let (segment, commit) = (record.index, log.base.index);
+            RecordKind::Members => log.members = None,
+            RecordKind::PossibleLoss => {
+                let (segment, commit) = (record.index.0, log.base.index);
                 log.possible_loss =
                     Some(PossibleLoss { segment, commit, entries: true, state: true });
             }
-            // The other kinds have no payload.
-            _ => log.record_loss(segment),
+            // These kinds have no payload.
+            RecordKind::Release | RecordKind::Reset | RecordKind::Forget => {
+                log.record_loss(segment)
+            }
         }
     }
 
@@ -446,7 +451,9 @@ impl Index {
         match (self.shards.get(&shard), self.lost) {
             (Some(log), _) => log.missing(),
             (None, None) => Missing::default(),
-            (None, Some(_)) => Missing { entries: iter::once(1..u64::MAX).collect(), state: true },
+            (None, Some(_)) => {
+                Missing { entries: iter::once(Index(1)..Index::END).collect(), state: true }
+            }
         }
     }
 

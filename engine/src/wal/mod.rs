@@ -14,13 +14,13 @@ mod slots;
 
 use crate::disk::{Disk, Pages, WriteMode};
 use crate::error::{Error, Result};
-use crate::ids::{LogId, ShardId};
+use crate::ids::{Index, LogId, Lsn, ShardId, Term};
 use crate::limits::{BLOCK_BYTES, COMMIT_RECORDS_MAX, LOG_GAP_BYTES_MAX, Limits, RECORD_BYTES_MAX};
 pub use crate::missing::Missing;
 use bytes::Bytes;
 use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, SegmentHeader};
 pub use group_commit::{GroupCommit, Pending};
-use index::{Index, Position};
+use index::{LogIndex, Position};
 use parking_lot::{Mutex, RwLock};
 pub use record::{Entry, HardState, LogEntry, Record, Vote};
 use recovery::Damage;
@@ -28,9 +28,6 @@ use segment::Slot;
 pub use segment::{Hold, Segment, Segments};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
-
-/// A byte position in the log, which only grows. The segment's sequence is `lsn / segment_bytes`.
-pub type Lsn = u64;
 
 /// The location of an entry's data in the log.
 #[derive(Clone)]
@@ -48,7 +45,7 @@ pub struct Log {
     limits: Limits,
     store: u128,
     writer: Mutex<Writer>,
-    index: RwLock<Index>,
+    index: RwLock<LogIndex>,
     segments: Arc<Segments>,
     /// No data of any shard was missing when the log was opened.
     whole: bool,
@@ -186,7 +183,7 @@ impl Log {
                 Record::Reset { .. } => drop(reset_shards.insert(shard)),
                 Record::Entries { .. } if !reset_shards.contains(&shard) => {
                     let missing = self.missing(shard);
-                    if missing.entries.last().is_some_and(|range| range.end == u64::MAX) {
+                    if missing.entries.last().is_some_and(|range| range.end == Index::END) {
                         return Err(self.missing_error(shard, missing));
                     }
                 }
@@ -265,7 +262,8 @@ impl Log {
         let (sequence, end, crc) = (writer.next_sequence, writer.end, writer.last_crc);
         let needed = self.index.read().oldest().unwrap_or(sequence);
         let header = SegmentHeader::new(self.store, sequence, end, crc, needed);
-        assert!(sequence * self.limits.segment_bytes >= end, "a segment begins after the last one");
+        let base = Lsn::of_segment(sequence, self.limits.segment_bytes);
+        assert!(base >= end, "a segment begins after the last one");
         writer.next_sequence += 1;
         writer.filled = if slot.filled { self.limits.segment_bytes } else { 0 };
         slot.region.unseal();
@@ -291,7 +289,7 @@ impl Log {
         offset: u64,
         records: &[Record],
     ) -> Result<()> {
-        let base = segment.header.sequence * self.limits.segment_bytes;
+        let base = Lsn::of_segment(segment.header.sequence, self.limits.segment_bytes);
         let lsn = base + offset + writer.pages.len() as u64;
         let (crc, places) = format::encode_block(
             &mut writer.pages,
@@ -322,7 +320,7 @@ impl Log {
             );
             let offset = offset as u32 + place as u32;
             if let Record::HardState { shard, state } = record {
-                let term = index.shard(*shard).map_or(0, |log| log.hard.term);
+                let term = index.shard(*shard).map_or(Term(0), |log| log.hard.term);
                 assert!(state.term >= term, "the term of a replica never decreases");
             }
             index.apply(record, Position { segment: sequence as u32, offset });
@@ -364,9 +362,9 @@ impl Log {
 
     /// The first index held and the last entry of a shard. The entry before the first index is the
     /// base.
-    pub fn bounds(&self, shard: ShardId) -> (u64, LogId) {
+    pub fn bounds(&self, shard: ShardId) -> (Index, LogId) {
         let index = self.index.read();
-        index.shard(shard).map_or((1, LogId::default()), |log| (log.first(), log.last()))
+        index.shard(shard).map_or((Index(1), LogId::default()), |log| (log.first(), log.last()))
     }
 
     /// The last entry that was released, or that a snapshot covers.
@@ -381,16 +379,16 @@ impl Log {
 
     /// The members of a shard that the log records, and the index of the entry as of which they are
     /// the members. A copy: the tree holds the members too.
-    pub fn members(&self, shard: ShardId) -> Option<(u64, Bytes)> {
+    pub fn members(&self, shard: ShardId) -> Option<(Index, Bytes)> {
         self.index.read().shard(shard)?.members.clone()
     }
 
     /// The term of an entry or of the base; `None` for any other index.
-    pub fn term(&self, shard: ShardId, index: u64) -> Option<u64> {
+    pub fn term(&self, shard: ShardId, index: Index) -> Option<Term> {
         let shards = self.index.read();
         match shards.shard(shard) {
             Some(log) => log.term(index),
-            None => (index == 0).then_some(0),
+            None => (index == Index(0)).then_some(Term(0)),
         }
     }
 
@@ -407,8 +405,8 @@ impl Log {
     pub fn entries(
         &self,
         shard: ShardId,
-        first: u64,
-        end: u64,
+        first: Index,
+        end: Index,
         max_bytes: usize,
     ) -> Result<Vec<Entry>> {
         let mut out: Vec<Entry> = Vec::new();
@@ -436,8 +434,14 @@ impl Log {
     }
 
     /// Reads entries from `first` on that are close together in a segment, with one read.
-    fn run(&self, shard: ShardId, first: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>> {
-        let mut ends: Vec<(u32, u64)> = Vec::new();
+    fn run(
+        &self,
+        shard: ShardId,
+        first: Index,
+        end: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>> {
+        let mut ends: Vec<(u32, Term)> = Vec::new();
         let start = {
             let index = self.index.read();
             let Some(log) = index.shard(shard) else { return Ok(Vec::new()) };
@@ -453,7 +457,7 @@ impl Log {
                 return Err(self.missing_error(shard, missing));
             };
             let mut last = start.offset;
-            for at in first + 1..end {
+            for at in (first + 1).until(end) {
                 // This read includes an entry if the next entry begins shortly after that entry.
                 let Some(next) = log.position(at) else { break };
                 let near = next.segment == start.segment
@@ -463,11 +467,11 @@ impl Log {
                 if !near {
                     break;
                 }
-                ends.push((next.offset - start.offset, log.term(at - 1).unwrap_or(0)));
+                ends.push((next.offset - start.offset, log.term(at - 1).unwrap_or(Term(0))));
                 last = next.offset;
             }
             if ends.is_empty() {
-                ends.push((0, log.term(first).unwrap_or(0)));
+                ends.push((0, log.term(first).unwrap_or(Term(0))));
             }
             start
         };

@@ -1,6 +1,6 @@
 //! The records of the log and their parts.
 
-use crate::ids::{LogId, ShardId};
+use crate::ids::{Index, LogId, ReplicaId, ShardId, Term};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -36,14 +36,14 @@ pub enum Vote {
     #[default]
     None,
     /// The replica voted for a peer, whose id is neither 0 nor `u64::MAX`.
-    For(u64),
+    For(ReplicaId),
     /// The replica must not vote: it may have voted in the term and lost the record.
     Withheld,
 }
 
 impl Vote {
     /// The peer that has the vote.
-    pub fn peer(self) -> Option<u64> {
+    pub fn peer(self) -> Option<ReplicaId> {
         match self {
             Vote::For(peer) => Some(peer),
             Vote::None | Vote::Withheld => None,
@@ -51,7 +51,7 @@ impl Vote {
     }
 
     /// Whether the replica may vote for a peer in the term.
-    pub fn allows(self, peer: u64) -> bool {
+    pub fn allows(self, peer: ReplicaId) -> bool {
         matches!(self, Vote::None) || self == Vote::For(peer)
     }
 
@@ -59,7 +59,7 @@ impl Vote {
     pub(crate) fn to_number(self) -> u64 {
         match self {
             Vote::None => 0,
-            Vote::For(peer) => peer,
+            Vote::For(peer) => peer.0,
             Vote::Withheld => u64::MAX,
         }
     }
@@ -69,7 +69,7 @@ impl Vote {
         match number {
             0 => Vote::None,
             u64::MAX => Vote::Withheld,
-            peer => Vote::For(peer),
+            peer => Vote::For(ReplicaId(peer)),
         }
     }
 }
@@ -78,11 +78,11 @@ impl Vote {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The latest term seen.
-    pub term: u64,
+    pub term: Term,
     /// The node that got this node's vote in that term.
     pub vote: Vote,
     /// The greatest index known to be committed.
-    pub commit: u64,
+    pub commit: Index,
 }
 
 /// A record of the log.
@@ -93,9 +93,9 @@ pub enum Record {
         /// The shard.
         shard: ShardId,
         /// The index of the first entry.
-        first: u64,
+        first: Index,
         /// The term of all the entries, at least 1.
-        term: u64,
+        term: Term,
         /// The entries.
         entries: SmallVec<[LogEntry; 1]>,
     },
@@ -140,7 +140,7 @@ pub enum Record {
         /// The shard.
         shard: ShardId,
         /// The index of the entry.
-        index: u64,
+        index: Index,
         /// The members, in a form that the layer above defines.
         members: Bytes,
     },
@@ -153,7 +153,7 @@ pub enum Record {
         segment: u64,
         /// The commit index before the damaged block. The loss cannot have replaced a committed
         /// entry.
-        commit: u64,
+        commit: Index,
         /// Entries may be lost.
         entries: bool,
         /// A hard state may be lost.

@@ -8,11 +8,12 @@
 //! the next segment ([`Record::PossibleLoss`](super::Record::PossibleLoss)).
 
 use super::format::{SegmentHeader, decode_block};
-use super::index::Index;
+use super::index::LogIndex;
 use super::scan::{Part, Scan, SlotHead, Verdict, read_heads, scan};
 use super::segment::{LOG_DIR, Segment, Segments, Slot, slot_path};
 use crate::disk::{Disk, WriteMode};
 use crate::error::{Error, Result};
+use crate::ids::Lsn;
 use crate::limits::BLOCK_BYTES;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,9 +33,9 @@ pub(super) struct Recovered {
     pub segments: Vec<Segment>,
     pub free: VecDeque<Slot>,
     pub next_number: u32,
-    pub index: Index,
+    pub index: LogIndex,
     /// The LSN at which the log continues; `last_crc` is the header CRC of the log's last block.
-    pub end: u64,
+    pub end: Lsn,
     pub last_crc: u32,
     pub next_sequence: u64,
     /// Whether an unacknowledged, torn write was ignored at the end.
@@ -53,8 +54,8 @@ fn greatest_sequence(disk: &dyn Disk, heads: &[SlotHead], store: u128) -> Result
         let claimed = head.claimed.filter(|&claimed| claimed > greatest);
         let Some(claimed) = claimed.filter(|&claimed| claimed <= u32::MAX.into()) else { continue };
         let image = head.load(disk)?;
-        let seed = SegmentHeader::new(store, claimed, 0, 0, 0).seed();
-        let base = claimed * head.len;
+        let seed = SegmentHeader::new(store, claimed, Lsn(0), 0, 0).seed();
+        let base = Lsn::of_segment(claimed, head.len);
         let block = image.bytes.slice(BLOCK_BYTES..);
         if decode_block(&block, seed, base + BLOCK_BYTES as u64).is_some() {
             greatest = claimed;
@@ -77,7 +78,7 @@ fn chain<'a>(
         // A header is valid only if the block written with it is whole, because that block repeats
         // the state in older segments.
         let image = head.load(disk)?;
-        let base = header.sequence * segment_bytes + BLOCK_BYTES as u64;
+        let base = Lsn::of_segment(header.sequence, segment_bytes) + BLOCK_BYTES as u64;
         let first = decode_block(&image.bytes.slice(BLOCK_BYTES..), header.seed(), base);
         if first.is_some_and(|block| block.is_whole()) {
             needed = header.needed;
@@ -97,7 +98,7 @@ fn headless(
     heads: &[SlotHead],
     store: u128,
     newest: u64,
-    end: u64,
+    end: Lsn,
 ) -> Result<Vec<(u32, u64)>> {
     let mut found = Vec::new();
     for head in heads.iter().filter(|head| head.header.is_none() && head.len > 0) {
@@ -107,9 +108,9 @@ fn headless(
             let lsn = u64::from_le_bytes(lsn.try_into().ok()?);
             let sequence = (lsn % head.len == at as u64).then_some(lsn / head.len)?;
             let sequence = u64::from(u32::try_from(sequence).ok()?);
-            let seed = SegmentHeader::new(store, sequence, 0, 0, 0).seed();
-            let block = decode_block(&image.bytes.slice(at..), seed, lsn)?;
-            let own = if sequence > newest { end } else { sequence * head.len };
+            let seed = SegmentHeader::new(store, sequence, Lsn(0), 0, 0).seed();
+            let block = decode_block(&image.bytes.slice(at..), seed, Lsn(lsn))?;
+            let own = if sequence > newest { end } else { Lsn::of_segment(sequence, head.len) };
             (block.durable > own).then_some(sequence)
         };
         let places = (BLOCK_BYTES..image.bytes.len()).step_by(BLOCK_BYTES);
@@ -120,7 +121,7 @@ fn headless(
 
 /// The combined result of reading the segments.
 pub(crate) struct Replayed {
-    pub(super) index: Index,
+    pub(super) index: LogIndex,
     /// Damage inside segments.
     pub damage: Vec<Damage>,
     /// Segments that were not found. If the index is whole, the log may have released these
@@ -128,7 +129,7 @@ pub(crate) struct Replayed {
     pub gaps: Vec<Damage>,
     /// A power loss cut the last write short.
     pub torn: bool,
-    pub end: u64,
+    pub end: Lsn,
     pub last_crc: u32,
     pub next_sequence: u64,
     /// Slots that have no readable header but hold blocks of a segment.
@@ -146,11 +147,11 @@ pub(crate) fn replay(
 ) -> Result<Replayed> {
     let used = chain(disk, heads, segment_bytes)?;
     let mut found = Replayed {
-        index: Index::default(),
+        index: LogIndex::default(),
         damage: Vec::new(),
         gaps: Vec::new(),
         torn: false,
-        end: 0,
+        end: Lsn(0),
         last_crc: 0,
         next_sequence: greatest_sequence(disk, heads, store)? + 2,
         headless: Vec::new(),
@@ -160,7 +161,8 @@ pub(crate) fn replay(
         let successor = |header: &SegmentHeader, after: u64| {
             // A full segment ends where the next address range begins, so this looks at the byte
             // before.
-            header.previous_end.checked_sub(1).map(|byte| byte / segment_bytes) == Some(after)
+            header.previous_end > Lsn(0)
+                && (header.previous_end - 1).segment(segment_bytes) == after
         };
         if let Some((_, before)) = i.checked_sub(1).map(|i| &used[i])
             && !successor(header, before.sequence)
@@ -170,8 +172,8 @@ pub(crate) fn replay(
         }
         let next = used.get(i + 1).map(|(_, next)| next).filter(|next| successor(next, sequence));
         let scan = scan(&head.load(disk)?, header, next);
-        let base = sequence * segment_bytes;
-        let damage = |lsn: u64, what, expected| {
+        let base = Lsn::of_segment(sequence, segment_bytes);
+        let damage = |lsn: Lsn, what, expected| {
             let path = slot_path(head.number);
             let error = Error::corrupt(path, lsn - base, what, expected, "other bytes");
             Damage { segment: sequence, error: error.into() }
@@ -200,7 +202,7 @@ pub(crate) fn replay(
     for &(slot, sequence) in found.headless.clone().iter().filter(|(_, lost)| *lost > newest) {
         let (what, path) = ("the segment header", slot_path(slot));
         found.lose_segment(sequence, Error::corrupt(path, 0, what, sequence, "an unreadable page"));
-        found.end = (sequence + 1) * segment_bytes;
+        found.end = Lsn::of_segment(sequence + 1, segment_bytes);
         found.next_sequence = found.next_sequence.max(sequence + 1);
     }
     Ok(found)

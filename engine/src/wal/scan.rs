@@ -8,6 +8,7 @@ use super::format::{Block, HeaderPage, SegmentHeader, VERSION, decode_block};
 use super::segment::{LOG_DIR, slot_number, slot_path};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
+use crate::ids::Lsn;
 use crate::limits::BLOCK_BYTES;
 use bytes::Bytes;
 
@@ -33,7 +34,7 @@ pub enum Verdict {
 /// - `durable`: the greatest durable LSN in any sound block of this segment,
 /// - `begun`: the bytes at `stop` identify themselves as the expected block, by its LSN or by the
 ///   CRC of the previous block.
-pub fn judge(stop: u64, sealed_at: Option<u64>, durable: u64, begun: bool) -> Verdict {
+pub fn judge(stop: Lsn, sealed_at: Option<Lsn>, durable: Lsn, begun: bool) -> Verdict {
     match sealed_at {
         Some(end) if stop >= end => Verdict::Sealed,
         Some(_) => Verdict::DamagedDurable,
@@ -84,7 +85,7 @@ pub enum Part {
     /// Blocks that had been durable are lost.
     Lost {
         /// The LSN of the first lost byte.
-        from: u64,
+        from: Lsn,
     },
 }
 
@@ -93,7 +94,7 @@ pub struct Scan {
     /// The parts before the end.
     pub parts: Vec<Part>,
     /// The LSN of the end.
-    pub end: u64,
+    pub end: Lsn,
     /// The header CRC of the last sound block, or the previous segment's last header CRC when there
     /// is none.
     pub last_crc: u32,
@@ -166,7 +167,7 @@ fn claimed(page: &[u8], segment_bytes: u64) -> Option<u64> {
 /// followed this segment.
 pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHeader>) -> Scan {
     let (seed, len) = (header.seed(), image.bytes.len());
-    let base = header.sequence * len as u64;
+    let base = Lsn::of_segment(header.sequence, len as u64);
     let sealed_at = next.map(|next| next.previous_end.clamp(base, base + len as u64));
     let limit = sealed_at.map_or(len, |end| (end - base) as usize);
     let (mut parts, mut at, mut last_crc) = (Vec::new(), BLOCK_BYTES, header.previous_crc);
@@ -189,7 +190,7 @@ pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHead
                 continue;
             }
         }
-        let names_itself = image.bytes.get(at + 8..at + 16) == Some(&place.to_le_bytes()[..]);
+        let names_itself = image.bytes.get(at + 8..at + 16) == Some(&place.0.to_le_bytes()[..]);
         let follows_on = image.bytes.get(at + 28..at + 32) == Some(&last_crc.to_le_bytes()[..]);
         let begun = names_itself || follows_on && last_crc != 0;
         let promised = durable.upto(image, header, at).min(base + limit as u64);
@@ -215,13 +216,13 @@ pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHead
 /// The LSN up to which a segment was durable.
 struct Durable {
     /// The greatest durable LSN read so far.
-    known: u64,
+    known: Lsn,
     /// `known` includes the durable LSNs of blocks after a place that is not sound.
     looked_ahead: bool,
 }
 
 impl Durable {
-    fn upto(&mut self, image: &SlotImage, header: &SegmentHeader, at: usize) -> u64 {
+    fn upto(&mut self, image: &SlotImage, header: &SegmentHeader, at: usize) -> Lsn {
         if !std::mem::replace(&mut self.looked_ahead, true) {
             self.known = self.known.max(greatest_durable_after(image, header, at));
         }
@@ -230,8 +231,8 @@ impl Durable {
 }
 
 /// The greatest durable LSN in the blocks from `at` on; 0 without a block.
-fn greatest_durable_after(image: &SlotImage, header: &SegmentHeader, at: usize) -> u64 {
-    sound_blocks(image, header, at).map(|block| block.durable).max().unwrap_or(0)
+fn greatest_durable_after(image: &SlotImage, header: &SegmentHeader, at: usize) -> Lsn {
+    sound_blocks(image, header, at).map(|block| block.durable).max().unwrap_or_default()
 }
 
 /// The sound blocks of this segment at or after `at`, regardless of the bytes between them.
@@ -240,7 +241,7 @@ fn sound_blocks<'a>(
     header: &SegmentHeader,
     at: usize,
 ) -> impl Iterator<Item = Block> + 'a {
-    let (seed, base) = (header.seed(), header.sequence * image.bytes.len() as u64);
+    let (seed, base) = (header.seed(), Lsn::of_segment(header.sequence, image.bytes.len() as u64));
     let places = (at..image.bytes.len()).step_by(BLOCK_BYTES);
     places.filter_map(move |at| decode_block(&image.bytes.slice(at..), seed, base + at as u64))
 }
@@ -261,7 +262,7 @@ mod tests {
             (90, None, 90, true, TornTail),
             (90, None, 90, false, CleanEnd),
         ] {
-            let found = judge(stop, sealed_at, durable, begun);
+            let found = judge(Lsn(stop), sealed_at.map(Lsn), Lsn(durable), begun);
             assert_eq!(found, expected, "{stop} {sealed_at:?} {durable} {begun}");
         }
     }

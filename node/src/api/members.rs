@@ -10,6 +10,7 @@ use axum::extract::{Path, State as AxumState};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bedstone_engine::ShardId;
+use bedstone_net::NodeId;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl ChangeMembers {
     }
 
     fn steps(&self) -> Vec<MemberChange> {
-        let on = Member::first_on;
+        let on = |node| Member::first_on(NodeId(node));
         let voters = self.voters.iter().map(|&peer| MemberChange::AddVoter(on(peer)));
         let learners = self.learners.iter().map(|&peer| MemberChange::AddLearner(on(peer)));
         let remove = self.remove.iter().map(|&peer| MemberChange::Remove(on(peer).id));
@@ -64,7 +65,7 @@ impl ChangeMembers {
         }
         for (number, step) in steps.iter().enumerate() {
             let peer = step.peer();
-            if !matches!(step, MemberChange::Remove(_)) && !nodes.contains(&peer) {
+            if !matches!(step, MemberChange::Remove(_)) && !nodes.contains(&peer.0) {
                 return Some(format!(
                     "node {peer} is none of this cluster: its configuration names {nodes:?}"
                 ));
@@ -80,7 +81,7 @@ impl ChangeMembers {
     /// The reason names the new voters that are down, that lack more than [`BEHIND_MAX`] entries,
     /// or that have not reported their log to the leader yet.
     fn unsafe_reason(&self, status: &Status, shard: &ShardStatus) -> Option<Refusal> {
-        let named: Vec<u64> = self.steps().into_iter().map(MemberChange::peer).collect();
+        let named: Vec<u64> = self.steps().into_iter().map(|step| step.peer().0).collect();
         let mut voters: Vec<u64> = shard.voters.clone();
         voters.retain(|peer| !named.contains(peer));
         voters.extend(&self.voters);
@@ -123,13 +124,13 @@ type Refusal = (StatusCode, String);
 /// `POST /shards/{shard}/members`.
 pub async fn members(
     AxumState(state): AxumState<State>,
-    Path(shard): Path<ShardId>,
+    Path(shard): Path<u64>,
     Json(request): Json<ChangeMembers>,
 ) -> Result<Response, Refusal> {
     if let Some(why) = request.invalid_reason(&state.shared.nodes) {
         return Err(refuse(StatusCode::BAD_REQUEST, &why));
     }
-    let status = state.shared.status.get();
+    let (shard, status) = (ShardId(shard), state.shared.status.get());
     let leads = led_here(&status, shard)?;
     if let Some(refusal) = request.unsafe_reason(&status, leads).filter(|_| !request.force) {
         return Err(refusal);
@@ -141,20 +142,21 @@ pub async fn members(
 /// `POST /shards/{shard}/leader`.
 pub async fn leader(
     AxumState(state): AxumState<State>,
-    Path(shard): Path<ShardId>,
+    Path(shard): Path<u64>,
     Json(request): Json<ChangeLeader>,
 ) -> Result<Response, Refusal> {
-    let status = state.shared.status.get();
+    let (shard, status) = (ShardId(shard), state.shared.status.get());
     led_here(&status, shard)?;
     if status.nodes.iter().any(|node| node.id == request.to && !node.alive) {
         let why = format!("node {} is not connected: start it, or name another node", request.to);
         return Err(refuse(StatusCode::CONFLICT, &why));
     }
-    ask(&state, shard, AdminRequest::TransferLeadership(Member::first_on(request.to).id)).await
+    ask(&state, shard, AdminRequest::TransferLeadership(Member::first_on(NodeId(request.to)).id))
+        .await
 }
 
 fn led_here(status: &Status, shard: ShardId) -> Result<&ShardStatus, Refusal> {
-    let Some(found) = status.shards.iter().find(|found| found.id == shard) else {
+    let Some(found) = status.shards.iter().find(|found| found.id == shard.0) else {
         return Err(refuse(
             StatusCode::NOT_FOUND,
             &format!("there is no shard {shard} on this node"),

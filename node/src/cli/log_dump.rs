@@ -69,7 +69,7 @@ fn read(file: &Path) -> Result<Value> {
     let scan = scan(&image, &header, None);
     let blocks = scan.blocks().map(|block| {
         let records: Vec<Value> = block.records.iter().map(found).collect();
-        json!({ "lsn": block.lsn, "durable": block.durable, "records": records })
+        json!({ "lsn": block.lsn.0, "durable": block.durable.0, "records": records })
     });
     let end_is = match scan.verdict {
         _ if !scan.is_sound() => "damage",
@@ -78,44 +78,44 @@ fn read(file: &Path) -> Result<Value> {
         Verdict::DamagedDurable => "damage",
     };
     Ok(json!({
-        "file": name, "sequence": header.sequence, "previous_end": header.previous_end,
-        "blocks": blocks.collect::<Vec<_>>(), "end": scan.end, "end_is": end_is,
+        "file": name, "sequence": header.sequence, "previous_end": header.previous_end.0,
+        "blocks": blocks.collect::<Vec<_>>(), "end": scan.end.0, "end_is": end_is,
     }))
 }
 
 fn found(found: &FoundRecord) -> Value {
     match &found.record {
         Some(record) => describe(record),
-        None => json!({ "kind": "damaged", "shard": found.header.shard }),
+        None => json!({ "kind": "damaged", "shard": found.header.shard.0 }),
     }
 }
 
 fn describe(record: &Record) -> Value {
     match record {
         Record::Entries { shard, first, term, entries } => json!({
-            "kind": "entries", "shard": shard, "first": first, "term": term,
+            "kind": "entries", "shard": shard.0, "first": first.0, "term": term.0,
             "count": entries.len(),
             "bytes": entries.iter().map(|entry| entry.data.len()).sum::<usize>(),
         }),
         Record::HardState { shard, state } => json!({
-            "kind": "hard_state", "shard": shard, "term": state.term, "vote": state.vote.peer(),
-            "commit": state.commit,
+            "kind": "hard_state", "shard": shard.0, "term": state.term.0, "vote": state.vote.peer().map(|peer| peer.0),
+            "commit": state.commit.0,
         }),
         Record::Release { shard, upto } => json!({
-            "kind": "release", "shard": shard, "index": upto.index, "term": upto.term,
+            "kind": "release", "shard": shard.0, "index": upto.index.0, "term": upto.term.0,
         }),
         Record::Reset { shard, at } => json!({
-            "kind": "reset", "shard": shard, "index": at.index, "term": at.term,
+            "kind": "reset", "shard": shard.0, "index": at.index.0, "term": at.term.0,
         }),
-        Record::Forget { shard } => json!({ "kind": "forget", "shard": shard }),
+        Record::Forget { shard } => json!({ "kind": "forget", "shard": shard.0 }),
         Record::Bounds { shard, base, last } => json!({
-            "kind": "bounds", "shard": shard, "base": base.index, "last": last.index,
+            "kind": "bounds", "shard": shard.0, "base": base.index.0, "last": last.index.0,
         }),
         Record::Members { shard, index, members } => json!({
-            "kind": "members", "shard": shard, "index": index, "bytes": members.len(),
+            "kind": "members", "shard": shard.0, "index": index.0, "bytes": members.len(),
         }),
         Record::PossibleLoss { shard, segment, commit, entries, state } => json!({
-            "kind": "possible_loss", "shard": shard, "segment": segment, "commit": commit,
+            "kind": "possible_loss", "shard": shard.0, "segment": segment, "commit": commit.0,
             "entries": entries, "state": state,
         }),
     }

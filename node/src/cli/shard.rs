@@ -3,10 +3,8 @@
 use super::http;
 use super::output::print_line;
 use crate::api::members::{ChangeLeader, ChangeMembers};
-use crate::raft::PeerId;
 use crate::status::{ShardStatus, Status};
 use anyhow::{Context, Result, anyhow, bail};
-use bedstone_engine::ShardId;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,13 +35,13 @@ pub(super) struct MembersArgs {
     address: ShardAddress,
     /// Nodes that become voters, separated by commas.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
-    voter: Vec<PeerId>,
+    voter: Vec<u64>,
     /// Nodes that become learners, which receive the log and do not vote; separated by commas.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
-    learner: Vec<PeerId>,
+    learner: Vec<u64>,
     /// Nodes that stop being members, separated by commas.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
-    remove: Vec<PeerId>,
+    remove: Vec<u64>,
     /// Make the change even if the new voters that are up and current are no majority. The shard
     /// may then accept no writes until a majority has caught up.
     #[arg(long)]
@@ -56,7 +54,7 @@ pub(super) struct LeadArgs {
     address: ShardAddress,
     /// The node that becomes the leader: a voter, and not a witness.
     #[arg(long, value_name = "NODE")]
-    to: PeerId,
+    to: u64,
 }
 
 /// The shard, and a node through which the command reaches it.
@@ -66,8 +64,8 @@ struct ShardAddress {
     #[arg(long, default_value = "127.0.0.1:7411", value_name = "ADDR")]
     http: String,
     /// Id of the shard.
-    #[arg(long, default_value_t = crate::router::FIRST_SHARD, value_name = "ID")]
-    shard: ShardId,
+    #[arg(long, default_value_t = crate::router::FIRST_SHARD.0, value_name = "ID")]
+    shard: u64,
     /// Seconds that the command waits for a leader and for the change to be done.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     timeout: u64,
@@ -79,11 +77,11 @@ struct ShardAddress {
 /// The state of a shard, as its leader reports it.
 #[derive(Serialize)]
 struct Shown<'a> {
-    shard: ShardId,
-    leader: PeerId,
-    voters: &'a [PeerId],
-    learners: &'a [PeerId],
-    witnesses: &'a [PeerId],
+    shard: u64,
+    leader: u64,
+    voters: &'a [u64],
+    learners: &'a [u64],
+    witnesses: &'a [u64],
     changing: bool,
 }
 
@@ -104,8 +102,8 @@ fn members(args: &MembersArgs) -> Result<()> {
         return address.show(&shard);
     }
     let done = |shard: &ShardStatus| {
-        let votes = |peer: &PeerId| shard.voters.contains(peer);
-        let learns = |peer: &PeerId| shard.learners.contains(peer);
+        let votes = |peer: &u64| shard.voters.contains(peer);
+        let learns = |peer: &u64| shard.learners.contains(peer);
         let (mut joined, mut left) = (voter.iter(), remove.iter());
         !shard.changing
             && joined.all(votes)

@@ -6,7 +6,7 @@
 //! number of quiescent shards that the peer leads.
 
 use crate::limits::{PEER_HEARTBEAT_TICKS, PEER_SILENCE_TICKS};
-use crate::raft::{Message, PeerId};
+use crate::raft::{Message, ReplicaId};
 use crate::replica::Network;
 use crate::wire;
 use bedstone_engine::ShardId;
@@ -62,7 +62,7 @@ impl Peers {
         (PEER_HEARTBEAT_TICKS - self.now % PEER_HEARTBEAT_TICKS) as u32
     }
 
-    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: PeerId, message: &Message) {
+    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: ReplicaId, message: &Message) {
         let bodies = self.coalesced.entry(node).or_default();
         let is_full = |body: &BytesMut| body.len() + wire::COALESCED_BYTES_MAX > CONTROL_BYTES_MAX;
         match bodies.last_mut() {
@@ -108,7 +108,7 @@ impl Network for PeerNetwork<'_> {
         self.outbox.push(peer, frame).is_ok()
     }
 
-    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: PeerId, message: &Message) {
+    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: ReplicaId, message: &Message) {
         self.peers.coalesce(node, shard, from, message);
     }
 }

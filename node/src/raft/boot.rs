@@ -1,7 +1,7 @@
 //! The state from which a replica starts.
 
 use super::conf::Conf;
-use super::{Index, PeerId};
+use super::{Index, ReplicaId};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::HardState;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 #[derive(Clone, Debug)]
 pub struct Boot {
     /// The replica's own id.
-    pub id: PeerId,
+    pub id: ReplicaId,
     /// The configuration as of `applied`.
     pub conf: Conf,
     /// The index and the data of each configuration change in the log after `applied`, ascending.
@@ -50,7 +50,7 @@ pub enum Durability {
 
 impl Boot {
     /// The state of a replica whose disk is empty.
-    pub fn new(id: PeerId, conf: Conf, seed: u64) -> Boot {
+    pub fn new(id: ReplicaId, conf: Conf, seed: u64) -> Boot {
         Boot {
             id,
             conf,
@@ -59,7 +59,7 @@ impl Boot {
             applied: LogId::default(),
             base: LogId::default(),
             runs: Vec::new(),
-            last: 0,
+            last: Index(0),
             seed,
             durability: Durability::Intact,
         }

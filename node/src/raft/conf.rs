@@ -11,9 +11,10 @@
 //! 3. No replica campaigns before every change that it knows to be committed is effective
 //!    (`Raft::advance_conf` runs wherever the commit index moves).
 
-use super::PeerId;
+use super::ReplicaId;
 use super::home::{Homes, Member};
 use super::peer_set::PeerSet;
+use bedstone_net::NodeId;
 use bytes::{Buf, BufMut, Bytes};
 
 /// The members of a group. The configuration is joint, and a change is half done, while `outgoing`
@@ -48,15 +49,15 @@ pub enum MemberChange {
     /// The replica becomes a voter without the commands. The replica is new.
     AddWitness(Member),
     /// The peer is no longer a member.
-    Remove(PeerId),
+    Remove(ReplicaId),
 }
 
 impl MemberChange {
     /// The member that changes.
-    pub fn peer(self) -> PeerId {
+    pub fn peer(self) -> ReplicaId {
         match self {
             MemberChange::Remove(peer) => peer,
-            _ => self.added().map_or(0, |member| member.id),
+            _ => self.added().map_or(ReplicaId(0), |member| member.id),
         }
     }
 
@@ -109,7 +110,7 @@ pub enum InvalidChange {
     /// A witness lacks the commands, so a witness can only be removed. A member cannot become a
     /// witness.
     #[error("replica {0}: a witness can only be removed, and a member cannot become a witness")]
-    Witness(PeerId),
+    Witness(ReplicaId),
     /// 0 is not the id of a replica.
     #[error("0 is not the id of a replica")]
     Zero,
@@ -132,7 +133,7 @@ pub enum VoteResult {
 impl Conf {
     /// A configuration with these voters and no other members. The id of each voter is the number
     /// of its node.
-    pub fn of(voters: impl IntoIterator<Item = PeerId>) -> Conf {
+    pub fn of(voters: impl IntoIterator<Item = ReplicaId>) -> Conf {
         Conf::of_members(voters.into_iter().map(Member::from))
     }
 
@@ -143,12 +144,12 @@ impl Conf {
     }
 
     /// The number of the node of a member.
-    pub fn node_of(&self, peer: PeerId) -> Option<u64> {
+    pub fn node_of(&self, peer: ReplicaId) -> Option<NodeId> {
         self.homes.get(peer).map(|home| home.node)
     }
 
     /// The members on a node.
-    pub fn on_node(&self, node: u64) -> impl Iterator<Item = PeerId> {
+    pub fn on_node(&self, node: NodeId) -> impl Iterator<Item = ReplicaId> {
         self.homes.iter().filter(move |member| member.home.node == node).map(|member| member.id)
     }
 
@@ -158,12 +159,12 @@ impl Conf {
     }
 
     /// Whether a peer votes.
-    pub fn is_voter(&self, peer: PeerId) -> bool {
+    pub fn is_voter(&self, peer: ReplicaId) -> bool {
         self.voters.contains(&peer) || self.outgoing.contains(&peer)
     }
 
     /// Whether a peer may lead.
-    pub fn is_electable(&self, peer: PeerId) -> bool {
+    pub fn is_electable(&self, peer: ReplicaId) -> bool {
         self.is_voter(peer) && !self.witnesses.contains(&peer)
     }
 
@@ -173,7 +174,7 @@ impl Conf {
     }
 
     /// Whether a peer is the only voter and no change is half done.
-    pub fn is_sole_voter(&self, peer: PeerId) -> bool {
+    pub fn is_sole_voter(&self, peer: ReplicaId) -> bool {
         self.voters.len() == 1 && self.voters.contains(&peer) && !self.is_joint()
     }
 
@@ -185,7 +186,7 @@ impl Conf {
 
     /// The result of the votes that have arrived. `said` returns a voter's vote, or `None` before
     /// the vote arrives.
-    pub fn vote_result(&self, said: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
+    pub fn vote_result(&self, said: impl Fn(ReplicaId) -> Option<bool>) -> VoteResult {
         let of = |voters: &PeerSet| {
             let count = |word| voters.iter().filter(|&&voter| said(voter) == Some(word)).count();
             let majority = voters.len() / 2 + 1;
@@ -206,20 +207,20 @@ impl Conf {
     }
 
     /// The greatest value that a majority of each set of voters has reached.
-    pub fn quorum_value(&self, value: impl Fn(PeerId) -> u64) -> u64 {
+    pub fn quorum_value<T: Copy + Default + Ord>(&self, value: impl Fn(ReplicaId) -> T) -> T {
         let of = |voters: &PeerSet| {
-            let mut small = [0; 8];
+            let mut small = [T::default(); 8];
             let mut large = Vec::new();
             let values = match small.get_mut(..voters.len()) {
                 Some(values) => values,
                 None => {
-                    large.resize(voters.len(), 0);
+                    large.resize(voters.len(), T::default());
                     &mut large[..]
                 }
             };
             values.iter_mut().zip(voters).for_each(|(slot, &voter)| *slot = value(voter));
             values.sort_unstable();
-            values.get((voters.len().max(1) - 1) / 2).copied().unwrap_or(0)
+            values.get((voters.len().max(1) - 1) / 2).copied().unwrap_or_default()
         };
         if !self.is_joint() { of(&self.voters) } else { of(&self.voters).min(of(&self.outgoing)) }
     }
@@ -261,7 +262,7 @@ impl Conf {
 
     fn apply_step(&mut self, step: MemberChange) -> Result<(), InvalidChange> {
         let peer = step.peer();
-        if peer == 0 {
+        if peer == ReplicaId(0) {
             return Err(InvalidChange::Zero);
         }
         match step {
@@ -330,7 +331,7 @@ impl Conf {
         out.put_u8(u8::from(self.auto_leave));
         for set in self.sets() {
             out.put_u16_le(set.len() as u16);
-            set.iter().for_each(|&peer| out.put_u64_le(peer));
+            set.iter().for_each(|&peer| out.put_u64_le(peer.0));
         }
         self.homes.iter().for_each(|member| member.encode(out));
     }
@@ -348,7 +349,7 @@ impl Conf {
         let mut sets: [PeerSet; 5] = Default::default();
         for set in &mut sets {
             let count = from.try_get_u16_le().ok()?;
-            let peers = (0..count).map(|_| from.try_get_u64_le().ok());
+            let peers = (0..count).map(|_| from.try_get_u64_le().ok().map(ReplicaId));
             // A configuration has exactly one encoding: ids ascend, each once.
             *set = PeerSet::from_ascending(peers.collect::<Option<_>>()?)?;
         }
@@ -392,7 +393,7 @@ impl Change {
             out.put_u8(kind);
             match step.added() {
                 Some(member) => member.encode(&mut out),
-                None => out.put_u64_le(step.peer()),
+                None => out.put_u64_le(step.peer().0),
             }
         }
         out.into()
@@ -410,7 +411,7 @@ impl Change {
                 1 => MemberChange::AddVoter(Member::decode(&mut from)?),
                 2 => MemberChange::AddLearner(Member::decode(&mut from)?),
                 3 => MemberChange::AddWitness(Member::decode(&mut from)?),
-                4 => MemberChange::Remove(from.try_get_u64_le().ok()?),
+                4 => MemberChange::Remove(ReplicaId(from.try_get_u64_le().ok()?)),
                 _ => return None,
             });
         }
@@ -437,10 +438,14 @@ mod tests {
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
 
-    const PEERS: PeerId = 6;
+    const PEERS: u64 = 6;
+
+    fn peer() -> impl Strategy<Value = ReplicaId> {
+        (1..=PEERS).prop_map(ReplicaId)
+    }
 
     fn step() -> impl Strategy<Value = MemberChange> {
-        (0..4, 1..=PEERS).prop_map(|(kind, peer)| match kind {
+        (0..4, peer()).prop_map(|(kind, peer)| match kind {
             0 => MemberChange::AddVoter(peer.into()),
             1 => MemberChange::AddLearner(peer.into()),
             2 => MemberChange::AddWitness(peer.into()),
@@ -459,8 +464,8 @@ mod tests {
         0..1 << PEERS
     }
 
-    fn has(set: u64, peer: PeerId) -> bool {
-        (set >> (peer - 1)) & 1 == 1
+    fn has(set: u64, peer: ReplicaId) -> bool {
+        (set >> (peer.0 - 1)) & 1 == 1
     }
 
     fn decides(conf: &Conf, set: u64) -> bool {
@@ -472,7 +477,7 @@ mod tests {
         /// change and every deciding set after it share a voter, which votes in both.
         #[test]
         fn quorums_before_and_after_a_change_overlap(
-            voters in btree_set(1..=PEERS, 1..5),
+            voters in btree_set(peer(), 1..5),
             changes in vec(change(), 1..6),
         ) {
             let mut conf = Conf::of(voters);
@@ -508,7 +513,7 @@ mod tests {
             }
             // A witness is a voter too, so the other sets name all members.
             members.extend(sets[..4].iter().flatten().copied());
-            members.iter().for_each(|&peer| Member::from(peer).encode(&mut bytes));
+            members.iter().for_each(|&peer| Member::from(ReplicaId(peer)).encode(&mut bytes));
             let ascending = sets.iter().all(|set| set.is_sorted_by(|a, b| a < b));
             let conf = Conf::decode(&bytes);
             prop_assert_eq!(conf.is_some(), ascending);
@@ -522,8 +527,8 @@ mod tests {
         /// `quorum_value` and `vote_result` agree with a count over all sets of peers.
         #[test]
         fn vote_result_and_quorum_value_agree_with_counting(
-            voters in btree_set(1..=PEERS, 1..6),
-            outgoing in btree_set(1..=PEERS, 0..6),
+            voters in btree_set(peer(), 1..6),
+            outgoing in btree_set(peer(), 0..6),
             values in vec(0..9u64, PEERS as usize),
             said in 0..1u64 << PEERS,
             yes in 0..1u64 << PEERS,
@@ -533,10 +538,11 @@ mod tests {
                 outgoing: outgoing.into_iter().collect(),
                 ..Conf::default()
             };
-            let value = |peer: PeerId| values[peer as usize - 1];
+            let value = |peer: ReplicaId| values[peer.0 as usize - 1];
             let reached = conf.quorum_value(value);
             let at_least = |least: u64| {
-                let have = |&set: &u64| (1..=PEERS).all(|p| has(set, p) == (value(p) >= least));
+                let counts = |set, peer| has(set, peer) == (value(peer) >= least);
+                let have = |&set: &u64| (1..=PEERS).all(|peer| counts(set, ReplicaId(peer)));
                 sets().find(have).is_some_and(|set| decides(&conf, set))
             };
             prop_assert!(at_least(reached));
@@ -554,8 +560,9 @@ mod tests {
             (node, disk) in any::<(u64, u128)>(),
         ) {
             prop_assert_eq!(Change::decode(&change.encode()), Some(change.clone()));
-            let home = Home { node, disk };
-            let conf = Conf::of_members(voters.into_iter().map(|id| Member { id, home }));
+            let home = Home { node: NodeId(node), disk };
+            let ids = voters.into_iter().map(ReplicaId);
+            let conf = Conf::of_members(ids.map(|id| Member { id, home }));
             let conf = conf.apply(&change).unwrap_or(conf);
             let mut bytes = Vec::new();
             conf.encode(&mut bytes);

@@ -12,7 +12,7 @@ use super::progress::{Progress, ProgressMap};
 use super::query::{Answer, KnownMembers, Query, Recovery};
 use super::read_rounds::{Read, Reads};
 use super::volatile::{Applying, Quiescence, Transfer};
-use super::{Index, PeerId, Seq, Term, Tick, kind};
+use super::{Index, ReplicaId, Seq, Term, Tick, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{HardState, Vote};
 use bytes::Bytes;
@@ -123,7 +123,7 @@ pub struct Effects {
     /// A peer that sent, as leader, an entry that differs from the entry committed here at the same
     /// index. The log of the peer or of this replica is damaged. No entry of that append was
     /// accepted. The driver only reports the conflict, at any place in the order.
-    pub committed_conflict: Option<PeerId>,
+    pub committed_conflict: Option<ReplicaId>,
 }
 
 /// The reason why an input was refused.
@@ -131,7 +131,7 @@ pub struct Effects {
 pub enum Refused {
     /// This replica does not lead. The field is the leader, if known.
     #[error("this node does not lead the group")]
-    NotLeader(Option<PeerId>),
+    NotLeader(Option<ReplicaId>),
     /// Too many bytes of entries wait to be committed.
     #[error("too many bytes of entries wait to be committed")]
     Full,
@@ -149,10 +149,10 @@ pub enum Refused {
     CatchingUp,
     /// A transfer of leadership to a peer is under way.
     #[error("leadership is being transferred to replica {0}")]
-    Transferring(PeerId),
+    Transferring(ReplicaId),
     /// The peer cannot lead: it is no voter, or a witness.
     #[error("replica {0} cannot lead: it is no voter, or a witness")]
-    CannotLead(PeerId),
+    CannotLead(ReplicaId),
 }
 
 /// The state of a replica, as a status shows it.
@@ -161,7 +161,7 @@ pub struct Status {
     /// The role.
     pub role: Role,
     /// The leader, if known.
-    pub leader: Option<PeerId>,
+    pub leader: Option<ReplicaId>,
     /// The term.
     pub term: Term,
     /// The vote of the replica in this term.
@@ -173,20 +173,20 @@ pub struct Status {
     /// The last durable index.
     pub persisted: Index,
     /// On a leader: the last index known to be durable at each follower.
-    pub matched: Vec<(PeerId, Index)>,
+    pub matched: Vec<(ReplicaId, Index)>,
     /// The configuration, as far as this replica knows which changes are committed.
     pub conf: Conf,
     /// The indexes of configuration changes in the log that are not effective yet.
     pub changes: Vec<Index>,
     /// On a leader: the follower that leadership is being transferred to.
-    pub transferring: Option<PeerId>,
+    pub transferring: Option<ReplicaId>,
 }
 
 /// One replica of one group.
 #[derive(Clone, Debug)]
 pub struct Raft {
     pub(super) config: Arc<Config>,
-    pub(super) id: PeerId,
+    pub(super) id: ReplicaId,
     pub(super) conf: Conf,
     /// The index of the last effective configuration change. A commit index at or after this index
     /// must become durable.
@@ -197,7 +197,7 @@ pub struct Raft {
     pub(super) hard: DurableState,
     pub(super) log: RaftLog,
     pub(super) role: Role,
-    pub(super) leader: Option<PeerId>,
+    pub(super) leader: Option<ReplicaId>,
     pub(super) now: Tick,
     /// When the role times out: a follower then campaigns, and a leader then counts the members
     /// that it has heard.
@@ -205,13 +205,13 @@ pub struct Raft {
     /// When the leader was last heard.
     pub(super) heard_leader: Tick,
     pub(super) next_heartbeat: Tick,
-    pub(super) votes: BTreeMap<PeerId, bool>,
+    pub(super) votes: BTreeMap<ReplicaId, bool>,
     pub(super) progress: ProgressMap,
     pub(super) uncommitted_bytes: usize,
     pub(super) reads: Reads,
     pub(super) snapshots: PeerSet,
     pub(super) transfer: Option<Box<Transfer>>,
-    pub(super) committed_conflict: Option<PeerId>,
+    pub(super) committed_conflict: Option<ReplicaId>,
     pub(super) recovery: Recovery,
     pub(super) reset_log: bool,
     pub(super) applying: Applying,
@@ -239,7 +239,7 @@ impl Raft {
         let lease = LeaseState::new(config.lease);
         let log = RaftLog::new(boot.base, boot.runs, boot.last);
         let mut hard = boot.hard;
-        let draw = boot.seed ^ boot.id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let draw = boot.seed ^ boot.id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let durability = match boot.durability {
             // The replica stopped before its recovery was complete: it had stored a
             // withheld vote.
@@ -259,7 +259,7 @@ impl Raft {
             config,
             id: boot.id,
             conf: boot.conf,
-            conf_index: 0,
+            conf_index: Index(0),
             changes: boot.changes.into_iter().collect(),
             hard: DurableState::new(hard),
             log,
@@ -450,7 +450,7 @@ impl Raft {
 
     /// Bytes of durable entries in memory that could leave memory.
     pub fn evictable_bytes(&self) -> usize {
-        self.log.bytes(0, self.log.persisted().min(self.evictable_until()))
+        self.log.bytes(Index(0), self.log.persisted().min(self.evictable_until()))
     }
 
     /// The log released the entries up to `upto`, which a snapshot covers.
@@ -568,7 +568,7 @@ impl Raft {
     }
 
     /// The leader, if known.
-    pub fn leader(&self) -> Option<PeerId> {
+    pub fn leader(&self) -> Option<ReplicaId> {
         self.leader
     }
 
@@ -583,19 +583,19 @@ impl Raft {
     }
 
     /// Sends a message at once. The message must not state anything that is not durable yet.
-    pub(super) fn send_now(&mut self, peer: PeerId, body: Body) {
+    pub(super) fn send_now(&mut self, peer: ReplicaId, body: Body) {
         self.send.push(Message { peer, term: self.hard.term, body });
     }
 
     /// Sends a message with a term that may differ from the current one: a pre-vote refers to a
     /// term that has not begun.
-    pub(super) fn send_with_term(&mut self, peer: PeerId, term: Term, body: Body) {
+    pub(super) fn send_with_term(&mut self, peer: ReplicaId, term: Term, body: Body) {
         self.send.push(Message { peer, term, body });
     }
 
     /// Acknowledges entries up to `matched`. An acknowledgement covers all entries before it, so
     /// the new one replaces an acknowledgement that waits for the same write.
-    pub(super) fn acknowledge(&mut self, peer: PeerId, matched: Index) {
+    pub(super) fn acknowledge(&mut self, peer: ReplicaId, matched: Index) {
         let after = self.pending_write();
         let term = self.hard.term;
         if let Some((
@@ -611,7 +611,7 @@ impl Raft {
     }
 
     /// Sends a message once all decisions of this replica so far are durable.
-    pub(super) fn send_after_durable(&mut self, peer: PeerId, body: Body) {
+    pub(super) fn send_after_durable(&mut self, peer: ReplicaId, body: Body) {
         let message = Message { peer, term: self.hard.term, body };
         match self.pending_write() {
             Some(seq) => self.awaiting_write.push_back((seq, message)),
@@ -621,7 +621,7 @@ impl Raft {
 
     /// Sends a message that states the term but no entries. The message waits only until the term
     /// is durable.
-    pub(super) fn send_after_term_durable(&mut self, peer: PeerId, body: Body) {
+    pub(super) fn send_after_term_durable(&mut self, peer: ReplicaId, body: Body) {
         let after = if self.hard_needs_write() { self.seq + 1 } else { self.hard_seq };
         let message = Message { peer, term: self.hard.term, body };
         if after > self.seq_durable {

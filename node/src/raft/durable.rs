@@ -1,7 +1,7 @@
 //! The state that must be durable before the messages that depend on it leave: term, vote and
 //! commit index (Raft, figure 2). Reads see the [`HardState`]; only the methods here change it.
 
-use super::{Index, PeerId, Term};
+use super::{Index, ReplicaId, Term};
 use bedstone_engine::wal::{HardState, Vote};
 use std::ops::Deref;
 
@@ -27,7 +27,7 @@ impl DurableState {
     }
 
     /// Votes for a peer in the present term.
-    pub(super) fn vote_for(&mut self, peer: PeerId) {
+    pub(super) fn vote_for(&mut self, peer: ReplicaId) {
         assert!(self.0.vote.allows(peer), "a replica votes once in a term");
         self.0.vote = Vote::For(peer);
     }
@@ -41,7 +41,7 @@ impl DurableState {
 
     /// The recovery is complete: the term has this leader already, so a vote for the leader elects
     /// no other one. Without a leader the vote stays withheld.
-    pub(super) fn end_recovery(&mut self, leader: Option<PeerId>) {
+    pub(super) fn end_recovery(&mut self, leader: Option<ReplicaId>) {
         self.0.vote = leader.map_or(self.0.vote, Vote::For);
     }
 

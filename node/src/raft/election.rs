@@ -6,7 +6,7 @@ use super::core::{Raft, Role};
 use super::message::Body;
 use super::peer_set::PeerSet;
 use super::volatile::Applying;
-use super::{PeerId, Term, kind};
+use super::{ReplicaId, Term, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Vote;
 use bytes::Bytes;
@@ -39,7 +39,7 @@ impl Raft {
         }
     }
 
-    pub(super) fn become_follower(&mut self, term: Term, leader: Option<PeerId>) {
+    pub(super) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
         if term > self.hard.term {
             let vote = self.initial_vote();
             self.hard.begin_term(term, vote);
@@ -180,7 +180,7 @@ impl Raft {
     /// The last entry known to be committed.
     pub(super) fn committed(&self) -> LogId {
         let index = self.hard.commit;
-        LogId { term: self.log.term(index).unwrap_or(0), index }
+        LogId { term: self.log.term(index).unwrap_or(Term(0)), index }
     }
 
     /// A peer reports that an entry is committed. If this log has that entry, the entry is
@@ -199,7 +199,7 @@ impl Raft {
         (last.term, last.index) >= (own.term, own.index) && self.satisfies_vote_bound(last)
     }
 
-    pub(super) fn on_pre_vote(&mut self, peer: PeerId, term: Term, last: LogId) {
+    pub(super) fn on_pre_vote(&mut self, peer: ReplicaId, term: Term, last: LogId) {
         let granted = term > self.hard.term
             && self.is_up_to_date(last)
             && !self.has_live_leader()
@@ -211,7 +211,7 @@ impl Raft {
         self.send_with_term(peer, answer_term, Body::PreVoteReply { granted, committed });
     }
 
-    pub(super) fn on_pre_vote_reply(&mut self, peer: PeerId, term: Term, granted: bool) {
+    pub(super) fn on_pre_vote_reply(&mut self, peer: ReplicaId, term: Term, granted: bool) {
         let awaited = if granted { self.hard.term + 1 } else { self.hard.term };
         if self.role != Role::PreCandidate || term != awaited {
             return;
@@ -224,7 +224,7 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_vote(&mut self, peer: PeerId, last: LogId, leader_transfer: bool) {
+    pub(super) fn on_vote(&mut self, peer: ReplicaId, last: LogId, leader_transfer: bool) {
         // A replica grants one vote per term, only to a candidate with an up-to-date log, and only
         // if no leader is heard or the leader requested the election.
         let free = self.hard.vote.allows(peer);
@@ -238,7 +238,7 @@ impl Raft {
         self.send_after_durable(peer, Body::VoteReply { granted, committed });
     }
 
-    pub(super) fn on_vote_reply(&mut self, peer: PeerId, granted: bool) {
+    pub(super) fn on_vote_reply(&mut self, peer: ReplicaId, granted: bool) {
         if self.role == Role::Candidate {
             self.votes.insert(peer, granted);
             self.count_votes();
@@ -246,7 +246,7 @@ impl Raft {
     }
 
     /// Answers a message of an earlier term, so that the sender learns the current term.
-    pub(super) fn on_stale(&mut self, peer: PeerId) {
+    pub(super) fn on_stale(&mut self, peer: ReplicaId) {
         let (granted, committed) = (false, self.committed());
         self.send_after_durable(peer, Body::VoteReply { granted, committed });
     }

@@ -32,7 +32,7 @@ impl Entries {
     /// The entries from an index on.
     #[must_use]
     pub fn from_index(&self, first: Index) -> Entries {
-        let at = self.first().map_or(0, |entry| first.saturating_sub(entry.id.index));
+        let at = self.first().map_or(0, |entry| first.distance_from(entry.id.index));
         self.slice((at as usize).min(self.len())..self.len())
     }
 

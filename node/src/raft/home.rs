@@ -3,14 +3,15 @@
 //! The core knows replicas by their ids alone. The ids of a group are never used twice, so a
 //! replica on a new disk of a node is another replica. The configuration maps an id to its home.
 
-use super::PeerId;
+use super::ReplicaId;
+use bedstone_net::NodeId;
 use bytes::{Buf, BufMut};
 
 /// The place of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
     /// The number of the node.
-    pub node: u64,
+    pub node: NodeId,
     /// The id of the disk; 0 for the only disk of a node.
     pub disk: u128,
 }
@@ -19,15 +20,15 @@ pub struct Home {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The id of the replica.
-    pub id: PeerId,
+    pub id: ReplicaId,
     /// The place of the replica.
     pub home: Home,
 }
 
 impl Member {
     /// The first replica of a group on a node with one disk. Its id is the number of the node.
-    pub fn first_on(node: u64) -> Member {
-        Member { id: node, home: Home { node, disk: 0 } }
+    pub fn first_on(node: NodeId) -> Member {
+        Member { id: ReplicaId(node.0), home: Home { node, disk: 0 } }
     }
 
     /// Bytes of an encoded member.
@@ -35,22 +36,22 @@ impl Member {
 
     /// Appends the encoded member: id u64, node u64, disk u128, little-endian.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u64_le(self.id);
-        out.put_u64_le(self.home.node);
+        out.put_u64_le(self.id.0);
+        out.put_u64_le(self.home.node.0);
         out.put_u128_le(self.home.disk);
     }
 
     pub(super) fn decode(from: &mut &[u8]) -> Option<Member> {
-        let id = from.try_get_u64_le().ok()?;
-        let node = from.try_get_u64_le().ok()?;
+        let id = ReplicaId(from.try_get_u64_le().ok()?);
+        let node = NodeId(from.try_get_u64_le().ok()?);
         Some(Member { id, home: Home { node, disk: from.try_get_u128_le().ok()? } })
     }
 }
 
 /// A replica with the id of its node.
-impl From<PeerId> for Member {
-    fn from(id: PeerId) -> Member {
-        Member::first_on(id)
+impl From<ReplicaId> for Member {
+    fn from(id: ReplicaId) -> Member {
+        Member::first_on(NodeId(id.0))
     }
 }
 
@@ -61,7 +62,7 @@ pub struct Homes(Box<[Member]>);
 
 impl Homes {
     /// The home of a member.
-    pub fn get(&self, id: PeerId) -> Option<Home> {
+    pub fn get(&self, id: ReplicaId) -> Option<Home> {
         let at = self.0.binary_search_by_key(&id, |member| member.id).ok()?;
         Some(self.0[at].home)
     }
@@ -73,7 +74,7 @@ impl Homes {
 
     /// The homes of these members, and of the present ones for which `keep` is true. The home of a
     /// present member stays.
-    pub(super) fn with(&self, added: &[Member], keep: impl Fn(PeerId) -> bool) -> Homes {
+    pub(super) fn with(&self, added: &[Member], keep: impl Fn(ReplicaId) -> bool) -> Homes {
         let mut all: Vec<Member> = self.0.iter().chain(added).copied().collect();
         all.retain(|member| keep(member.id));
         all.sort_by_key(|member| member.id);

@@ -28,7 +28,7 @@ impl EntryBatch {
     }
 
     fn last(&self) -> Index {
-        self.first() + self.entries.len() as Index - 1
+        self.first() + self.entries.len() as u64 - 1
     }
 
     /// Bytes of the data of the entries from `first` to `last`.
@@ -346,9 +346,9 @@ mod tests {
     use super::*;
 
     fn log(last: Index) -> RaftLog {
-        let mut log = RaftLog::new(LogId::default(), Vec::new(), 0);
-        for index in 1..=last {
-            log.push(Entry { id: LogId { term: 1, index }, kind: 1, data: "x".into() });
+        let mut log = RaftLog::new(LogId::default(), Vec::new(), Index(0));
+        for index in Index(1).until(last + 1) {
+            log.push(Entry { id: LogId { term: Term(1), index }, kind: 1, data: "x".into() });
         }
         log
     }
@@ -356,27 +356,31 @@ mod tests {
     /// An append and a snapshot of a part of that append arrived before a write was handed out.
     #[test]
     fn entries_covered_by_a_snapshot_are_not_written() {
-        let mut log = log(5);
-        log.cover_with_snapshot(LogId { term: 1, index: 3 });
+        let mut log = log(Index(5));
+        log.cover_with_snapshot(LogId { term: Term(1), index: Index(3) });
         let written = log.write(1);
-        assert_eq!(written.iter().map(|entry| entry.id.index).collect::<Vec<_>>(), [4, 5]);
-        assert_eq!((log.base().index, log.persisted(), log.last_handed_out()), (3, 3, 5));
+        assert_eq!(
+            written.iter().map(|entry| entry.id.index).collect::<Vec<_>>(),
+            [4, 5].map(Index)
+        );
+        assert_eq!((log.base().index, log.persisted()), (Index(3), Index(3)));
+        assert_eq!(log.last_handed_out(), Index(5));
         log.on_persisted(1);
-        assert_eq!(log.persisted(), 5);
+        assert_eq!(log.persisted(), Index(5));
     }
 
     /// A write that completes late does not prove that the entries that replaced its entries are
     /// durable.
     #[test]
     fn a_truncated_write_does_not_make_new_entries_durable() {
-        let mut log = log(3);
+        let mut log = log(Index(3));
         assert_eq!(log.write(1).len(), 3);
-        log.truncate(2);
-        log.push(Entry { id: LogId { term: 2, index: 2 }, kind: 1, data: "y".into() });
+        log.truncate(Index(2));
+        log.push(Entry { id: LogId { term: Term(2), index: Index(2) }, kind: 1, data: "y".into() });
         log.on_persisted(1);
-        assert_eq!(log.persisted(), 1);
+        assert_eq!(log.persisted(), Index(1));
         assert_eq!(log.write(2).len(), 1);
         log.on_persisted(2);
-        assert_eq!(log.persisted(), 2);
+        assert_eq!(log.persisted(), Index(2));
     }
 }

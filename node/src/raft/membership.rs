@@ -32,7 +32,7 @@ impl Raft {
         let next = self.conf.apply(change).map_err(Refused::InvalidChange)?;
         // A witness with entries that every possible leader of the next configuration lacks would
         // refuse its vote to each of them. See `witness_limit`.
-        let sent = |peer| self.progress.get(peer).map_or(0, |progress| progress.next - 1);
+        let sent = |peer| self.progress.get(peer).map_or(Index(0), |progress| progress.next - 1);
         if self
             .conf
             .witnesses
@@ -85,7 +85,7 @@ impl Raft {
     /// they lack the commands.
     fn best_matched(&self, voters: &PeerSet, conf: &Conf) -> Index {
         let able = voters.iter().filter(|peer| !conf.witnesses.contains(peer));
-        able.map(|&peer| self.matched(peer)).max().unwrap_or(0)
+        able.map(|&peer| self.matched(peer)).max().unwrap_or_default()
     }
 
     /// The last index that witnesses may receive. Entries up to this index are durable at a voter
@@ -95,7 +95,7 @@ impl Raft {
     pub(super) fn witness_limit(&self) -> Index {
         let conf = &self.conf;
         if conf.witnesses.is_empty() {
-            return 0;
+            return Index(0);
         }
         let mut end = self.best_matched(&conf.voters, conf);
         if conf.is_joint() {

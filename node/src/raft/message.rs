@@ -21,7 +21,7 @@
 
 use super::conf::Conf;
 use super::entries::Entries;
-use super::{Index, PeerId, Term};
+use super::{Index, ReplicaId, Term};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -45,7 +45,7 @@ pub enum Undecodable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The other replica.
-    pub peer: PeerId,
+    pub peer: ReplicaId,
     /// The sender's term. A pre-vote and a granted reply carry the term of the planned election.
     pub term: Term,
     /// The content.
@@ -176,11 +176,11 @@ impl Message {
     pub fn encode_into(&self, out: &mut BytesMut) {
         let head = |out: &mut BytesMut, kind: u8| {
             out.put_u8(kind);
-            out.put_u64_le(self.term);
+            out.put_u64_le(self.term.0);
         };
         let put_id = |out: &mut BytesMut, id: &LogId| {
-            out.put_u64_le(id.term);
-            out.put_u64_le(id.index);
+            out.put_u64_le(id.term.0);
+            out.put_u64_le(id.index.0);
         };
         match &self.body {
             Body::PreVote { last } => {
@@ -206,10 +206,10 @@ impl Message {
                 out.reserve(data);
                 head(out, 5);
                 put_id(out, previous);
-                out.put_u64_le(*commit);
+                out.put_u64_le(commit.0);
                 out.put_u32_le(entries.len() as u32);
                 for entry in entries.iter() {
-                    out.put_u64_le(entry.id.term);
+                    out.put_u64_le(entry.id.term.0);
                     out.put_u8(entry.kind);
                     out.put_u32_le(entry.data.len() as u32);
                     out.put_slice(&entry.data);
@@ -217,12 +217,12 @@ impl Message {
             }
             Body::AppendReply { matched } => {
                 head(out, 6);
-                out.put_u64_le(*matched);
+                out.put_u64_le(matched.0);
             }
             Body::AppendRefused { hint, refused } => {
                 head(out, 7);
                 put_id(out, hint);
-                out.put_u64_le(*refused);
+                out.put_u64_le(refused.0);
             }
             Body::Heartbeat { committed, round } => {
                 head(out, 8);
@@ -257,7 +257,7 @@ impl Message {
                 out.put_u64_le(*query_id);
                 out.put_u8(u8::from(*new));
                 put_id(out, last);
-                out.put_u64_le(*commit);
+                out.put_u64_le(commit.0);
                 let mut bytes = Vec::new();
                 conf.encode(&mut bytes);
                 out.put_slice(&bytes);
@@ -270,7 +270,7 @@ impl Message {
     ///
     /// # Errors
     /// [`Undecodable`].
-    pub fn decode(peer: PeerId, mut from: Bytes) -> Result<Message, Undecodable> {
+    pub fn decode(peer: ReplicaId, mut from: Bytes) -> Result<Message, Undecodable> {
         let kind = from.try_get_u8().map_err(|_| Undecodable::Malformed)?;
         if !(1..=KIND_MAX).contains(&kind) {
             return Err(Undecodable::Unknown(kind));
@@ -278,19 +278,19 @@ impl Message {
         Self::decode_kind(peer, kind, from).ok_or(Undecodable::Malformed)
     }
 
-    fn decode_kind(peer: PeerId, kind: u8, mut from: Bytes) -> Option<Message> {
+    fn decode_kind(peer: ReplicaId, kind: u8, mut from: Bytes) -> Option<Message> {
         let from = &mut from;
-        let term = decode_number(from)?;
+        let term = decode_number(from).map(Term)?;
         let body = match kind {
             1 => Body::PreVote { last: decode_id(from)? },
             2 => Body::PreVoteReply { granted: decode_bool(from)?, committed: decode_id(from)? },
             3 | 11 => Body::Vote { last: decode_id(from)?, leader_transfer: kind == 11 },
             4 => Body::VoteReply { granted: decode_bool(from)?, committed: decode_id(from)? },
             5 => decode_append(from)?,
-            6 => Body::AppendReply { matched: decode_number(from)? },
+            6 => Body::AppendReply { matched: decode_index(from)? },
             7 => {
                 let hint = decode_id(from)?;
-                Body::AppendRefused { hint, refused: decode_number(from)? }
+                Body::AppendRefused { hint, refused: decode_index(from)? }
             }
             8 => {
                 let committed = decode_id(from)?;
@@ -301,7 +301,7 @@ impl Message {
             12 => Body::Recover { query_id: decode_number(from)? },
             13 => {
                 let (query_id, new) = (decode_number(from)?, decode_bool(from)?);
-                let (last, commit) = (decode_id(from)?, decode_number(from)?);
+                let (last, commit) = (decode_id(from)?, decode_index(from)?);
                 let conf = Conf::decode(&from.split_off(0))?.into();
                 Body::RecoverReply { query_id, new, last, commit, conf }
             }
@@ -324,9 +324,13 @@ fn decode_number(from: &mut Bytes) -> Option<u64> {
     from.try_get_u64_le().ok().filter(|&number| number <= u64::MAX >> 1)
 }
 
+fn decode_index(from: &mut Bytes) -> Option<Index> {
+    decode_number(from).map(Index)
+}
+
 fn decode_id(from: &mut Bytes) -> Option<LogId> {
-    let term = decode_number(from)?;
-    Some(LogId { term, index: decode_number(from)? })
+    let term = decode_number(from).map(Term)?;
+    Some(LogId { term, index: decode_index(from)? })
 }
 
 fn decode_bool(from: &mut Bytes) -> Option<bool> {
@@ -339,7 +343,7 @@ fn decode_bool(from: &mut Bytes) -> Option<bool> {
 
 fn decode_append(from: &mut Bytes) -> Option<Body> {
     let previous = decode_id(from)?;
-    let commit = decode_number(from)?;
+    let commit = decode_index(from)?;
     let count = from.try_get_u32_le().ok()? as usize;
     if count > from.len() / ENTRY_HEADER_BYTES {
         return None;
@@ -347,13 +351,13 @@ fn decode_append(from: &mut Bytes) -> Option<Body> {
     let mut entries = Vec::with_capacity(count);
     let mut last = previous;
     for _ in 0..count {
-        let term = decode_number(from)?;
+        let term = decode_number(from).map(Term)?;
         let kind = from.try_get_u8().ok()?;
         let len = from.try_get_u32_le().ok()? as usize;
         if len > from.len() || term < last.term {
             return None;
         }
-        last = LogId { term, index: last.index.checked_add(1)? };
+        last = LogId { term, index: last.index + 1 };
         entries.push(Entry { id: last, kind, data: from.split_to(len) });
     }
     Some(Body::Append { previous, entries: entries.into(), commit })

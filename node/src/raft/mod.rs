@@ -41,6 +41,7 @@ mod volatile;
 
 pub use self::core::{Config, Effects, Raft, Refused, Role, Status, Write};
 pub use bedstone_engine::wal::Vote;
+pub use bedstone_engine::{Index, ReplicaId, Term};
 pub use boot::{Boot, Durability};
 pub use conf::{Change, Conf};
 pub use entries::Entries;
@@ -53,13 +54,6 @@ pub use query::RecoveryWait;
 pub use read_rounds::Read;
 pub use volatile::Applying;
 
-/// The id of a replica, unique in its group and never used twice. The configuration maps the id to
-/// its node and disk, see [`home`].
-pub type PeerId = u64;
-/// A term.
-pub type Term = u64;
-/// A position in the group's log.
-pub type Index = u64;
 /// The number of one write of a replica to its log.
 pub type Seq = u64;
 /// The core's time. The driver calls [`Raft::tick`] at a steady pace.

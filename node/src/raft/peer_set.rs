@@ -1,27 +1,27 @@
 //! A small set of peers: each peer once, in ascending order.
 
-use super::PeerId;
+use super::ReplicaId;
 use std::ops::Deref;
 use thin_vec::ThinVec;
 
 /// A set of peers, see the module. The set has no spare capacity, because sets of peers seldom
 /// change and a node keeps many of them. Most sets are empty, and take one word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerSet(ThinVec<PeerId>);
+pub struct PeerSet(ThinVec<ReplicaId>);
 
 impl PeerSet {
     /// Adds a peer.
-    pub fn insert(&mut self, peer: PeerId) {
+    pub fn insert(&mut self, peer: ReplicaId) {
         self.extend([peer]);
     }
 
     /// Removes a peer, if it is in the set.
-    pub fn remove(&mut self, peer: PeerId) {
+    pub fn remove(&mut self, peer: ReplicaId) {
         self.retain(|other| other != peer);
     }
 
     /// Removes each peer for which `keep` returns false.
-    pub fn retain(&mut self, keep: impl Fn(PeerId) -> bool) {
+    pub fn retain(&mut self, keep: impl Fn(ReplicaId) -> bool) {
         self.0 = self.iter().copied().filter(|&peer| keep(peer)).collect();
     }
 
@@ -31,35 +31,35 @@ impl PeerSet {
         only(self, other) + only(other, self)
     }
 
-    fn exact(peers: &[PeerId]) -> PeerSet {
+    fn exact(peers: &[ReplicaId]) -> PeerSet {
         let mut set = ThinVec::with_capacity(peers.len());
         set.extend_from_slice(peers);
         PeerSet(set)
     }
 
     /// The set of these peers. Returns `None` when the peers do not ascend.
-    pub fn from_ascending(peers: Vec<PeerId>) -> Option<PeerSet> {
+    pub fn from_ascending(peers: Vec<ReplicaId>) -> Option<PeerSet> {
         peers.is_sorted_by(|a, b| a < b).then(|| PeerSet::exact(&peers))
     }
 }
 
 impl Deref for PeerSet {
-    type Target = [PeerId];
+    type Target = [ReplicaId];
 
-    fn deref(&self) -> &[PeerId] {
+    fn deref(&self) -> &[ReplicaId] {
         &self.0
     }
 }
 
-impl Extend<PeerId> for PeerSet {
-    fn extend<I: IntoIterator<Item = PeerId>>(&mut self, peers: I) {
+impl Extend<ReplicaId> for PeerSet {
+    fn extend<I: IntoIterator<Item = ReplicaId>>(&mut self, peers: I) {
         *self = self.iter().copied().chain(peers).collect();
     }
 }
 
-impl FromIterator<PeerId> for PeerSet {
-    fn from_iter<I: IntoIterator<Item = PeerId>>(peers: I) -> PeerSet {
-        let mut peers: Vec<PeerId> = peers.into_iter().collect();
+impl FromIterator<ReplicaId> for PeerSet {
+    fn from_iter<I: IntoIterator<Item = ReplicaId>>(peers: I) -> PeerSet {
+        let mut peers: Vec<ReplicaId> = peers.into_iter().collect();
         peers.sort_unstable();
         peers.dedup();
         PeerSet::exact(&peers)
@@ -67,8 +67,8 @@ impl FromIterator<PeerId> for PeerSet {
 }
 
 impl<'a> IntoIterator for &'a PeerSet {
-    type Item = &'a PeerId;
-    type IntoIter = std::slice::Iter<'a, PeerId>;
+    type Item = &'a ReplicaId;
+    type IntoIter = std::slice::Iter<'a, ReplicaId>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -76,8 +76,8 @@ impl<'a> IntoIterator for &'a PeerSet {
 }
 
 impl IntoIterator for PeerSet {
-    type Item = PeerId;
-    type IntoIter = thin_vec::IntoIter<PeerId>;
+    type Item = ReplicaId;
+    type IntoIter = thin_vec::IntoIter<ReplicaId>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()

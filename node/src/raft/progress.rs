@@ -1,6 +1,6 @@
 //! The leader's knowledge of a follower, and the rules for sending to that follower.
 
-use super::{Index, PeerId, Tick};
+use super::{Index, ReplicaId, Tick};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
@@ -27,7 +27,7 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// The id of the follower.
-    pub peer: PeerId,
+    pub peer: ReplicaId,
     /// The last index that is known to agree and to be durable at the follower.
     pub matched: Index,
     /// The next index to send.
@@ -49,10 +49,10 @@ pub struct Progress {
 
 impl Progress {
     /// A follower of a new leader whose log ends before `next`.
-    pub fn new(peer: PeerId, next: Index, now: Tick) -> Self {
+    pub fn new(peer: ReplicaId, next: Index, now: Tick) -> Self {
         Self {
             peer,
-            matched: 0,
+            matched: Index(0),
             next,
             mode: Mode::Probe { sent: false },
             round: 0,
@@ -132,7 +132,7 @@ impl Progress {
 
     /// The follower lost the entries that it had acknowledged.
     pub fn forget(&mut self) {
-        self.matched = 0;
+        self.matched = Index(0);
     }
 
     /// The follower refused an append. The follower's log may agree before `next`.
@@ -177,11 +177,11 @@ impl DerefMut for ProgressMap {
 }
 
 impl ProgressMap {
-    pub(super) fn get(&self, peer: PeerId) -> Option<&Progress> {
+    pub(super) fn get(&self, peer: ReplicaId) -> Option<&Progress> {
         self.0.iter().find(|progress| progress.peer == peer)
     }
 
-    pub(super) fn get_mut(&mut self, peer: PeerId) -> Option<&mut Progress> {
+    pub(super) fn get_mut(&mut self, peer: ReplicaId) -> Option<&mut Progress> {
         self.0.iter_mut().find(|progress| progress.peer == peer)
     }
 
@@ -191,7 +191,7 @@ impl ProgressMap {
 
     /// Makes the map contain one progress for each of these peers, in ascending order, and no
     /// other.
-    pub(super) fn follow(&mut self, peers: &[PeerId], new: impl Fn(PeerId) -> Progress) {
+    pub(super) fn follow(&mut self, peers: &[ReplicaId], new: impl Fn(ReplicaId) -> Progress) {
         let mut kept = std::mem::take(&mut self.0);
         self.0.reserve_exact(peers.len());
         for &peer in peers {

@@ -2,7 +2,7 @@
 
 use super::boot::Durability;
 use super::conf::Conf;
-use super::{Index, PeerId, Term, Tick};
+use super::{Index, ReplicaId, Term, Tick};
 use bedstone_engine::LogId;
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub(super) struct Query {
     pub(super) durability: Durability,
     /// The number of the query, which separates its answers from answers to an earlier query.
     pub(super) query_id: u64,
-    pub(super) answers: BTreeMap<PeerId, Answer>,
+    pub(super) answers: BTreeMap<ReplicaId, Answer>,
     /// The configuration from the answer with the greatest commit index, and that index. Without
     /// such an answer, this replica's own values replace them when the query ends.
     pub(super) conf: Option<(Index, Conf)>,
@@ -47,13 +47,13 @@ pub enum RecoveryWait {
     /// The replica knows no peer to query.
     Members,
     /// This peer has not answered.
-    Answer(PeerId),
+    Answer(ReplicaId),
     /// No replica has an entry, and this peer was configured with other members than this replica.
-    SameMembers(PeerId),
+    SameMembers(ReplicaId),
     /// No replica has an entry, and this peer was configured with no members.
-    AnyMembers(PeerId),
+    AnyMembers(ReplicaId),
     /// More disks are new than the group survives. The disk of this peer is one of them.
-    NewDisk(PeerId),
+    NewDisk(ReplicaId),
 }
 
 /// The members that a peer knows, compared with the members that this replica knows.

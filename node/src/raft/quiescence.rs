@@ -17,7 +17,7 @@
 //!   node is silent. The follower then requests the leader to become active too, and assumes for
 //!   one more election timeout that the leader is alive.
 
-use super::PeerId;
+use super::ReplicaId;
 use super::conf::VoteResult;
 use super::core::{Raft, Role};
 use super::message::{Body, Message};
@@ -33,7 +33,7 @@ impl Raft {
     }
 
     /// The node of a peer is silent.
-    pub fn peer_silent(&mut self, peer: PeerId) {
+    pub fn peer_silent(&mut self, peer: ReplicaId) {
         if self.leader == Some(peer) && self.quiescence.quiescent {
             self.unquiesce();
             // The leader may be alive and only quiescent.
@@ -67,7 +67,7 @@ impl Raft {
 
     /// A message arrives. A quiescent replica becomes active, except a leader that receives a late
     /// reply to a heartbeat or an append.
-    pub(super) fn unquiesce_for(&mut self, peer: PeerId, body: &Body) {
+    pub(super) fn unquiesce_for(&mut self, peer: ReplicaId, body: &Body) {
         if !self.quiescence.quiescent {
             return;
         }
@@ -124,7 +124,7 @@ impl Raft {
     }
 
     /// The leader reports that its log ends at `at` and that all its entries are committed.
-    pub(super) fn on_quiesce(&mut self, peer: PeerId, at: LogId) {
+    pub(super) fn on_quiesce(&mut self, peer: ReplicaId, at: LogId) {
         if !self.accept_leader(peer) {
             return;
         }

@@ -15,7 +15,7 @@ use super::core::{Raft, Refused, Role};
 use super::lease::Lease;
 use super::message::Body;
 use super::read_rounds::{LeaderRequest, Read, Round};
-use super::{Index, PeerId};
+use super::{Index, ReplicaId};
 use bedstone_engine::LogId;
 
 impl Raft {
@@ -99,7 +99,7 @@ impl Raft {
     }
 
     /// A follower queries for an index at which its reads are linearizable.
-    pub(super) fn on_read_index(&mut self, peer: PeerId, query_id: u64) {
+    pub(super) fn on_read_index(&mut self, peer: ReplicaId, query_id: u64) {
         if self.role != Role::Leader {
             return;
         }
@@ -132,14 +132,14 @@ impl Raft {
         }
     }
 
-    fn answer_follower(&mut self, peer: PeerId, query_id: u64, index: Index) {
+    fn answer_follower(&mut self, peer: ReplicaId, query_id: u64, index: Index) {
         if let Some(term) = self.log.term(index) {
             let at = LogId { term, index };
             self.send_now(peer, Body::ReadIndexReply { query_id, at });
         }
     }
 
-    pub(super) fn on_heartbeat_reply(&mut self, peer: PeerId, round: u64) {
+    pub(super) fn on_heartbeat_reply(&mut self, peer: ReplicaId, round: u64) {
         let now = self.now;
         let latest = self.reads.round;
         let Some(progress) = self.progress.get_mut(peer) else { return };

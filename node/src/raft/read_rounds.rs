@@ -1,6 +1,6 @@
 //! Pending reads and their rounds of heartbeats; see [`super::read`] for the protocol.
 
-use super::{Index, PeerId, Tick};
+use super::{Index, ReplicaId, Tick};
 use bedstone_engine::LogId;
 use thin_vec::ThinVec;
 
@@ -59,7 +59,7 @@ pub(super) struct Reads {
     /// to it may arrive after the answer.
     pub(super) committed: LogId,
     /// On a leader: for each query of a follower, its token, the follower and the query's number.
-    pub(super) follower_requests: ThinVec<(u64, PeerId, u64)>,
+    pub(super) follower_requests: ThinVec<(u64, ReplicaId, u64)>,
     /// Outcomes by token, not handed out yet.
     pub(super) settled: Vec<(u64, Read)>,
     /// On a leader: an entry of its term is committed.
@@ -125,7 +125,7 @@ impl Reads {
 
     /// Removes the settled queries of followers and returns those to answer. Failed queries get no
     /// answer.
-    pub(super) fn take_follower_requests(&mut self) -> Vec<(PeerId, u64, Index)> {
+    pub(super) fn take_follower_requests(&mut self) -> Vec<(ReplicaId, u64, Index)> {
         let mut answers = Vec::new();
         let follower_requests = &mut self.follower_requests;
         self.settled.retain(|&(token, read)| {

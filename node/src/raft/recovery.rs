@@ -42,9 +42,9 @@ use super::message::Body;
 use super::progress::Mode;
 use super::query::{Answer, KnownMembers, Query, Recovery, RecoveryWait};
 use super::volatile::Applying;
-use super::{PeerId, Term};
-use bedstone_engine::LogId;
+use super::{ReplicaId, Term};
 use bedstone_engine::wal::Vote;
+use bedstone_engine::{Index, LogId};
 
 /// The result of the answers.
 struct Tally {
@@ -138,7 +138,7 @@ impl Raft {
     }
 
     /// The other voters of the newest known configuration.
-    fn queried_peers(&self, query: &Query) -> Vec<PeerId> {
+    fn queried_peers(&self, query: &Query) -> Vec<ReplicaId> {
         let conf = query.conf.as_ref().map_or(&self.conf, |(_, conf)| conf);
         let voters = conf.members().into_iter().filter(|&peer| conf.is_voter(peer));
         voters.filter(|&peer| peer != self.id).collect()
@@ -152,7 +152,7 @@ impl Raft {
     }
 
     /// A peer has lost its votes and acknowledgements, and queries this replica.
-    pub(super) fn on_recover(&mut self, peer: PeerId, query_id: u64) {
+    pub(super) fn on_recover(&mut self, peer: ReplicaId, query_id: u64) {
         let lost = |query: &Query| query.durability == Durability::Lost;
         if matches!(&self.recovery, Recovery::Querying(query) if lost(query)) {
             return; // The answer of a replica that lost records proves nothing.
@@ -165,13 +165,13 @@ impl Raft {
             }
         }
         let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone().into());
-        let new = last == LogId::default() && self.hard.term == 0;
+        let new = last == LogId::default() && self.hard.term == Term(0);
         self.send_after_durable(peer, Body::RecoverReply { query_id, new, last, commit, conf });
     }
 
     pub(super) fn on_recover_reply(
         &mut self,
-        peer: PeerId,
+        peer: ReplicaId,
         query_id: u64,
         answer: Answer,
         conf: Conf,
@@ -208,7 +208,7 @@ impl Raft {
         }
         let first = |is: fn(&Answer) -> bool| answers.iter().find(|(_, answer)| is(answer));
         let terms = answers.iter().map(|(_, answer)| answer.term);
-        let term = terms.max().unwrap_or(0).max(self.hard.term);
+        let term = terms.max().unwrap_or_default().max(self.hard.term);
         let empty = self.log.last() == LogId::default() && query.durability != Durability::Lost;
         let begins = empty && answers.iter().all(|(_, answer)| answer.is_empty());
         if begins {
@@ -243,7 +243,7 @@ impl Raft {
         let Ok(Tally { term, begins }) = self.tally(query) else { return };
         let mut query = query.clone();
         let peers_know_these_members =
-            query.conf.as_ref().is_some_and(|of| *of == (0, self.conf.clone()));
+            query.conf.as_ref().is_some_and(|of| *of == (Index(0), self.conf.clone()));
         // The configuration may be cleared below. The query keeps it, because the answers of these
         // voters are the bound for catching up.
         query.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
@@ -253,7 +253,7 @@ impl Raft {
                 // The replica does not know whether it voted in this term, so it votes for itself:
                 // it can grant no other vote in this term. The durable term also records that the
                 // disk is no longer new.
-                self.hard.recover(term.max(1), Vote::For(self.id));
+                self.hard.recover(term.max(Term(1)), Vote::For(self.id));
                 return self.wait_for_leader();
             }
             Durability::Suspect => {

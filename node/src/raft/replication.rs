@@ -7,7 +7,7 @@ use super::log::LogReader;
 use super::message::{Body, Message};
 use super::progress::Mode;
 use super::volatile::Applying;
-use super::{Index, PeerId, Term, kind};
+use super::{Index, ReplicaId, Term, kind};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use bytes::Bytes;
@@ -88,7 +88,7 @@ impl Raft {
 
     /// The connection to a peer was lost or refused a message. The leader must probe the peer's log
     /// again.
-    pub fn unreachable(&mut self, peer: PeerId) {
+    pub fn unreachable(&mut self, peer: ReplicaId) {
         self.peer_silent(peer);
         if self
             .progress
@@ -108,18 +108,18 @@ impl Raft {
     }
 
     /// A follower installed a snapshot at index `at`, or received none.
-    pub fn snapshot_sent(&mut self, peer: PeerId, at: Option<Index>) {
+    pub fn snapshot_sent(&mut self, peer: ReplicaId, at: Option<Index>) {
         if let Some(progress) = self.progress.get_mut(peer)
             && progress.mode == Mode::Snapshot
         {
-            progress.probe(self.log.base().index.max(at.unwrap_or(0)));
+            progress.probe(self.log.base().index.max(at.unwrap_or_default()));
             // After a failure the next attempt waits for the next heartbeat's turn.
             progress.mode = Mode::Probe { sent: at.is_none() };
         }
     }
 
     /// A peer is connected again.
-    pub fn reachable(&mut self, peer: PeerId) {
+    pub fn reachable(&mut self, peer: ReplicaId) {
         if let Some(progress) = self.progress.get_mut(peer) {
             progress.disconnected = false;
             self.unquiesce();
@@ -136,7 +136,7 @@ impl Raft {
     /// `at`.
     pub fn snapshot_installed(
         &mut self,
-        leader: PeerId,
+        leader: ReplicaId,
         term: Term,
         at: LogId,
         conf: Conf,
@@ -167,7 +167,7 @@ impl Raft {
 
     pub(super) fn on_append(
         &mut self,
-        peer: PeerId,
+        peer: ReplicaId,
         previous: LogId,
         entries: Entries,
         commit: Index,
@@ -225,13 +225,13 @@ impl Raft {
     }
 
     /// Requests a snapshot from the leader, by a refusal at index 0.
-    fn request_snapshot(&mut self, leader: PeerId) {
-        let (hint, refused) = (LogId::default(), 0);
+    fn request_snapshot(&mut self, leader: ReplicaId) {
+        let (hint, refused) = (LogId::default(), Index(0));
         self.send_after_durable(leader, Body::AppendRefused { hint, refused });
     }
 
     /// Accepts `peer` as the leader of this term. Returns whether the message of `peer` counts.
-    pub(super) fn accept_leader(&mut self, peer: PeerId) -> bool {
+    pub(super) fn accept_leader(&mut self, peer: ReplicaId) -> bool {
         if self.role == Role::Leader {
             // Two leaders in one term: the peer violates the protocol, and its message is ignored.
             return false;
@@ -244,7 +244,7 @@ impl Raft {
         true
     }
 
-    pub(super) fn on_heartbeat(&mut self, peer: PeerId, committed: LogId, round: u64) {
+    pub(super) fn on_heartbeat(&mut self, peer: ReplicaId, committed: LogId, round: u64) {
         if self.accept_leader(peer) {
             // The term of `committed` decides whether this log has that entry. The index alone
             // proves nothing, because the leader may still count entries that were acknowledged
@@ -281,7 +281,7 @@ impl Raft {
         }));
     }
 
-    pub(super) fn on_append_reply(&mut self, peer: PeerId, matched: Index) {
+    pub(super) fn on_append_reply(&mut self, peer: ReplicaId, matched: Index) {
         let (now, last) = (self.now, self.log.last().index);
         let Some(progress) = self.progress.get_mut(peer) else { return };
         if matched <= last && progress.accept(matched, now) {
@@ -290,15 +290,15 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_append_refused(&mut self, peer: PeerId, hint: LogId, refused: Index) {
+    pub(super) fn on_append_refused(&mut self, peer: ReplicaId, hint: LogId, refused: Index) {
         let (now, agreement) = (self.now, self.log.agreement(hint));
         let Some(progress) = self.progress.get_mut(peer) else { return };
         progress.hear(now);
-        if refused == 0 && progress.mode != Mode::Snapshot {
+        if refused == Index(0) && progress.mode != Mode::Snapshot {
             // A refusal at index 0 requests a snapshot. Either the follower is new, or it has
             // entries and its applied state is damaged. In the second case the follower still
             // acknowledges entries.
-            if progress.matched == 0 {
+            if progress.matched == Index(0) {
                 progress.enter(Mode::Snapshot);
             }
             self.snapshots.insert(peer);
@@ -312,7 +312,7 @@ impl Raft {
             Mode::Snapshot => false,
         };
         if current {
-            progress.back_up(agreement.index.min(refused.saturating_sub(1)) + 1);
+            progress.back_up(agreement.index.min(refused.previous()) + 1);
         }
     }
 
@@ -324,11 +324,11 @@ impl Raft {
     }
 
     /// The last index known to be durable at a peer, or on this replica.
-    pub(super) fn matched(&self, peer: PeerId) -> Index {
+    pub(super) fn matched(&self, peer: ReplicaId) -> Index {
         match self.progress.get(peer) {
             Some(progress) => progress.matched,
             None if peer == self.id => self.log.persisted(),
-            None => 0,
+            None => Index(0),
         }
     }
 

@@ -6,7 +6,7 @@
 //! with the most entries, and repeats the attempt. Until another replica leads, this leader leads
 //! without counting itself (thesis §4.2.2).
 
-use super::PeerId;
+use super::ReplicaId;
 use super::core::{Raft, Refused, Role};
 use super::message::Body;
 use super::volatile::{Applying, Transfer};
@@ -17,7 +17,7 @@ impl Raft {
     ///
     /// # Errors
     /// [`Refused`]: nothing changes.
-    pub fn transfer(&mut self, to: PeerId) -> Result<(), Refused> {
+    pub fn transfer(&mut self, to: ReplicaId) -> Result<(), Refused> {
         if self.role != Role::Leader {
             return Err(Refused::NotLeader(self.leader));
         }
@@ -32,7 +32,7 @@ impl Raft {
         Ok(())
     }
 
-    fn begin_transfer(&mut self, to: PeerId) {
+    fn begin_transfer(&mut self, to: ReplicaId) {
         let until = self.now + self.config.election.start;
         self.transfer = Some(Box::new(Transfer { to, until, requested: false }));
         self.send_timeout_now_if_ready();
@@ -70,7 +70,7 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_timeout_now(&mut self, peer: PeerId) {
+    pub(super) fn on_timeout_now(&mut self, peer: ReplicaId) {
         if self.role == Role::Follower
             && self.leader == Some(peer)
             && self.may_campaign()

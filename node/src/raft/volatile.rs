@@ -1,7 +1,7 @@
 //! Small states of a replica that no disk keeps: whether it applies entries, whether it is
 //! quiescent, and the transfer of leadership under way.
 
-use super::{PeerId, Tick};
+use super::{ReplicaId, Tick};
 
 /// Whether the state of a replica follows its committed entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) struct Quiescence {
 /// A transfer under way.
 #[derive(Clone, Debug)]
 pub(super) struct Transfer {
-    pub(super) to: PeerId,
+    pub(super) to: ReplicaId,
     /// When the leader gives up the transfer.
     pub(super) until: Tick,
     /// The follower was requested to campaign.

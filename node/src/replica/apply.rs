@@ -56,8 +56,8 @@ impl Replica {
         let (shard, index) = (self.shard, self.applied.index + 1);
         let newest = self.limits.entry_versions.newest;
         error!(
-            shard,
-            index,
+            shard = shard.0,
+            index = index.0,
             version,
             newest,
             "the shard needs a later build: its next entry has a newer version than this build \

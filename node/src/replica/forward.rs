@@ -5,7 +5,7 @@ use crate::machine::reply::Reply;
 use crate::policy::ServedBy;
 use crate::request::replies::Replies;
 use crate::request::{PendingRequest, Requester};
-use crate::wire::{self, FORWARD_BYTES_MAX, Forwarded, Replied};
+use crate::wire::{self, FORWARD_BYTES_MAX, Forwarded, Replied, RequestId};
 use bedstone_net::{Frame, Lane, NodeId};
 use bytes::BytesMut;
 use std::time::{Duration, Instant};
@@ -26,10 +26,10 @@ impl Replica {
                 ids.push(self.forwards.add(leader, request, turn.now, &mut body));
             }
             let (lane, kind, shard) = (Lane::Append, wire::kind::FORWARD, self.shard);
-            if !turn.net.push(leader, Frame { lane, kind, shard, body: body.freeze() }) {
+            if !turn.net.push(leader, Frame { lane, kind, shard: shard.0, body: body.freeze() }) {
                 // The frame did not leave: its requests wait for the next turn.
                 for id in ids.into_iter().rev() {
-                    if let Some(request) = self.forwards.take(id) {
+                    if let Some(request) = self.forwards.take(RequestId(id)) {
                         self.queue.push_front(request);
                     }
                 }
@@ -42,7 +42,7 @@ impl Replica {
     pub(super) fn on_forward(
         &mut self,
         peer: NodeId,
-        requests: Vec<Result<Forwarded, (u64, u8)>>,
+        requests: Vec<Result<Forwarded, (RequestId, u8)>>,
         now: Instant,
         replies: &mut Replies,
     ) {

@@ -1,7 +1,7 @@
 //! The requests that a replica forwarded to a leader and that wait for its reply.
 
 use crate::request::PendingRequest;
-use crate::wire::Forwarded;
+use crate::wire::{Forwarded, RequestId};
 use bedstone_net::NodeId;
 use bytes::BytesMut;
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use std::time::Instant;
 /// The requests that were forwarded to a leader and wait for its reply.
 pub(super) struct ForwardTracker {
     /// By the number of the request: the node, and the request.
-    awaiting_reply: BTreeMap<u64, (NodeId, PendingRequest)>,
+    awaiting_reply: BTreeMap<RequestId, (NodeId, PendingRequest)>,
     /// The number of the last request. It begins at a random number, so that a reply to a request
     /// of an earlier life of the node matches no request of this one.
-    last_id: u64,
+    last_id: RequestId,
     /// No request is forwarded before this tick: the node that was asked last does not lead.
     not_before: u64,
 }
 
 impl ForwardTracker {
-    pub(super) fn new(first_id: u64) -> ForwardTracker {
+    pub(super) fn new(first_id: RequestId) -> ForwardTracker {
         ForwardTracker { awaiting_reply: BTreeMap::new(), last_id: first_id, not_before: 0 }
     }
 
@@ -40,7 +40,7 @@ impl ForwardTracker {
     }
 
     /// Takes the request with this number.
-    pub(super) fn take(&mut self, id: u64) -> Option<PendingRequest> {
+    pub(super) fn take(&mut self, id: RequestId) -> Option<PendingRequest> {
         self.awaiting_reply.remove(&id).map(|(_, request)| request)
     }
 
@@ -63,11 +63,11 @@ impl ForwardTracker {
         body: &mut BytesMut,
     ) -> u64 {
         let left = request.deadline.saturating_duration_since(now).as_millis() as u32;
-        self.last_id += 1;
+        self.last_id.0 += 1;
         let (id, resp3, command) = (self.last_id, request.resp3, request.command.clone());
         Forwarded { id, left, resp3, command }.encode(body);
         let before = self.awaiting_reply.insert(id, (leader, request));
         assert!(before.is_none(), "each forwarded request has a number of its own");
-        id
+        id.0
     }
 }

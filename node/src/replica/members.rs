@@ -4,7 +4,7 @@
 
 use super::Replica;
 use crate::machine::system;
-use crate::raft::{Conf, Index, PeerId};
+use crate::raft::{Conf, Index, ReplicaId};
 use bedstone_engine::wal::Record;
 use bedstone_engine::{Engine, Error, Result, ShardId, Tree};
 use bedstone_net::NodeId;
@@ -48,28 +48,28 @@ pub fn stored_members(
 
 impl Replica {
     /// The node of another replica.
-    pub(super) fn node_of(&self, peer: PeerId) -> Option<NodeId> {
-        let known = self.raft.conf().node_of(peer).map(NodeId);
+    pub(super) fn node_of(&self, peer: ReplicaId) -> Option<NodeId> {
+        let known = self.raft.conf().node_of(peer);
         known.or_else(|| self.nodes_of_strangers.get(&peer).copied())
     }
 
     /// The other replicas on a node.
-    pub(super) fn peers_on(&self, node: NodeId) -> Vec<PeerId> {
+    pub(super) fn peers_on(&self, node: NodeId) -> Vec<ReplicaId> {
         let strangers = self.nodes_of_strangers.iter().filter(|(_, home)| **home == node);
-        let all = self.raft.conf().on_node(node.0).chain(strangers.map(|(peer, _)| *peer));
+        let all = self.raft.conf().on_node(node).chain(strangers.map(|(peer, _)| *peer));
         all.filter(|peer| *peer != self.id).collect()
     }
 
     /// Whether a message from the replica `from` on a node is for this replica. A message for
     /// another replica is for one that this disk no longer has. A sender that lives on another node
     /// by the configuration is an earlier replica.
-    pub(super) fn is_for_me(&mut self, node: NodeId, from: PeerId, to: PeerId) -> bool {
+    pub(super) fn is_for_me(&mut self, node: NodeId, from: ReplicaId, to: ReplicaId) -> bool {
         if to != self.id {
-            debug!(shard = self.shard, %node, from, to, "a message for another replica is dropped");
+            debug!(shard = self.shard.0, %node, from = from.0, to = to.0, "a message for another replica is dropped");
             return false;
         }
         match self.raft.conf().node_of(from) {
-            Some(home) => home == node.0,
+            Some(home) => home == node,
             None => {
                 // A leader that this replica does not know yet, or a member that left.
                 if self.nodes_of_strangers.len() >= STRANGERS_MAX {
@@ -102,10 +102,10 @@ mod tests {
     use crate::limits::Limits;
     use crate::raft::{Home, Member};
     use bedstone_engine::disk::memory::MemoryDisk;
-    use bedstone_engine::{LogId, Options};
+    use bedstone_engine::{LogId, Options, Term};
     use std::sync::Arc;
 
-    const SHARD: ShardId = 1;
+    const SHARD: ShardId = ShardId(1);
 
     fn open(disk: &MemoryDisk) -> Engine {
         Engine::open(Arc::new(disk.clone()), Options::tiny()).expect("opens")
@@ -113,19 +113,19 @@ mod tests {
 
     #[test]
     fn members_in_a_damaged_tree_are_read_from_the_log() {
-        let (disk, conf) = (MemoryDisk::new(), Conf::of([1, 2, 3]));
+        let (disk, conf) = (MemoryDisk::new(), Conf::of([1, 2, 3].map(ReplicaId)));
         let engine = open(&disk);
         let tree = engine.open_shard(SHARD).expect("opens");
         let stored = |engine: &Engine, tree: &Tree| stored_members(engine, SHARD, tree);
         assert!(stored(&engine, &tree).expect("reads").is_none(), "nothing is recorded yet");
-        let at = LogId { term: 1, index: 7 };
+        let at = LogId { term: Term(1), index: Index(7) };
         tree.apply(at, 1, None, [system::keep_members(&conf)]);
         tree.flush_all().expect("flushes");
         let found = stored(&engine, &tree).expect("reads").expect("is recorded");
-        assert!(found.conf == conf && found.index == 7 && found.damage.is_none());
+        assert!(found.conf == conf && found.index == Index(7) && found.damage.is_none());
         let mut members = Vec::new();
         conf.encode(&mut members);
-        let record = Record::Members { shard: SHARD, index: 7, members: members.into() };
+        let record = Record::Members { shard: SHARD, index: Index(7), members: members.into() };
         engine.log().commit(&[record]).expect("writes");
         // The record is repeated in later segments: many commits reuse the segment that held it.
         for _ in 0..2000 {
@@ -139,19 +139,21 @@ mod tests {
         let engine = open(&disk);
         let tree = engine.open_shard(SHARD).expect("opens");
         let found = stored(&engine, &tree).expect("reads").expect("is recorded");
-        assert!(found.conf == conf && found.index == 7 && found.damage.is_some());
+        assert!(found.conf == conf && found.index == Index(7) && found.damage.is_some());
     }
 
     #[test]
     fn a_message_for_another_replica_is_dropped() {
-        let home = |node| Home { node, disk: 7 };
-        let conf =
-            Conf::of_members((1..=3).map(|node| Member { id: 100 + node, home: home(node) }));
+        let member = |node| {
+            let home = Home { node: NodeId(node), disk: 7 };
+            Member { id: ReplicaId(100 + node), home }
+        };
+        let conf = Conf::of_members((1..=3).map(member));
         let engine = Arc::new(open(&MemoryDisk::new()));
         let (disk, _queues) = DiskUnit::new(engine, "memory".to_owned());
         let opening = Opening {
             shard: SHARD,
-            id: 101,
+            id: ReplicaId(101),
             node: NodeId(1),
             conf,
             limits: Limits::TINY,
@@ -160,13 +162,15 @@ mod tests {
         };
         let opened = Replica::open(&Arc::new(disk), &Arc::default(), opening);
         let mut replica = opened.expect("opens");
-        assert!(replica.is_for_me(NodeId(2), 102, 101));
-        assert!(!replica.is_for_me(NodeId(2), 102, 100), "another replica had this id");
-        assert!(!replica.is_for_me(NodeId(3), 102, 101), "the sender lives on another node");
-        assert_eq!(replica.node_of(102), Some(NodeId(2)));
-        assert_eq!(replica.peers_on(NodeId(2)), [102]);
-        assert!(replica.is_for_me(NodeId(9), 200, 101), "a leader that is not known yet");
-        assert_eq!(replica.node_of(200), Some(NodeId(9)));
-        assert_eq!(replica.peers_on(NodeId(9)), [200]);
+        let mut is_for_me =
+            |node, from, to| replica.is_for_me(NodeId(node), ReplicaId(from), ReplicaId(to));
+        assert!(is_for_me(2, 102, 101));
+        assert!(!is_for_me(2, 102, 100), "another replica had this id");
+        assert!(!is_for_me(3, 102, 101), "the sender lives on another node");
+        assert!(is_for_me(9, 200, 101), "a leader that is not known yet");
+        assert_eq!(replica.node_of(ReplicaId(102)), Some(NodeId(2)));
+        assert_eq!(replica.peers_on(NodeId(2)), [ReplicaId(102)]);
+        assert_eq!(replica.node_of(ReplicaId(200)), Some(NodeId(9)));
+        assert_eq!(replica.peers_on(NodeId(9)), [ReplicaId(200)]);
     }
 }

@@ -27,15 +27,15 @@ use crate::metrics::Metrics;
 use crate::policy::ServedBy;
 use crate::raft::conf::InvalidChange;
 use crate::raft::{
-    Body, Change, Conf, Effects, Index, LogReader, Message, PeerId, PeerSet, Raft, RecoveryWait,
-    Refused, Role, Undecodable,
+    Body, Change, Conf, Effects, Index, LogReader, Message, PeerSet, Raft, RecoveryWait, Refused,
+    ReplicaId, Role, Undecodable,
 };
 use crate::request::admin::AdminError;
 use crate::request::mailbox::{ClientRequest, Mailbox};
 use crate::request::replies::Replies;
 use crate::request::{PendingRequest, Requester};
 use crate::status::ShardStatus;
-use crate::wire::{self, Address, Forwarded, Replied, Transfer};
+use crate::wire::{self, Address, Forwarded, Replied, RequestId, Transfer};
 use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, NodeId};
@@ -56,7 +56,7 @@ pub trait Network {
     /// Queues a frame for a node; `false` when the frame cannot leave.
     fn push(&mut self, node: NodeId, frame: Frame) -> bool;
     /// Adds a short message from a replica to the next frame of coalesced heartbeats for a node.
-    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: PeerId, message: &Message);
+    fn coalesce(&mut self, node: NodeId, shard: ShardId, from: ReplicaId, message: &Message);
 }
 
 /// The circumstances of one turn of the worker, and the room for its effects.
@@ -85,10 +85,10 @@ pub struct Turn<'a> {
 /// applied one by one, in order (asserted in `apply`).
 pub struct Replica {
     shard: ShardId,
-    id: PeerId,
+    id: ReplicaId,
     node: NodeId,
     /// The nodes of replicas that sent a message and are no members as far as this replica knows.
-    nodes_of_strangers: BTreeMap<PeerId, NodeId>,
+    nodes_of_strangers: BTreeMap<ReplicaId, NodeId>,
     limits: Limits,
     disk: Arc<DiskUnit>,
     metrics: Arc<Metrics>,
@@ -103,7 +103,7 @@ pub struct Replica {
     /// The version of the entry or state that this build does not apply, once there is one.
     needs_version: Option<u16>,
     ticks: u64,
-    leader_seen: Option<PeerId>,
+    leader_seen: Option<ReplicaId>,
     queue: RequestQueue,
     proposals: Proposals,
     reads: ReadTracker,
@@ -124,7 +124,7 @@ impl LogReader for ShardLog<'_> {
             Err(Error::Compacted { .. }) => Vec::new(),
             Err(error) => {
                 // A follower that needs the entries gets a snapshot instead.
-                warn!(%error, shard = self.shard, "the log cannot be read");
+                warn!(%error, shard = self.shard.0, "the log cannot be read");
                 Vec::new()
             }
         }
@@ -181,13 +181,13 @@ impl Replica {
     ///
     /// # Errors
     /// [`AdminError`]: nothing changes.
-    pub fn transfer_leadership(&mut self, to: PeerId) -> Result<(), AdminError> {
+    pub fn transfer_leadership(&mut self, to: ReplicaId) -> Result<(), AdminError> {
         self.raft.transfer(to).map_err(|refused| self.admin_error(refused))
     }
 
     fn admin_error(&self, refused: Refused) -> AdminError {
         // A replica outside the configuration would be the first one on its node.
-        let node = |peer| self.node_of(peer).unwrap_or(NodeId(peer));
+        let node = |peer| self.node_of(peer).unwrap_or(NodeId(peer.0));
         match refused {
             Refused::NotLeader(leader) => {
                 AdminError::NotLeader(leader.and_then(|leader| self.node_of(leader)))
@@ -274,7 +274,7 @@ impl Replica {
     }
 
     /// A Raft message from a node to the replica `to`.
-    pub fn on_message(&mut self, node: NodeId, to: PeerId, message: Message) {
+    pub fn on_message(&mut self, node: NodeId, to: ReplicaId, message: Message) {
         if self.is_for_me(node, message.peer, to) {
             self.raft.step(message);
         }
@@ -326,7 +326,8 @@ impl Replica {
         // price of a full disk.
         let needed = self.snapshots.needed_from();
         let needed = needed.filter(|_| segments <= limits.log_segments_sending);
-        let index = flushed.index.saturating_sub(keep).min(needed.unwrap_or(Index::MAX));
+        let index =
+            Index(flushed.index.distance_from(Index(keep))).min(needed.unwrap_or(Index::END));
         if index <= log.base(self.shard).index {
             return;
         }
@@ -400,7 +401,7 @@ impl Replica {
             if let Some(leader) = leader {
                 let node = self.node_of(leader).unwrap_or_default();
                 let (shard, term) = (self.shard, self.raft.term());
-                info!(shard, leader, %node, term, "follows a leader");
+                info!(shard = shard.0, leader = leader.0, %node, term = term.0, "follows a leader");
                 self.metrics.leader_changes.inc();
             }
             self.leader_seen = leader;
@@ -412,7 +413,7 @@ impl Replica {
             replies.unknown(request, "this node stopped leading", &self.metrics);
         }
         for (node, shard, id) in self.queue.take_forwarded() {
-            replies.redirect(node, shard, id);
+            replies.redirect(node, shard, RequestId(id.0));
         }
     }
 
@@ -439,8 +440,9 @@ impl Replica {
         self.commit = self.commit.max(effects.commit);
         if let Some(peer) = effects.committed_conflict {
             error!(
-                shard = self.shard,
-                peer, "a leader sent another entry than the one committed here: check both disks"
+                shard = self.shard.0,
+                peer = peer.0,
+                "a leader sent another entry than the one committed here: check both disks"
             );
         }
         for (token, read) in effects.reads.drain(..) {
@@ -467,7 +469,7 @@ impl Replica {
         };
         let (kind, shard) = (wire::kind::RAFT, self.shard);
         let body = wire::encode_raft(self.id, message);
-        if !net.push(node, Frame { lane, kind, shard, body }) {
+        if !net.push(node, Frame { lane, kind, shard: shard.0, body }) {
             self.raft.unreachable(peer);
         }
     }
@@ -481,24 +483,24 @@ impl Replica {
             Role::Follower => "follower",
             Role::Candidate | Role::PreCandidate => "candidate",
         };
-        let node = |peer: &PeerId| self.node_of(*peer).unwrap_or_default().0;
-        let lag = |&(ref peer, matched): &(PeerId, Index)| {
-            (node(peer), raft.last.index.saturating_sub(matched))
+        let node = |peer: &ReplicaId| self.node_of(*peer).unwrap_or_default().0;
+        let lag = |&(ref peer, matched): &(ReplicaId, Index)| {
+            (node(peer), raft.last.index.distance_from(matched))
         };
         let nodes = |peers: &PeerSet| peers.iter().map(node).collect::<Vec<u64>>();
         let wait = self.raft.recovery_wait();
         ShardStatus {
-            id: self.shard,
+            id: self.shard.0,
             leader: raft.leader.as_ref().map_or(0, node),
             role: role.to_owned(),
-            term: raft.term,
-            commit: raft.commit.max(self.applied.index),
-            applied: self.applied.index,
-            last: raft.last.index,
+            term: raft.term.0,
+            commit: raft.commit.max(self.applied.index).0,
+            applied: self.applied.index.0,
+            last: raft.last.index.0,
             damaged: self.raft.is_damaged(),
             needs_version: self.needs_version.unwrap_or(0),
             recovery_wait: wait.map_or_else(String::new, |wait| describe_wait(wait, node)),
-            persisted: raft.persisted,
+            persisted: raft.persisted.0,
             voters: nodes(&raft.conf.voters),
             learners: [nodes(&raft.conf.learners), nodes(&raft.conf.learners_next)].concat(),
             witnesses: nodes(&raft.conf.witnesses),
@@ -520,7 +522,7 @@ fn is_coalesced(body: &Body) -> bool {
 }
 
 /// The wait of a recovering replica in words, with the operator's next step where there is one.
-fn describe_wait(wait: RecoveryWait, node: impl Fn(&PeerId) -> u64) -> String {
+fn describe_wait(wait: RecoveryWait, node: impl Fn(&ReplicaId) -> u64) -> String {
     let node = |peer| node(&peer);
     match wait {
         RecoveryWait::Members => "waits for a node that knows the shard's members".to_owned(),

@@ -12,7 +12,8 @@ use crate::limits::{Limits, REPLAY_BYTES};
 use crate::machine::store::Store;
 use crate::machine::system;
 use crate::metrics::Metrics;
-use crate::raft::{Boot, Conf, Durability, Index, PeerId, Raft, kind};
+use crate::raft::{Boot, Conf, Durability, Index, Raft, ReplicaId, kind};
+use crate::wire::RequestId;
 use bedstone_engine::wal::HardState;
 use bedstone_engine::{Engine, LogId, Result, ShardId};
 use bedstone_net::NodeId;
@@ -26,7 +27,7 @@ pub struct Opening {
     /// The shard.
     pub shard: ShardId,
     /// The replica.
-    pub id: PeerId,
+    pub id: ReplicaId,
     /// The node.
     pub node: NodeId,
     /// The members that the configuration names; they count until the shard itself records its
@@ -74,7 +75,7 @@ impl Replica {
             if conf.is_sole_voter(id) || conf == Conf::default() {
                 return Err(error);
             }
-            warn!(%error, shard, "the log lost records: the replica queries every other voter");
+            warn!(%error, shard = shard.0, "the log lost records: the replica queries every other voter");
             (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
             boot.durability = Durability::Lost;
         } else if boot.hard == HardState::default() && last == LogId::default() {
@@ -115,7 +116,7 @@ impl Replica {
             leader_seen: None,
             queue: RequestQueue::default(),
             reads: ReadTracker::default(),
-            forwards: ForwardTracker::new(seed >> 1),
+            forwards: ForwardTracker::new(RequestId(seed >> 1)),
             snapshots: Snapshots::new(seed >> 1),
         };
         if resets_log {

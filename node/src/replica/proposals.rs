@@ -45,7 +45,7 @@ impl Proposals {
     }
 
     pub(super) fn push(&mut self, at: LogId, requests: Vec<PendingRequest>) {
-        let last = self.in_flight.back().map_or(0, |proposal| proposal.at.index);
+        let last = self.in_flight.back().map_or(Index(0), |proposal| proposal.at.index);
         assert!(at.index > last, "proposals are in the order of the log");
         let requests = requests.into_iter().map(Some).collect();
         self.in_flight.push_back(Proposal { at, requests });

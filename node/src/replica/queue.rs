@@ -2,6 +2,7 @@
 
 use crate::limits::QUEUED_COMMANDS_MAX;
 use crate::request::{PendingRequest, Requester};
+use crate::wire::RequestId;
 use bedstone_engine::ShardId;
 use bedstone_net::NodeId;
 use std::collections::VecDeque;
@@ -104,7 +105,7 @@ impl RequestQueue {
     }
 
     /// Takes the requests that other nodes forwarded: the node, the shard and the request's number.
-    pub(super) fn take_forwarded(&mut self) -> Vec<(NodeId, ShardId, u64)> {
+    pub(super) fn take_forwarded(&mut self) -> Vec<(NodeId, ShardId, RequestId)> {
         let mut taken = Vec::new();
         for queue in [&mut self.writes, &mut self.reads] {
             queue.retain(|request| match request.requester {
@@ -140,7 +141,11 @@ mod tests {
     fn request(operation: Operation, served_by: ServedBy, millis: u64) -> PendingRequest {
         PendingRequest {
             command: Command::new(operation, ["key".into()]),
-            requester: Requester::Peer { peer: NodeId(2), shard: 1, id: millis },
+            requester: Requester::Peer {
+                peer: NodeId(2),
+                shard: ShardId(1),
+                id: RequestId(millis),
+            },
             resp3: false,
             served_by,
             deadline: crate::clock::now() + Duration::from_millis(millis),
@@ -149,7 +154,7 @@ mod tests {
 
     fn ids(requests: &[PendingRequest]) -> Vec<u64> {
         let id = |request: &PendingRequest| match request.requester {
-            Requester::Peer { id, .. } => id,
+            Requester::Peer { id, .. } => id.0,
             Requester::Client(..) => 0,
         };
         requests.iter().map(id).collect()
@@ -188,7 +193,7 @@ mod tests {
         queue.push(request(Operation::Delete, ServedBy::Leader, 60_000));
         let soon = crate::clock::now() + Duration::from_secs(1);
         assert_eq!(ids(&queue.take_late(soon)), [1]);
-        assert_eq!(queue.take_forwarded(), [(NodeId(2), 1, 60_000)]);
+        assert_eq!(queue.take_forwarded(), [(NodeId(2), ShardId(1), RequestId(60_000))]);
         assert_eq!(queue.len(), 0);
     }
 }

@@ -24,11 +24,11 @@ impl Replica {
         let conf = self.raft.conf();
         let can_repair = |peer| peer != self.id && conf.is_electable(peer);
         if !conf.members().into_iter().any(can_repair) {
-            error!(shard = self.shard, %damage, "damage, and no other replica can lead the shard");
+            error!(shard = self.shard.0, %damage, "damage, and no other replica can lead the shard");
             return false;
         }
         if !self.raft.is_damaged() {
-            warn!(shard = self.shard, %damage, "damage: the leader's snapshot is requested");
+            warn!(shard = self.shard.0, %damage, "damage: the leader's snapshot is requested");
             self.metrics.shards_damaged.inc();
             self.raft.damaged();
         }

@@ -2,11 +2,11 @@
 
 use super::snapshot_stream::{Incoming, Outgoing};
 use super::{Replica, Turn};
-use crate::raft::PeerId;
+use crate::raft::ReplicaId;
 use crate::wire::{self, Address, SnapshotOutcome, Transfer};
 use bedstone_engine::lsm::SnapshotHead;
 use bedstone_engine::wal::Record;
-use bedstone_engine::{LogId, Result};
+use bedstone_engine::{LogId, Result, Term};
 use bedstone_net::{Frame, Lane};
 use tracing::{info, warn};
 
@@ -18,7 +18,7 @@ impl Replica {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub(super) fn send_snapshot(&mut self, peer: PeerId, turn: &mut Turn<'_>) -> Result<()> {
+    pub(super) fn send_snapshot(&mut self, peer: ReplicaId, turn: &mut Turn<'_>) -> Result<()> {
         if self.snapshots.outgoing.get(&peer).is_some_and(Outgoing::is_under_way) {
             return Ok(());
         }
@@ -30,36 +30,41 @@ impl Replica {
             None => Outgoing::new(&self.tree, self.snapshots.next_id(), self.ticks)?,
         };
         let offer = outgoing.offer(self.raft.term(), self.ticks);
-        info!(shard = self.shard, peer, index = outgoing.head.at.index, "offers a snapshot");
+        info!(
+            shard = self.shard.0,
+            peer = peer.0,
+            index = outgoing.head.at.index.0,
+            "offers a snapshot"
+        );
         self.snapshots.outgoing.insert(peer, outgoing);
         self.push_transfer(peer, &offer, turn);
         Ok(())
     }
 
-    fn push_transfer(&mut self, peer: PeerId, transfer: &Transfer, turn: &mut Turn<'_>) {
+    fn push_transfer(&mut self, peer: ReplicaId, transfer: &Transfer, turn: &mut Turn<'_>) {
         let (kind, body) = transfer.encode(Address { from: self.id, to: peer });
         let lane = if kind == wire::kind::SNAPSHOT_ACK { Lane::Control } else { Lane::Bulk };
         if lane == Lane::Bulk {
             *turn.snapshot_budget -= body.len() as i64;
             self.metrics.snapshot_bytes.inc_by(body.len() as u64);
         }
-        let frame = Frame { lane, kind, shard: self.shard, body };
+        let frame = Frame { lane, kind, shard: self.shard.0, body };
         if !self.node_of(peer).is_some_and(|node| turn.net.push(node, frame)) {
             self.raft.snapshot_sent(peer, None);
         }
     }
 
     /// A message of a snapshot transfer.
-    pub(super) fn on_transfer(&mut self, peer: PeerId, transfer: Transfer) {
+    pub(super) fn on_transfer(&mut self, peer: ReplicaId, transfer: Transfer) {
         match transfer {
             Transfer::Ack { id, chunks, outcome } => {
                 self.on_snapshot_ack(peer, id, chunks, outcome)
             }
             Transfer::Begin { id, version, head, .. } if self.is_too_new(version) => {
                 warn!(
-                    shard = self.shard,
-                    peer,
-                    index = head.at.index,
+                    shard = self.shard.0,
+                    peer = peer.0,
+                    index = head.at.index.0,
                     version,
                     "a snapshot is refused: it has entries of a newer version than this build \
                      applies; upgrade this node"
@@ -92,12 +97,12 @@ impl Replica {
         }
     }
 
-    fn acknowledge(&mut self, peer: PeerId, id: u64, chunks: u64, outcome: SnapshotOutcome) {
+    fn acknowledge(&mut self, peer: ReplicaId, id: u64, chunks: u64, outcome: SnapshotOutcome) {
         self.snapshots.acknowledge(peer, Transfer::Ack { id, chunks, outcome });
     }
 
     /// A follower acknowledges chunks of its snapshot, or ends the transfer.
-    fn on_snapshot_ack(&mut self, peer: PeerId, id: u64, chunks: u64, outcome: SnapshotOutcome) {
+    fn on_snapshot_ack(&mut self, peer: ReplicaId, id: u64, chunks: u64, outcome: SnapshotOutcome) {
         let Some(outgoing) = self.snapshots.outgoing.get_mut(&peer).filter(|o| o.id == id) else {
             return;
         };
@@ -110,7 +115,7 @@ impl Replica {
     }
 
     /// The leader offers a snapshot: a new one, or one that was interrupted.
-    fn on_snapshot_offer(&mut self, peer: PeerId, id: u64, term: u64, head: SnapshotHead) {
+    fn on_snapshot_offer(&mut self, peer: ReplicaId, id: u64, term: Term, head: SnapshotHead) {
         let from_leader = term == self.raft.term() && self.raft.leader() == Some(peer);
         if !from_leader || !self.needs_snapshot(head.at) {
             return self.acknowledge(peer, id, 0, SnapshotOutcome::Failed);
@@ -123,7 +128,13 @@ impl Replica {
         incoming.last_message_tick = self.ticks;
         let chunks = incoming.taken();
         self.metrics.snapshots_resumed.inc_by(u64::from(chunks > 0));
-        info!(shard = self.shard, peer, index = head.at.index, chunks, "receives a snapshot");
+        info!(
+            shard = self.shard.0,
+            peer = peer.0,
+            index = head.at.index.0,
+            chunks,
+            "receives a snapshot"
+        );
         self.acknowledge(peer, id, chunks, SnapshotOutcome::InProgress);
         self.snapshots.incoming = Some(incoming);
     }
@@ -138,7 +149,7 @@ impl Replica {
         at.index > applied || self.raft.is_damaged() && at.index == applied
     }
 
-    fn install(&mut self, peer: PeerId, id: u64, chunks: u64) {
+    fn install(&mut self, peer: ReplicaId, id: u64, chunks: u64) {
         let is_from = |incoming: &mut Incoming| (incoming.from, incoming.id) == (peer, id);
         let Some(incoming) = self.snapshots.incoming.take_if(is_from) else { return };
         let (term, at, conf) = (incoming.term, incoming.head.at, incoming.conf.clone());
@@ -152,7 +163,7 @@ impl Replica {
         };
         let outcome = match installed {
             Ok(Some(conf)) => {
-                info!(shard = self.shard, index = at.index, "installed a snapshot");
+                info!(shard = self.shard.0, index = at.index.0, "installed a snapshot");
                 self.applied = at;
                 self.commit = self.commit.max(at.index);
                 self.conf = conf;
@@ -182,7 +193,7 @@ impl Replica {
         self.snapshots
             .incoming
             .take_if(|incoming| incoming.last_message_tick < long_ago || !is_useful);
-        let late = |_: &PeerId, outgoing: &mut Outgoing| outgoing.last_message_tick < long_ago;
+        let late = |_: &ReplicaId, outgoing: &mut Outgoing| outgoing.last_message_tick < long_ago;
         for (peer, _) in self.snapshots.outgoing.extract_if(.., late) {
             self.raft.snapshot_sent(peer, None);
         }
@@ -208,7 +219,7 @@ impl Replica {
         for (peer, ack) in self.snapshots.take_acks() {
             self.push_transfer(peer, &ack, turn);
         }
-        let peers: Vec<PeerId> = self.snapshots.outgoing.keys().copied().collect();
+        let peers: Vec<ReplicaId> = self.snapshots.outgoing.keys().copied().collect();
         for peer in peers {
             while *turn.snapshot_budget > 0 {
                 let Some(outgoing) = self.snapshots.outgoing.get_mut(&peer) else { break };

@@ -9,11 +9,11 @@
 
 use crate::limits::SNAPSHOT_WINDOW;
 use crate::machine::system;
-use crate::raft::{Conf, PeerId};
+use crate::raft::{Conf, ReplicaId};
 use crate::wire::Transfer;
 use bedstone_engine::key::{Value, Version};
 use bedstone_engine::lsm::{History, HistoryItem, Install, SnapshotHead};
-use bedstone_engine::{Result, Tree};
+use bedstone_engine::{Result, Term, Tree};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl Outgoing {
     }
 
     /// The offer on a new connection, by the leader of `term`.
-    pub fn offer(&mut self, term: u64, now: u64) -> Transfer {
+    pub fn offer(&mut self, term: Term, now: u64) -> Transfer {
         (self.taken, self.sent, self.ended, self.last_message_tick) = (false, 0, false, now);
         Transfer::Begin { id: self.id, term, version: self.version, head: self.head }
     }
@@ -143,11 +143,11 @@ fn bytes_of(item: &HistoryItem) -> usize {
 /// A snapshot that this replica receives.
 pub struct Incoming {
     /// The sender.
-    pub from: PeerId,
+    pub from: ReplicaId,
     /// The id of the transfer.
     pub id: u64,
     /// The leader's term.
-    pub term: u64,
+    pub term: Term,
     /// The moment of the snapshot.
     pub head: SnapshotHead,
     /// The members as of the snapshot; `None` until the item with the members has arrived.
@@ -160,9 +160,18 @@ pub struct Incoming {
 
 impl Incoming {
     /// Begins to receive a snapshot.
-    pub fn begin(tree: &Arc<Tree>, from: PeerId, id: u64, head: SnapshotHead) -> Incoming {
+    pub fn begin(tree: &Arc<Tree>, from: ReplicaId, id: u64, head: SnapshotHead) -> Incoming {
         let install = tree.begin_install();
-        Incoming { from, id, term: 0, head, conf: None, install, taken: 0, last_message_tick: 0 }
+        Incoming {
+            from,
+            id,
+            term: Term(0),
+            head,
+            conf: None,
+            install,
+            taken: 0,
+            last_message_tick: 0,
+        }
     }
 
     /// The number of chunks received.
@@ -203,11 +212,11 @@ impl Incoming {
 mod tests {
     use super::*;
     use bedstone_engine::disk::memory::MemoryDisk;
-    use bedstone_engine::{Engine, LogId, Op, Options};
+    use bedstone_engine::{Engine, LogId, Op, Options, ShardId};
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    const SHARD: u64 = 1;
+    const SHARD: ShardId = ShardId(1);
     const CHUNK_BYTES: usize = 64;
 
     fn open(disk: &MemoryDisk) -> (Engine, Arc<Tree>) {
@@ -218,7 +227,12 @@ mod tests {
 
     fn put(tree: &Tree, key: String) {
         let index = tree.applied().index + 1;
-        tree.apply(LogId { term: 1, index }, index, None, [Op::Put(key.into(), "value".into())]);
+        tree.apply(
+            LogId { term: Term(1), index },
+            index.0,
+            None,
+            [Op::Put(key.into(), "value".into())],
+        );
     }
 
     fn pairs(tree: &Tree) -> Vec<(Bytes, Bytes)> {
@@ -273,7 +287,7 @@ mod tests {
             self.in_flight.clear();
             self.outgoing.disconnect();
             assert!(self.outgoing.next_message(CHUNK_BYTES).expect("reads").is_none());
-            self.in_flight.push_back(self.outgoing.offer(3, 0));
+            self.in_flight.push_back(self.outgoing.offer(Term(3), 0));
         }
 
         fn send(&mut self) {
@@ -298,7 +312,7 @@ mod tests {
                 None | Some(Transfer::Ack { .. }) => return false,
                 Some(Transfer::Begin { id, head, .. }) => {
                     let known = self.incoming.take().filter(|incoming| incoming.id == id);
-                    let new = || Incoming::begin(&self.to, 2, id, head);
+                    let new = || Incoming::begin(&self.to, ReplicaId(2), id, head);
                     let incoming = self.incoming.insert(known.unwrap_or_else(new));
                     self.taken = incoming.taken();
                 }

@@ -1,7 +1,7 @@
 //! The snapshots that a replica sends and receives.
 
 use super::snapshot_stream::{Incoming, Outgoing};
-use crate::raft::{Index, PeerId, Raft};
+use crate::raft::{Index, Raft, ReplicaId};
 use crate::wire::Transfer;
 use bedstone_engine::wal::Record;
 use std::collections::BTreeMap;
@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct Snapshots {
     /// The snapshots under way to followers.
-    pub(super) outgoing: BTreeMap<PeerId, Outgoing>,
+    pub(super) outgoing: BTreeMap<ReplicaId, Outgoing>,
     /// The snapshot under way to this replica.
     pub(super) incoming: Option<Incoming>,
     /// Acknowledgements to send.
-    acks: Vec<(PeerId, Transfer)>,
+    acks: Vec<(ReplicaId, Transfer)>,
     /// The record of an installed snapshot. The log has to hold it before any entry that follows.
     installed: Option<Record>,
     /// The number of the last snapshot sent.
@@ -44,7 +44,7 @@ impl Snapshots {
     }
 
     /// The connection to a follower is lost. Its snapshot continues after the next offer.
-    pub(super) fn disconnect(&mut self, peer: PeerId) {
+    pub(super) fn disconnect(&mut self, peer: ReplicaId) {
         if let Some(outgoing) = self.outgoing.get_mut(&peer) {
             outgoing.disconnect();
         }
@@ -57,12 +57,12 @@ impl Snapshots {
     }
 
     /// Queues an acknowledgement.
-    pub(super) fn acknowledge(&mut self, peer: PeerId, ack: Transfer) {
+    pub(super) fn acknowledge(&mut self, peer: ReplicaId, ack: Transfer) {
         self.acks.push((peer, ack));
     }
 
     /// Takes the acknowledgements to send.
-    pub(super) fn take_acks(&mut self) -> Vec<(PeerId, Transfer)> {
+    pub(super) fn take_acks(&mut self) -> Vec<(ReplicaId, Transfer)> {
         std::mem::take(&mut self.acks)
     }
 

@@ -1,6 +1,6 @@
 //! An operator's request to a shard: other members, or another leader.
 
-use crate::raft::{Change, PeerId};
+use crate::raft::{Change, ReplicaId};
 use bedstone_net::NodeId;
 
 /// A request to a shard's leader.
@@ -8,7 +8,7 @@ pub enum AdminRequest {
     /// Changes the members.
     ChangeMembers(Change),
     /// Transfers leadership to a replica.
-    TransferLeadership(PeerId),
+    TransferLeadership(ReplicaId),
 }
 
 /// The reason why a request was refused: nothing happened. The texts name nodes, which operators

@@ -9,6 +9,7 @@ pub mod replies;
 
 use crate::machine::command::Command;
 use crate::policy::ServedBy;
+use crate::wire::RequestId;
 use bedstone_engine::ShardId;
 use bedstone_net::NodeId;
 use mailbox::Mailbox;
@@ -26,8 +27,8 @@ pub enum Requester {
         peer: NodeId,
         /// The shard of the request.
         shard: ShardId,
-        /// The number of the request at that node.
-        id: u64,
+        /// The id of the request at that node.
+        id: RequestId,
     },
 }
 

@@ -5,7 +5,7 @@ use super::{PendingRequest, Requester};
 use crate::limits::REQUEST_TIME;
 use crate::machine::reply::Reply;
 use crate::metrics::Metrics;
-use crate::wire::{self, Replied};
+use crate::wire::{self, Replied, RequestId};
 use bedstone_engine::ShardId;
 use bedstone_net::{Frame, Lane, NodeId, Outbox};
 use bytes::{Bytes, BytesMut};
@@ -37,7 +37,7 @@ impl Replies {
     }
 
     /// Returns a forwarded request to its node, which looks for the leader again. Nothing was done.
-    pub fn redirect(&mut self, peer: NodeId, shard: ShardId, id: u64) {
+    pub fn redirect(&mut self, peer: NodeId, shard: ShardId, id: RequestId) {
         self.peers.entry((peer, shard)).or_default().push(Replied { id, answer: None });
     }
 
@@ -73,7 +73,7 @@ impl Replies {
                     let body: Bytes = body.split().freeze();
                     let (lane, kind) = (Lane::Append, wire::kind::REPLY);
                     // A reply that cannot leave runs into its deadline at the forwarding node.
-                    let _ = outbox.push(peer, Frame { lane, kind, shard, body });
+                    let _ = outbox.push(peer, Frame { lane, kind, shard: shard.0, body });
                 }
             }
         }

@@ -26,7 +26,7 @@ use crate::worker::{Disk, Input, State, Worker};
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::scrub::Scrub;
 use bedstone_engine::wal::Record;
-use bedstone_engine::{Engine, Options, ShardId};
+use bedstone_engine::{Engine, Options, ShardId, Term};
 use bedstone_net::outbox::Pushed;
 use bedstone_net::{Event, Inbox, NodeId, Outbox};
 use crossbeam_channel::{Sender, unbounded};
@@ -345,7 +345,7 @@ impl Host {
             || self.disk.ignores_syncs()
             || self.node.as_ref().is_none_or(|node| {
                 let hard = node.engine.log().hard_state(FIRST_SHARD);
-                let new = hard.term == 0 && self.is_initial_voter;
+                let new = hard.term == Term(0) && self.is_initial_voter;
                 let raft = node.replica().raft();
                 raft.is_recovering() || raft.is_damaged() || new || hard.vote == Vote::Withheld
             })

@@ -17,7 +17,7 @@ use crate::request::mailbox::{ClientBatch, ClientRequest, Mailbox};
 use crate::sim::replicas::HostId;
 use crate::wire::{Coalesced, SnapshotOutcome, Transfer, decode_raft, kind, take_coalesced};
 use crate::worker::Input;
-use bedstone_engine::ShardId;
+use bedstone_engine::{Index, ShardId};
 use bedstone_net::{Event as NetEvent, NodeId};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -687,7 +687,7 @@ impl<'a> World<'a> {
         }
         let hosts = self.members.iter().map(|&id| &self.hosts[id as usize - 1]);
         let applied = |host: &Host| host.node.as_ref().map(|node| node.replica().applied().index);
-        let applied: Vec<u64> = hosts.map(|host| applied(host).unwrap_or(0)).collect();
+        let applied: Vec<Index> = hosts.map(|host| applied(host).unwrap_or_default()).collect();
         if applied.iter().any(|&index| index != applied[0]) {
             return Err(self.no_progress(&format!("the nodes have applied {applied:?}")));
         }

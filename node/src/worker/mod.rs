@@ -193,7 +193,7 @@ impl Worker {
     }
 
     fn on_frame(&mut self, peer: NodeId, frame: Frame, now: Instant) {
-        let (kind, shard) = (frame.kind, frame.shard);
+        let (kind, shard) = (frame.kind, ShardId(frame.shard));
         if kind == wire::kind::COALESCED {
             let Some(messages) = wire::take_coalesced(frame.body) else {
                 return warn!(%peer, kind, "a malformed frame is dropped");
@@ -207,7 +207,7 @@ impl Worker {
         }
         let State { replies, active, .. } = &mut self.state;
         let Some(replica) = self.replicas.get_mut(&shard) else {
-            return warn!(%peer, shard, "a frame for a shard that is not here is dropped");
+            return warn!(%peer, shard = shard.0, "a frame for a shard that is not here is dropped");
         };
         active.insert(shard);
         match replica.on_frame(peer, frame, now, replies) {
@@ -308,7 +308,7 @@ impl Worker {
                 replica.on_tick(time.now, turn.replies);
             }
             replica.step(&mut turn).map_err(|error| {
-                error!(%error, shard, "the shard cannot continue");
+                error!(%error, shard = shard.0, "the shard cannot continue");
                 error.to_string()
             })?;
             if replica.is_quiescent() {

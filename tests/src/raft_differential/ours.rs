@@ -2,8 +2,8 @@
 
 use super::cluster::{Id, Payload, Replica, Timing};
 use crate::raft_world::disk::{Disk, Job};
-use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::{Index, LogId, ReplicaId, Term};
 use bedstone_node::raft::{Body, Conf, Config, Message, Raft, Write, kind};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ pub struct Ours {
     disk: Disk,
     writing: VecDeque<Write>,
     sent: Vec<(Id, Message)>,
-    applied_index: u64,
+    applied_index: Index,
     applied: Vec<Payload>,
 }
 
@@ -31,7 +31,7 @@ impl Ours {
             quiesce_after: None,
             ..Config::DEFAULT
         };
-        let boot = disk.boot(id, seed);
+        let boot = disk.boot(ReplicaId(id), seed);
         let applied_index = boot.applied.index;
         Ours {
             raft: Raft::new(config.clone(), boot),
@@ -48,15 +48,20 @@ impl Ours {
 
     /// A disk with a log of entries of these terms, released up to `base`.
     pub(super) fn disk(nodes: u64, terms: &[u64], base: u64, hard: HardState) -> Disk {
-        let mut disk = Disk::new(Conf::of(1..=nodes));
+        let mut disk = Disk::new(Conf::of((1..=nodes).map(ReplicaId)));
         let entry = |(&term, index): (&u64, u64)| {
             let kind = if index == 1 { kind::NOOP } else { kind::NORMAL };
-            Entry { id: LogId { term, index }, kind, data: Bytes::copy_from_slice(&[0; 8]) }
+            Entry {
+                id: LogId { term: Term(term), index: Index(index) },
+                kind,
+                data: Bytes::copy_from_slice(&[0; 8]),
+            }
         };
         let entries = terms.iter().zip(1..).map(entry).collect();
         disk.take(Job::Write(Write { seq: 1, hard, entries }));
         if base > 0 {
-            let at = LogId { term: terms[base as usize - 1], index: base };
+            let term = Term(terms[base as usize - 1]);
+            let at = LogId { term, index: Index(base) };
             disk.tree.applied = at;
             disk.take(Job::Release(at));
         }
@@ -67,7 +72,7 @@ impl Ours {
         let effects = self.raft.effects(&self.disk);
         assert_eq!(effects.committed_conflict, None, "a leader contradicts a committed entry");
         self.writing.extend(effects.write);
-        self.sent.extend(effects.send.into_iter().map(|message| (message.peer, message)));
+        self.sent.extend(effects.send.into_iter().map(|message| (message.peer.0, message)));
         while self.applied_index < effects.commit {
             let entries = self.raft.entries(self.applied_index + 1, usize::MAX, &self.disk);
             assert!(!entries.is_empty(), "a committed entry is in the log");
@@ -84,13 +89,13 @@ impl Ours {
 
     /// The vote on the disk.
     pub(super) fn vote(&self) -> Option<Id> {
-        self.disk.hard.vote.peer()
+        self.disk.hard.vote.peer().map(|peer| peer.0)
     }
 
     /// Delivers a message and completes all work that follows from it. Returns the messages that
     /// the replica sends.
     pub(super) fn ask(&mut self, from: Id, term: u64, body: Body) -> Vec<Message> {
-        self.receive(from, Message { peer: from, term, body });
+        self.receive(from, Message { peer: ReplicaId(from), term: Term(term), body });
         while self.store() {}
         self.take_sent().into_iter().map(|(_, message)| message).collect()
     }
@@ -101,7 +106,7 @@ impl Replica for Ours {
     const NAME: &'static str = "ours";
 
     fn new(id: Id, nodes: u64, timing: Timing, seed: u64) -> Self {
-        Self::start(id, timing, seed, Disk::new(Conf::of(1..=nodes)))
+        Self::start(id, timing, seed, Disk::new(Conf::of((1..=nodes).map(ReplicaId))))
     }
 
     fn tick(&mut self) {
@@ -116,7 +121,7 @@ impl Replica for Ours {
     }
 
     fn receive(&mut self, from: Id, message: Message) {
-        self.raft.step(Message { peer: from, ..message });
+        self.raft.step(Message { peer: ReplicaId(from), ..message });
         self.gather();
     }
 
@@ -135,17 +140,17 @@ impl Replica for Ours {
 
     fn restart(&mut self) {
         self.seed = self.seed.wrapping_add(1);
-        self.raft = Raft::new(self.config.clone(), self.disk.boot(self.id, self.seed));
+        self.raft = Raft::new(self.config.clone(), self.disk.boot(ReplicaId(self.id), self.seed));
         (self.writing, self.sent) = Default::default();
         (self.applied_index, self.applied) = Default::default();
     }
 
     fn leads(&self) -> Option<u64> {
-        self.raft.is_leader().then_some(self.raft.term())
+        self.raft.is_leader().then_some(self.raft.term().0)
     }
 
     fn commit(&self) -> u64 {
-        self.raft.commit()
+        self.raft.commit().0
     }
 
     fn applied(&self) -> &[Payload] {

@@ -6,11 +6,11 @@ use super::noraft::{Noraft, entries, position};
 use super::ours::Ours;
 use super::raft_rs::RaftRs;
 use crate::rng::Rng;
-use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState, Vote};
+use bedstone_engine::{Index, LogId, ReplicaId, Term};
 use bedstone_node::raft::{Body, Role, kind};
 use bytes::Bytes;
-use noraft::{Message as NoraftMessage, NodeId, Term};
+use noraft::{Message as NoraftMessage, NodeId, Term as NoraftTerm};
 use raft::eraftpb::{self, MessageType};
 
 /// Election timeouts that no test reaches.
@@ -128,8 +128,13 @@ fn last(terms: &[u64]) -> Place {
     (terms.last().copied().unwrap_or(0), terms.len() as u64)
 }
 
+fn hard_state(state: &State) -> HardState {
+    let vote = state.vote.map_or(Vote::None, |peer| Vote::For(ReplicaId(peer)));
+    HardState { term: Term(state.term), vote, commit: Index(state.commit) }
+}
+
 fn id((term, index): Place) -> LogId {
-    LogId { term, index }
+    LogId { term: Term(term), index: Index(index) }
 }
 
 /// Draws ascending terms from `from` on, none of them in `not`.
@@ -198,13 +203,8 @@ pub fn case(seed: u64) -> (State, Question) {
 
 /// The answer of our core.
 pub fn ours(state: &State, question: &Question) -> Answer {
-    let State { term, vote, commit, base, .. } = *state;
-    let disk = Ours::disk(
-        3,
-        &state.terms,
-        base,
-        HardState { term, vote: vote.map_or(Vote::None, Vote::For), commit },
-    );
+    let State { term, base, .. } = *state;
+    let disk = Ours::disk(3, &state.terms, base, hard_state(state));
     let mut replica = Ours::start(OWN, TIMING, 1, disk);
     if state.hears_leader {
         replica.ask(LEADER, term, Body::Heartbeat { committed: id((0, 0)), round: 0 });
@@ -216,10 +216,11 @@ pub fn ours(state: &State, question: &Question) -> Answer {
         Question::PreVote { from, term, last } => (from, term, Body::PreVote { last: id(last) }),
         Question::Append { term, previous, entries, commit } => {
             let entry = |(&term, index)| {
-                let id = LogId { term, index };
+                let id = id((term, index));
                 Entry { id, kind: kind::NORMAL, data: Bytes::copy_from_slice(&[0; 8]) }
             };
             let entries = entries.iter().zip(previous.1 + 1..).map(entry).collect();
+            let commit = Index(commit);
             (LEADER, term, Body::Append { previous: id(previous), entries, commit })
         }
         Question::Heartbeat { term, commit } => {
@@ -232,14 +233,14 @@ pub fn ours(state: &State, question: &Question) -> Answer {
     assert!(said.len() <= 1, "more than one reply: {said:?}");
     let answer = said.first();
     let mut hint = None;
-    let reply = match answer.map(|message| (&message.body, message.term > of)) {
+    let reply = match answer.map(|message| (&message.body, message.term.0 > of)) {
         Some((
             Body::VoteReply { granted: true, .. } | Body::PreVoteReply { granted: true, .. },
             _,
         )) => Reply::Granted,
-        Some((Body::AppendReply { matched }, false)) => Reply::Accepted(*matched),
+        Some((Body::AppendReply { matched }, false)) => Reply::Accepted(matched.0),
         Some((Body::AppendRefused { hint: place, .. }, false)) => {
-            hint = Some((place.term, place.index));
+            hint = Some((place.term.0, place.index.0));
             Reply::Refused
         }
         Some((Body::HeartbeatReply { .. }, false)) => Reply::Follows,
@@ -248,14 +249,16 @@ pub fn ours(state: &State, question: &Question) -> Answer {
         other => panic!("our core replies {other:?} to {question:?}"),
     };
     let core = &replica.raft;
+    let indexes = Index(base + 1).until(core.last().index + 1);
+    let terms = indexes.filter_map(|index| core.term_at(index));
     Answer {
         reply,
         hint,
-        answer_term: answer.map(|message| message.term).filter(|_| is_pre_vote(question)),
-        term: core.term(),
+        answer_term: answer.map(|message| message.term.0).filter(|_| is_pre_vote(question)),
+        term: core.term().0,
         vote: replica.vote(),
-        commit: core.commit(),
-        log: (base + 1..=core.last().index).filter_map(|index| core.term_at(index)).collect(),
+        commit: core.commit().0,
+        log: terms.map(|term| term.0).collect(),
     }
 }
 
@@ -351,13 +354,20 @@ pub fn noraft(state: &State, question: &Question) -> Option<Answer> {
     let (asked, until) = match question {
         Question::Vote { from, term, last } => {
             let (from, last_position) = (NodeId::new(*from), position(last.0, last.1));
-            (NoraftMessage::RequestVoteCall { from, term: Term::new(*term), last_position }, None)
+            (
+                NoraftMessage::RequestVoteCall {
+                    from,
+                    term: NoraftTerm::new(*term),
+                    last_position,
+                },
+                None,
+            )
         }
         Question::Append { previous, .. } if previous.1 < state.commit => return None,
         Question::Append { term, previous, entries: terms, commit } => {
             let entries = entries(*previous, terms);
             let until = entries.last_position();
-            let (term, commit_index) = (Term::new(*term), (*commit).into());
+            let (term, commit_index) = (NoraftTerm::new(*term), (*commit).into());
             let call = NoraftMessage::AppendEntriesCall { from, term, commit_index, entries };
             (call, Some(until))
         }
@@ -383,7 +393,7 @@ pub fn noraft(state: &State, question: &Question) -> Option<Answer> {
     };
     let node = &replica.node;
     let end = node.log().last_position().index.get();
-    let term = |index: u64| node.log().entries().get_term(index.into()).map(Term::get);
+    let term = |index: u64| node.log().entries().get_term(index.into()).map(NoraftTerm::get);
     Some(Answer {
         reply,
         hint: None,
@@ -481,13 +491,8 @@ pub fn leadership(seed: u64) -> (u64, State, Vec<Event>) {
 
 /// The commit index of our core as leader after each event.
 pub fn our_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
-    let State { term, vote, commit, .. } = *state;
-    let disk = Ours::disk(
-        nodes,
-        &state.terms,
-        0,
-        HardState { term, vote: vote.map_or(Vote::None, Vote::For), commit },
-    );
+    let State { term, .. } = *state;
+    let disk = Ours::disk(nodes, &state.terms, 0, hard_state(state));
     let mut replica = Ours::start(OWN, TIMING, 1, disk);
     while replica.raft.status().role == Role::Follower {
         replica.tick();
@@ -504,7 +509,7 @@ pub fn our_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
         match *event {
             Event::Propose => assert!(replica.propose(0), "a leader accepts proposals"),
             Event::Ack(peer, matched) => {
-                replica.ask(peer, term + 1, Body::AppendReply { matched });
+                replica.ask(peer, term + 1, Body::AppendReply { matched: Index(matched) });
             }
         }
         while replica.store() {}
@@ -548,7 +553,7 @@ pub fn noraft_commits(nodes: u64, state: &State, events: &[Event]) -> Vec<u64> {
     let log = entries(at, &state.terms[state.commit as usize..]);
     let mut replica = Noraft::start((OWN, nodes), TIMING, 1, (state.term, None), log);
     replica.node.handle_election_timeout();
-    let term = Term::new(state.term + 1);
+    let term = NoraftTerm::new(state.term + 1);
     for peer in (2..=nodes).map(NodeId::new) {
         replica.ask(NoraftMessage::RequestVoteReply { from: peer, term, vote_granted: true });
     }

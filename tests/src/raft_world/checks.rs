@@ -2,29 +2,29 @@
 //! paper, or states its purpose.
 
 use super::disk::{Disk, Tree};
-use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
-use bedstone_node::raft::{Body, Conf, Message, PeerId, Raft, Vote, kind};
+use bedstone_engine::{Index, LogId, Term};
+use bedstone_node::raft::{Body, Conf, Message, Raft, ReplicaId, Vote, kind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Observations of all replicas so far.
 #[derive(Default)]
 pub(super) struct Checks {
-    leaders: BTreeMap<u64, PeerId>,
-    committed: BTreeMap<u64, Entry>,
+    leaders: BTreeMap<Term, ReplicaId>,
+    committed: BTreeMap<Index, Entry>,
     /// The digest and the members after each applied index.
-    states: BTreeMap<u64, (Option<u64>, Conf)>,
-    commits: BTreeMap<PeerId, u64>,
+    states: BTreeMap<Index, (Option<u64>, Conf)>,
+    commits: BTreeMap<ReplicaId, Index>,
     /// The leaders at the last check, with their terms and their configurations.
-    led: BTreeMap<PeerId, (u64, Conf)>,
+    led: BTreeMap<ReplicaId, (Term, Conf)>,
     /// Granted votes that arrived, by candidate and term.
-    votes: BTreeMap<(PeerId, u64), BTreeSet<PeerId>>,
+    votes: BTreeMap<(ReplicaId, Term), BTreeSet<ReplicaId>>,
 }
 
 impl Checks {
     /// The last index that is known to be committed.
-    pub(super) fn committed(&self) -> u64 {
-        self.committed.keys().next_back().copied().unwrap_or(0)
+    pub(super) fn committed(&self) -> Index {
+        self.committed.keys().next_back().copied().unwrap_or(Index(0))
     }
 
     /// The configurations that were effective.
@@ -33,19 +33,19 @@ impl Checks {
     }
 
     /// Records the arrival of a granted vote.
-    pub(super) fn votes(&mut self, candidate: PeerId, term: u64, voter: PeerId) {
+    pub(super) fn votes(&mut self, candidate: ReplicaId, term: Term, voter: ReplicaId) {
         self.votes.entry((candidate, term)).or_default().insert(voter);
     }
 
     /// Records a restart. A replica may know a lower commit index after its restart.
-    pub(super) fn restarts(&mut self, id: PeerId) {
+    pub(super) fn restarts(&mut self, id: ReplicaId) {
         self.commits.remove(&id);
         self.led.remove(&id);
     }
 
     /// Election safety: at most one leader in a term, elected by a majority. Leader completeness:
     /// the leader has every committed entry. The configuration allows the leader to lead.
-    pub(super) fn leader(&mut self, id: PeerId, raft: &Raft) {
+    pub(super) fn leader(&mut self, id: ReplicaId, raft: &Raft) {
         if !raft.is_leader() {
             return;
         }
@@ -104,7 +104,7 @@ impl Checks {
     }
 
     /// An entry that a replica counts as durable is on its disk.
-    pub(super) fn durable(&self, id: PeerId, raft: &Raft, disk: &Disk) {
+    pub(super) fn durable(&self, id: ReplicaId, raft: &Raft, disk: &Disk) {
         let persisted = raft.persisted_index();
         let (own, on_disk) = (raft.term_at(persisted), disk.term(persisted));
         assert!(
@@ -119,13 +119,13 @@ impl Checks {
     /// has an entry.
     pub(super) fn commit(
         &mut self,
-        id: PeerId,
+        id: ReplicaId,
         raft: &Raft,
         tree: &Tree,
-        has: impl Fn(PeerId, LogId) -> bool,
+        has: impl Fn(ReplicaId, LogId) -> bool,
     ) {
         let commit = raft.commit();
-        let before = self.commits.insert(id, commit).unwrap_or(0);
+        let before = self.commits.insert(id, commit).unwrap_or(Index(0));
         let led = if raft.is_leader() {
             self.led.insert(id, (raft.term(), raft.conf().clone()))
         } else {
@@ -144,14 +144,14 @@ impl Checks {
         assert!(commit >= before, "the commit index of {id} fell from {before} to {commit}");
         // A replica that lost its disk is configured with members, and discards them until it has
         // members from other replicas.
-        let forgot = raft.is_recovering() && commit == 0 && *raft.conf() == Conf::default();
+        let forgot = raft.is_recovering() && commit == Index(0) && *raft.conf() == Conf::default();
         if commit == tree.applied.index && !forgot {
             assert_eq!(*raft.conf(), tree.conf, "changes are effective once they are committed");
         }
     }
 
     /// A leader counts no more bytes against its limit than are uncommitted.
-    pub(super) fn uncommitted(&self, id: PeerId, raft: &Raft, disk: &Disk) {
+    pub(super) fn uncommitted(&self, id: ReplicaId, raft: &Raft, disk: &Disk) {
         if !raft.is_leader() {
             return;
         }
@@ -167,7 +167,7 @@ impl Checks {
 
     /// The vote, the term and the entries that a message states are durable before the message
     /// leaves.
-    pub(super) fn sends(&self, id: PeerId, message: &Message, raft: &Raft, disk: &Disk) {
+    pub(super) fn sends(&self, id: ReplicaId, message: &Message, raft: &Raft, disk: &Disk) {
         let Message { peer, term, body } = message;
         let term_and_vote = (disk.hard.term, disk.hard.vote);
         let votes_for = |peer| term_and_vote == (*term, Vote::For(peer)) || term_and_vote.0 > *term;
@@ -211,8 +211,8 @@ impl Checks {
 }
 
 /// Whether a majority of each set of voters satisfies `is`. Counts independently of the core.
-pub(super) fn decided(conf: &Conf, is: impl Fn(PeerId) -> bool) -> bool {
-    let majority = |set: &[PeerId]| {
+pub(super) fn decided(conf: &Conf, is: impl Fn(ReplicaId) -> bool) -> bool {
+    let majority = |set: &[ReplicaId]| {
         set.is_empty() || 2 * set.iter().filter(|&&peer| is(peer)).count() > set.len()
     };
     !conf.voters.is_empty() && majority(&conf.voters) && majority(&conf.outgoing)

@@ -1,8 +1,8 @@
 //! The content of a replica's disk: a log with its hard state, and a tree as of its last flush.
 
-use bedstone_engine::LogId;
 use bedstone_engine::wal::{Entry, HardState};
-use bedstone_node::raft::{Boot, Conf, Durability, LogReader, PeerId, Write, kind};
+use bedstone_engine::{Index, LogId, Term};
+use bedstone_node::raft::{Boot, Conf, Durability, LogReader, ReplicaId, Write, kind};
 use bytes::Bytes;
 
 /// A tree: its last applied entry, the members at that entry, and a digest of all applied entries.
@@ -67,7 +67,7 @@ impl Disk {
     }
 
     /// The disk lost the entries from `first` on, although it acknowledged their sync.
-    pub(crate) fn forget(&mut self, first: u64) {
+    pub(crate) fn forget(&mut self, first: Index) {
         self.entries.retain(|entry| entry.id.index < first);
     }
 
@@ -86,7 +86,9 @@ impl Disk {
     pub(crate) fn take(&mut self, job: Job) {
         match &job {
             Job::Reset(_) | Job::ResetAndWrite(..) => self.durability = Durability::Intact,
-            Job::Write(write) if write.hard.term > 0 && self.durability == Durability::Empty => {
+            Job::Write(write)
+                if write.hard.term > Term(0) && self.durability == Durability::Empty =>
+            {
                 self.durability = Durability::Intact;
             }
             _ => {}
@@ -116,7 +118,7 @@ impl Disk {
         self.entries.last().map_or(self.base, |entry| entry.id)
     }
 
-    pub(crate) fn term(&self, index: u64) -> Option<u64> {
+    pub(crate) fn term(&self, index: Index) -> Option<Term> {
         let of_entry = || self.entries.iter().find(|entry| entry.id.index == index);
         (index == self.base.index)
             .then_some(self.base.term)
@@ -124,7 +126,7 @@ impl Disk {
     }
 
     /// The state from which a replica starts.
-    pub(crate) fn boot(&mut self, id: PeerId, seed: u64) -> Boot {
+    pub(crate) fn boot(&mut self, id: ReplicaId, seed: u64) -> Boot {
         let applied = self.tree.applied;
         if self.durability == Durability::Lost {
             let (hard, conf) = (self.hard, self.tree.conf.clone());
@@ -137,7 +139,7 @@ impl Disk {
             self.take(Job::Reset(applied));
         }
         let mut runs: Vec<LogId> = Vec::new();
-        let mut changes: Vec<(u64, Bytes)> = Vec::new();
+        let mut changes: Vec<(Index, Bytes)> = Vec::new();
         for entry in &self.entries {
             if runs.last().is_none_or(|run| run.term != entry.id.term) {
                 runs.push(entry.id);
@@ -164,12 +166,12 @@ impl Disk {
 }
 
 impl LogReader for Disk {
-    fn entries(&self, first: u64, end: u64, _: usize) -> Vec<Entry> {
+    fn entries(&self, first: Index, end: Index, _: usize) -> Vec<Entry> {
         if first <= self.base.index {
             return Vec::new();
         }
         let skip = (first - self.base.index - 1) as usize;
-        let count = end.saturating_sub(first) as usize;
+        let count = end.distance_from(first) as usize;
         self.entries.iter().skip(skip).take(count).cloned().collect()
     }
 }

@@ -6,10 +6,10 @@ mod checks;
 pub(crate) mod disk;
 
 use crate::rng::Rng;
-use bedstone_engine::LogId;
+use bedstone_engine::{Index, LogId, Term};
 use bedstone_node::raft::Read as Outcome;
 use bedstone_node::raft::conf::MemberChange;
-use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, PeerId, Raft, Vote};
+use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, Raft, ReplicaId, Vote};
 use bytes::Bytes;
 use checks::{Checks, decided};
 use disk::{Disk, Job, Tree};
@@ -61,9 +61,9 @@ struct Mix {
     /// Leaders answer reads by a lease. In this case no clock ticks faster than the lease expects.
     leases: bool,
     /// The replicas with the slow disk, the slow tree and the slow clock.
-    slow_disk: PeerId,
-    slow_tree: PeerId,
-    slow_clock: PeerId,
+    slow_disk: ReplicaId,
+    slow_tree: ReplicaId,
+    slow_clock: ReplicaId,
 }
 
 impl Mix {
@@ -86,11 +86,11 @@ impl Mix {
             leases: of(&[0, 0, 1]) == 1,
             lies: false,
             damages: false,
-            slow_tree: 0,
+            slow_tree: ReplicaId(0),
             quiesce_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
             // A number above `nodes` names no replica.
-            slow_disk: rng.below(2 * nodes) + 1,
-            slow_clock: rng.below(2 * nodes) + 1,
+            slow_disk: ReplicaId(rng.below(2 * nodes) + 1),
+            slow_clock: ReplicaId(rng.below(2 * nodes) + 1),
         }
     }
 }
@@ -101,11 +101,11 @@ enum Packet {
     /// A message, and the time when it was sent.
     Raft(Message, u64),
     Snapshot {
-        term: u64,
+        term: Term,
         tree: Tree,
     },
     /// A snapshot was installed up to this index, or will not be installed.
-    SnapshotDone(Option<u64>),
+    SnapshotDone(Option<Index>),
 }
 
 struct Node {
@@ -125,7 +125,7 @@ struct Node {
 impl Node {
     /// The replica has lost nothing, its disk does not lie, and it is not new.
     fn is_whole(&self) -> bool {
-        let new = self.disk.hard.term == 0 && *self.raft.conf() != Conf::default();
+        let new = self.disk.hard.term == Term(0) && *self.raft.conf() != Conf::default();
         let lost = self.disk.hard.vote == Vote::Withheld;
         let told = self.lied_since.is_none();
         told && !self.damaged
@@ -151,12 +151,12 @@ pub fn run(seed: u64) -> Done {
     }
     let leader = world.leaders()[0];
     let members = world.node(leader).raft.conf().members();
-    let waits = |&id: &PeerId| members.contains(&id) && world.node(id).raft.is_recovering();
+    let waits = |&id: &ReplicaId| members.contains(&id) && world.node(id).raft.is_recovering();
     if let Some(id) = world.ids().find(waits) {
         world.describe();
         panic!("{id} still waits for what it lost, after all faults ended");
     }
-    let damaged = |&id: &PeerId| members.contains(&id) && world.node(id).raft.is_damaged();
+    let damaged = |&id: &ReplicaId| members.contains(&id) && world.node(id).raft.is_damaged();
     if let Some(id) = world.ids().find(damaged) {
         world.describe();
         panic!("{id} is still damaged, after all faults ended");
@@ -170,7 +170,7 @@ pub fn run(seed: u64) -> Done {
 /// A pending read.
 struct Read {
     /// The commit index that the read must see.
-    must_see: u64,
+    must_see: Index,
     since: u64,
     conf: Conf,
     /// The client sent the read to the leader itself.
@@ -181,7 +181,7 @@ struct Read {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
     /// Entries committed.
-    pub committed: u64,
+    pub committed: Index,
     /// Reads served after a round of heartbeats or a query.
     pub reads: u64,
     /// Reads served by a lease.
@@ -205,28 +205,28 @@ struct World {
     now: u64,
     nodes: Vec<Node>,
     /// Delivery time, sender, receiver and packet.
-    network: Vec<(u64, PeerId, PeerId, Packet)>,
+    network: Vec<(u64, ReplicaId, ReplicaId, Packet)>,
     /// Links that are cut in one direction.
-    cut: Vec<(PeerId, PeerId)>,
+    cut: Vec<(ReplicaId, ReplicaId)>,
     checks: Checks,
     /// Pending reads.
-    reads: HashMap<(PeerId, u64), Read>,
+    reads: HashMap<(ReplicaId, u64), Read>,
     /// The time when the latest heartbeat that arrived was sent, by receiver and sender.
-    heard: HashMap<(PeerId, PeerId), u64>,
+    heard: HashMap<(ReplicaId, ReplicaId), u64>,
     /// The sending time of each read query that arrived, and the leader's members at its arrival.
-    questions: HashMap<(PeerId, u64), (u64, Conf)>,
+    questions: HashMap<(ReplicaId, u64), (u64, Conf)>,
     proposed: u64,
     /// Ticks in the part without faults.
     ticks: u64,
     /// The highest number of an initial voter.
-    voters: PeerId,
+    voters: ReplicaId,
     /// Replicas that were witnesses once. Their logs lack commands for ever.
-    witnesses: BTreeSet<PeerId>,
+    witnesses: BTreeSet<ReplicaId>,
     faults: bool,
     done: Done,
 }
 
-fn start(id: PeerId, disk: &mut Disk, seed: u64, mix: &Mix) -> Raft {
+fn start(id: ReplicaId, disk: &mut Disk, seed: u64, mix: &Mix) -> Raft {
     let config = Config {
         quiesce_after: mix.quiesce_after,
         lease: mix.leases.then_some(LEASE),
@@ -239,6 +239,11 @@ fn start(id: PeerId, disk: &mut Disk, seed: u64, mix: &Mix) -> Raft {
     Raft::new(config, disk.boot(id, seed))
 }
 
+/// The position of a replica's node in the list of nodes.
+fn slot(id: ReplicaId) -> usize {
+    id.0 as usize - 1
+}
+
 impl World {
     /// A world of three or five voters, and two nodes that may become members.
     fn new(seed: u64) -> World {
@@ -246,12 +251,13 @@ impl World {
         let voters = if rng.one_in(3) { 5 } else { 3 };
         let count = voters + 2;
         let (kind, slow_tree) = (seed % 4, if seed % 4 == 2 { 1 + seed / 4 % count } else { 0 });
+        let (first, slow_tree) = (Conf::of((1..=voters).map(ReplicaId)), ReplicaId(slow_tree));
         let (damages, lies) = (kind == 1, kind == 3);
         let mix = Mix { damages, lies, slow_tree, ..Mix::new(&mut rng, count) };
         let nodes = (1..=count).map(|id| {
-            let conf = if id <= voters { Conf::of(1..=voters) } else { Conf::default() };
-            let mut disk = Disk::new(conf);
-            let (raft, tree) = (start(id, &mut disk, seed ^ id, &mix), disk.tree.clone());
+            let mut disk = Disk::new(if id <= voters { first.clone() } else { Conf::default() });
+            let raft = start(ReplicaId(id), &mut disk, seed ^ id, &mix);
+            let tree = disk.tree.clone();
             Node {
                 raft,
                 disk,
@@ -276,7 +282,7 @@ impl World {
             questions: HashMap::new(),
             proposed: 0,
             ticks: 0,
-            voters,
+            voters: ReplicaId(voters),
             witnesses: BTreeSet::new(),
             faults: true,
             done: Done::default(),
@@ -288,8 +294,9 @@ impl World {
         self.faults = false;
         self.cut.clear();
         self.nodes.iter_mut().for_each(|node| (node.ticked, node.lied_since) = (0, None));
-        (self.mix.slow_disk, self.mix.slow_clock, self.mix.gather) = (0, 0, 1);
-        self.mix.slow_tree = 0;
+        let nobody = ReplicaId(0);
+        self.mix =
+            Mix { slow_disk: nobody, slow_clock: nobody, slow_tree: nobody, gather: 1, ..self.mix };
     }
 
     /// The counts so far.
@@ -306,7 +313,7 @@ impl World {
     }
 
     /// The replicas that lead.
-    fn leaders(&self) -> Vec<PeerId> {
+    fn leaders(&self) -> Vec<ReplicaId> {
         let leaders = self.ids().filter(|&id| self.node(id).raft.is_leader());
         leaders.collect()
     }
@@ -318,20 +325,20 @@ impl World {
         }
     }
 
-    fn ids(&self) -> std::ops::RangeInclusive<PeerId> {
-        1..=self.nodes.len() as PeerId
+    fn ids(&self) -> impl DoubleEndedIterator<Item = ReplicaId> + use<> {
+        (1..=self.nodes.len() as u64).map(ReplicaId)
     }
 
-    fn node(&self, id: PeerId) -> &Node {
-        &self.nodes[id as usize - 1]
+    fn node(&self, id: ReplicaId) -> &Node {
+        &self.nodes[slot(id)]
     }
 
-    fn node_mut(&mut self, id: PeerId) -> &mut Node {
-        &mut self.nodes[id as usize - 1]
+    fn node_mut(&mut self, id: ReplicaId) -> &mut Node {
+        &mut self.nodes[slot(id)]
     }
 
-    fn any(&mut self) -> PeerId {
-        self.rng.below(self.nodes.len() as u64) + 1
+    fn any(&mut self) -> ReplicaId {
+        ReplicaId(self.rng.below(self.nodes.len() as u64) + 1)
     }
 
     /// Runs one random event.
@@ -344,7 +351,7 @@ impl World {
             0..5 => {
                 // Clocks that differ are a fault, so the nodes tick in turn.
                 self.ticks += 1;
-                self.tick(self.ticks % self.nodes.len() as u64 + 1);
+                self.tick(ReplicaId(self.ticks % self.nodes.len() as u64 + 1));
             }
             5..8 if !self.faults || self.rng.one_in(self.mix.proposes) => self.propose(id),
             8..10 | 20 if self.rng.one_in(self.mix.reads) => self.read(id),
@@ -369,7 +376,7 @@ impl World {
     }
 
     /// A quiescent replica is notified that its leader's node has timed out.
-    fn miss(&mut self, id: PeerId) {
+    fn miss(&mut self, id: ReplicaId) {
         let raft = &self.node(id).raft;
         let Some(leader) = raft.leader().filter(|_| raft.is_quiescent()) else { return };
         let missed = self.cut.contains(&(leader, id)) || !self.node(leader).raft.is_leader();
@@ -380,7 +387,7 @@ impl World {
         }
     }
 
-    fn propose(&mut self, id: PeerId) {
+    fn propose(&mut self, id: ReplicaId) {
         self.proposed += 1;
         let len = self.rng.below(40) as usize;
         let mut data = self.proposed.to_le_bytes().to_vec();
@@ -388,7 +395,7 @@ impl World {
         let _ = self.node_mut(id).raft.propose(Bytes::from(data));
     }
 
-    fn tick(&mut self, id: PeerId) {
+    fn tick(&mut self, id: ReplicaId) {
         let (now, leases) = (self.now, self.mix.leases);
         let node = self.node_mut(id);
         if leases && now < node.ticked + TICK_EVENTS {
@@ -399,7 +406,7 @@ impl World {
         node.raft.tick();
     }
 
-    fn read(&mut self, id: PeerId) {
+    fn read(&mut self, id: ReplicaId) {
         let must_see = self.checks.committed();
         // Otherwise the replica was stopped after it read its clock.
         if !self.rng.one_in(3) {
@@ -414,7 +421,7 @@ impl World {
     }
 
     /// Changes the members, or transfers leadership.
-    fn change(&mut self, id: PeerId) {
+    fn change(&mut self, id: ReplicaId) {
         if self.rng.one_in(3) {
             let to = self.any();
             let was = self.node(id).raft.status().transferring;
@@ -460,7 +467,7 @@ impl World {
     }
 
     /// Completes the oldest write of a node.
-    fn write(&mut self, id: PeerId) {
+    fn write(&mut self, id: ReplicaId) {
         let node = self.node_mut(id);
         if let Some(job) = node.writing.pop_front() {
             let seq = match &job {
@@ -473,7 +480,7 @@ impl World {
     }
 
     /// Flushes a tree, and releases the log before it.
-    fn release(&mut self, id: PeerId) {
+    fn release(&mut self, id: ReplicaId) {
         let node = self.node_mut(id);
         let upto = node.tree.applied;
         // Applied entries are durable, because a replica applies only entries on its own disk.
@@ -484,7 +491,7 @@ impl World {
         }
     }
 
-    fn fault(&mut self, id: PeerId) {
+    fn fault(&mut self, id: ReplicaId) {
         if self.rng.one_in(self.mix.crash) {
             return self.crash(id);
         }
@@ -521,7 +528,7 @@ impl World {
     /// Splits the nodes into two parts without links between them.
     fn split(&mut self) {
         let side = self.rng.draw();
-        let is_left = |id: PeerId| (side >> id) & 1 == 0;
+        let is_left = |id: ReplicaId| (side >> id.0) & 1 == 0;
         for from in self.ids() {
             let others = self.ids().filter(|&to| is_left(to) != is_left(from));
             self.cut.extend(others.map(|to| (from, to)));
@@ -529,11 +536,11 @@ impl World {
     }
 
     /// A node loses its memory, and all its pending writes except a prefix.
-    fn crash(&mut self, id: PeerId) {
+    fn crash(&mut self, id: ReplicaId) {
         let kept = self.rng.below(self.node(id).writing.len() as u64 + 1);
         let seed = self.rng.draw();
         let World { nodes, mix, .. } = self;
-        let node = &mut nodes[id as usize - 1];
+        let node = &mut nodes[slot(id)];
         for _ in 0..kept {
             let job = node.writing.pop_front();
             job.into_iter().for_each(|job| node.disk.take(job));
@@ -562,7 +569,7 @@ impl World {
 
     /// A node loses its disk, log records, its tree, or writes that its disk acknowledges. Only one
     /// node at a time loses data, and only where enough other nodes are left.
-    fn lose(&mut self, id: PeerId) {
+    fn lose(&mut self, id: ReplicaId) {
         let enough = |node: &Node| match node.raft.conf() {
             conf if *conf == Conf::default() => true,
             conf => {
@@ -614,10 +621,10 @@ impl World {
 
     /// The members that the configuration file of a node names by now: the node itself, a random
     /// set, and at least one other node that has members.
-    fn configured(&mut self, id: PeerId) -> Conf {
+    fn configured(&mut self, id: ReplicaId) -> Conf {
         let ids = self.ids();
-        let drawn: Vec<PeerId> = ids.filter(|_| self.rng.one_in(2)).collect();
-        let begun = |&other: &PeerId| *self.node(other).raft.conf() != Conf::default();
+        let drawn: Vec<ReplicaId> = ids.filter(|_| self.rng.one_in(2)).collect();
+        let begun = |&other: &ReplicaId| *self.node(other).raft.conf() != Conf::default();
         let other = self.ids().find(|other| *other != id && begun(other));
         Conf::of(drawn.into_iter().chain(other).chain([id]))
     }
@@ -655,7 +662,7 @@ impl World {
         }
     }
 
-    fn install(&mut self, from: PeerId, to: PeerId, term: u64, tree: Tree) {
+    fn install(&mut self, from: ReplicaId, to: ReplicaId, term: Term, tree: Tree) {
         let node = self.node_mut(to);
         let of_leader = term == node.raft.term() && node.raft.leader() == Some(from);
         let at = tree.applied;
@@ -677,7 +684,7 @@ impl World {
     }
 
     /// Checks a read that a replica may serve.
-    fn check_read(&self, id: PeerId, index: u64, read: &Read) {
+    fn check_read(&self, id: ReplicaId, index: Index, read: &Read) {
         let must_see = read.must_see;
         assert!(index >= must_see, "a read at {index} misses {must_see}");
         if read.by_leader {
@@ -687,7 +694,7 @@ impl World {
 
     /// Checks a leader's answer to a read of `asker`: a majority has received heartbeats that left
     /// after the read began. The leader and the asker count without a heartbeat.
-    fn check_word(&self, leader: PeerId, asker: PeerId, since: u64, conf: &Conf) {
+    fn check_word(&self, leader: ReplicaId, asker: ReplicaId, since: u64, conf: &Conf) {
         let heard = |peer| self.heard.get(&(peer, leader)).is_some_and(|left| *left >= since);
         let word = |peer| peer == leader || peer == asker || heard(peer);
         // The configuration may have changed since the heartbeats.
@@ -696,8 +703,8 @@ impl World {
         assert!(decided, "a read of {asker} is answered without a majority's word since it began");
     }
 
-    fn effects(&mut self, id: PeerId) {
-        let node = &mut self.nodes[id as usize - 1];
+    fn effects(&mut self, id: ReplicaId) {
+        let node = &mut self.nodes[slot(id)];
         let effects = node.raft.effects(&node.disk);
         assert_eq!(effects.committed_conflict, None, "a leader contradicts a committed entry");
         assert!(
@@ -760,10 +767,10 @@ impl World {
         if !stands && !self.node(id).damaged {
             self.apply(id, effects.commit);
         }
-        let node = &self.nodes[id as usize - 1];
+        let node = &self.nodes[slot(id)];
         self.checks.leader(id, &node.raft);
-        let has = |peer: PeerId, entry: LogId| {
-            let Node { disk, raft, .. } = &self.nodes[peer as usize - 1];
+        let has = |peer: ReplicaId, entry: LogId| {
+            let Node { disk, raft, .. } = &self.nodes[slot(peer)];
             if raft.is_recovering() {
                 // The peer had all that it acknowledged, and does not vote before it has it again.
                 return true;
@@ -778,9 +785,9 @@ impl World {
     }
 
     /// Applies committed entries. Every replica must apply equal entries.
-    fn apply(&mut self, id: PeerId, commit: u64) {
+    fn apply(&mut self, id: ReplicaId, commit: Index) {
         let was_witness = self.witnesses.contains(&id);
-        let node = &mut self.nodes[id as usize - 1];
+        let node = &mut self.nodes[slot(id)];
         while node.tree.applied.index < commit {
             let first = node.tree.applied.index + 1;
             let entries = node.raft.entries(first, usize::MAX, &node.disk);

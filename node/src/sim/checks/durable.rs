@@ -4,7 +4,7 @@
 use super::super::host::Node;
 use super::super::outcome::Failure;
 use super::super::replicas::member_on;
-use crate::raft::{Body, Message, PeerId, Vote};
+use crate::raft::{Body, Message, ReplicaId, Vote};
 use crate::router::FIRST_SHARD;
 use crate::sim::replicas::HostId;
 
@@ -15,7 +15,7 @@ pub(super) fn sends(id: HostId, node: &Node, message: &Message) -> Result<(), Fa
     let term = message.term;
     // A message that waited for its write may also leave once a later term is durable.
     let voted =
-        |whom: PeerId| hard.term > term || (hard.term, hard.vote) == (term, Vote::For(whom));
+        |whom: ReplicaId| hard.term > term || (hard.term, hard.vote) == (term, Vote::For(whom));
     match message.body {
         Body::VoteReply { granted: true, .. } if !voted(message.peer) => {
             fail(format!("votes for {} in term {term}, but {hard:?} is durable", message.peer))

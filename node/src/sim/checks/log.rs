@@ -49,7 +49,7 @@ impl Logs {
         // Only applied entries are compared: a committed entry may not be durable on this node yet.
         let commit = node.replica().applied().index;
         // Up to the base, the disk may still hold entries that a snapshot replaced.
-        let mut seen = self.seen.get(&id).copied().unwrap_or(0).max(raft.base().index);
+        let mut seen = self.seen.get(&id).copied().unwrap_or(Index(0)).max(raft.base().index);
         if commit < seen {
             let text = format!("the commit index of node {id} fell from {seen} to {commit}");
             return Err(Failure::new("commit-never-falls", text));
