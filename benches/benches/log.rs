@@ -6,7 +6,7 @@ use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::disk::{Disk, Pages};
 use bedstone_engine::limits::{BLOCK_BYTES, Limits};
 use bedstone_engine::wal::format::record_bytes;
-use bedstone_engine::wal::{Log, Record};
+use bedstone_engine::wal::{EntryKind, Log, Record};
 use bedstone_engine::{Index, LogId, ShardId, Term, WriteMode};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
@@ -43,7 +43,12 @@ fn append(criterion: &mut Criterion) {
                         .map(|_| {
                             index += 1;
                             let first = LogId { term: Term(1), index: Index(index) };
-                            Record::entries(ShardId(1), first, [(1, data.clone())]).expect("small")
+                            Record::entries(
+                                ShardId(1),
+                                first,
+                                [(EntryKind::COMMANDS, data.clone())],
+                            )
+                            .expect("small")
                         })
                         .collect();
                     // Slots are reused: everything before the last 10,000 entries is released.
@@ -69,9 +74,12 @@ fn bare(
 ) {
     const FILE_BYTES: u64 = 32 << 20;
     let data = bytes::Bytes::from_static(&[7; VALUE_BYTES]);
-    let record =
-        Record::entries(ShardId(1), LogId { term: Term(1), index: Index(1) }, [(1, data.clone())])
-            .expect("small");
+    let record = Record::entries(
+        ShardId(1),
+        LogId { term: Term(1), index: Index(1) },
+        [(EntryKind::COMMANDS, data.clone())],
+    )
+    .expect("small");
     let bytes = (64 + records * record_bytes(&record)).next_multiple_of(BLOCK_BYTES);
     let mut pages = Pages::default();
     pages.extend(&vec![7; bytes]);

@@ -2,7 +2,7 @@
 //! program under tools that count system calls and copied bytes.
 
 use bedstone_engine::disk::os::OsDisk;
-use bedstone_engine::wal::Record;
+use bedstone_engine::wal::{EntryKind, Record};
 use bedstone_engine::{Batch, Db, Engine, Index, LogId, Options, ShardId, Term};
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -96,8 +96,10 @@ fn commit(dir: &Path, value: usize) -> Box<dyn FnMut(u64)> {
     let data = Bytes::from(vec![7; value]);
     Box::new(move |at| {
         let first = LogId { term: Term(1), index: Index(at + 1) };
-        let record =
-            |shard| Record::entries(shard, first, [(1, data.clone())]).expect("a small record");
+        let record = |shard| {
+            Record::entries(shard, first, [(EntryKind::COMMANDS, data.clone())])
+                .expect("a small record")
+        };
         let records: Vec<Record> = (0..GROUP).map(ShardId).map(record).collect();
         engine.log().commit(&records).expect("the log commits");
     })

@@ -8,8 +8,8 @@ use std::ops::Range;
 /// the shard can fetch it from another replica or a backup. Empty for a sound shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Indexes of missing entries, ascending. The last range ends at [`Index::END`] when the number of
-    /// lost entries is unknown.
+    /// Indexes of missing entries, ascending. The last range ends at [`Index::END`] when the number
+    /// of lost entries is unknown.
     pub entries: Vec<Range<Index>>,
     /// A hard state newer than the known one may be lost: the replica must not vote.
     pub state: bool,

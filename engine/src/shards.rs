@@ -108,7 +108,7 @@ impl Engine {
             return Err(Error::corrupt(from, 0, "a checkpoint", "CURRENT", "none"));
         };
         let source = self.open_elsewhere(shard, from)?;
-        let bounds = Some(whole.standing.bounds);
+        let bounds = Some(whole.state.bounds);
         self.replace_shard(shard, at, |dir| {
             source.copy_to(dir, bounds, Some(at), LogValues::Moved).map(|_| ())
         })

@@ -7,7 +7,7 @@
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Limits;
-use bedstone_engine::wal::{HardState, Log, Record, Vote};
+use bedstone_engine::wal::{EntryKind, HardState, Log, Record, Vote};
 use bedstone_engine::{Index, LogId, ReplicaId, ShardId, Term, WriteMode};
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,8 @@ fn sound() -> Vec<(String, Vec<u8>)> {
         let data = vec![index as u8; 100 * index as usize];
         let state =
             HardState { term: first.term, vote: Vote::For(ReplicaId(1)), commit: first.index - 1 };
-        let entries = Record::entries(shard, first, [(1, data.into())]).expect("small");
+        let entries =
+            Record::entries(shard, first, [(EntryKind::COMMANDS, data.into())]).expect("small");
         log.commit(&[entries, Record::HardState { shard, state }]).expect("memory works");
     }
     disk.files().into_iter().map(|path| (path.clone(), disk.bytes(&path).unwrap())).collect()

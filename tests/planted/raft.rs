@@ -11,16 +11,16 @@ struct RaftBug {
 const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "votes and acknowledgements leave before they are durable",
-        file: "core.rs",
-        sound: "Some(seq) => self.awaiting_write.push_back((seq, message)),",
-        broken: "Some(_) => self.send.push(message),",
+        file: "outbox.rs",
+        sound: "self.waiting.push_back((seq, message));",
+        broken: "self.ready.push(message);",
         caught_by: &["its disk"],
     },
     RaftBug {
         name: "a vote in the term that is durable already is not written",
-        file: "core.rs",
-        sound: "(self.hard.term, self.hard.vote) != (self.hard_written.term,",
-        broken: "(self.hard.term, self.hard_written.vote) != (self.hard_written.term,",
+        file: "durable.rs",
+        sound: "(state.term, state.vote) != (written.term,",
+        broken: "(state.term, written.vote) != (written.term,",
         caught_by: &["grants a vote that its disk lacks"],
     },
     RaftBug {
@@ -116,9 +116,9 @@ const RAFT_BUGS: &[RaftBug] = &[
     },
     RaftBug {
         name: "a read before the first commit of the term",
-        file: "read.rs",
-        sound: " && reads.committed_own_term;",
-        broken: ";",
+        file: "read_rounds.rs",
+        sound: "if !self.committed_own_term || self.under_way",
+        broken: "if self.under_way",
         caught_by: &["a read at"],
     },
     RaftBug {
@@ -138,28 +138,28 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a follower is answered before the first commit of the term",
         file: "read.rs",
-        sound: "if self.reads.committed_own_term && self.conf",
+        sound: "if self.reads.committed_own_term() && self.conf",
         broken: "if self.conf",
         caught_by: &["a read at"],
     },
     RaftBug {
         name: "any answer to a heartbeat answers the latest round",
         file: "read.rs",
-        sound: "progress.round = progress.round.max(round);",
-        broken: "progress.round = latest;",
+        sound: "progress.answer_round(round);",
+        broken: "progress.answer_round(latest);",
         caught_by: &["without a majority's word"],
     },
     RaftBug {
         name: "a change before the one before is effective",
         file: "membership.rs",
-        sound: "if !self.changes.is_empty() {",
+        sound: "if !self.conf.changes().is_empty() {",
         broken: "if false {",
         caught_by: &["a change while another is under way"],
     },
     RaftBug {
         name: "a change before the first commit of the term",
         file: "membership.rs",
-        sound: "if !self.reads.committed_own_term {",
+        sound: "if !self.reads.committed_own_term() {",
         broken: "if false {",
         caught_by: &["a change before the first commit"],
     },
@@ -180,14 +180,14 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a truncated change takes effect",
         file: "replication.rs",
-        sound: "self.changes.retain(|(index, _)| *index < first);",
+        sound: "self.conf.truncate(first);",
         broken: "",
         caught_by: &["one configuration after", "changes are effective once they are committed"],
     },
     RaftBug {
         name: "a snapshot brings no members",
         file: "replication.rs",
-        sound: "self.conf = conf;",
+        sound: "self.conf.install(conf);",
         broken: "let _ = conf;",
         caught_by: &["changes are effective once they are committed"],
     },
@@ -229,8 +229,8 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a reset of the log is not written where the vote stays",
         file: "core.rs",
-        sound: "        self.reset_log\n            ||",
-        broken: "        false\n            ||",
+        sound: "        self.reset_log || self",
+        broken: "        self",
         caught_by: &["is reset, and no write"],
     },
     RaftBug {
@@ -250,7 +250,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a quiescent replica does not miss its leader's node",
         file: "quiescence.rs",
-        sound: "if self.leader == Some(peer) && self.quiescence.quiescent {",
+        sound: "if self.leader() == Some(peer) && self.quiescence.quiescent {",
         broken: "if false {",
         caught_by: &["its leader is missed"],
     },
@@ -277,9 +277,9 @@ const RAFT_BUGS: &[RaftBug] = &[
     },
     RaftBug {
         name: "a message states a term that is not durable",
-        file: "core.rs",
-        sound: "let after = if self.hard_needs_write() { self.seq + 1 } else { self.hard_seq };",
-        broken: "let after = 0;",
+        file: "outbox.rs",
+        sound: "let after = if unwritten { self.last + 1 } else { self.vote_write };",
+        broken: "let after = 0 * u64::from(unwritten);",
         caught_by: &["follows in a term that its disk lacks"],
     },
     RaftBug {
@@ -306,7 +306,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a replica that lost its disk trusts its configuration",
         file: "recovery.rs",
-        sound: "                self.conf = Conf::default();\n",
+        sound: "                self.conf.forget();\n",
         broken: "",
         caught_by: &[
             "changes are effective",

@@ -9,9 +9,9 @@
 //! neither.
 
 use crate::raft_world::disk::{Disk, Job};
-use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::wal::{Entry, EntryKind, HardState};
 use bedstone_engine::{Index, LogId, Term};
-use bedstone_node::raft::{Body, Conf, Config, Message, Raft, ReplicaId, Role, Write, kind};
+use bedstone_node::raft::{Body, Conf, Config, Message, Raft, ReplicaId, Role, Write};
 use bytes::Bytes;
 use std::collections::{HashSet, VecDeque, hash_map::DefaultHasher};
 use std::fmt::{self, Debug, Write as _};
@@ -189,7 +189,7 @@ impl State {
             let mut disk = Disk::new(Conf::of(ids()));
             let entry = |(&term, index)| Entry {
                 id: LogId { term: Term(term), index: Index(index) },
-                kind: kind::NOOP,
+                kind: EntryKind::NOOP,
                 data: Bytes::new(),
             };
             let entries = terms.iter().zip(1..).map(entry).collect();
@@ -459,7 +459,8 @@ impl Node {
             self.settled = self.disk.hard;
             digest(&(&self.disk, &self.writing), &[]).hash(&mut hasher);
         } else {
-            (self.settled.term, self.settled.commit) = (self.raft.term(), self.raft.commit());
+            self.settled.term = self.raft.term();
+            self.settled.commit = self.raft.commit();
             self.writing.len().hash(&mut hasher);
         }
         self.log.hash(&mut hasher);

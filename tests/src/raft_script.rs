@@ -3,11 +3,11 @@
 
 use crate::raft_trace::Trace;
 use crate::raft_world::disk::{Disk, Job, Tree};
-use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::wal::{Entry, EntryKind, HardState};
 use bedstone_engine::{Index, LogId, Term};
 use bedstone_node::raft::conf::MemberChange;
 use bedstone_node::raft::{
-    Body, Change, Conf, Config, Lease, Message, Raft, Read, ReplicaId, Role, Vote, Write, kind,
+    Body, Change, Conf, Config, Lease, Message, Raft, Read, ReplicaId, Role, Vote, Write,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -252,7 +252,11 @@ impl Group {
     fn fill_log(&mut self, id: ReplicaId, terms: &[&str]) {
         let entry = |(at, term): (usize, &&str)| {
             let id = LogId { term: term.parse().expect("a term"), index: Index(at as u64 + 1) };
-            Entry { id, kind: kind::NORMAL, data: Bytes::from(format!("{}/{}", id.term, id.index)) }
+            Entry {
+                id,
+                kind: EntryKind::COMMANDS,
+                data: Bytes::from(format!("{}/{}", id.term, id.index)),
+            }
         };
         let entries: Vec<Entry> = terms.iter().enumerate().map(entry).collect();
         let term = entries.last().map_or(Term(0), |entry| entry.id.term);
@@ -360,7 +364,8 @@ impl Group {
         replica.writing.clear();
         replica.raft = Raft::new(config, replica.disk.boot(id, id.0));
         replica.tree = replica.disk.tree.clone();
-        (replica.role, replica.commit) = (Role::Follower, replica.tree.applied.index);
+        replica.role = Role::Follower;
+        replica.commit = replica.tree.applied.index;
         self.trace.starts(id, &self.replicas[&id].raft);
         self.network.retain(|(from, to, _)| *from != id && *to != id);
         say!(self, "{id} starts again");
@@ -528,7 +533,7 @@ impl Group {
             assert!(!entries.is_empty(), "committed entry {first} is in the log");
             for entry in entries.iter().take_while(|entry| entry.id.index <= commit) {
                 replica.tree.applied = entry.id;
-                if entry.kind == kind::CHANGE {
+                if entry.kind == EntryKind::CHANGE {
                     replica.tree.conf.apply_entry_data(&entry.data);
                 }
             }
@@ -587,8 +592,8 @@ impl Group {
     fn progress(&mut self, id: ReplicaId) {
         let mut lines = String::new();
         for progress in self.raft(id).progress() {
-            let (mode, matched, next) = (progress.mode, progress.matched, progress.next);
-            let peer = progress.peer;
+            let (mode, matched, next) = (progress.mode(), progress.matched(), progress.next());
+            let peer = progress.peer();
             let _ = writeln!(lines, "{id} of {peer}: {mode:?} matched {matched} next {next}");
         }
         self.out.push_str(&lines);
@@ -610,8 +615,11 @@ fn forged(args: &[&str]) -> (ReplicaId, Message) {
         let (term, index) = text.split_once('/').unwrap_or(("0", text));
         LogId { term: Term(number(term)), index: Index(number(index)) }
     };
-    let entry =
-        |text: &str| Entry { id: id(text), kind: kind::NORMAL, data: Bytes::from(text.to_owned()) };
+    let entry = |text: &str| Entry {
+        id: id(text),
+        kind: EntryKind::COMMANDS,
+        data: Bytes::from(text.to_owned()),
+    };
     let granted = field("granted") == "yes";
     let committed = id(field("committed"));
     let body = match *name {
@@ -696,9 +704,9 @@ fn conf_text(conf: &Conf) -> String {
 
 fn entry_text(entry: &Entry) -> String {
     let what = match entry.kind {
-        kind::NOOP => "noop".to_owned(),
-        kind::WITHHELD => "withheld".to_owned(),
-        kind::CHANGE => match Change::decode(&entry.data) {
+        EntryKind::NOOP => "noop".to_owned(),
+        EntryKind::WITHHELD => "withheld".to_owned(),
+        EntryKind::CHANGE => match Change::decode(&entry.data) {
             Some(Change::Leave) => "leave".to_owned(),
             Some(Change::Steps { steps, .. }) => {
                 let step = |step: &MemberChange| match step {

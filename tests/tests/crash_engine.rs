@@ -4,7 +4,7 @@
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::lsm::InLog;
-use bedstone_engine::wal::{HardState, Log, Record, Vote};
+use bedstone_engine::wal::{EntryKind, HardState, Log, Record, Vote};
 use bedstone_engine::{
     Batch, Db, Disk, Engine, Index, LogId, Op, Options, ReplicaId, ShardId, Term, WriteMode,
     limits::Limits,
@@ -188,7 +188,7 @@ fn log_change(rng: &mut Rng, model: &mut [ModelLog; 3]) -> Vec<Record> {
                 for (i, data) in datas.iter().enumerate() {
                     log.entries.insert(first + i as u64, (term, data.clone()));
                 }
-                let entries = datas.into_iter().map(|data| (1, data.into()));
+                let entries = datas.into_iter().map(|data| (EntryKind::COMMANDS, data.into()));
                 let first = LogId { term, index: first };
                 records.push(Record::entries(shard, first, entries).unwrap());
             }
@@ -240,7 +240,8 @@ fn values_hidden_by_a_memtable_survive_collection_until_its_flush() {
         index += 1;
         let (at, value) =
             (LogId { term: Term(1), index: Index(index) }, Bytes::from(vec![byte; 600]));
-        let entry = Record::entries(ShardId(1), at, [(1, value.clone())]).expect("a record");
+        let entry = Record::entries(ShardId(1), at, [(EntryKind::COMMANDS, value.clone())])
+            .expect("a record");
         engine.log().commit(&[entry]).expect("commits");
         let place = engine.log().place(ShardId(1), at).expect("has a place");
         let in_log = InLog { data: &value, place };

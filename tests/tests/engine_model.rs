@@ -56,7 +56,8 @@ fn crashing_life(seed: u64) -> u64 {
                 pair.check(&mut rng).unwrap();
             }
         }
-        (model, now) = (pair.model.clone(), pair.now);
+        model = pair.model.clone();
+        now = pair.now;
     }
     crash_points
 }

@@ -7,14 +7,14 @@ use bedstone_engine::engine::Superblock;
 use bedstone_engine::key::{NEVER, Value, Version};
 use bedstone_engine::limits::{Codec, Limits};
 use bedstone_engine::lsm::bounds::Bounds;
-use bedstone_engine::lsm::manifest::{Edit, Standing};
+use bedstone_engine::lsm::manifest::{Edit, TreeState};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::lsm::{HistoryItem, SnapshotHead};
 use bedstone_engine::table::{TableMeta, TableWriter, filter};
 use bedstone_engine::values::file::ValueWriter;
 use bedstone_engine::values::{Pointer, Source, value_crc};
 use bedstone_engine::wal::format::{SegmentHeader, encode_block};
-use bedstone_engine::wal::{Entry, HardState, Record, Vote};
+use bedstone_engine::wal::{Entry, EntryKind, HardState, Record, Vote};
 use bedstone_engine::{Index, LogId, Lsn, ReplicaId, ShardId, Term};
 use bedstone_net::hello::Hello;
 use bedstone_net::{Frame, Lane, NodeId};
@@ -47,8 +47,12 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let header = pages.as_blocks().to_vec();
     pages.clear();
     let records = [
-        Record::entries(ShardId(1), ID, [(1, Bytes::from_static(b"hello")), (0, Bytes::new())])
-            .unwrap(),
+        Record::entries(
+            ShardId(1),
+            ID,
+            [(EntryKind::COMMANDS, Bytes::from_static(b"hello")), (EntryKind::NOOP, Bytes::new())],
+        )
+        .unwrap(),
         Record::HardState {
             shard: ShardId(1),
             state: HardState { term: Term(2), vote: Vote::For(ReplicaId(3)), commit: Index(4) },
@@ -88,10 +92,10 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         TableMeta { number: 2, seed: 3, ts: Some(7), bytes: 9, smallest, largest, ts_max: 4 };
     let range = RangeTombstone { from: key.clone(), to: Bytes::from_static(b"z"), ts: 8 };
     let bounds = Bounds { from: key.clone(), to: Some(key) };
-    let standing =
-        Standing { flushed: ID, ts_max: 3, now: 5, history_from: 2, next_number: 4, bounds };
+    let state =
+        TreeState { flushed: ID, ts_max: 3, now: 5, history_from: 2, next_number: 4, bounds };
     let (added, deleted) = (vec![(1, meta)], vec![(1, vec![range])]);
-    let edit = Edit { standing, removed: vec![1], added, deleted };
+    let edit = Edit { state, removed: vec![1], added, deleted };
     let superblock = Superblock { store: 7, segment_bytes: 65536, owner: "node 1".into() };
     let frame = Frame { lane: Lane::Control, kind: 3, shard: 1, body: Bytes::from_static(b"hi") };
     let set = Command::new(
@@ -108,7 +112,7 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     request.encode(&mut forwarded);
     let mut replied = BytesMut::new();
     Replied { id: RequestId(1), answer: Some(Bytes::from_static(b"+OK\r\n")) }.encode(&mut replied);
-    let entry = Entry { id: ID, kind: 1, data: Bytes::from_static(b"x") };
+    let entry = Entry { id: ID, kind: EntryKind::COMMANDS, data: Bytes::from_static(b"x") };
     let previous = LogId { term: Term(2), index: Index(4) };
     let message = |body| {
         encode_raft(ReplicaId(3), &Message { peer: ReplicaId(2), term: Term(2), body }).to_vec()

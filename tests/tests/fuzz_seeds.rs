@@ -6,7 +6,7 @@ use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::key::{NEVER, Value, Version};
 use bedstone_engine::limits::{Codec, Limits};
 use bedstone_engine::lsm::bounds::Bounds;
-use bedstone_engine::lsm::manifest::{Edit, Standing};
+use bedstone_engine::lsm::manifest::{Edit, TreeState};
 use bedstone_engine::lsm::ranges::RangeTombstone;
 use bedstone_engine::table::{TableMeta, TableWriter};
 use bedstone_engine::{Index, LogId, Term};
@@ -36,7 +36,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         TableMeta { number: 2, seed: 3, ts: Some(7), bytes: 9, smallest, largest, ts_max: 4 };
     let range = RangeTombstone { from: key.clone(), to: Bytes::from_static(b"z"), ts: 8 };
     let edit = Edit {
-        standing: Standing {
+        state: TreeState {
             flushed: LogId { term: Term(1), index: Index(2) },
             ts_max: 3,
             now: 5,

@@ -6,7 +6,7 @@ use bedstone_engine::disk::WriteMode;
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::limits::Limits;
 use bedstone_engine::scrub::Scrub;
-use bedstone_engine::wal::{HardState, Log, Missing, Record, Vote};
+use bedstone_engine::wal::{EntryKind, HardState, Log, Missing, Record, Vote};
 use bedstone_engine::{Db, Disk, Engine, Error, Index, LogId, Options, ReplicaId, ShardId, Term};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
@@ -53,7 +53,7 @@ impl Model {
                 for (index, data) in first.until(Index::END).zip(&datas) {
                     self.entries.insert(index, (term, data.clone()));
                 }
-                let entries = datas.into_iter().map(|data| (1, data.into()));
+                let entries = datas.into_iter().map(|data| (EntryKind::COMMANDS, data.into()));
                 records
                     .push(Record::entries(shard, LogId { term, index: first }, entries).unwrap());
             }
@@ -247,7 +247,9 @@ fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -
             log.commit(&model.step(ShardId(shard), rng)).unwrap();
         } else if !log.missing(ShardId(shard)).entries.iter().all(|range| range.end < Index::END) {
             let next = LogId { term: model.hard.term, index: model.last() + 1 };
-            let entry = Record::entries(ShardId(shard), next, [(1, vec![1].into())]).unwrap();
+            let entry =
+                Record::entries(ShardId(shard), next, [(EntryKind::COMMANDS, vec![1].into())])
+                    .unwrap();
             let refused = log.commit(&[entry]);
             assert!(matches!(refused, Err(Error::Missing { .. })), "{place}: {refused:?}");
         }
@@ -262,7 +264,8 @@ fn life_after(disk: &MemoryDisk, models: &[Model], place: &str, rng: &mut Rng) -
     }
     for (shard, missing) in (0..).zip(&missing) {
         let id = LogId { term: Term(1 << 20), index: models[shard as usize].last() + 1 };
-        let entry = Record::entries(ShardId(shard), id, [(1, vec![1].into())]).unwrap();
+        let entry =
+            Record::entries(ShardId(shard), id, [(EntryKind::COMMANDS, vec![1].into())]).unwrap();
         let open = missing.entries.last().is_some_and(|range| range.end == Index::END);
         assert!(!open || log.commit(&[entry]).is_err(), "{place}, opened again: shard {shard}");
     }
@@ -288,8 +291,12 @@ fn two_shards(engine: &Engine, rounds: u64) {
     for index in 1..=rounds {
         for shard in [1, 2] {
             let id = LogId { term: Term(1), index: Index(index) };
-            let entry =
-                Record::entries(ShardId(shard), id, [(1, vec![shard as u8; 100].into())]).unwrap();
+            let entry = Record::entries(
+                ShardId(shard),
+                id,
+                [(EntryKind::COMMANDS, vec![shard as u8; 100].into())],
+            )
+            .unwrap();
             engine.log().commit(&[entry]).unwrap();
         }
     }
@@ -360,7 +367,7 @@ fn a_damaged_entry_is_named_and_the_other_shard_serves() {
     assert_eq!(store.log().entries(ShardId(2), Index(1), Index(3), usize::MAX).unwrap().len(), 2);
     assert_eq!(store.log().entries(ShardId(2), Index(4), Index(6), usize::MAX).unwrap().len(), 2);
     let id = LogId { term: Term(1), index: Index(6) };
-    let entry = Record::entries(ShardId(1), id, [(1, vec![9].into())]).unwrap();
+    let entry = Record::entries(ShardId(1), id, [(EntryKind::COMMANDS, vec![9].into())]).unwrap();
     store.log().commit(&[entry]).unwrap();
     assert_eq!(store.log().entries(ShardId(1), Index(1), Index(7), usize::MAX).unwrap().len(), 6);
     // The tree does not need entries that it has flushed.
@@ -406,7 +413,8 @@ fn a_log_is_reset_in_one_commit_with_its_first_entries() {
     let store = engine(&disk, 1..=3);
     let (shard, at) = (3, LogId::default());
     let id = LogId { term: Term(2), index: Index(1) };
-    let entries = || Record::entries(ShardId(shard), id, [(1, vec![9].into())]).unwrap();
+    let entries =
+        || Record::entries(ShardId(shard), id, [(EntryKind::COMMANDS, vec![9].into())]).unwrap();
     let state = HardState { term: Term(2), vote: Vote::For(ReplicaId(1)), commit: Index(0) };
     let error = store.log().commit(&[entries()]).unwrap_err();
     assert!(matches!(error, Error::Missing { shard: ShardId(3), .. }), "{error}");

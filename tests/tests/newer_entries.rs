@@ -4,7 +4,7 @@
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::wal::{HardState, Record};
 use bedstone_engine::{Engine, LogId, Options, ShardId};
-use bedstone_node::raft::kind;
+use bedstone_node::raft::EntryKind;
 use bedstone_tests::cluster::{binary, eventually, http_get, port_base};
 use bytes::Bytes;
 use std::path::Path;
@@ -57,7 +57,7 @@ fn open(data: &Path) -> Engine {
 }
 
 /// Appends a committed entry, as a later build would have.
-fn append(data: &Path, kind: u8, content: &[u8]) -> LogId {
+fn append(data: &Path, kind: EntryKind, content: &[u8]) -> LogId {
     let engine = open(data);
     let hard = engine.log().hard_state(SHARD);
     let (_, last) = engine.log().bounds(SHARD);
@@ -70,7 +70,7 @@ fn append(data: &Path, kind: u8, content: &[u8]) -> LogId {
 }
 
 /// The node stops before the entry, and keeps it.
-fn node_waits_for_an_upgrade(kind: u8, content: &[u8], needs: u16) {
+fn node_waits_for_an_upgrade(kind: EntryKind, content: &[u8], needs: u16) {
     let dir = tempfile::tempdir().expect("a directory");
     let (data, base) = (dir.path().join("data"), port_base());
     let node = Node::start(&data, base);
@@ -111,16 +111,16 @@ fn node_waits_for_an_upgrade(kind: u8, content: &[u8], needs: u16) {
 #[test]
 fn commands_of_a_newer_version_wait_for_an_upgrade() {
     let content = [&VERSION.to_le_bytes()[..], b"a form that no build of today knows"].concat();
-    node_waits_for_an_upgrade(kind::NORMAL, &content, VERSION);
+    node_waits_for_an_upgrade(EntryKind::COMMANDS, &content, VERSION);
 }
 
 #[test]
 fn a_newer_change_of_the_members_waits_for_an_upgrade() {
-    node_waits_for_an_upgrade(kind::CHANGE, &VERSION.to_le_bytes(), VERSION);
+    node_waits_for_an_upgrade(EntryKind::CHANGE, &VERSION.to_le_bytes(), VERSION);
 }
 
 #[test]
 fn an_entry_of_an_unknown_kind_waits_for_an_upgrade() {
-    node_waits_for_an_upgrade(77, &VERSION.to_le_bytes(), VERSION);
-    node_waits_for_an_upgrade(77, b"", bedstone_node::raft::ENTRY_VERSION + 1);
+    node_waits_for_an_upgrade(EntryKind(77), &VERSION.to_le_bytes(), VERSION);
+    node_waits_for_an_upgrade(EntryKind(77), b"", bedstone_node::raft::ENTRY_VERSION + 1);
 }

@@ -4,7 +4,7 @@
 
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::key::{is_system, space};
-use bedstone_engine::wal::{HardState, Record, Vote};
+use bedstone_engine::wal::{EntryKind, HardState, Record, Vote};
 use bedstone_engine::{Engine, Error, Index, LogId, Op, Options, ShardId, Term, Tree};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
@@ -42,7 +42,7 @@ fn write(engine: &Engine, shard: ShardId, rng: &mut Rng, model: &mut Model) -> R
         let len = rng.below(700) as usize;
         let value = rng.bytes(len);
         let data = Bytes::from([&key[..], &value[..]].concat());
-        let entry = Record::entries(shard, id, [(1, data.clone())])?;
+        let entry = Record::entries(shard, id, [(EntryKind::COMMANDS, data.clone())])?;
         let state = HardState { term: Term(1), vote: Vote::None, commit: id.index };
         engine.log().commit(&[entry, Record::HardState { shard, state }])?;
         let place = engine.log().place(shard, id);

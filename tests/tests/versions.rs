@@ -4,7 +4,7 @@
 use bedstone_engine::disk::memory::MemoryDisk;
 use bedstone_engine::key::{AsOf, NEVER};
 use bedstone_engine::lsm::{InLog, SnapshotHead};
-use bedstone_engine::wal::Record;
+use bedstone_engine::wal::{EntryKind, Record};
 use bedstone_engine::{Engine, Error, LogId, Op, Options, ShardId, Snapshot, Term, Tree};
 use bedstone_tests::rng::Rng;
 use bedstone_tests::seeds;
@@ -163,7 +163,8 @@ impl World {
             *value = data.slice(at..at + len);
             at += len;
         }
-        let record = Record::entries(SHARD, id, [(1, data.clone())]).expect("a small record");
+        let record = Record::entries(SHARD, id, [(EntryKind::COMMANDS, data.clone())])
+            .expect("a small record");
         self.engine.log().commit(&[record]).expect("the disk works");
         let place = self.engine.log().place(SHARD, id);
         let entry = place.map(|place| InLog { data: &data, place });

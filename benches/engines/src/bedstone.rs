@@ -4,8 +4,8 @@
 use crate::store::{AppendLog, Setup, Store, touch};
 use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::{Codec, Limits};
-use bedstone_engine::wal::{GroupCommit, Record};
-use bedstone_engine::{Batch, Db, Engine, LogId, Options, Pending};
+use bedstone_engine::wal::{EntryKind, GroupCommit, Record};
+use bedstone_engine::{Batch, Db, Engine, Index, LogId, Options, Pending, ShardId, Term};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-const TERM: u64 = 1;
+const TERM: Term = Term(1);
 /// Greatest number of unsynced writes under way at a time.
 const PENDING_MAX: usize = 64;
 /// Log slots that are prepared before the measurement: 512 MiB, as in the log of the peer.
@@ -141,12 +141,12 @@ impl Shared {
 
 impl AppendLog for BedstoneLog {
     fn append(&self, shard: u64, index: u64, payload: &[u8], release: Option<u64>) {
-        let first = LogId { term: TERM, index };
-        let payload = Bytes::copy_from_slice(payload);
-        let mut records =
-            vec![Record::entries(shard, first, [(1, payload)]).expect("a small record")];
+        let shard = ShardId(shard);
+        let at = |index| LogId { term: TERM, index: Index(index) };
+        let entry = (EntryKind::COMMANDS, Bytes::copy_from_slice(payload));
+        let mut records = vec![Record::entries(shard, at(index), [entry]).expect("a small record")];
         if let Some(index) = release {
-            records.push(Record::Release { shard, upto: LogId { term: TERM, index } });
+            records.push(Record::Release { shard, upto: at(index) });
         }
         let commit = |records: Vec<Vec<Record>>| self.shared.commit(&records.concat());
         self.shared.commits.write(records, true, commit).expect("bedstone commits");

@@ -1,7 +1,7 @@
 //! Ingestion of many keys at once. The keys go into a table, past the log and the memtable, so each
 //! key is written once. All keys become visible and durable at once, or none does.
 
-use super::store::{SHARD, Store, TERM};
+use super::store::{KIND, SHARD, Store, TERM};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids::{Index, LogId};
@@ -91,7 +91,7 @@ impl<'a> Ingest<'a> {
         // The lock blocks writers, so that every later commit is newer than these keys.
         let mut next = store.next.lock();
         let at = LogId { term: TERM, index: Index(*next) };
-        let nothing = Record::entries(SHARD, at, [(0, Bytes::new())])?;
+        let nothing = Record::entries(SHARD, at, [(KIND, Bytes::new())])?;
         let state = HardState { term: TERM, vote: Vote::None, commit: at.index };
         store.engine.log().commit(&[nothing, Record::HardState { shard: SHARD, state }])?;
         *next += 1;

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ids::{Index, LogId, ShardId, Term};
 use crate::lsm::{InLog, Job, Tree};
 use crate::scrub::Scrub;
-use crate::wal::{GroupCommit, HardState, Record, Vote};
+use crate::wal::{EntryKind, GroupCommit, HardState, Record, Vote};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) const SHARD: ShardId = ShardId(0);
 /// The term of all entries.
 pub(super) const TERM: Term = Term(1);
+/// The kind of every entry.
+pub(super) const KIND: EntryKind = EntryKind(0);
 /// Bytes that an idle thread scrubs after each pause: 4 MiB a second at most.
 const SCRUB_BYTES: u64 = 2 << 20;
 
@@ -56,7 +58,7 @@ impl Store {
         let mut records = Vec::new();
         let mut at = first;
         for entries in Record::split(&entries, self.engine.log().record_bytes_max()) {
-            records.push(Record::entries(SHARD, at, entries.iter().map(|e| (0, e.clone())))?);
+            records.push(Record::entries(SHARD, at, entries.iter().map(|e| (KIND, e.clone())))?);
             at.index += entries.len() as u64;
         }
         let state = HardState { term: TERM, vote: Vote::None, commit: Index(last) };

@@ -5,7 +5,7 @@
 
 use super::bounds::Bounds;
 use super::jobs::{Step, whole_edit};
-use super::manifest::{Manifest, Standing};
+use super::manifest::{Manifest, TreeState};
 use super::version::{self, RunCursor, TableSet};
 use super::view::View;
 use super::{Tree, table_path, value_files};
@@ -42,7 +42,7 @@ impl Tree {
         values: LogValues,
     ) -> Result<LogId> {
         let view = self.view.read().clone();
-        let standing = self.store.lock().standing.clone();
+        let state = self.store.lock().state.clone();
         self.disk.make_dir(dir).map_err(Error::io("create", dir))?;
         let bounds = bounds.unwrap_or_else(|| view.tables.bounds.clone());
         let mut copies = version::Change::default();
@@ -77,8 +77,8 @@ impl Tree {
         let flushed = flushed.unwrap_or(view.flushed);
         let next_number = self.next_number.load(Ordering::Relaxed);
         let history_from = view.history_from;
-        let standing = Standing { flushed, next_number, bounds, history_from, ..standing };
-        Manifest::create(&*self.disk, dir, 1, &whole_edit(&tables, standing))?;
+        let state = TreeState { flushed, next_number, bounds, history_from, ..state };
+        Manifest::create(&*self.disk, dir, 1, &whole_edit(&tables, state))?;
         Ok(flushed)
     }
 
@@ -184,9 +184,9 @@ impl Tree {
         let _flushing = self.flushing.lock();
         let _compacting = self.compacting.lock();
         let store = &mut *self.store.lock();
-        let before = std::mem::replace(&mut store.standing.bounds, bounds.clone());
+        let before = std::mem::replace(&mut store.state.bounds, bounds.clone());
         if let Err(error) = self.roll_manifest(store) {
-            store.standing.bounds = before;
+            store.state.bounds = before;
             return Err(error);
         }
         let mut view = self.view.write();

@@ -317,33 +317,33 @@ impl Tree {
         if store.manifest.failed() {
             self.roll_manifest(store)?;
         }
-        let mut standing = store.standing.clone();
+        let mut state = store.state.clone();
         if let Some((flushed, ts_max)) = step.flushed {
-            standing.flushed = flushed;
-            standing.ts_max = standing.ts_max.max(ts_max);
+            state.flushed = flushed;
+            state.ts_max = state.ts_max.max(ts_max);
         }
-        standing.now = standing.now.max(step.horizon.now);
-        standing.history_from = standing.history_from.max(step.horizon.ts);
-        standing.next_number = self.next_number.load(Ordering::Relaxed);
-        let before = &store.standing;
-        assert!(standing.flushed.index >= before.flushed.index, "flushed entries stay flushed");
-        assert!(standing.next_number >= before.next_number, "file numbers ascend");
+        state.now = state.now.max(step.horizon.now);
+        state.history_from = state.history_from.max(step.horizon.ts);
+        state.next_number = self.next_number.load(Ordering::Relaxed);
+        let before = &store.state;
+        assert!(state.flushed.index >= before.flushed.index, "flushed entries stay flushed");
+        assert!(state.next_number >= before.next_number, "file numbers ascend");
         let edit = Edit {
-            standing,
+            state,
             removed: step.removed,
             added: step.added,
             deleted: edit_deleted.collect(),
         };
         store.manifest.append(&edit)?;
-        store.standing = edit.standing;
+        store.state = edit.state;
         tables.deleted = step.deleted.into_iter().map(|(run, r)| (run, Arc::new(r))).collect();
         let (old, new) = {
             let mut view = self.view.write();
             let next = Arc::new(view.tables.edited(tables));
             change(&mut view);
-            view.flushed = store.standing.flushed;
-            view.flushed_now = store.standing.now;
-            view.history_from = store.standing.history_from;
+            view.flushed = store.state.flushed;
+            view.flushed_now = store.state.now;
+            view.history_from = store.state.history_from;
             (std::mem::replace(&mut view.tables, next.clone()), next)
         };
         self.mark_dirty();
@@ -362,8 +362,8 @@ impl Tree {
     /// Begins a new manifest with the whole state and removes the old one.
     pub(super) fn roll_manifest(&self, store: &mut Store) -> Result<()> {
         let tables = self.view.read().tables.clone();
-        let mut whole = whole_edit(&tables, store.standing.clone());
-        whole.standing.next_number = self.next_number.load(Ordering::Relaxed);
+        let mut whole = whole_edit(&tables, store.state.clone());
+        whole.state.next_number = self.next_number.load(Ordering::Relaxed);
         let old = store.manifest.number();
         store.manifest = Manifest::create(&*self.disk, &self.dir, old + 1, &whole)?;
         let path = manifest::manifest_path(&self.dir, old);
@@ -372,10 +372,10 @@ impl Tree {
 }
 
 /// The whole state of a tree as one edit.
-pub(super) fn whole_edit(tables: &TableSet, standing: manifest::Standing) -> Edit {
+pub(super) fn whole_edit(tables: &TableSet, state: manifest::TreeState) -> Edit {
     let ranges = tables.runs.iter().filter(|run| !run.deleted.is_empty());
     Edit {
-        standing,
+        state,
         removed: Vec::new(),
         added: tables.tables().map(|(run, table)| (run, table.meta.clone())).collect(),
         deleted: ranges.map(|run| (run.id, run.deleted.iter().collect())).collect(),

@@ -49,7 +49,7 @@ const HEADER_BYTES: usize = 8;
 
 /// The state of a tree as a whole. Every edit repeats this state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct TreeState {
     /// The last log entry whose effect is in the tables.
     pub flushed: LogId,
     /// The newest timestamp in the tables.
@@ -68,7 +68,7 @@ pub struct Standing {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
     /// The state of the tree after this edit.
-    pub standing: Standing,
+    pub state: TreeState,
     /// Numbers of the removed tables.
     pub removed: Vec<u64>,
     /// Added tables, with the ids of their runs.
@@ -81,16 +81,16 @@ impl Edit {
     /// Encodes the edit.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let standing = &self.standing;
-        out.put_u64_le(standing.flushed.term.0);
-        out.put_u64_le(standing.flushed.index.0);
-        out.put_u64_le(standing.ts_max);
-        out.put_u64_le(standing.now);
-        out.put_u64_le(standing.history_from);
-        out.put_u64_le(standing.next_number);
-        put_key(&mut out, &standing.bounds.from);
-        out.put_u8(u8::from(standing.bounds.to.is_some()));
-        standing.bounds.to.iter().for_each(|to| put_key(&mut out, to));
+        let state = &self.state;
+        out.put_u64_le(state.flushed.term.0);
+        out.put_u64_le(state.flushed.index.0);
+        out.put_u64_le(state.ts_max);
+        out.put_u64_le(state.now);
+        out.put_u64_le(state.history_from);
+        out.put_u64_le(state.next_number);
+        put_key(&mut out, &state.bounds.from);
+        out.put_u8(u8::from(state.bounds.to.is_some()));
+        state.bounds.to.iter().for_each(|to| put_key(&mut out, to));
         out.put_u32_le(self.removed.len() as u32);
         self.removed.iter().for_each(|&number| out.put_u64_le(number));
         out.put_u32_le(self.added.len() as u32);
@@ -123,7 +123,7 @@ impl Edit {
         let from = &mut from;
         let term = from.try_get_u64_le().ok()?;
         let index = from.try_get_u64_le().ok()?;
-        let standing = Standing {
+        let state = TreeState {
             flushed: LogId { term: Term(term), index: Index(index) },
             ts_max: from.try_get_u64_le().ok()?,
             now: from.try_get_u64_le().ok()?,
@@ -139,7 +139,7 @@ impl Edit {
         };
         let run = |from: &mut &[u8]| Some((from.try_get_u64_le().ok()?, get_list(from, range)?));
         let deleted = get_list(from, run)?;
-        from.is_empty().then_some(Edit { standing, removed, added, deleted })
+        from.is_empty().then_some(Edit { state, removed, added, deleted })
     }
 }
 
@@ -308,7 +308,7 @@ impl Manifest {
     pub(super) fn append(&mut self, edit: &Edit) -> Result<()> {
         for (_, table) in &edit.added {
             assert!(table.smallest <= table.largest, "the keys of a table ascend");
-            assert!(table.number < edit.standing.next_number, "file numbers are never used twice");
+            assert!(table.number < edit.state.next_number, "file numbers are never used twice");
             assert!(!edit.removed.contains(&table.number), "an edit adds or removes a table");
         }
         let path = manifest_path(&self.dir, self.number);
@@ -376,13 +376,13 @@ fn read_all(disk: &dyn Disk, path: &str) -> Result<Option<Bytes>> {
 /// Combines all edits of a manifest into one.
 pub(super) fn fold(edits: Vec<Edit>) -> Edit {
     let mut whole = Edit::default();
-    whole.standing.next_number = 1;
+    whole.state.next_number = 1;
     for edit in edits {
         whole.added.retain(|(_, meta)| !edit.removed.contains(&meta.number));
         whole.added.extend(edit.added);
         whole.deleted.retain(|(run, _)| edit.deleted.iter().all(|(other, _)| run != other));
         whole.deleted.extend(edit.deleted.into_iter().filter(|(_, ranges)| !ranges.is_empty()));
-        whole.standing = edit.standing;
+        whole.state = edit.state;
     }
     whole
 }

@@ -170,7 +170,8 @@ impl<C: Cursor> Cursor for Retained<C> {
     fn next(&mut self) -> Result<Option<Version>> {
         while let Some(mut version) = self.cursor.next()? {
             if version.expires <= self.horizon.now {
-                (version.value, version.expires) = (Value::Tombstone, NEVER);
+                version.value = Value::Tombstone;
+                version.expires = NEVER;
             }
             if version.ts > self.horizon.ts {
                 return Ok(Some(version));

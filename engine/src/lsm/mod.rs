@@ -33,7 +33,7 @@ use crate::values::{Pointer, Source, Sources};
 use crate::wal::{Place, Segments};
 use bounds::Bounds;
 use bytes::Bytes;
-use manifest::{Manifest, Standing};
+use manifest::{Manifest, TreeState};
 use memtable::Change;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashSet};
@@ -73,7 +73,7 @@ pub struct Tree {
 /// The manifest, and the state that the next edit repeats.
 struct Store {
     manifest: Manifest,
-    standing: Standing,
+    state: TreeState,
 }
 
 /// The resources that all trees of a disk share.
@@ -152,8 +152,8 @@ impl Tree {
         for (run, ranges) in &whole.deleted {
             change.deleted.push((*run, Arc::new(ranges.iter().cloned().collect())));
         }
-        let standing = whole.standing.clone();
-        let bounds = standing.bounds.clone();
+        let state = whole.state.clone();
+        let bounds = state.bounds.clone();
         let tables = TableSet { runs: Vec::new(), bounds }.edited(change);
         let manifest = Manifest::create(&*disk, &dir, number + 1, &whole)?;
         remove_strays(&*disk, &dir, &tables, &manifest)?;
@@ -162,12 +162,12 @@ impl Tree {
             active: Arc::default(),
             frozen: Vec::new(),
             tables: Arc::new(tables),
-            applied: standing.flushed,
-            as_of: AsOf { ts: standing.ts_max, written: standing.ts_max },
-            now: standing.now,
-            flushed: standing.flushed,
-            flushed_now: standing.now,
-            history_from: standing.history_from,
+            applied: state.flushed,
+            as_of: AsOf { ts: state.ts_max, written: state.ts_max },
+            now: state.now,
+            flushed: state.flushed,
+            flushed_now: state.now,
+            history_from: state.history_from,
         };
         dirty.lock().insert(shard);
         Ok(Tree {
@@ -179,8 +179,8 @@ impl Tree {
             sources,
             memory,
             view: RwLock::new(view),
-            next_number: AtomicU64::new(standing.next_number),
-            store: Mutex::new(Store { manifest, standing }),
+            next_number: AtomicU64::new(state.next_number),
+            store: Mutex::new(Store { manifest, state }),
             applying: Mutex::default(),
             flushing: Mutex::default(),
             compacting: Mutex::default(),

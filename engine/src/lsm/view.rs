@@ -244,7 +244,8 @@ impl Scan {
             }),
         };
         self.source = source.map_err(Some);
-        (self.from, self.to) = (from, to);
+        self.from = from;
+        self.to = to;
         true
     }
 

@@ -245,7 +245,8 @@ impl Table {
         let (mut count, mut ts_min, mut ts_max) = (0, u64::MAX, 0);
         let mut last: Option<Version> = None;
         while let Some(version) = cursor.next()? {
-            (ts_min, ts_max) = (ts_min.min(version.ts), ts_max.max(version.ts));
+            ts_min = ts_min.min(version.ts);
+            ts_max = ts_max.max(version.ts);
             let before = last.replace(version.clone());
             // Two versions of a key that have the same timestamp are an error too. A table that was
             // ingested at one timestamp therefore holds at most one version of each key.

@@ -57,7 +57,7 @@
 //! missing. If a damaged block may have held more records of a shard, a possible-loss record
 //! follows the bounds of that shard.
 
-use super::record::{HardState, LogEntry, Record, Vote};
+use super::record::{EntryKind, HardState, LogEntry, Record, Vote};
 use crate::checksum::{crc, seed};
 use crate::disk::Pages;
 use crate::error::{Error, Result};
@@ -202,10 +202,10 @@ impl Record {
     pub fn entries(
         shard: ShardId,
         first: LogId,
-        entries: impl IntoIterator<Item = (u8, Bytes)>,
+        entries: impl IntoIterator<Item = (EntryKind, Bytes)>,
     ) -> Result<Record> {
         let LogId { term, index: first } = first;
-        let entry = |(index, (kind, data)): (Index, (u8, Bytes))| {
+        let entry = |(index, (kind, data)): (Index, (EntryKind, Bytes))| {
             let crc = entry_crc(shard, index, kind, &data);
             LogEntry { kind, crc, data }
         };
@@ -383,7 +383,7 @@ fn entry_header(entry: &LogEntry) -> [u8; ENTRY_HEADER_BYTES] {
     let mut fields = &mut header[..];
     fields.put_u32_le(entry.data.len() as u32);
     fields.put_u32_le(entry.crc);
-    fields.put_u8(entry.kind);
+    fields.put_u8(entry.kind.0);
     header
 }
 
@@ -392,8 +392,8 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// The CRC of one entry, seeded with its shard and index, so that no other entry passes the check.
-pub fn entry_crc(shard: ShardId, index: Index, kind: u8, data: &[u8]) -> u32 {
-    crc(seed(shard.0, index.0), &[&[kind], data])
+pub fn entry_crc(shard: ShardId, index: Index, kind: EntryKind, data: &[u8]) -> u32 {
+    crc(seed(shard.0, index.0), &[&[kind.0], data])
 }
 
 /// Removes one entry from the front of `bytes` and checks it; `None` when the bytes are not that
@@ -409,10 +409,10 @@ pub fn decode_entry(shard: ShardId, index: Index, bytes: &mut Bytes) -> Option<L
 }
 
 /// Returns the length, CRC and kind in an entry's header.
-pub fn decode_entry_header(bytes: &[u8]) -> Option<(usize, u32, u8)> {
+pub fn decode_entry_header(bytes: &[u8]) -> Option<(usize, u32, EntryKind)> {
     let mut header = bytes.get(..ENTRY_HEADER_BYTES)?;
     let (len, crc) = (header.get_u32_le() as usize, header.get_u32_le());
-    let kind = header.get_u8();
+    let kind = EntryKind(header.get_u8());
     (len <= RECORD_BYTES_MAX && header == [0; 3]).then_some((len, crc, kind))
 }
 
@@ -463,9 +463,9 @@ pub struct RecordHeader {
     pub kind: RecordKind,
     /// The shard.
     pub shard: ShardId,
-    /// The index. Its meaning depends on the kind; of a possible loss it is the segment.
+    /// The index. Its meaning depends on the kind; in a record of a possible loss the segment.
     pub index: Index,
-    /// The term. Of a possible loss it holds the two flags.
+    /// The term; in a record of a possible loss the two flags.
     pub term: Term,
     /// The number of entries in the payload.
     pub count: u32,

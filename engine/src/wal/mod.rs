@@ -22,7 +22,7 @@ use format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, SegmentHeader};
 pub use group_commit::{GroupCommit, Pending};
 use index::{LogIndex, Position};
 use parking_lot::{Mutex, RwLock};
-pub use record::{Entry, HardState, LogEntry, Record, Vote};
+pub use record::{Entry, EntryKind, HardState, LogEntry, Record, Vote};
 use recovery::Damage;
 use segment::Slot;
 pub use segment::{Hold, Segment, Segments};

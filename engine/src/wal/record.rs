@@ -4,13 +4,30 @@ use crate::ids::{Index, LogId, ReplicaId, ShardId, Term};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+/// The kind of an entry. The log only stores the kind. A later build may write kinds that this
+/// build does not know, and the log keeps them: therefore the kind is a number with names, and not
+/// an enum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryKind(pub u8);
+
+impl EntryKind {
+    /// The first entry of a new leader. Entries of earlier terms commit with this entry.
+    pub const NOOP: EntryKind = EntryKind(0);
+    /// Commands.
+    pub const COMMANDS: EntryKind = EntryKind(1);
+    /// A change of the configuration.
+    pub const CHANGE: EntryKind = EntryKind(2);
+    /// Commands in the log of a witness: the entry carries no data.
+    pub const WITHHELD: EntryKind = EntryKind(3);
+}
+
 /// One log entry of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The term and index of the entry.
     pub id: LogId,
-    /// The kind of the entry, defined by the layer above.
-    pub kind: u8,
+    /// The kind of the entry.
+    pub kind: EntryKind,
     /// The content of the entry.
     pub data: Bytes,
 }
@@ -19,8 +36,8 @@ pub struct Entry {
 /// index and term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// The kind of the entry, defined by the layer above.
-    pub kind: u8,
+    /// The kind of the entry.
+    pub kind: EntryKind,
     /// [`entry_crc`](super::format::entry_crc), computed by the creator of the entry, so that the
     /// committer need not compute it.
     pub crc: u32,

@@ -193,7 +193,8 @@ pub(crate) fn replay(
                 }
             }
         }
-        (found.end, found.last_crc) = (scan.end, scan.last_crc);
+        found.end = scan.end;
+        found.last_crc = scan.last_crc;
         found.torn = scan.verdict == Verdict::TornTail;
         visit(head, header, &scan);
     }

@@ -185,7 +185,9 @@ pub fn scan(image: &SlotImage, header: &SegmentHeader, next: Option<&SegmentHead
             if block.is_whole()
                 || after <= sealed_at.unwrap_or_else(|| durable.upto(image, header, at))
             {
-                (at, last_crc, follows) = (at + block.bytes, block.crc, true);
+                at += block.bytes;
+                last_crc = block.crc;
+                follows = true;
                 parts.push(Part::Block(block));
                 continue;
             }

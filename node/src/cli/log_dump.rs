@@ -98,8 +98,8 @@ fn describe(record: &Record) -> Value {
             "bytes": entries.iter().map(|entry| entry.data.len()).sum::<usize>(),
         }),
         Record::HardState { shard, state } => json!({
-            "kind": "hard_state", "shard": shard.0, "term": state.term.0, "vote": state.vote.peer().map(|peer| peer.0),
-            "commit": state.commit.0,
+            "kind": "hard_state", "shard": shard.0, "term": state.term.0,
+            "vote": state.vote.peer().map(|peer| peer.0), "commit": state.commit.0,
         }),
         Record::Release { shard, upto } => json!({
             "kind": "release", "shard": shard.0, "index": upto.index.0, "term": upto.term.0,

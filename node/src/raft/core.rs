@@ -3,23 +3,25 @@
 use super::boot::{Boot, Durability};
 use super::conf::{Conf, InvalidChange};
 use super::durable::DurableState;
+use super::effective_conf::EffectiveConf;
 use super::entries::Entries;
+use super::leadership::{Leadership, Role};
 use super::lease::{Lease, LeaseState};
 use super::log::{LogReader, RaftLog};
 use super::message::{Body, Message};
+use super::outbox::Outbox;
 use super::peer_set::PeerSet;
 use super::progress::{Progress, ProgressMap};
 use super::query::{Answer, KnownMembers, Query, Recovery};
 use super::read_rounds::{Read, Reads};
+use super::timers::Timers;
 use super::volatile::{Applying, Quiescence, Transfer};
-use super::{Index, ReplicaId, Seq, Term, Tick, kind};
+use super::{EntryKind, Index, ReplicaId, Seq, Term, Tick};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::{HardState, Vote};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use thin_vec::ThinVec;
 
 /// The settings of a replica. Times are in ticks.
 #[derive(Clone, Debug)]
@@ -74,19 +76,6 @@ impl Default for Config {
 
 /// The number of ticks after which a write has taken longer than usual.
 const DISK_LATE: Tick = 1;
-
-/// The role of a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Requests pre-votes, to learn whether it would win an election.
-    PreCandidate,
-    /// Requests votes.
-    Candidate,
-    /// Leads.
-    Leader,
-}
 
 /// A write that must become durable. The driver then reports the write with [`Raft::persisted`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,26 +176,13 @@ pub struct Status {
 pub struct Raft {
     pub(super) config: Arc<Config>,
     pub(super) id: ReplicaId,
-    pub(super) conf: Conf,
-    /// The index of the last effective configuration change. A commit index at or after this index
-    /// must become durable.
-    pub(super) conf_index: Index,
-    /// Index and data of the configuration changes in the log that are not effective yet,
-    /// ascending.
-    pub(super) changes: ThinVec<(Index, Bytes)>,
+    pub(super) conf: EffectiveConf,
     pub(super) hard: DurableState,
     pub(super) log: RaftLog,
-    pub(super) role: Role,
-    pub(super) leader: Option<ReplicaId>,
-    pub(super) now: Tick,
-    /// When the role times out: a follower then campaigns, and a leader then counts the members
-    /// that it has heard.
-    pub(super) deadline: Tick,
-    /// When the leader was last heard.
-    pub(super) heard_leader: Tick,
-    pub(super) next_heartbeat: Tick,
-    pub(super) votes: BTreeMap<ReplicaId, bool>,
+    pub(super) leadership: Leadership,
+    pub(super) timers: Timers,
     pub(super) progress: ProgressMap,
+    /// On a leader: bytes of the entries that are not committed.
     pub(super) uncommitted_bytes: usize,
     pub(super) reads: Reads,
     pub(super) snapshots: PeerSet,
@@ -217,19 +193,10 @@ pub struct Raft {
     pub(super) applying: Applying,
     pub(super) quiescence: Quiescence,
     pub(super) lease: LeaseState,
+    pub(super) outbox: Outbox,
+    /// Entries up to this index are applied. Never after the commit index, and never decreases
+    /// (asserted in [`Raft::applied`]).
     applied: Index,
-    hard_written: HardState,
-    seq: Seq,
-    seq_durable: Seq,
-    /// The last write that the hard state required.
-    hard_seq: Seq,
-    /// Since when the disk owes a completed write: since the oldest write under way was handed out,
-    /// or since the write before it completed.
-    disk_since: Option<Tick>,
-    pub(super) send: Vec<Message>,
-    /// Messages that wait for a write, each with the number of that write.
-    awaiting_write: VecDeque<(Seq, Message)>,
-    rng_state: u64,
 }
 
 impl Raft {
@@ -258,18 +225,11 @@ impl Raft {
         let mut raft = Raft {
             config,
             id: boot.id,
-            conf: boot.conf,
-            conf_index: Index(0),
-            changes: boot.changes.into_iter().collect(),
-            hard: DurableState::new(hard),
+            conf: EffectiveConf::new(boot.conf, boot.changes),
+            hard: DurableState::new(hard, boot.hard),
             log,
-            role: Role::Follower,
-            leader: None,
-            now: 0,
-            deadline: 0,
-            heard_leader: 0,
-            next_heartbeat: 0,
-            votes: BTreeMap::new(),
+            leadership: Leadership::new(),
+            timers: Timers::new(draw),
             progress: ProgressMap::default(),
             uncommitted_bytes: 0,
             reads: Reads::new(draw >> 2),
@@ -281,21 +241,14 @@ impl Raft {
             applying: Applying::Running,
             quiescence: Quiescence::default(),
             lease,
+            outbox: Outbox::default(),
             applied: boot.applied.index,
-            hard_written: boot.hard,
-            seq: 0,
-            seq_durable: 0,
-            hard_seq: 0,
-            disk_since: None,
-            send: Vec::new(),
-            awaiting_write: VecDeque::new(),
-            rng_state: draw,
         };
         raft.advance_conf();
         raft.wait_for_leader();
         if raft.conf.is_sole_voter(raft.id) {
             // No other replica can lead, so the election starts with the first tick.
-            raft.deadline = 0;
+            raft.timers.make_due();
         }
         raft
     }
@@ -305,12 +258,12 @@ impl Raft {
         if self.is_quiescent() {
             return;
         }
-        self.now += 1;
+        self.timers.tick();
         self.tick_reads();
-        match self.role {
+        match self.role() {
             Role::Leader => self.tick_leader(),
             _ if self.is_querying() => self.tick_recovery(),
-            _ if self.now >= self.deadline => self.start_pre_vote(),
+            _ if self.timers.is_due() => self.start_pre_vote(),
             _ => {}
         }
     }
@@ -329,7 +282,7 @@ impl Raft {
             Body::RecoverReply { query_id, new, last, commit, conf } => {
                 let known_members = match *conf {
                     _ if conf.voters.is_empty() => KnownMembers::None,
-                    _ if *conf == self.conf => KnownMembers::Same,
+                    _ if *conf == *self.conf.get() => KnownMembers::Same,
                     _ => KnownMembers::Different,
                 };
                 let answer = Answer { term, new, last, commit, known_members };
@@ -384,15 +337,9 @@ impl Raft {
 
     /// Write `seq` is durable.
     pub fn persisted(&mut self, seq: Seq) {
-        assert!(seq > self.seq_durable && seq <= self.seq, "each write completes once, in order");
-        self.seq_durable = seq;
-        self.disk_since = (seq < self.seq).then_some(self.now);
+        self.outbox.complete_write(seq, self.timers.now());
         self.log.on_persisted(seq);
-        while let Some((_, message)) = self.awaiting_write.pop_front_if(|(after, _)| *after <= seq)
-        {
-            self.send.push(message);
-        }
-        match self.role {
+        match self.role() {
             Role::Leader => self.advance_commit(),
             Role::Candidate => self.count_votes(),
             _ => {}
@@ -402,8 +349,8 @@ impl Raft {
     /// Proposes a command. Returns the term and index of the entry in the log. The place is certain
     /// only if this replica still leads when the entry commits.
     pub fn propose(&mut self, data: Bytes) -> Result<LogId, Refused> {
-        if self.role != Role::Leader {
-            return Err(Refused::NotLeader(self.leader));
+        if self.role() != Role::Leader {
+            return Err(Refused::NotLeader(self.leader()));
         }
         if let Some(transfer) = &self.transfer {
             return Err(Refused::Transferring(transfer.to));
@@ -416,7 +363,7 @@ impl Raft {
             return Err(Refused::Full);
         }
         self.mark_active();
-        Ok(self.append(kind::NORMAL, data))
+        Ok(self.append(EntryKind(EntryKind::COMMANDS.0), data))
     }
 
     /// Entries up to `index` are applied to the tree.
@@ -442,7 +389,7 @@ impl Raft {
     /// The last index that may leave memory once it is durable. A leader keeps uncommitted entries,
     /// because the leader counts the bytes of these entries.
     fn evictable_until(&self) -> Index {
-        match self.role {
+        match self.role() {
             Role::Leader => self.hard.commit,
             _ => self.log.last().index,
         }
@@ -476,8 +423,8 @@ impl Raft {
         } else {
             None
         };
-        move_out(&mut self.send, &mut into.send);
-        move_out(&mut self.reads.settled, &mut into.reads);
+        self.outbox.take_ready(&mut into.send);
+        self.reads.take_settled(&mut into.reads);
         // An entry that is durable at a majority may be applied before this disk has the entry.
         // While the disk keeps up, the core waits for the disk, because an entry that has its place
         // in the log need not be copied.
@@ -495,13 +442,8 @@ impl Raft {
     }
 
     fn next_write(&mut self) -> Write {
-        self.seq += 1;
-        self.disk_since.get_or_insert(self.now);
-        if self.hard_needs_write() {
-            self.hard_seq = self.seq;
-        }
-        self.hard_written = *self.hard;
-        Write { seq: self.seq, hard: *self.hard, entries: self.log.write(self.seq) }
+        let seq = self.outbox.begin_write(self.hard_needs_write(), self.timers.now());
+        Write { seq, hard: self.hard.write(), entries: self.log.write(seq) }
     }
 
     /// The entries from `first` on, to be applied: at least one, then more up to `max_bytes`.
@@ -516,18 +458,18 @@ impl Raft {
 
     /// The present state of the replica.
     pub fn status(&self) -> Status {
-        let matched = self.progress.iter().map(|progress| (progress.peer, progress.matched));
+        let matched = self.progress.iter().map(|progress| (progress.peer(), progress.matched()));
         Status {
-            role: self.role,
-            leader: self.leader,
+            role: self.role(),
+            leader: self.leader(),
             term: self.hard.term,
             vote: self.hard.vote,
             commit: self.hard.commit,
             last: self.log.last(),
             persisted: self.log.persisted(),
             matched: matched.collect(),
-            conf: self.conf.clone(),
-            changes: self.changes.iter().map(|(index, _)| *index).collect(),
+            conf: self.conf.get().clone(),
+            changes: self.conf.changes().iter().map(|(index, _)| *index).collect(),
             transferring: self.transfer.as_ref().map(|transfer| transfer.to),
         }
     }
@@ -564,12 +506,17 @@ impl Raft {
 
     /// Whether this replica leads.
     pub fn is_leader(&self) -> bool {
-        self.role == Role::Leader
+        self.role() == Role::Leader
+    }
+
+    /// The role.
+    pub(super) fn role(&self) -> Role {
+        self.leadership.role()
     }
 
     /// The leader, if known.
     pub fn leader(&self) -> Option<ReplicaId> {
-        self.leader
+        self.leadership.leader()
     }
 
     /// The term.
@@ -579,73 +526,53 @@ impl Raft {
 
     /// The effective configuration.
     pub fn conf(&self) -> &Conf {
-        &self.conf
+        self.conf.get()
     }
 
     /// Sends a message at once. The message must not state anything that is not durable yet.
     pub(super) fn send_now(&mut self, peer: ReplicaId, body: Body) {
-        self.send.push(Message { peer, term: self.hard.term, body });
+        self.send_with_term(peer, self.hard.term, body);
     }
 
     /// Sends a message with a term that may differ from the current one: a pre-vote refers to a
     /// term that has not begun.
     pub(super) fn send_with_term(&mut self, peer: ReplicaId, term: Term, body: Body) {
-        self.send.push(Message { peer, term, body });
+        self.outbox.send(Message { peer, term, body });
     }
 
     /// Acknowledges entries up to `matched`. An acknowledgement covers all entries before it, so
     /// the new one replaces an acknowledgement that waits for the same write.
     pub(super) fn acknowledge(&mut self, peer: ReplicaId, matched: Index) {
-        let after = self.pending_write();
-        let term = self.hard.term;
-        if let Some((
-            seq,
-            Message { peer: to, term: of, body: Body::AppendReply { matched: last } },
-        )) = self.awaiting_write.back_mut()
-            && (Some(*seq), *to, *of) == (after, peer, term)
-        {
-            *last = matched.max(*last);
-            return;
+        let (after, term) = (self.pending_write(), self.hard.term);
+        if !self.outbox.extend_acknowledgement(after, peer, term, matched) {
+            let message = Message { peer, term, body: Body::AppendReply { matched } };
+            self.outbox.send_after(after, message);
         }
-        self.send_after_durable(peer, Body::AppendReply { matched });
     }
 
     /// Sends a message once all decisions of this replica so far are durable.
     pub(super) fn send_after_durable(&mut self, peer: ReplicaId, body: Body) {
         let message = Message { peer, term: self.hard.term, body };
-        match self.pending_write() {
-            Some(seq) => self.awaiting_write.push_back((seq, message)),
-            None => self.send.push(message),
-        }
+        self.outbox.send_after(self.pending_write(), message);
     }
 
     /// Sends a message that states the term but no entries. The message waits only until the term
     /// is durable.
     pub(super) fn send_after_term_durable(&mut self, peer: ReplicaId, body: Body) {
-        let after = if self.hard_needs_write() { self.seq + 1 } else { self.hard_seq };
         let message = Message { peer, term: self.hard.term, body };
-        if after > self.seq_durable {
-            self.awaiting_write.push_back((after, message));
-        } else {
-            self.send.push(message);
-        }
+        let after = self.outbox.pending_vote(self.hard_needs_write());
+        self.outbox.send_after(after, message);
     }
 
     /// The write after which the present state is durable. `None` when the state is durable
     /// already.
     pub(super) fn pending_write(&self) -> Option<Seq> {
-        if self.log.has_unwritten() || self.hard_needs_write() {
-            Some(self.seq + 1)
-        } else {
-            (self.seq > self.seq_durable).then_some(self.seq)
-        }
+        self.outbox.pending_write(self.log.has_unwritten() || self.hard_needs_write())
     }
 
     /// Releases capacity that an active replica needs and a quiescent one does not.
     pub(super) fn shrink_to_fit(&mut self) {
-        self.awaiting_write.shrink_to_fit();
-        self.send.shrink_to_fit();
-        self.votes.clear();
+        self.outbox.shrink_to_fit();
         self.log.shrink_to_fit();
         self.progress.iter_mut().for_each(Progress::shrink_to_fit);
         self.reads.shrink_to_fit();
@@ -662,12 +589,16 @@ impl Raft {
 
     /// Whether the disk has not completed a write for longer than a write usually takes.
     fn disk_is_late(&self) -> bool {
-        self.disk_since.is_some_and(|since| self.now > since + DISK_LATE)
+        self.disk_owes_for().is_some_and(|ticks| ticks > DISK_LATE)
     }
 
     /// Whether the disk has not completed a write for so long that it may hang.
     pub(super) fn disk_hangs(&self) -> bool {
-        self.disk_since.is_some_and(|since| self.now >= since + self.config.disk_hangs)
+        self.disk_owes_for().is_some_and(|ticks| ticks >= self.config.disk_hangs)
+    }
+
+    fn disk_owes_for(&self) -> Option<Tick> {
+        self.outbox.disk_owes_for(self.timers.now())
     }
 
     /// Whether the hard state requires a write. Three things must become durable: the term and the
@@ -675,31 +606,11 @@ impl Raft {
     /// member's disk has that last fact, the members before the change would have to elect a leader
     /// after a crash. In all other cases the commit index is stored with the next write.
     fn hard_needs_write(&self) -> bool {
-        self.reset_log
-            || (self.hard.term, self.hard.vote) != (self.hard_written.term, self.hard_written.vote)
-            || self.hard_written.commit < self.conf_index
+        self.reset_log || self.hard.needs_write(self.conf.changed_at())
     }
 
     /// Whether this replica would have the same configuration after a crash.
     pub fn members_are_durable(&self) -> bool {
-        !self.hard_needs_write() && self.hard_seq <= self.seq_durable
-    }
-
-    /// The next random election timeout (xorshift64).
-    pub(super) fn random_timeout(&mut self) -> Tick {
-        self.rng_state ^= self.rng_state << 13;
-        self.rng_state ^= self.rng_state >> 7;
-        self.rng_state ^= self.rng_state << 17;
-        let Range { start, end } = self.config.election;
-        start + self.rng_state % (end - start)
-    }
-}
-
-/// Moves the contents of `from` to `into`, in place of its earlier contents. `from` gets the
-/// capacity of `into`.
-fn move_out<T>(from: &mut Vec<T>, into: &mut Vec<T>) {
-    into.clear();
-    if !from.is_empty() {
-        std::mem::swap(from, into);
+        self.outbox.pending_vote(self.hard_needs_write()).is_none()
     }
 }

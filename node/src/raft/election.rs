@@ -2,11 +2,12 @@
 //! steps down (thesis §6.2).
 
 use super::conf::VoteResult;
-use super::core::{Raft, Role};
+use super::core::Raft;
+use super::leadership::Role;
 use super::message::Body;
 use super::peer_set::PeerSet;
 use super::volatile::Applying;
-use super::{ReplicaId, Term, kind};
+use super::{EntryKind, ReplicaId, Term};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Vote;
 use bytes::Bytes;
@@ -26,14 +27,14 @@ impl Raft {
 
     /// Whether a leader was heard within the shortest election timeout.
     fn has_live_leader(&self) -> bool {
-        match self.role {
+        match self.role() {
             Role::Leader => true,
             Role::Follower => {
                 // With leases the timeout counts even if this replica no longer knows which leader
-                // it heard, because a later term began or because the replica restarted: at its
-                // start `heard_leader` equals `now`.
-                let counts = self.leader.is_some() || self.config.lease.is_some();
-                counts && self.now < self.heard_leader + self.config.election.start
+                // it heard, because a later term began or because the replica restarted: the
+                // start counts as a moment at which a leader was heard.
+                let counts = self.leader().is_some() || self.config.lease.is_some();
+                counts && self.timers.heard_leader_within(self.config.election.start)
             }
             _ => false,
         }
@@ -44,10 +45,8 @@ impl Raft {
             let vote = self.initial_vote();
             self.hard.begin_term(term, vote);
         }
-        self.role = Role::Follower;
-        self.leader = leader;
+        self.leadership.follow(leader);
         self.progress.clear();
-        self.votes.clear();
         self.snapshots = PeerSet::default();
         self.transfer = None;
         self.uncommitted_bytes = 0;
@@ -60,22 +59,20 @@ impl Raft {
 
     /// Begins a new election timeout.
     pub(super) fn wait_for_leader(&mut self) {
-        self.deadline = self.now + self.random_timeout();
+        self.timers.wait_for_leader(&self.config.election);
     }
 
     /// No leader was heard. Requests pre-votes first, to learn whether this replica would win an
     /// election.
     pub(super) fn start_pre_vote(&mut self) {
-        self.leader = None;
+        self.leadership.lose_leader();
         self.wait_for_leader();
         self.repeat_query();
         if !self.may_campaign() || self.disk_hangs() {
             return;
         }
-        self.role = Role::PreCandidate;
+        self.leadership.request_pre_votes(self.id);
         self.reads.fail_all();
-        self.votes.clear();
-        self.votes.insert(self.id, true);
         if self.vote_result() == VoteResult::Won {
             return self.start_election(false);
         }
@@ -89,7 +86,7 @@ impl Raft {
     pub(super) fn may_campaign(&self) -> bool {
         let bound = self.may_vote() && self.satisfies_vote_bound(self.log.last());
         // Only a change that needs a later build is committed and not effective.
-        let knows_members = self.changes.first().is_none_or(|(index, _)| *index > self.hard.commit);
+        let knows_members = self.conf.first_committed(self.hard.commit).is_none();
         let able = self.applying != Applying::Halted && knows_members;
         self.conf.is_electable(self.id) && bound && able
     }
@@ -102,15 +99,14 @@ impl Raft {
     }
 
     fn vote_result(&self) -> VoteResult {
-        self.conf.vote_result(|peer| self.votes.get(&peer).copied())
+        self.conf.vote_result(|peer| self.leadership.vote_of(peer))
     }
 
     /// Campaigns in a new term. `leader_transfer` states that the leader of the current term
     /// requested the election.
     pub(super) fn start_election(&mut self, leader_transfer: bool) {
-        self.role = Role::Candidate;
+        self.leadership.campaign();
         self.hard.begin_term(self.hard.term + 1, Vote::For(self.id));
-        self.votes.clear();
         self.wait_for_leader();
         let last = self.log.last();
         for peer in self.voters() {
@@ -122,7 +118,7 @@ impl Raft {
     /// Counts the replica's own vote, once that vote is durable, and the votes that have arrived.
     pub(super) fn count_votes(&mut self) {
         if self.pending_write().is_none() {
-            self.votes.insert(self.id, true);
+            self.leadership.add_vote(self.id, true);
         }
         match self.vote_result() {
             VoteResult::Won => self.become_leader(),
@@ -132,12 +128,11 @@ impl Raft {
     }
 
     fn become_leader(&mut self) {
-        self.role = Role::Leader;
-        self.leader = Some(self.id);
+        self.leadership.lead(self.id);
         self.track_members();
-        self.deadline = self.now + self.config.election.start;
-        self.next_heartbeat = self.now + self.config.heartbeat;
-        self.quiescence.idle_since = self.now;
+        self.timers.count_members_after(self.config.election.start);
+        self.timers.heartbeat_after(self.config.heartbeat);
+        self.quiescence.idle_since = self.timers.now();
         // Uncommitted entries of earlier leaders count too. Otherwise the uncommitted bytes would
         // grow with each new leader.
         let first = self.hard.commit + 1;
@@ -145,7 +140,7 @@ impl Raft {
         self.reads.begin_term();
         self.lease.clear();
         // Entries of earlier terms commit with the first entry of this term (§5.4.2).
-        self.append(kind::NOOP, Bytes::new());
+        self.append(EntryKind(EntryKind::NOOP.0), Bytes::new());
     }
 
     pub(super) fn tick_leader(&mut self) {
@@ -154,22 +149,22 @@ impl Raft {
             // better.
             return self.become_follower(self.hard.term, None);
         }
-        if self.now >= self.deadline {
+        if self.timers.is_due() {
             // A leader that does not hear a majority may have been replaced. The leader steps down,
             // so that its clients learn this and its reads end.
-            let since = self.now.saturating_sub(self.config.election.start);
+            let since = self.timers.ago(self.config.election.start);
             let heard = |peer| match self.progress.get(peer) {
-                Some(progress) => Some(progress.heard > since),
+                Some(progress) => Some(progress.heard() > since),
                 None => Some(peer == self.id),
             };
             if self.conf.vote_result(heard) != VoteResult::Won {
                 return self.become_follower(self.hard.term, None);
             }
-            self.deadline = self.now + self.config.election.start;
+            self.timers.count_members_after(self.config.election.start);
         }
         self.tick_transfer();
-        if self.now >= self.next_heartbeat {
-            self.next_heartbeat = self.now + self.config.heartbeat;
+        if self.timers.heartbeat_is_due() {
+            self.timers.heartbeat_after(self.config.heartbeat);
             self.retry_stalled();
             if !self.try_quiesce() {
                 self.broadcast_heartbeat();
@@ -188,7 +183,7 @@ impl Raft {
     /// carry this report as well. Without the report a voter could wait for ever for a former
     /// voter: a leader that demoted itself, crashed, and has entries that this voter lacks.
     pub(super) fn learn_committed(&mut self, committed: LogId) {
-        let news = committed.index > self.hard.commit && self.role != Role::Leader;
+        let news = committed.index > self.hard.commit && self.role() != Role::Leader;
         if news && self.log.term(committed.index) == Some(committed.term) {
             self.commit_to(committed.index);
         }
@@ -213,10 +208,10 @@ impl Raft {
 
     pub(super) fn on_pre_vote_reply(&mut self, peer: ReplicaId, term: Term, granted: bool) {
         let awaited = if granted { self.hard.term + 1 } else { self.hard.term };
-        if self.role != Role::PreCandidate || term != awaited {
+        if self.role() != Role::PreCandidate || term != awaited {
             return;
         }
-        self.votes.insert(peer, granted);
+        self.leadership.add_vote(peer, granted);
         match self.vote_result() {
             VoteResult::Won => self.start_election(false),
             VoteResult::Lost => self.become_follower(self.hard.term, None),
@@ -229,7 +224,7 @@ impl Raft {
         // if no leader is heard or the leader requested the election.
         let free = self.hard.vote.allows(peer);
         let missed = leader_transfer || !self.has_live_leader();
-        let granted = free && self.role == Role::Follower && self.is_up_to_date(last) && missed;
+        let granted = free && self.role() == Role::Follower && self.is_up_to_date(last) && missed;
         if granted {
             self.hard.vote_for(peer);
             self.wait_for_leader();
@@ -239,8 +234,8 @@ impl Raft {
     }
 
     pub(super) fn on_vote_reply(&mut self, peer: ReplicaId, granted: bool) {
-        if self.role == Role::Candidate {
-            self.votes.insert(peer, granted);
+        if self.role() == Role::Candidate {
+            self.leadership.add_vote(peer, granted);
             self.count_votes();
         }
     }

@@ -40,7 +40,7 @@ impl Lease {
 #[derive(Clone, Debug, Default)]
 pub(super) struct LeaseState {
     /// The latest time that the driver supplied.
-    pub(super) clock: u64,
+    clock: u64,
     /// The rounds that carry the lease; `None` without leases. Most replicas of a node are
     /// quiescent, and pay for this box alone.
     rounds: Option<Box<LeaseRounds>>,
@@ -62,6 +62,16 @@ impl LeaseState {
     /// The state of a new replica.
     pub(super) fn new(config: Option<Lease>) -> LeaseState {
         LeaseState { clock: 0, rounds: config.map(|_| Box::default()) }
+    }
+
+    /// The latest time that the driver supplied, in nanoseconds.
+    pub(super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// The driver supplies the time. The clock never goes back.
+    pub(super) fn set_clock(&mut self, nanos: u64) {
+        self.clock = nanos.max(self.clock);
     }
 
     /// A leader's term begins or ends.

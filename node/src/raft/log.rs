@@ -344,11 +344,16 @@ impl RaftLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bedstone_engine::wal::EntryKind;
 
     fn log(last: Index) -> RaftLog {
         let mut log = RaftLog::new(LogId::default(), Vec::new(), Index(0));
         for index in Index(1).until(last + 1) {
-            log.push(Entry { id: LogId { term: Term(1), index }, kind: 1, data: "x".into() });
+            log.push(Entry {
+                id: LogId { term: Term(1), index },
+                kind: EntryKind::COMMANDS,
+                data: "x".into(),
+            });
         }
         log
     }
@@ -376,7 +381,11 @@ mod tests {
         let mut log = log(Index(3));
         assert_eq!(log.write(1).len(), 3);
         log.truncate(Index(2));
-        log.push(Entry { id: LogId { term: Term(2), index: Index(2) }, kind: 1, data: "y".into() });
+        log.push(Entry {
+            id: LogId { term: Term(2), index: Index(2) },
+            kind: EntryKind::COMMANDS,
+            data: "y".into(),
+        });
         log.on_persisted(1);
         assert_eq!(log.persisted(), Index(1));
         assert_eq!(log.write(2).len(), 1);

@@ -1,10 +1,11 @@
 //! Configuration changes. See [`super::conf`] for the rules that make the changes safe.
 
 use super::conf::{Change, Conf};
-use super::core::{Raft, Refused, Role};
+use super::core::{Raft, Refused};
+use super::leadership::Role;
 use super::peer_set::PeerSet;
 use super::progress::Progress;
-use super::{ENTRY_VERSION, Index, kind, newer_version};
+use super::{EntryKind, Index};
 use bedstone_engine::LogId;
 
 impl Raft {
@@ -15,24 +16,24 @@ impl Raft {
     /// # Errors
     /// [`Refused`]: nothing was proposed.
     pub fn change(&mut self, change: &Change) -> Result<LogId, Refused> {
-        if self.role != Role::Leader {
-            return Err(Refused::NotLeader(self.leader));
+        if self.role() != Role::Leader {
+            return Err(Refused::NotLeader(self.leader()));
         }
         if let Some(transfer) = &self.transfer {
             return Err(Refused::Transferring(transfer.to));
         }
-        if !self.reads.committed_own_term {
+        if !self.reads.committed_own_term() {
             // A change of an earlier term may be committed although this leader does not know it
             // (Ongaro, raft-dev 2015, "bug in single-server membership changes").
             return Err(Refused::NoCommitInTerm);
         }
-        if !self.changes.is_empty() {
+        if !self.conf.changes().is_empty() {
             return Err(Refused::ChangePending);
         }
         let next = self.conf.apply(change).map_err(Refused::InvalidChange)?;
         // A witness with entries that every possible leader of the next configuration lacks would
         // refuse its vote to each of them. See `witness_limit`.
-        let sent = |peer| self.progress.get(peer).map_or(Index(0), |progress| progress.next - 1);
+        let sent = |peer| self.progress.get(peer).map_or(Index(0), |progress| progress.next() - 1);
         if self
             .conf
             .witnesses
@@ -42,29 +43,21 @@ impl Raft {
             return Err(Refused::CatchingUp);
         }
         self.mark_active();
-        Ok(self.append(kind::CHANGE, change.encode()))
+        Ok(self.append(EntryKind(EntryKind::CHANGE.0), change.encode()))
     }
 
     /// Makes every configuration change effective that is known to be committed.
     pub(super) fn advance_conf(&mut self) {
         let committed = self.hard.commit;
-        let mut changed = false;
-        while self.changes.first().is_some_and(|(index, _)| *index <= committed) {
-            // The driver halts this replica when it comes to a newer change. Until then this
-            // replica does not campaign, because it does not know the members.
-            if newer_version(kind::CHANGE, &self.changes[0].1, ENTRY_VERSION).is_some() {
-                break;
-            }
-            let (at, data) = self.changes.remove(0);
-            changed |= self.conf.apply_entry_data(&data);
-            self.conf_index = at;
-        }
+        // The driver halts this replica when it comes to a newer change. Until then this replica
+        // does not campaign, because it does not know the members.
+        let changed = self.conf.advance(committed);
         // A candidate that is no longer electable ends its campaign.
-        let campaigns = matches!(self.role, Role::PreCandidate | Role::Candidate);
+        let campaigns = matches!(self.role(), Role::PreCandidate | Role::Candidate);
         if campaigns && !self.conf.is_electable(self.id) {
             self.become_follower(self.hard.term, None);
         }
-        if self.role != Role::Leader {
+        if self.role() != Role::Leader {
             return;
         }
         if changed {
@@ -73,10 +66,10 @@ impl Raft {
         }
         if self.conf.is_joint()
             && self.conf.auto_leave
-            && self.changes.is_empty()
-            && self.reads.committed_own_term
+            && self.conf.changes().is_empty()
+            && self.reads.committed_own_term()
         {
-            self.append(kind::CHANGE, Change::Leave.encode());
+            self.append(EntryKind(EntryKind::CHANGE.0), Change::Leave.encode());
         }
         self.transfer_if_not_electable();
     }
@@ -93,7 +86,7 @@ impl Raft {
     /// witness with later entries would refuse every candidate once the replica with the same
     /// entries is gone.
     pub(super) fn witness_limit(&self) -> Index {
-        let conf = &self.conf;
+        let conf = self.conf.get();
         if conf.witnesses.is_empty() {
             return Index(0);
         }
@@ -101,7 +94,7 @@ impl Raft {
         if conf.is_joint() {
             end = end.min(self.best_matched(&conf.outgoing, conf));
         }
-        for (_, change) in &self.changes {
+        for (_, change) in self.conf.changes() {
             let mut next = conf.clone();
             next.apply_entry_data(change);
             end = end.min(self.best_matched(&next.voters, &next));
@@ -111,7 +104,7 @@ impl Raft {
 
     /// Keeps one [`Progress`] on a leader for each other member.
     pub(super) fn track_members(&mut self) {
-        let (next, now) = (self.log.last().index + 1, self.now);
+        let (next, now) = (self.log.last().index + 1, self.timers.now());
         let mut members = self.conf.members();
         members.remove(self.id);
         self.progress.follow(&members, |peer| Progress::new(peer, next, now));

@@ -21,7 +21,7 @@
 
 use super::conf::Conf;
 use super::entries::Entries;
-use super::{Index, ReplicaId, Term};
+use super::{EntryKind, Index, ReplicaId, Term};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -210,7 +210,7 @@ impl Message {
                 out.put_u32_le(entries.len() as u32);
                 for entry in entries.iter() {
                     out.put_u64_le(entry.id.term.0);
-                    out.put_u8(entry.kind);
+                    out.put_u8(entry.kind.0);
                     out.put_u32_le(entry.data.len() as u32);
                     out.put_slice(&entry.data);
                 }
@@ -352,7 +352,7 @@ fn decode_append(from: &mut Bytes) -> Option<Body> {
     let mut last = previous;
     for _ in 0..count {
         let term = decode_number(from).map(Term)?;
-        let kind = from.try_get_u8().ok()?;
+        let kind = EntryKind(from.try_get_u8().ok()?);
         let len = from.try_get_u32_le().ok()? as usize;
         if len > from.len() || term < last.term {
             return None;

@@ -14,20 +14,24 @@
 //!    read.
 //!
 //! Read the modules in this order: [`message`], [`entries`], [`log`], [`home`], [`conf`],
-//! [`progress`], `core`, `election`, `replication`, `read`, `membership`, `transfer`, `recovery`,
-//! `quiescence`, `lease`.
+//! [`progress`]; then the parts of the state, each with the rules of its changes: `durable`,
+//! `leadership`, `effective_conf`, `timers`, `outbox`, `read_rounds`; then the protocol: `core`,
+//! `election`, `replication`, `read`, `membership`, `transfer`, `recovery`, `quiescence`, `lease`.
 
 mod boot;
 pub mod conf;
 mod core;
 mod durable;
+mod effective_conf;
 mod election;
 pub mod entries;
 pub mod home;
+mod leadership;
 mod lease;
 pub mod log;
 mod membership;
 pub mod message;
+mod outbox;
 pub mod peer_set;
 pub mod progress;
 mod query;
@@ -36,16 +40,18 @@ mod read;
 mod read_rounds;
 mod recovery;
 mod replication;
+mod timers;
 mod transfer;
 mod volatile;
 
-pub use self::core::{Config, Effects, Raft, Refused, Role, Status, Write};
-pub use bedstone_engine::wal::Vote;
+pub use self::core::{Config, Effects, Raft, Refused, Status, Write};
+pub use bedstone_engine::wal::{EntryKind, Vote};
 pub use bedstone_engine::{Index, ReplicaId, Term};
 pub use boot::{Boot, Durability};
 pub use conf::{Change, Conf};
 pub use entries::Entries;
 pub use home::{Home, Homes, Member};
+pub use leadership::Role;
 pub use lease::Lease;
 pub use log::LogReader;
 pub use message::{Body, Message, Undecodable};
@@ -61,31 +67,18 @@ pub type Tick = u64;
 
 /// The newest version of log entries that this build applies.
 ///
-/// The data of an entry begins with its version u16, little-endian, except in a [`kind::NOOP`] and
-/// a [`kind::WITHHELD`], which have no data. A later build raises the version of an entry whose
-/// kind or content an earlier build does not know.
+/// The data of an entry begins with its version u16, little-endian, except in an
+/// [`EntryKind::NOOP`] and an [`EntryKind::WITHHELD`], which have no data. A later build raises the
+/// version of an entry whose kind or content an earlier build does not know.
 pub const ENTRY_VERSION: u16 = 1;
 
 /// The version of an entry if it is newer than `newest`. An entry of an unknown kind is newer,
 /// whatever it contains.
-pub fn newer_version(kind: u8, data: &[u8], newest: u16) -> Option<u16> {
+pub fn newer_version(kind: EntryKind, data: &[u8], newest: u16) -> Option<u16> {
     let version = data.first_chunk().copied().map(u16::from_le_bytes);
     match kind {
-        kind::NOOP | kind::WITHHELD => None,
-        kind::NORMAL | kind::CHANGE => version.filter(|&version| version > newest),
+        EntryKind::NOOP | EntryKind::WITHHELD => None,
+        EntryKind::COMMANDS | EntryKind::CHANGE => version.filter(|&version| version > newest),
         _ => version.filter(|&version| version > newest).or(newest.checked_add(1)),
     }
-}
-
-/// The kinds of log entries that the core distinguishes. The log stores the kind as one byte of the
-/// entry.
-pub mod kind {
-    /// The first entry of a new leader. Entries of earlier terms commit with this entry.
-    pub const NOOP: u8 = 0;
-    /// Commands.
-    pub const NORMAL: u8 = 1;
-    /// A configuration change, see [`super::conf::Change`].
-    pub const CHANGE: u8 = 2;
-    /// Commands in the log of a witness: the entry carries no data.
-    pub const WITHHELD: u8 = 3;
 }

@@ -27,19 +27,19 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// The id of the follower.
-    pub peer: ReplicaId,
+    peer: ReplicaId,
     /// The last index that is known to agree and to be durable at the follower.
-    pub matched: Index,
+    matched: Index,
     /// The next index to send.
-    pub next: Index,
+    next: Index,
     /// How the leader sends.
-    pub mode: Mode,
+    mode: Mode,
     /// The latest read round that the follower answered.
-    pub round: u64,
+    round: u64,
     /// When the follower last answered a message.
-    pub heard: Tick,
+    heard: Tick,
     /// The follower is not connected, as far as the leader knows.
-    pub disconnected: bool,
+    disconnected: bool,
     /// When the follower last acknowledged an append, or when the first append under way left.
     waiting_since: Tick,
     /// Appends under way: last index and bytes of each.
@@ -62,6 +62,41 @@ impl Progress {
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
+    }
+
+    /// The id of the follower.
+    pub fn peer(&self) -> ReplicaId {
+        self.peer
+    }
+
+    /// The last index that is known to agree and to be durable at the follower.
+    pub fn matched(&self) -> Index {
+        self.matched
+    }
+
+    /// The next index to send.
+    pub fn next(&self) -> Index {
+        self.next
+    }
+
+    /// How the leader sends.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The latest read round that the follower answered.
+    pub(super) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// When the follower last answered a message.
+    pub(super) fn heard(&self) -> Tick {
+        self.heard
+    }
+
+    /// Whether the follower is not connected, as far as the leader knows.
+    pub(super) fn disconnected(&self) -> bool {
+        self.disconnected
     }
 
     /// Whether an append may leave now.
@@ -93,6 +128,26 @@ impl Progress {
     pub fn hear(&mut self, now: Tick) {
         self.heard = now;
         self.disconnected = false;
+    }
+
+    /// The leader was quiescent, and its followers had no message to answer.
+    pub(super) fn hear_again(&mut self, now: Tick) {
+        self.heard = now;
+    }
+
+    /// The follower is connected.
+    pub(super) fn connect(&mut self) {
+        self.disconnected = false;
+    }
+
+    /// The follower is not connected any more. Returns whether it was until now.
+    pub(super) fn disconnect(&mut self) -> bool {
+        !std::mem::replace(&mut self.disconnected, true)
+    }
+
+    /// The follower answered a round of heartbeats.
+    pub(super) fn answer_round(&mut self, round: u64) {
+        self.round = self.round.max(round);
     }
 
     /// The follower's log agrees up to `matched`. Returns whether this increases the known index.
@@ -128,6 +183,12 @@ impl Progress {
     pub fn probe(&mut self, from: Index) {
         self.next = self.matched.max(from) + 1;
         self.enter(Mode::Probe { sent: false });
+    }
+
+    /// Like [`Self::probe`], but the first append waits for the next heartbeat.
+    pub(super) fn probe_later(&mut self, from: Index) {
+        self.probe(from);
+        self.mode = Mode::Probe { sent: true };
     }
 
     /// The follower lost the entries that it had acknowledged.

@@ -19,7 +19,8 @@
 
 use super::ReplicaId;
 use super::conf::VoteResult;
-use super::core::{Raft, Role};
+use super::core::Raft;
+use super::leadership::Role;
 use super::message::{Body, Message};
 use super::progress::{Mode, Progress};
 use super::volatile::Applying;
@@ -34,7 +35,7 @@ impl Raft {
 
     /// The node of a peer is silent.
     pub fn peer_silent(&mut self, peer: ReplicaId) {
-        if self.leader == Some(peer) && self.quiescence.quiescent {
+        if self.leader() == Some(peer) && self.quiescence.quiescent {
             self.unquiesce();
             // The leader may be alive and only quiescent.
             self.send_now(peer, Body::Unquiesce);
@@ -43,7 +44,7 @@ impl Raft {
 
     /// A request arrives at this replica.
     pub(super) fn mark_active(&mut self) {
-        self.quiescence.idle_since = self.now;
+        self.quiescence.idle_since = self.timers.now();
         self.unquiesce();
     }
 
@@ -52,15 +53,15 @@ impl Raft {
         if !std::mem::take(&mut self.quiescence.quiescent) {
             return;
         }
-        self.quiescence.idle_since = self.now;
-        if self.role == Role::Leader {
-            let now = self.now;
-            self.progress.iter_mut().for_each(|progress| progress.heard = now);
-            self.deadline = now + self.config.election.start;
-            self.next_heartbeat = now + self.config.heartbeat;
+        self.quiescence.idle_since = self.timers.now();
+        if self.role() == Role::Leader {
+            let now = self.timers.now();
+            self.progress.iter_mut().for_each(|progress| progress.hear_again(now));
+            self.timers.count_members_after(self.config.election.start);
+            self.timers.heartbeat_after(self.config.heartbeat);
             self.broadcast_heartbeat();
         } else {
-            self.heard_leader = self.now;
+            self.timers.hear_leader();
             self.wait_for_leader();
         }
     }
@@ -72,14 +73,14 @@ impl Raft {
             return;
         }
         let late = matches!(body, Body::HeartbeatReply { .. } | Body::AppendReply { .. });
-        if self.role == Role::Leader {
+        if self.role() == Role::Leader {
             if !late {
                 self.unquiesce();
             }
             return;
         }
         self.unquiesce();
-        if let Some(leader) = self.leader.filter(|&leader| leader != peer) {
+        if let Some(leader) = self.leader().filter(|&leader| leader != peer) {
             self.send_now(leader, Body::Unquiesce);
         }
     }
@@ -88,14 +89,15 @@ impl Raft {
     /// if that is possible. Returns whether the group became quiescent.
     pub(super) fn try_quiesce(&mut self) -> bool {
         let Some(after) = self.config.quiesce_after else { return false };
-        if self.now < self.quiescence.idle_since + after || !self.may_quiesce() {
+        if self.timers.now() < self.quiescence.idle_since + after || !self.may_quiesce() {
             return false;
         }
         let at = self.log.last();
         let term = self.hard.term;
-        let present = self.progress.iter().filter(|progress| !progress.disconnected);
-        let rest = |peer: &Progress| Message { peer: peer.peer, term, body: Body::Quiesce { at } };
-        self.send.extend(present.map(rest));
+        let present = self.progress.iter().filter(|progress| !progress.disconnected());
+        let quiesce =
+            |peer: &Progress| Message { peer: peer.peer(), term, body: Body::Quiesce { at } };
+        self.outbox.send_all(present.map(quiesce));
         self.quiescence.quiescent = true;
         self.shrink_to_fit();
         true
@@ -105,21 +107,21 @@ impl Raft {
         let last = self.log.last().index;
         let caught_up = |peer| match self.progress.get(peer) {
             Some(progress) => {
-                let has_all = progress.mode == Mode::Replicate && progress.matched == last;
-                Some(has_all && progress.heard + self.config.election.start > self.now)
+                let has_all = progress.mode() == Mode::Replicate && progress.matched() == last;
+                Some(has_all && progress.heard() + self.config.election.start > self.timers.now())
             }
             None => Some(peer == self.id),
         };
         self.is_fully_applied(last)
-            && self.reads.committed_own_term
+            && self.reads.committed_own_term()
             && self.reads.is_idle()
             && self.transfer.is_none()
             && self.snapshots.is_empty()
-            && self.changes.is_empty()
+            && self.conf.changes().is_empty()
             && !self.conf.is_joint()
             && self.conf.is_electable(self.id)
             && self.applying == Applying::Running
-            && self.progress.iter().all(|p| p.disconnected || caught_up(p.peer) == Some(true))
+            && self.progress.iter().all(|p| p.disconnected() || caught_up(p.peer()) == Some(true))
             && self.conf.vote_result(caught_up) == VoteResult::Won
     }
 

@@ -11,10 +11,11 @@
 //! at the start of the follower's life, so no answer to an earlier life counts as an answer to the
 //! present one.
 
-use super::core::{Raft, Refused, Role};
+use super::core::{Raft, Refused};
+use super::leadership::Role;
 use super::lease::Lease;
 use super::message::Body;
-use super::read_rounds::{LeaderRequest, Read, Round};
+use super::read_rounds::Read;
 use super::{Index, ReplicaId};
 use bedstone_engine::LogId;
 
@@ -22,13 +23,13 @@ impl Raft {
     /// Sets the time of the driver's clock, in nanoseconds since an arbitrary moment. The core's
     /// time never goes back.
     pub fn set_time(&mut self, nanos: u64) {
-        self.lease.clock = nanos.max(self.lease.clock);
+        self.lease.set_clock(nanos);
     }
 
     /// Whether this leader may answer, without a round of heartbeats, a read that ended before
     /// `nanos`.
     pub fn lease_holds(&self, nanos: u64) -> bool {
-        let leads = self.role == Role::Leader && self.reads.committed_own_term;
+        let leads = self.role() == Role::Leader && self.reads.committed_own_term();
         let (Some(Lease { length }), Some(since)) = (self.config.lease, self.lease.since()) else {
             return false;
         };
@@ -41,78 +42,62 @@ impl Raft {
     /// # Errors
     /// [`Refused::NotLeader`] where no leader is known.
     pub fn read(&mut self) -> Result<u64, Refused> {
-        let follows = self.role == Role::Follower && self.leader.is_some() && !self.is_querying();
-        if self.role != Role::Leader && !follows {
-            return Err(Refused::NotLeader(self.leader));
+        let follows =
+            self.role() == Role::Follower && self.leader().is_some() && !self.is_querying();
+        if self.role() != Role::Leader && !follows {
+            return Err(Refused::NotLeader(self.leader()));
         }
         self.mark_active();
-        self.reads.next_token += 1;
-        let token = self.reads.next_token;
-        if self.lease_holds(self.lease.clock) {
-            self.reads.settled.push((token, Read::ByLease(self.hard.commit)))
+        if self.lease_holds(self.lease.clock()) {
+            Ok(self.reads.settle_at_once(Read::ByLease(self.hard.commit)))
         } else {
-            self.reads.fresh.push(token)
+            Ok(self.reads.add())
         }
-        Ok(token)
     }
 
     /// Begins a round for the reads that arrived since the last round, or queries the leader for an
     /// index.
     pub(super) fn start_read_round(&mut self) {
-        if self.reads.fresh.is_empty() {
+        if !self.reads.has_fresh() {
             return;
         }
-        if self.role == Role::Follower {
+        if self.role() == Role::Follower {
             return self.query_leader();
         }
-        let reads = &mut self.reads;
-        let wanted = self.role == Role::Leader && reads.committed_own_term;
-        if !wanted || reads.under_way.is_some() {
+        if self.role() != Role::Leader || !self.reads.begin_round(self.hard.commit) {
             return;
         }
-        reads.round += 1;
-        let (number, index) = (reads.round, self.hard.commit);
-        let tokens = std::mem::take(&mut reads.fresh);
-        reads.under_way = Some(Round { number, index, tokens }.into());
         self.broadcast_heartbeat();
         // A sole voter needs no answer, so its round is complete already.
         self.settle_reads();
     }
 
     fn query_leader(&mut self) {
-        let (Some(leader), now) = (self.leader, self.now) else { return };
-        if self.reads.asked.is_some() {
-            return;
+        let Some(leader) = self.leader() else { return };
+        if let Some(query_id) = self.reads.begin_query(self.timers.now()) {
+            self.send_now(leader, Body::ReadIndex { query_id });
         }
-        self.reads.query_id += 1;
-        let query_id = self.reads.query_id;
-        let tokens = std::mem::take(&mut self.reads.fresh);
-        self.reads.asked = Some(LeaderRequest { query_id, since: now, tokens }.into());
-        self.send_now(leader, Body::ReadIndex { query_id });
     }
 
     /// The answer to a query may be lost. The reads of a late query fail, and the driver requests
     /// them again.
     pub(super) fn tick_reads(&mut self) {
-        let late = self.now.saturating_sub(2 * self.config.heartbeat);
+        let late = self.timers.ago(2 * self.config.heartbeat);
         self.reads.fail_late_request(late);
     }
 
     /// A follower queries for an index at which its reads are linearizable.
     pub(super) fn on_read_index(&mut self, peer: ReplicaId, query_id: u64) {
-        if self.role != Role::Leader {
+        if self.role() != Role::Leader {
             return;
         }
         self.mark_active();
         // The query proves the leadership at once if this replica and `peer` are a majority.
         let confirms = |voter| u64::from(voter == peer || voter == self.id);
-        if self.reads.committed_own_term && self.conf.quorum_value(confirms) == 1 {
+        if self.reads.committed_own_term() && self.conf.quorum_value(confirms) == 1 {
             return self.answer_follower(peer, query_id, self.hard.commit);
         }
-        self.reads.next_token += 1;
-        let token = self.reads.next_token;
-        self.reads.fresh.push(token);
-        self.reads.follower_requests.push((token, peer, query_id));
+        self.reads.add_follower_request(peer, query_id);
     }
 
     /// The leader answered a query. The reads need not wait for the next heartbeat to report that
@@ -124,7 +109,7 @@ impl Raft {
 
     /// Answers the followers whose queries are settled.
     pub(super) fn answer_followers(&mut self) {
-        if self.reads.follower_requests.is_empty() {
+        if !self.reads.has_follower_requests() {
             return;
         }
         for (peer, query_id, index) in self.reads.take_follower_requests() {
@@ -140,13 +125,13 @@ impl Raft {
     }
 
     pub(super) fn on_heartbeat_reply(&mut self, peer: ReplicaId, round: u64) {
-        let now = self.now;
-        let latest = self.reads.round;
+        let now = self.timers.now();
+        let latest = self.reads.round();
         let Some(progress) = self.progress.get_mut(peer) else { return };
         progress.hear(now);
         // A reply to a round that never began proves nothing.
         if round <= latest {
-            progress.round = progress.round.max(round);
+            progress.answer_round(round);
         }
         self.settle_reads();
     }
@@ -155,9 +140,9 @@ impl Raft {
     /// since the round began: the remaining voters may have answered already, or this replica may
     /// be the only voter.
     pub(super) fn settle_reads(&mut self) {
-        let latest = self.reads.round;
+        let latest = self.reads.round();
         let round_of = |peer| match self.progress.get(peer) {
-            Some(progress) => progress.round,
+            Some(progress) => progress.round(),
             None if peer == self.id => latest,
             None => 0,
         };

@@ -1,5 +1,6 @@
 //! Pending reads and their rounds of heartbeats; see [`super::read`] for the protocol.
 
+use super::outbox::move_out;
 use super::{Index, ReplicaId, Tick};
 use bedstone_engine::LogId;
 use thin_vec::ThinVec;
@@ -18,52 +19,53 @@ pub enum Read {
 
 /// Reads that wait until a majority answers a round of heartbeats.
 #[derive(Clone, Debug)]
-pub(super) struct Round {
-    pub(super) number: u64,
+struct Round {
+    number: u64,
     /// The commit index when the round began.
-    pub(super) index: Index,
-    pub(super) tokens: Vec<u64>,
+    index: Index,
+    tokens: Vec<u64>,
 }
 
 /// A query of a follower to its leader.
 #[derive(Clone, Debug)]
-pub(super) struct LeaderRequest {
-    pub(super) query_id: u64,
-    pub(super) since: Tick,
+struct LeaderRequest {
+    query_id: u64,
+    since: Tick,
     /// The reads that the query serves.
-    pub(super) tokens: Vec<u64>,
+    tokens: Vec<u64>,
 }
 
 /// Pending reads. Invariants:
 ///
 /// - Tokens are created here and never repeat in this replica's life.
 /// - Until its outcome is handed out, a token is in exactly one place: `fresh`, `under_way`,
-///   `asked` or `settled`.
+///   `query` or `settled`.
 /// - At most one round and one query are under way. `under_way` is set on a leader only, and
-///   `asked` on a follower only.
-/// - `round` never decreases.
+///   `query` on a follower only.
+/// - `round` never decreases: only [`Reads::begin_round`] and [`Reads::begin_heartbeat_round`] move
+///   it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
-    pub(super) next_token: u64,
+    next_token: u64,
     /// The number of the latest round.
-    pub(super) round: u64,
+    round: u64,
     /// Reads that wait for the next round or query.
-    pub(super) fresh: Vec<u64>,
+    fresh: Vec<u64>,
     /// The round under way. Reads that arrive meanwhile share the next round. Under load one round
     /// serves many reads, and a lone read never waits for another round.
-    pub(super) under_way: Option<Box<Round>>,
+    under_way: Option<Box<Round>>,
     /// On a follower: the number of its last query, and the query under way.
-    pub(super) query_id: u64,
-    pub(super) asked: Option<Box<LeaderRequest>>,
+    query_id: u64,
+    query: Option<Box<LeaderRequest>>,
     /// The last entry that a leader reported as committed in its answer to a query. The entries up
     /// to it may arrive after the answer.
-    pub(super) committed: LogId,
+    committed: LogId,
     /// On a leader: for each query of a follower, its token, the follower and the query's number.
-    pub(super) follower_requests: ThinVec<(u64, ReplicaId, u64)>,
+    follower_requests: ThinVec<(u64, ReplicaId, u64)>,
     /// Outcomes by token, not handed out yet.
-    pub(super) settled: Vec<(u64, Read)>,
+    settled: Vec<(u64, Read)>,
     /// On a leader: an entry of its term is committed.
-    pub(super) committed_own_term: bool,
+    committed_own_term: bool,
 }
 
 impl Reads {
@@ -72,8 +74,94 @@ impl Reads {
         Self { query_id, ..Self::default() }
     }
 
+    /// A leader's term begins.
     pub(super) fn begin_term(&mut self) {
         self.committed_own_term = false;
+    }
+
+    /// Whether a leader has committed an entry of its term.
+    pub(super) fn committed_own_term(&self) -> bool {
+        self.committed_own_term
+    }
+
+    /// The number of the latest round.
+    pub(super) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The last entry that a leader reported as committed in its answer to a query.
+    pub(super) fn committed(&self) -> LogId {
+        self.committed
+    }
+
+    fn next_token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    /// Adds a read, which waits for the next round or query. Returns its token.
+    pub(super) fn add(&mut self) -> u64 {
+        let token = self.next_token();
+        self.fresh.push(token);
+        token
+    }
+
+    /// Adds a read that is settled already. Returns its token.
+    pub(super) fn settle_at_once(&mut self, read: Read) -> u64 {
+        let token = self.next_token();
+        self.settled.push((token, read));
+        token
+    }
+
+    /// Adds the reads of a follower that queries this leader.
+    pub(super) fn add_follower_request(&mut self, peer: ReplicaId, query_id: u64) {
+        let token = self.add();
+        self.follower_requests.push((token, peer, query_id));
+    }
+
+    /// Whether reads wait for the next round or query.
+    pub(super) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// Whether queries of followers wait.
+    pub(super) fn has_follower_requests(&self) -> bool {
+        !self.follower_requests.is_empty()
+    }
+
+    /// On a leader: begins a round for the reads that wait, at the commit index. Returns false if
+    /// the round must wait.
+    pub(super) fn begin_round(&mut self, commit: Index) -> bool {
+        if !self.committed_own_term || self.under_way.is_some() {
+            return false;
+        }
+        let number = self.begin_heartbeat_round();
+        let tokens = std::mem::take(&mut self.fresh);
+        self.under_way = Some(Round { number, index: commit, tokens }.into());
+        true
+    }
+
+    /// Begins a round of heartbeats for a lease. Returns its number.
+    pub(super) fn begin_heartbeat_round(&mut self) -> u64 {
+        self.round += 1;
+        self.round
+    }
+
+    /// On a follower: begins a query for the reads that wait. Returns its number; `None` if another
+    /// query is under way.
+    pub(super) fn begin_query(&mut self, now: Tick) -> Option<u64> {
+        if self.query.is_some() {
+            return None;
+        }
+        self.query_id += 1;
+        let (query_id, tokens) = (self.query_id, std::mem::take(&mut self.fresh));
+        self.query = Some(LeaderRequest { query_id, since: now, tokens }.into());
+        Some(query_id)
+    }
+
+    /// Moves the outcomes to `into`, in place of its contents.
+    pub(super) fn take_settled(&mut self, into: &mut Vec<(u64, Read)>) {
+        move_out(&mut self.settled, into);
     }
 
     pub(super) fn committed_in_term(&mut self) {
@@ -89,8 +177,8 @@ impl Reads {
 
     /// Whether no read is pending.
     pub(super) fn is_idle(&self) -> bool {
-        let asked = self.fresh.is_empty() && self.under_way.is_none() && self.asked.is_none();
-        asked && self.follower_requests.is_empty() && self.settled.is_empty()
+        let none_asked = self.fresh.is_empty() && self.under_way.is_none() && self.query.is_none();
+        none_asked && self.follower_requests.is_empty() && self.settled.is_empty()
     }
 
     fn settle(&mut self, tokens: Vec<u64>, read: Read) {
@@ -100,8 +188,8 @@ impl Reads {
     pub(super) fn fail_all(&mut self) {
         let fresh = std::mem::take(&mut self.fresh);
         self.settle(fresh, Read::Failed);
-        if let Some(asked) = self.asked.take() {
-            self.settle(asked.tokens, Read::Failed);
+        if let Some(query) = self.query.take() {
+            self.settle(query.tokens, Read::Failed);
         }
         if let Some(round) = self.under_way.take() {
             self.settle(round.tokens, Read::Failed);
@@ -110,16 +198,16 @@ impl Reads {
 
     /// Fails the reads of the query under way, if the query left before `late`.
     pub(super) fn fail_late_request(&mut self, late: Tick) {
-        if let Some(asked) = self.asked.take_if(|asked| asked.since < late) {
-            self.settle(asked.tokens, Read::Failed);
+        if let Some(query) = self.query.take_if(|query| query.since < late) {
+            self.settle(query.tokens, Read::Failed);
         }
     }
 
     /// The leader answered query `query_id`.
     pub(super) fn on_answer(&mut self, query_id: u64, at: LogId) {
         self.committed = at;
-        if let Some(asked) = self.asked.take_if(|asked| asked.query_id == query_id) {
-            self.settle(asked.tokens, Read::At(at.index));
+        if let Some(query) = self.query.take_if(|query| query.query_id == query_id) {
+            self.settle(query.tokens, Read::At(at.index));
         }
     }
 

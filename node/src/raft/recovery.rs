@@ -37,7 +37,8 @@
 
 use super::boot::Durability;
 use super::conf::Conf;
-use super::core::{Raft, Role};
+use super::core::Raft;
+use super::leadership::Role;
 use super::message::Body;
 use super::progress::Mode;
 use super::query::{Answer, KnownMembers, Query, Recovery, RecoveryWait};
@@ -93,7 +94,7 @@ impl Raft {
 
     fn stop_applying(&mut self, applying: Applying) {
         self.applying = applying;
-        match self.leader {
+        match self.leader() {
             Some(leader) if leader != self.id => self.peer_silent(leader),
             _ => self.unquiesce(),
         }
@@ -110,7 +111,7 @@ impl Raft {
     }
 
     pub(super) fn tick_recovery(&mut self) {
-        let (now, pause) = (self.now, self.config.heartbeat);
+        let (now, pause) = (self.timers.now(), self.config.heartbeat);
         let Recovery::Querying(query) = &mut self.recovery else { return };
         if now < query.next {
             return;
@@ -139,7 +140,7 @@ impl Raft {
 
     /// The other voters of the newest known configuration.
     fn queried_peers(&self, query: &Query) -> Vec<ReplicaId> {
-        let conf = query.conf.as_ref().map_or(&self.conf, |(_, conf)| conf);
+        let conf = query.conf.as_ref().map_or(self.conf.get(), |(_, conf)| conf);
         let voters = conf.members().into_iter().filter(|&peer| conf.is_voter(peer));
         voters.filter(|&peer| peer != self.id).collect()
     }
@@ -160,11 +161,12 @@ impl Raft {
         // A leader must no longer count the acknowledgements that the peer lost.
         if let Some(progress) = self.progress.get_mut(peer) {
             progress.forget();
-            if progress.mode != Mode::Snapshot {
+            if progress.mode() != Mode::Snapshot {
                 progress.probe(self.log.base().index);
             }
         }
-        let (last, commit, conf) = (self.log.last(), self.hard.commit, self.conf.clone().into());
+        let (last, commit, conf) =
+            (self.log.last(), self.hard.commit, self.conf.get().clone().into());
         let new = last == LogId::default() && self.hard.term == Term(0);
         self.send_after_durable(peer, Body::RecoverReply { query_id, new, last, commit, conf });
     }
@@ -243,10 +245,10 @@ impl Raft {
         let Ok(Tally { term, begins }) = self.tally(query) else { return };
         let mut query = query.clone();
         let peers_know_these_members =
-            query.conf.as_ref().is_some_and(|of| *of == (Index(0), self.conf.clone()));
+            query.conf.as_ref().is_some_and(|of| *of == (Index(0), self.conf.get().clone()));
         // The configuration may be cleared below. The query keeps it, because the answers of these
         // voters are the bound for catching up.
-        query.conf.get_or_insert_with(|| (self.hard.commit, self.conf.clone()));
+        query.conf.get_or_insert_with(|| (self.hard.commit, self.conf.get().clone()));
         match query.durability {
             _ if begins => {
                 self.recovery = Recovery::Done;
@@ -269,7 +271,7 @@ impl Raft {
                 // An empty log does not prove the members, unless the peers know the same members
                 // from the beginning.
                 if self.log.last() == LogId::default() && !peers_know_these_members {
-                    self.conf = Conf::default();
+                    self.conf.forget();
                 }
                 self.reset_log = durability == Durability::Lost;
                 self.hard.recover(term, Vote::Withheld);
@@ -290,7 +292,7 @@ impl Raft {
 
     fn end_recovery_if_complete(&mut self) {
         let committed = self.committed();
-        let follows = self.role == Role::Follower && self.leader.is_some();
+        let follows = self.role() == Role::Follower && self.leader().is_some();
         match &self.recovery {
             Recovery::CatchingUp(..) if self.conf.voters.is_empty() => {}
             // The members became known only now, or changed: some voters were not queried.
@@ -299,7 +301,7 @@ impl Raft {
             }
             Recovery::CatchingUp(query) if follows && committed >= self.vote_bound(query) => {
                 self.recovery = Recovery::Done;
-                self.hard.end_recovery(self.leader);
+                self.hard.end_recovery(self.leader());
             }
             Recovery::VoteRestricted(query) if committed >= self.vote_bound(query) => {
                 self.recovery = Recovery::Done;

@@ -1,13 +1,14 @@
 //! Replication and commitment (§5.3, §5.4.2): batched, pipelined, with flow control by bytes.
 
 use super::conf::Conf;
-use super::core::{Raft, Role};
+use super::core::Raft;
 use super::entries::Entries;
+use super::leadership::Role;
 use super::log::LogReader;
 use super::message::{Body, Message};
-use super::progress::Mode;
+use super::progress::{Mode, Progress};
 use super::volatile::Applying;
-use super::{Index, ReplicaId, Term, kind};
+use super::{EntryKind, Index, ReplicaId, Term};
 use bedstone_engine::LogId;
 use bedstone_engine::wal::Entry;
 use bytes::Bytes;
@@ -15,11 +16,11 @@ use bytes::Bytes;
 impl Raft {
     /// Adds an entry to a leader's log. The write and the appends of the entry leave with the next
     /// effects.
-    pub(super) fn append(&mut self, kind: u8, data: Bytes) -> LogId {
+    pub(super) fn append(&mut self, kind: EntryKind, data: Bytes) -> LogId {
         let id = LogId { term: self.hard.term, index: self.log.last().index + 1 };
         self.uncommitted_bytes += data.len();
-        if kind == kind::CHANGE {
-            self.changes.push((id.index, data.clone()));
+        if kind == EntryKind::CHANGE {
+            self.conf.add(id.index, data.clone());
         }
         self.log.push(Entry { id, kind, data });
         id
@@ -27,13 +28,13 @@ impl Raft {
 
     /// Sends each follower the entries that it lacks, as far as its window allows.
     pub(super) fn send_appends(&mut self, reader: &dyn LogReader) {
-        if self.role != Role::Leader {
+        if self.role() != Role::Leader {
             return;
         }
         self.log.seal_batch();
         let (last, witness_limit) = (self.log.last().index, self.witness_limit());
         for at in 0..self.progress.len() {
-            let peer = self.progress[at].peer;
+            let peer = self.progress[at].peer();
             let is_witness = self.conf.witnesses.contains(&peer);
             let end = if is_witness { witness_limit } else { last };
             while let Some(body) = self.next_append(at, end, reader) {
@@ -45,15 +46,15 @@ impl Raft {
     fn next_append(&mut self, at: usize, end: Index, reader: &dyn LogReader) -> Option<Body> {
         let (log, config, commit) = (&self.log, &self.config, self.hard.commit);
         let progress = &mut self.progress[at];
-        let peer = progress.peer;
-        let lacks = progress.next <= end;
-        let asks = lacks || matches!(progress.mode, Mode::Probe { .. });
+        let peer = progress.peer();
+        let lacks = progress.next() <= end;
+        let asks = lacks || matches!(progress.mode(), Mode::Probe { .. });
         if !asks || !progress.may_send(config.inflight_bytes_max, config.inflight_appends_max) {
             return None;
         }
-        let previous = progress.next - 1;
+        let previous = progress.next() - 1;
         let mut entries = match log.term(previous) {
-            Some(_) if lacks => log.entries(progress.next, config.append_bytes_max, reader),
+            Some(_) if lacks => log.entries(progress.next(), config.append_bytes_max, reader),
             _ => Entries::default(),
         };
         let Some(term) = log.term(previous).filter(|_| !lacks || !entries.is_empty()) else {
@@ -69,16 +70,16 @@ impl Raft {
             entries = known.map(without_commands).collect();
         }
         let last = entries.last().map_or(previous, |entry| entry.id.index);
-        progress.sent(last, entries.bytes(), self.now);
+        progress.sent(last, entries.bytes(), self.timers.now());
         Some(Body::Append { previous: LogId { term, index: previous }, entries, commit })
     }
 
     /// Probes followers whose replies do not arrive: the appends to them may be lost.
     pub(super) fn retry_stalled(&mut self) {
-        let since = self.now.saturating_sub(self.config.election.start);
+        let since = self.timers.ago(self.config.election.start);
         let base = self.log.base().index;
         for progress in self.progress.iter_mut() {
-            match progress.mode {
+            match progress.mode() {
                 Mode::Probe { .. } => progress.probe(base),
                 Mode::Replicate if progress.is_stalled(since) => progress.probe(base),
                 _ => {}
@@ -90,42 +91,40 @@ impl Raft {
     /// again.
     pub fn unreachable(&mut self, peer: ReplicaId) {
         self.peer_silent(peer);
-        if self
-            .progress
-            .get_mut(peer)
-            .is_some_and(|peer| !std::mem::replace(&mut peer.disconnected, true))
-        {
+        if self.progress.get_mut(peer).is_some_and(Progress::disconnect) {
             self.unquiesce();
         }
         if let Some(progress) = self.progress.get_mut(peer)
-            && progress.mode == Mode::Replicate
+            && progress.mode() == Mode::Replicate
         {
-            progress.probe(self.log.base().index);
             // The probe does not leave at once: the next heartbeat's turn, or a reply of the peer,
             // comes first.
-            progress.mode = Mode::Probe { sent: true };
+            progress.probe_later(self.log.base().index);
         }
     }
 
     /// A follower installed a snapshot at index `at`, or received none.
     pub fn snapshot_sent(&mut self, peer: ReplicaId, at: Option<Index>) {
         if let Some(progress) = self.progress.get_mut(peer)
-            && progress.mode == Mode::Snapshot
+            && progress.mode() == Mode::Snapshot
         {
-            progress.probe(self.log.base().index.max(at.unwrap_or_default()));
-            // After a failure the next attempt waits for the next heartbeat's turn.
-            progress.mode = Mode::Probe { sent: at.is_none() };
+            let base = self.log.base().index;
+            match at {
+                Some(at) => progress.probe(base.max(at)),
+                // The next attempt waits for the next heartbeat's turn.
+                None => progress.probe_later(base),
+            }
         }
     }
 
     /// A peer is connected again.
     pub fn reachable(&mut self, peer: ReplicaId) {
         if let Some(progress) = self.progress.get_mut(peer) {
-            progress.disconnected = false;
+            progress.connect();
             self.unquiesce();
         }
         if let Some(progress) = self.progress.get_mut(peer)
-            && matches!(progress.mode, Mode::Probe { .. })
+            && matches!(progress.mode(), Mode::Probe { .. })
         {
             progress.probe(self.log.base().index);
         }
@@ -147,14 +146,14 @@ impl Raft {
         let reset = !agrees || at.index > self.log.last_handed_out();
         if agrees {
             self.log.cover_with_snapshot(at);
-            self.changes.retain(|(index, _)| *index > at.index);
+            self.conf.release(at.index);
         } else {
             assert!(at.index > self.hard.commit, "a committed entry never gives way");
             self.log.reset(at);
-            self.changes.clear();
+            self.conf.release(Index::END);
         }
         if at.index > self.hard.commit {
-            self.conf = conf;
+            self.conf.install(conf);
             self.commit_to(at.index);
         }
         self.applied(at.index);
@@ -211,16 +210,16 @@ impl Raft {
             if first <= self.log.last().index {
                 // Entries of an earlier leader give way to entries of this leader (§5.3).
                 self.log.truncate(first);
-                self.changes.retain(|(index, _)| *index < first);
+                self.conf.truncate(first);
             }
             let entries = entries.slice(news..entries.len());
-            let changes = entries.iter().filter(|entry| entry.kind == kind::CHANGE);
-            self.changes.extend(changes.map(|entry| (entry.id.index, entry.data.clone())));
+            let changes = entries.iter().filter(|entry| entry.kind == EntryKind::CHANGE);
+            changes.for_each(|entry| self.conf.add(entry.id.index, entry.data.clone()));
             self.log.append(entries);
         }
         // Only entries that this append proved to agree may count as committed.
         self.commit_to(commit.min(matched));
-        self.learn_committed(self.reads.committed);
+        self.learn_committed(self.reads.committed());
         self.acknowledge(peer, matched);
     }
 
@@ -232,14 +231,14 @@ impl Raft {
 
     /// Accepts `peer` as the leader of this term. Returns whether the message of `peer` counts.
     pub(super) fn accept_leader(&mut self, peer: ReplicaId) -> bool {
-        if self.role == Role::Leader {
+        if self.role() == Role::Leader {
             // Two leaders in one term: the peer violates the protocol, and its message is ignored.
             return false;
         }
-        if self.role != Role::Follower || self.leader != Some(peer) {
+        if self.role() != Role::Follower || self.leader() != Some(peer) {
             self.become_follower(self.hard.term, Some(peer));
         }
-        self.heard_leader = self.now;
+        self.timers.hear_leader();
         self.wait_for_leader();
         true
     }
@@ -271,18 +270,17 @@ impl Raft {
         if self.config.lease.is_some() {
             // Each broadcast has its own round, so the answered round shows when its heartbeats
             // left.
-            self.reads.round += 1;
-            self.lease.sent(self.reads.round);
+            self.lease.sent(self.reads.begin_heartbeat_round());
         }
-        let (term, round, committed) = (self.hard.term, self.reads.round, self.committed());
-        self.send.extend(self.progress.iter().map(|progress| {
+        let (term, round, committed) = (self.hard.term, self.reads.round(), self.committed());
+        self.outbox.send_all(self.progress.iter().map(|progress| {
             let body = Body::Heartbeat { committed, round };
-            Message { peer: progress.peer, term, body }
+            Message { peer: progress.peer(), term, body }
         }));
     }
 
     pub(super) fn on_append_reply(&mut self, peer: ReplicaId, matched: Index) {
-        let (now, last) = (self.now, self.log.last().index);
+        let (now, last) = (self.timers.now(), self.log.last().index);
         let Some(progress) = self.progress.get_mut(peer) else { return };
         if matched <= last && progress.accept(matched, now) {
             self.advance_commit();
@@ -291,24 +289,24 @@ impl Raft {
     }
 
     pub(super) fn on_append_refused(&mut self, peer: ReplicaId, hint: LogId, refused: Index) {
-        let (now, agreement) = (self.now, self.log.agreement(hint));
+        let (now, agreement) = (self.timers.now(), self.log.agreement(hint));
         let Some(progress) = self.progress.get_mut(peer) else { return };
         progress.hear(now);
-        if refused == Index(0) && progress.mode != Mode::Snapshot {
+        if refused == Index(0) && progress.mode() != Mode::Snapshot {
             // A refusal at index 0 requests a snapshot. Either the follower is new, or it has
             // entries and its applied state is damaged. In the second case the follower still
             // acknowledges entries.
-            if progress.matched == Index(0) {
+            if progress.matched() == Index(0) {
                 progress.enter(Mode::Snapshot);
             }
             self.snapshots.insert(peer);
         }
-        let current = match progress.mode {
+        let current = match progress.mode() {
             // A follower that refuses an index it acknowledged has lost entries: a search below
             // that index finds nothing. The follower is probed again only at the pace of
             // heartbeats.
-            Mode::Probe { .. } => refused + 1 == progress.next && refused > progress.matched,
-            Mode::Replicate => refused > progress.matched,
+            Mode::Probe { .. } => refused + 1 == progress.next() && refused > progress.matched(),
+            Mode::Replicate => refused > progress.matched(),
             Mode::Snapshot => false,
         };
         if current {
@@ -320,13 +318,13 @@ impl Raft {
     /// Entries of earlier terms are never committed by counting (§5.4.2).
     pub(super) fn advance_commit(&mut self) {
         // A change that becomes effective may allow further commits.
-        while self.role == Role::Leader && self.commit_durable_entries() {}
+        while self.role() == Role::Leader && self.commit_durable_entries() {}
     }
 
     /// The last index known to be durable at a peer, or on this replica.
     pub(super) fn matched(&self, peer: ReplicaId) -> Index {
         match self.progress.get(peer) {
-            Some(progress) => progress.matched,
+            Some(progress) => progress.matched(),
             None if peer == self.id => self.log.persisted(),
             None => Index(0),
         }
@@ -352,7 +350,9 @@ impl Raft {
 /// are. The commands stay here.
 fn without_commands(entry: &Entry) -> Entry {
     match entry.kind {
-        kind::NORMAL => Entry { id: entry.id, kind: kind::WITHHELD, data: Bytes::new() },
+        EntryKind::COMMANDS => {
+            Entry { id: entry.id, kind: EntryKind::WITHHELD, data: Bytes::new() }
+        }
         _ => entry.clone(),
     }
 }

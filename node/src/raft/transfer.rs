@@ -7,7 +7,8 @@
 //! without counting itself (thesis §4.2.2).
 
 use super::ReplicaId;
-use super::core::{Raft, Refused, Role};
+use super::core::{Raft, Refused};
+use super::leadership::Role;
 use super::message::Body;
 use super::volatile::{Applying, Transfer};
 
@@ -18,8 +19,8 @@ impl Raft {
     /// # Errors
     /// [`Refused`]: nothing changes.
     pub fn transfer(&mut self, to: ReplicaId) -> Result<(), Refused> {
-        if self.role != Role::Leader {
-            return Err(Refused::NotLeader(self.leader));
+        if self.role() != Role::Leader {
+            return Err(Refused::NotLeader(self.leader()));
         }
         if !self.conf.is_electable(to) {
             return Err(Refused::CannotLead(to));
@@ -33,7 +34,7 @@ impl Raft {
     }
 
     fn begin_transfer(&mut self, to: ReplicaId) {
-        let until = self.now + self.config.election.start;
+        let until = self.timers.now() + self.config.election.start;
         self.transfer = Some(Box::new(Transfer { to, until, requested: false }));
         self.send_timeout_now_if_ready();
     }
@@ -43,7 +44,7 @@ impl Raft {
         let Some(transfer) = &mut self.transfer else { return };
         let has_all = |matched| matched == self.log.last().index;
         let to = transfer.to;
-        if !transfer.requested && self.progress.get(to).is_some_and(|p| has_all(p.matched)) {
+        if !transfer.requested && self.progress.get(to).is_some_and(|p| has_all(p.matched())) {
             transfer.requested = true;
             // Votes for the follower are granted at once, so the lease proves nothing any more.
             self.lease.revoke();
@@ -54,7 +55,7 @@ impl Raft {
     pub(super) fn tick_transfer(&mut self) {
         // A follower that was requested to campaign may still win. This leader continues until the
         // follower wins.
-        self.transfer.take_if(|transfer| transfer.until <= self.now);
+        self.transfer.take_if(|transfer| transfer.until <= self.timers.now());
         self.transfer_if_not_electable();
     }
 
@@ -64,19 +65,18 @@ impl Raft {
         if stays || self.transfer.is_some() {
             return;
         }
-        let able = self.progress.iter().filter(|progress| self.conf.is_electable(progress.peer));
-        if let Some(successor) = able.max_by_key(|progress| progress.matched) {
-            self.begin_transfer(successor.peer);
+        let able = self.progress.iter().filter(|progress| self.conf.is_electable(progress.peer()));
+        if let Some(successor) = able.max_by_key(|progress| progress.matched()) {
+            self.begin_transfer(successor.peer());
         }
     }
 
     pub(super) fn on_timeout_now(&mut self, peer: ReplicaId) {
-        if self.role == Role::Follower
-            && self.leader == Some(peer)
+        if self.role() == Role::Follower
+            && self.leader() == Some(peer)
             && self.may_campaign()
             && self.applying == Applying::Running
         {
-            self.leader = None;
             self.reads.fail_all();
             self.start_election(true);
         }

@@ -2,7 +2,7 @@
 
 use super::{Replica, ShardLog, Turn};
 use crate::limits::REPLAY_BYTES;
-use crate::raft::{kind, newer_version};
+use crate::raft::{EntryKind, newer_version};
 use bedstone_engine::wal::Entry;
 use bedstone_engine::{Error, Result};
 use tracing::error;
@@ -70,17 +70,17 @@ impl Replica {
     fn apply_entry(&mut self, entry: &Entry, turn: &mut Turn<'_>) -> Result<()> {
         assert_eq!(entry.id.index, self.applied.index + 1, "entries are applied in order");
         let results = match entry.kind {
-            kind::NORMAL => {
+            EntryKind::COMMANDS => {
                 let place = self.disk.engine().log().place(self.shard, entry.id);
                 self.machine.apply(entry, place)?
             }
-            kind::WITHHELD => {
+            EntryKind::WITHHELD => {
                 let (what, expected) = ("a log entry", "its commands");
                 let found = "none: this disk belonged to a witness; start with an empty disk";
                 return Err(Error::corrupt("log", 0, what, expected, found));
             }
             kind => {
-                if kind == kind::CHANGE {
+                if kind == EntryKind::CHANGE {
                     self.conf.apply_entry_data(&entry.data);
                 }
                 // The first entry of a new leader records the members too, so that the state of
@@ -90,7 +90,7 @@ impl Replica {
             }
         };
         self.applied = entry.id;
-        if entry.kind != kind::NORMAL {
+        if entry.kind != EntryKind::COMMANDS {
             self.log_members();
         }
         self.finish_proposals(entry.id, &results, turn);

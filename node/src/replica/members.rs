@@ -65,7 +65,8 @@ impl Replica {
     /// by the configuration is an earlier replica.
     pub(super) fn is_for_me(&mut self, node: NodeId, from: ReplicaId, to: ReplicaId) -> bool {
         if to != self.id {
-            debug!(shard = self.shard.0, %node, from = from.0, to = to.0, "a message for another replica is dropped");
+            let (shard, from, to) = (self.shard.0, from.0, to.0);
+            debug!(shard, %node, from, to, "a message for another replica is dropped");
             return false;
         }
         match self.raft.conf().node_of(from) {

@@ -12,7 +12,7 @@ use crate::limits::{Limits, REPLAY_BYTES};
 use crate::machine::store::Store;
 use crate::machine::system;
 use crate::metrics::Metrics;
-use crate::raft::{Boot, Conf, Durability, Index, Raft, ReplicaId, kind};
+use crate::raft::{Boot, Conf, Durability, EntryKind, Index, Raft, ReplicaId};
 use crate::wire::RequestId;
 use bedstone_engine::wal::HardState;
 use bedstone_engine::{Engine, LogId, Result, ShardId};
@@ -75,8 +75,11 @@ impl Replica {
             if conf.is_sole_voter(id) || conf == Conf::default() {
                 return Err(error);
             }
-            warn!(%error, shard = shard.0, "the log lost records: the replica queries every other voter");
-            (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
+            let shard = shard.0;
+            warn!(%error, shard, "the log lost records: the replica queries every other voter");
+            boot.base = applied;
+            boot.runs = Vec::new();
+            boot.last = applied.index;
             boot.durability = Durability::Lost;
         } else if boot.hard == HardState::default() && last == LogId::default() {
             // The shard is new, or this disk takes the place of a lost one: only the other voters
@@ -86,7 +89,9 @@ impl Replica {
             }
         } else if engine.log().term(shard, applied.index) != Some(applied.term) {
             // A snapshot was installed, and the power failed before the log recorded it.
-            (boot.base, boot.runs, boot.last) = (applied, Vec::new(), applied.index);
+            boot.base = applied;
+            boot.runs = Vec::new();
+            boot.last = applied.index;
             resets_log = true;
         } else {
             boot.changes = changes_after(engine, shard, conf_index, last.index)?;
@@ -143,7 +148,7 @@ fn changes_after(
     while next <= last {
         let entries = engine.log().entries(shard, next, last + 1, REPLAY_BYTES)?;
         let Some(end) = entries.last().map(|entry| entry.id.index) else { break };
-        let of_kind = entries.into_iter().filter(|entry| entry.kind == kind::CHANGE);
+        let of_kind = entries.into_iter().filter(|entry| entry.kind == EntryKind::CHANGE);
         changes.extend(of_kind.map(|entry| (entry.id.index, entry.data)));
         next = end + 1;
     }

@@ -24,7 +24,8 @@ impl Replica {
         let conf = self.raft.conf();
         let can_repair = |peer| peer != self.id && conf.is_electable(peer);
         if !conf.members().into_iter().any(can_repair) {
-            error!(shard = self.shard.0, %damage, "damage, and no other replica can lead the shard");
+            let shard = self.shard.0;
+            error!(shard, %damage, "damage, and no other replica can lead the shard");
             return false;
         }
         if !self.raft.is_damaged() {

@@ -87,7 +87,7 @@ impl Replica {
                         SnapshotOutcome::Failed
                     }
                 };
-                let chunks = incoming.taken();
+                let chunks = incoming.received();
                 if outcome == SnapshotOutcome::Failed {
                     self.snapshots.incoming = None;
                 }
@@ -126,7 +126,7 @@ impl Replica {
             interrupted.unwrap_or_else(|| Incoming::begin(&self.tree, peer, id, head));
         incoming.term = term;
         incoming.last_message_tick = self.ticks;
-        let chunks = incoming.taken();
+        let chunks = incoming.received();
         self.metrics.snapshots_resumed.inc_by(u64::from(chunks > 0));
         info!(
             shard = self.shard.0,

@@ -27,7 +27,7 @@ pub struct Outgoing {
     pub head: SnapshotHead,
     history: History,
     /// Whether the receiver has replied to the offer on this connection.
-    taken: bool,
+    accepted: bool,
     /// The last chunks made, which the receiver has not acknowledged, and how many of these chunks
     /// were sent on this connection.
     under_way: VecDeque<Transfer>,
@@ -53,7 +53,7 @@ impl Outgoing {
             version: system::version(tree)?,
             head: view.head(),
             history: view.history(),
-            taken: false,
+            accepted: false,
             under_way: VecDeque::new(),
             sent: 0,
             acked: 0,
@@ -65,18 +65,21 @@ impl Outgoing {
 
     /// The offer on a new connection, by the leader of `term`.
     pub fn offer(&mut self, term: Term, now: u64) -> Transfer {
-        (self.taken, self.sent, self.ended, self.last_message_tick) = (false, 0, false, now);
+        self.accepted = false;
+        self.sent = 0;
+        self.ended = false;
+        self.last_message_tick = now;
         Transfer::Begin { id: self.id, term, version: self.version, head: self.head }
     }
 
     /// Records that the connection broke: the sender sends no chunk before the next offer.
     pub fn disconnect(&mut self) {
-        self.taken = false;
+        self.accepted = false;
     }
 
     /// Whether the follower has accepted the offer on this connection.
     pub fn is_under_way(&self) -> bool {
-        self.taken
+        self.accepted
     }
 
     /// Records that the follower has `chunks` chunks. False if this number is impossible: below an
@@ -88,15 +91,17 @@ impl Outgoing {
         }
         let gone = (chunks - self.acked) as usize;
         self.under_way.drain(..gone);
-        (self.sent, self.acked) = (self.sent.saturating_sub(gone), chunks);
-        (self.taken, self.last_message_tick) = (true, now);
+        self.sent = self.sent.saturating_sub(gone);
+        self.acked = chunks;
+        self.accepted = true;
+        self.last_message_tick = now;
         true
     }
 
     /// The next message to send; `None` while the window is full, before the offer is accepted, or
     /// after the end.
     pub fn next_message(&mut self, chunk_bytes: usize) -> Result<Option<Transfer>> {
-        if !self.taken || self.ended {
+        if !self.accepted || self.ended {
             return Ok(None);
         }
         if let Some(again) = self.under_way.get(self.sent) {
@@ -153,7 +158,7 @@ pub struct Incoming {
     /// The members as of the snapshot; `None` until the item with the members has arrived.
     pub conf: Option<Conf>,
     install: Install,
-    taken: u64,
+    received: u64,
     /// The tick of the last message from the sender.
     pub last_message_tick: u64,
 }
@@ -169,21 +174,21 @@ impl Incoming {
             head,
             conf: None,
             install,
-            taken: 0,
+            received: 0,
             last_message_tick: 0,
         }
     }
 
     /// The number of chunks received.
-    pub fn taken(&self) -> u64 {
-        self.taken
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// Writes a chunk to the new tables. A chunk that was received before is ignored. False if an
     /// earlier chunk is missing.
     pub fn chunk(&mut self, number: u64, items: Vec<HistoryItem>) -> Result<bool> {
-        if number != self.taken {
-            return Ok(number < self.taken);
+        if number != self.received {
+            return Ok(number < self.received);
         }
         for item in items {
             // The newest version of a key comes first.
@@ -194,13 +199,13 @@ impl Incoming {
             }
             self.install.add(item)?;
         }
-        self.taken += 1;
+        self.received += 1;
         Ok(true)
     }
 
     /// Replaces the tree by the snapshot, durably. False if chunks are missing.
     pub fn finish(self, chunks: u64) -> Result<bool> {
-        if chunks != self.taken {
+        if chunks != self.received {
             return Ok(false);
         }
         self.install.finish(self.head)?;
@@ -276,7 +281,7 @@ mod tests {
         disk: MemoryDisk,
         in_flight: VecDeque<Transfer>,
         /// The number of chunks of the present snapshot that the receiver has.
-        taken: u64,
+        received: u64,
         /// The pairs of the snapshot.
         expected: Vec<(Bytes, Bytes)>,
     }
@@ -297,7 +302,8 @@ mod tests {
         }
 
         fn restart(&mut self) {
-            (self.incoming, self.taken) = (None, 0);
+            self.incoming = None;
+            self.received = 0;
             let files = self.disk.files();
             assert!(
                 !files.iter().any(|path| path.ends_with(".sst")),
@@ -314,13 +320,13 @@ mod tests {
                     let known = self.incoming.take().filter(|incoming| incoming.id == id);
                     let new = || Incoming::begin(&self.to, ReplicaId(2), id, head);
                     let incoming = self.incoming.insert(known.unwrap_or_else(new));
-                    self.taken = incoming.taken();
+                    self.received = incoming.received();
                 }
                 Some(Transfer::Chunk { number, items, .. }) => {
                     let incoming = self.incoming.as_mut().expect("an offer came first");
-                    assert_eq!(number, self.taken, "each chunk arrives once, in order");
+                    assert_eq!(number, self.received, "each chunk arrives once, in order");
                     assert!(incoming.chunk(number, items).expect("the disk works"));
-                    self.taken += 1;
+                    self.received += 1;
                 }
                 Some(Transfer::End { chunks, .. }) => {
                     let incoming = self.incoming.take().expect("an offer came first");
@@ -336,9 +342,9 @@ mod tests {
 
         /// The sender receives the reply to the last message.
         fn answer(&mut self) {
-            if !self.outgoing.acked(self.taken, 0) {
+            if !self.outgoing.acked(self.received, 0) {
                 // The receiver lost its chunks, so the sender begins another snapshot.
-                assert_eq!(self.taken, 0);
+                assert_eq!(self.received, 0);
                 self.outgoing = Outgoing::new(&self.from, self.outgoing.id + 1, 0).expect("reads");
                 self.expected = pairs(&self.from);
                 self.offer();
@@ -360,8 +366,9 @@ mod tests {
             let ((_one, from), (_other, to)) = (open(&MemoryDisk::new()), open(&disk));
             (0..keys).for_each(|key| put(&from, format!("key {key}")));
             let (outgoing, expected) = (Outgoing::new(&from, 1, 0).expect("reads"), pairs(&from));
-            let (incoming, in_flight, taken) = (None, VecDeque::new(), 0);
-            let mut pair = Pair { from, outgoing, incoming, to, disk, in_flight, taken, expected };
+            let (incoming, in_flight, received) = (None, VecDeque::new(), 0);
+            let mut pair =
+                Pair { from, outgoing, incoming, to, disk, in_flight, received, expected };
             pair.offer();
             let mut installed = false;
             let ends = [Step::Send, Step::Arrive].into_iter().cycle().take(1000);

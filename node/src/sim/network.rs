@@ -177,7 +177,7 @@ impl Network {
         answers: impl Fn(HostId) -> bool,
         agree: impl Fn(HostId, HostId) -> bool,
     ) -> (Vec<ConnectionEvent>, Vec<Travelling>) {
-        let (mut told, mut moving) = (Vec::new(), Vec::new());
+        let (mut events, mut moving) = (Vec::new(), Vec::new());
         let pairs: Vec<Pair> = self.connections.keys().copied().collect();
         for (a, b) in pairs {
             let cut = self.is_cut(a, b, now) || self.is_cut(b, a, now);
@@ -198,8 +198,8 @@ impl Network {
             }
             if (at_a || at_b) && (!passes || attempt) {
                 // The connection was silent for too long, or one end has restarted.
-                told.extend((at_a && runs(a)).then_some(ConnectionEvent::Down(a, b)));
-                told.extend((at_b && runs(b)).then_some(ConnectionEvent::Down(b, a)));
+                events.extend((at_a && runs(a)).then_some(ConnectionEvent::Down(a, b)));
+                events.extend((at_b && runs(b)).then_some(ConnectionEvent::Down(b, a)));
                 connection.open = [false; 2];
                 connection.held.clear();
                 connection.epoch += 1;
@@ -208,9 +208,9 @@ impl Network {
                 connection.open = [true; 2];
                 connection.silent_since = None;
                 connection.epoch += 1;
-                told.extend([ConnectionEvent::Up(a, b), ConnectionEvent::Up(b, a)]);
+                events.extend([ConnectionEvent::Up(a, b), ConnectionEvent::Up(b, a)]);
             }
         }
-        (told, moving)
+        (events, moving)
     }
 }

@@ -40,7 +40,8 @@ impl Shrinking {
         self.runs -= 1;
         match run(&plan) {
             Err(failure) if failure.check == self.failure.check => {
-                (self.best, self.failure) = (plan, failure);
+                self.best = plan;
+                self.failure = failure;
                 true
             }
             _ => false,

@@ -172,7 +172,8 @@ impl<R: Replica> Cluster<R> {
         let mut cluster = Self::new(schedule.nodes, timing, seed);
         schedule.steps.iter().for_each(|step| cluster.step(*step));
         let committed_in_faults = cluster.committed.len();
-        (cluster.split, cluster.held) = (0, BTreeSet::new());
+        cluster.split = 0;
+        cluster.held = BTreeSet::new();
         cluster.finish(&schedule.payloads);
         Outcome {
             committed: cluster.committed.iter().copied().collect(),

@@ -2,9 +2,9 @@
 
 use super::cluster::{Id, Payload, Replica, Timing};
 use crate::raft_world::disk::{Disk, Job};
-use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::wal::{Entry, EntryKind, HardState};
 use bedstone_engine::{Index, LogId, ReplicaId, Term};
-use bedstone_node::raft::{Body, Conf, Config, Message, Raft, Write, kind};
+use bedstone_node::raft::{Body, Conf, Config, Message, Raft, Write};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -50,7 +50,7 @@ impl Ours {
     pub(super) fn disk(nodes: u64, terms: &[u64], base: u64, hard: HardState) -> Disk {
         let mut disk = Disk::new(Conf::of((1..=nodes).map(ReplicaId)));
         let entry = |(&term, index): (&u64, u64)| {
-            let kind = if index == 1 { kind::NOOP } else { kind::NORMAL };
+            let kind = if index == 1 { EntryKind::NOOP } else { EntryKind::COMMANDS };
             Entry {
                 id: LogId { term: Term(term), index: Index(index) },
                 kind,
@@ -78,7 +78,7 @@ impl Ours {
             assert!(!entries.is_empty(), "a committed entry is in the log");
             for entry in entries.iter().filter(|entry| entry.id.index <= effects.commit) {
                 self.applied_index = entry.id.index;
-                if entry.kind == kind::NORMAL {
+                if entry.kind == EntryKind::COMMANDS {
                     let payload = entry.data[..].try_into().expect("a payload has 8 bytes");
                     self.applied.push(u64::from_le_bytes(payload));
                 }

@@ -54,7 +54,8 @@ impl RaftRs {
         if base > 0 {
             let mut snapshot = Snapshot::default();
             let meta = snapshot.mut_metadata();
-            (meta.index, meta.term) = (base, terms[base as usize - 1]);
+            meta.index = base;
+            meta.term = terms[base as usize - 1];
             meta.mut_conf_state().set_voters((1..=nodes).collect());
             disk.wl().apply_snapshot(snapshot).expect("an empty disk");
         }

@@ -6,9 +6,9 @@ use super::noraft::{Noraft, entries, position};
 use super::ours::Ours;
 use super::raft_rs::RaftRs;
 use crate::rng::Rng;
-use bedstone_engine::wal::{Entry, HardState, Vote};
+use bedstone_engine::wal::{Entry, EntryKind, HardState, Vote};
 use bedstone_engine::{Index, LogId, ReplicaId, Term};
-use bedstone_node::raft::{Body, Role, kind};
+use bedstone_node::raft::{Body, Role};
 use bytes::Bytes;
 use noraft::{Message as NoraftMessage, NodeId, Term as NoraftTerm};
 use raft::eraftpb::{self, MessageType};
@@ -217,7 +217,7 @@ pub fn ours(state: &State, question: &Question) -> Answer {
         Question::Append { term, previous, entries, commit } => {
             let entry = |(&term, index)| {
                 let id = id((term, index));
-                Entry { id, kind: kind::NORMAL, data: Bytes::copy_from_slice(&[0; 8]) }
+                Entry { id, kind: EntryKind::COMMANDS, data: Bytes::copy_from_slice(&[0; 8]) }
             };
             let entries = entries.iter().zip(previous.1 + 1..).map(entry).collect();
             let commit = Index(commit);

@@ -2,9 +2,9 @@
 //! paper, or states its purpose.
 
 use super::disk::{Disk, Tree};
-use bedstone_engine::wal::Entry;
+use bedstone_engine::wal::{Entry, EntryKind};
 use bedstone_engine::{Index, LogId, Term};
-use bedstone_node::raft::{Body, Conf, Message, Raft, ReplicaId, Vote, kind};
+use bedstone_node::raft::{Body, Conf, Message, Raft, ReplicaId, Vote};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Observations of all replicas so far.
@@ -77,9 +77,9 @@ impl Checks {
         let index = entry.id.index;
         let known = self.committed.entry(index).or_insert_with(|| entry.clone());
         assert_eq!(known.id, entry.id, "one entry at each committed index");
-        if entry.kind == kind::WITHHELD {
+        if entry.kind == EntryKind::WITHHELD {
             assert!(was_witness, "entry {index} lacks its command");
-        } else if known.kind == kind::WITHHELD {
+        } else if known.kind == EntryKind::WITHHELD {
             *known = entry.clone();
         } else {
             assert_eq!(*known, *entry, "one entry at each committed index");
@@ -202,7 +202,7 @@ impl Checks {
             }
             Body::Append { entries, .. } => {
                 let witness = raft.conf().witnesses.contains(peer);
-                let lacks = entries.iter().any(|entry| entry.kind == kind::WITHHELD);
+                let lacks = entries.iter().any(|entry| entry.kind == EntryKind::WITHHELD);
                 assert!(!lacks || witness, "{id} withholds commands from {peer}");
             }
             _ => {}

@@ -1,8 +1,8 @@
 //! The content of a replica's disk: a log with its hard state, and a tree as of its last flush.
 
-use bedstone_engine::wal::{Entry, HardState};
+use bedstone_engine::wal::{Entry, EntryKind, HardState};
 use bedstone_engine::{Index, LogId, Term};
-use bedstone_node::raft::{Boot, Conf, Durability, LogReader, ReplicaId, Write, kind};
+use bedstone_node::raft::{Boot, Conf, Durability, LogReader, ReplicaId, Write};
 use bytes::Bytes;
 
 /// A tree: its last applied entry, the members at that entry, and a digest of all applied entries.
@@ -18,11 +18,11 @@ impl Tree {
     /// Applies the next entry.
     pub(crate) fn apply(&mut self, entry: &Entry) {
         self.applied = entry.id;
-        self.digest = self.digest.filter(|_| entry.kind != kind::WITHHELD).map(|digest| {
+        self.digest = self.digest.filter(|_| entry.kind != EntryKind::WITHHELD).map(|digest| {
             let parts = [&digest.to_le_bytes(), &entry.data[..]].concat();
             crc32fast::hash(&parts).into()
         });
-        if entry.kind == kind::CHANGE {
+        if entry.kind == EntryKind::CHANGE {
             self.conf.apply_entry_data(&entry.data);
         }
     }
@@ -144,7 +144,7 @@ impl Disk {
             if runs.last().is_none_or(|run| run.term != entry.id.term) {
                 runs.push(entry.id);
             }
-            if entry.id.index > applied.index && entry.kind == kind::CHANGE {
+            if entry.id.index > applied.index && entry.kind == EntryKind::CHANGE {
                 changes.push((entry.id.index, entry.data.clone()));
             }
         }

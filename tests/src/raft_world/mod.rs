@@ -4,6 +4,7 @@
 
 mod checks;
 pub(crate) mod disk;
+mod mix;
 
 use crate::rng::Rng;
 use bedstone_engine::{Index, LogId, Term};
@@ -13,6 +14,7 @@ use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, Raft, Repl
 use bytes::Bytes;
 use checks::{Checks, decided};
 use disk::{Disk, Job, Tree};
+use mix::Mix;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 const EVENTS: u64 = 3000;
@@ -28,72 +30,6 @@ const SNAPSHOT_EVENTS: u64 = 400;
 /// With leases: the fewest events between two ticks of a node, and the length of a lease.
 const TICK_EVENTS: u64 = 20;
 const LEASE: Lease = Lease { length: 8 * TICK_EVENTS };
-
-/// The fault rates of a seed. Each seed draws its own rates, because some bugs show only where
-/// another event is rare (Groce et al., "Swarm testing", ISSTA 2012). A rate n means once in n
-/// times, unless the field states otherwise.
-struct Mix {
-    loss: u64,
-    doubling: u64,
-    /// The longest delay of a message, in events.
-    delay: u64,
-    fault: u64,
-    crash: u64,
-    change: u64,
-    /// A configuration change is explicit.
-    explicit: u64,
-    /// A step of a change removes the vote of a replica.
-    shrink: u64,
-    release: u64,
-    /// A disk is lost, or records of its log are lost.
-    loses: u64,
-    /// The effects of a replica are collected. A rarer collection lets more inputs come between.
-    gather: u64,
-    /// A replica receives a proposal during the faults, or a read.
-    proposes: u64,
-    reads: u64,
-    /// See [`Config::quiesce_after`].
-    quiesce_after: Option<u64>,
-    /// Trees are damaged.
-    damages: bool,
-    /// Disks may lie, and a replica treats its disk as suspect after a crash.
-    lies: bool,
-    /// Leaders answer reads by a lease. In this case no clock ticks faster than the lease expects.
-    leases: bool,
-    /// The replicas with the slow disk, the slow tree and the slow clock.
-    slow_disk: ReplicaId,
-    slow_tree: ReplicaId,
-    slow_clock: ReplicaId,
-}
-
-impl Mix {
-    fn new(rng: &mut Rng, nodes: u64) -> Mix {
-        let mut of = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
-        Mix {
-            loss: of(&[4, 10, 10, 30, 1000]),
-            doubling: of(&[5, 20, 1000]),
-            delay: of(&[3, 12, 12, 40]),
-            fault: of(&[1, 1, 2, 4]),
-            crash: of(&[2, 4, 8, 8, 40]),
-            change: of(&[1, 1, 2, 8, 60]),
-            explicit: of(&[1, 3, 20]),
-            shrink: of(&[1, 1, 2, 4]),
-            release: of(&[3, 8, 8, 60]),
-            loses: of(&[1, 4, 1000]),
-            gather: of(&[1, 1, 3, 8]),
-            proposes: of(&[1, 1, 1, 100]),
-            reads: of(&[1, 1, 1, 1000]),
-            leases: of(&[0, 0, 1]) == 1,
-            lies: false,
-            damages: false,
-            slow_tree: ReplicaId(0),
-            quiesce_after: [None, Some(1), Some(4)][of(&[0, 1, 2]) as usize],
-            // A number above `nodes` names no replica.
-            slow_disk: ReplicaId(rng.below(2 * nodes) + 1),
-            slow_clock: ReplicaId(rng.below(2 * nodes) + 1),
-        }
-    }
-}
 
 /// A packet in flight.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ use crate::raft::Message;
 /// The state of the checks.
 #[derive(Default)]
 pub(super) struct Checks {
+    bounds: bounds::Bounds,
     disks: disk::Disks,
     election: election::Election,
     log: log::Logs,
@@ -32,7 +33,7 @@ impl Checks {
         self.disks.turn(host, now)?;
         self.paces.turn(host, now)?;
         versions::turn(host)?;
-        bounds::turn(host.id, node)
+        self.bounds.turn(host.id, node)
     }
 
     /// Checks a message before it leaves.

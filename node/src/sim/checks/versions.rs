@@ -5,7 +5,7 @@ use super::super::build::Build;
 use super::super::host::Host;
 use super::super::outcome::Failure;
 use crate::machine::system;
-use crate::raft::kind;
+use crate::raft::EntryKind;
 use crate::router::FIRST_SHARD;
 use bedstone_engine::wal::Entry;
 
@@ -27,7 +27,7 @@ pub(super) fn turn(host: &Host) -> Result<(), Failure> {
     let log = node.engine.log();
     let entries = log.entries(FIRST_SHARD, applied, applied + 1, 1).unwrap_or_default();
     let version = |entry: &Entry| entry.data.first_chunk().copied().map(u16::from_le_bytes);
-    let last = entries.first().filter(|entry| entry.kind == kind::NORMAL).and_then(version);
+    let last = entries.first().filter(|entry| entry.kind == EntryKind::COMMANDS).and_then(version);
     match last.filter(|&version| version > newest && replica.raft().is_applying()) {
         Some(version) => fails(format!("node {id} applied entry {applied} of version {version}")),
         None => Ok(()),
