@@ -18,7 +18,9 @@ use bedstone_engine::wal::{Entry, EntryKind, HardState, Record, Vote};
 use bedstone_engine::{Index, LogId, Lsn, ReplicaId, ShardId, Term};
 use bedstone_net::hello::Hello;
 use bedstone_net::{Frame, Lane, NodeId};
-use bedstone_node::machine::command::{Command, Expiry, Operation, byte, encode_batch};
+use bedstone_node::machine::argument::Key;
+use bedstone_node::machine::command::{Command, Write, encode_batch};
+use bedstone_node::machine::options::{Expiry, SetOptions};
 use bedstone_node::machine::reply::Reply;
 use bedstone_node::machine::sessions::{Answer, Session, Table};
 use bedstone_node::machine::value::Stored;
@@ -98,17 +100,19 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
     let edit = Edit { state, removed: vec![1], added, deleted };
     let superblock = Superblock { store: 7, segment_bytes: 65536, owner: "node 1".into() };
     let frame = Frame { lane: Lane::Control, kind: 3, shard: 1, body: Bytes::from_static(b"hi") };
-    let set = Command::new(
-        Operation::Set,
-        [
-            Bytes::from_static(b"k"),
-            Stored::plain(Bytes::from_static(b"v")).encode(),
-            byte(0),
-            Expiry::In(1000).encode(),
-        ],
-    );
+    let set = Write::Set {
+        key: Key(Bytes::from_static(b"k")),
+        stored: Stored::plain(Bytes::from_static(b"v")).encode(),
+        options: SetOptions::default(),
+        expiry: Expiry::In(1000),
+    };
     let mut forwarded = BytesMut::new();
-    let request = Forwarded { id: RequestId(1), left: 5000, resp3: true, command: set.clone() };
+    let request = Forwarded {
+        id: RequestId(1),
+        left: 5000,
+        resp3: true,
+        command: Command::Write(set.clone()),
+    };
     request.encode(&mut forwarded);
     let mut replied = BytesMut::new();
     Replied { id: RequestId(1), answer: Some(Bytes::from_static(b"+OK\r\n")) }.encode(&mut replied);

@@ -10,7 +10,7 @@ use super::commands::dispatch::decide;
 use super::resp::Decoder;
 use super::shared::Shared;
 use crate::limits::{PIPELINE_MAX, REQUEST_TIME};
-use crate::machine::command::{Command, Operation};
+use crate::machine::command::{Command, Read};
 use crate::machine::reply::Reply;
 use crate::machine::{ReadOutcome, ReadTime};
 use crate::policy::Consistency;
@@ -146,16 +146,18 @@ impl Connection {
                 self.push_reply(reply);
                 self.closing = true;
             }
-            Action::Shard { command, consistency: Consistency::Weak } if self.waiting == 0 => {
-                let machine = self.client.shared.router.machine(&command);
-                let reply = match machine.read(&command, ReadTime::Applied) {
+            Action::Shard { command: Command::Read(read), consistency: Consistency::Weak }
+                if self.waiting == 0 =>
+            {
+                let machine = self.client.shared.router.machine(&read);
+                let reply = match machine.read(&read, ReadTime::Applied) {
                     Ok(ReadOutcome::Reply(reply)) => reply,
                     Ok(ReadOutcome::ExpiryDue) => Reply::err("a weak read depended on the clock"),
                     Err(error) => Reply::err(error),
                 };
                 let rendered = reply.render(self.client.resp3);
-                let rendered = match command.operation {
-                    Operation::Scan => self.number_cursor(rendered),
+                let rendered = match read {
+                    Read::Scan { .. } => self.number_cursor(rendered),
                     _ => rendered,
                 };
                 self.pending.push_back(PendingReply::Ready(rendered));
@@ -170,8 +172,8 @@ impl Connection {
 
     fn submit(&mut self, command: Command) {
         let slot = self.first + self.pending.len() as u64;
-        self.pending
-            .push_back(PendingReply::Waiting { cursor: command.operation == Operation::Scan });
+        let cursor = matches!(command, Command::Read(Read::Scan { .. }));
+        self.pending.push_back(PendingReply::Waiting { cursor });
         self.waiting += 1;
         self.reading = command.is_read();
         self.run.push(ClientRequest { command, resp3: self.client.resp3, slot });

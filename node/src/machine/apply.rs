@@ -1,7 +1,9 @@
 //! The effect of write commands. All replicas apply identical entries in one order and must reach
 //! an identical state. Therefore an effect depends on the entry and the tree only.
 
-use super::command::{Batch, Command, Expiry, Operation, flags};
+use super::argument::Key;
+use super::command::{Batch, Write};
+use super::options::{DeadlineOrder, ExpireOptions, SetOptions, SetReply};
 use super::reply::Reply;
 use super::sessions::{self, Answer, EVICTED, SESSIONS_MAX, Session, Table};
 use super::system::{self, SESSION, user_keys};
@@ -34,11 +36,11 @@ pub fn apply_entry(
     batch: &Batch,
     entry: Option<InLog<'_>>,
 ) -> Result<Vec<Reply>> {
-    let Batch { version, ts, commands } = batch;
+    let Batch { version, ts, writes } = batch;
     // Timestamps rise with the log even when a new leader's clock is behind.
     let ts = (*ts).max(tree.ts() + 1);
     let mut change = Change { tree, now: millis_of(ts), ts, changes: HashMap::new() };
-    let replies = commands.iter().map(|command| change.apply(command)).collect::<Result<_>>()?;
+    let replies = writes.iter().map(|write| change.apply(write)).collect::<Result<_>>()?;
     if let Some(raised) = system::raised_version(tree, *version)? {
         change.changes.insert(Bytes::from_static(system::VERSION), Some(raised));
     }
@@ -66,155 +68,139 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn apply(&mut self, command: &Command) -> Result<Reply> {
-        let reply = self.try_apply(command)?;
-        Ok(reply.unwrap_or_else(|| Reply::err("malformed command in the log")))
-    }
-
-    /// Applies one command; `None` when the arguments do not fit the operation.
-    fn try_apply(&mut self, command: &Command) -> Result<Option<Reply>> {
-        let args = &command.args;
-        let Some(key) = args.first() else {
-            return Ok(match command.operation {
-                Operation::Flush => Some(self.flush()?),
-                Operation::Tick => Some(Reply::OK),
-                Operation::SessionOpen => Some(self.open_session()?),
-                _ => None,
-            });
-        };
-        match command.operation {
-            Operation::Set => self.set(command),
-            Operation::SessionClose => {
-                let Some(id) = command.u64(0) else { return Ok(None) };
-                self.close_session(id).map(Some)
+    fn apply(&mut self, write: &Write) -> Result<Reply> {
+        match write {
+            Write::Set { key, stored, options, expiry } => {
+                self.set(key, stored, *options, expiry.deadline(self.now))
             }
-            Operation::Once => self.once(command),
-            Operation::Delete => {
+            Write::Delete { keys } => {
                 let mut count = 0;
-                for key in args {
+                for Key(key) in keys {
                     if self.get(key)?.is_some() {
                         self.delete(key);
                         count += 1;
                     }
                 }
-                Ok(Some(Reply::Int(count)))
+                Ok(Reply::Int(count))
             }
-            Operation::Append => {
-                let Some(tail) = args.get(1) else { return Ok(None) };
+            Write::Append { key: Key(key), tail } => {
                 let old = self.get(key)?.unwrap_or(Stored::plain(Bytes::new()));
                 let mut value = BytesMut::from(&old.value[..]);
                 value.extend_from_slice(tail);
-                self.put_checked(key, value.freeze(), old.deadline)
+                Ok(self.put_checked(key, value.freeze(), old.deadline))
             }
-            Operation::SetRange => {
-                let (Some(offset), Some(part)) = (command.u64(1), args.get(2)) else {
-                    return Ok(None);
-                };
-                let old = self.get(key)?.unwrap_or(Stored::plain(Bytes::new()));
-                if part.is_empty() {
-                    return Ok(Some(Reply::Int(old.value.len() as i64)));
-                }
-                let end = offset.saturating_add(part.len() as u64);
-                if end > VALUE_BYTES_MAX as u64 {
-                    return Ok(Some(too_large(end)));
-                }
-                let (start, end) = (offset as usize, end as usize);
-                let mut value = BytesMut::from(&old.value[..]);
-                if value.len() < end {
-                    value.resize(end, 0);
-                }
-                value[start..end].copy_from_slice(part);
-                self.put_checked(key, value.freeze(), old.deadline)
-            }
-            Operation::IncrBy => {
-                let Some(delta) = command.i64(1) else { return Ok(None) };
-                self.incr(key, delta).map(Some)
-            }
-            Operation::IncrByFloat => {
-                let Some(delta) = args.get(1) else { return Ok(None) };
-                self.incr_float(key, delta).map(Some)
-            }
-            Operation::GetDelete => {
+            Write::SetRange { key: Key(key), offset, part } => self.set_range(key, *offset, part),
+            Write::IncrBy { key: Key(key), delta } => self.incr(key, *delta),
+            Write::IncrByFloat { key: Key(key), delta } => self.incr_float(key, delta),
+            Write::GetDelete { key: Key(key) } => {
                 let old = self.get(key)?;
                 if old.is_some() {
                     self.delete(key);
                 }
-                Ok(Some(value_or_nil(old)))
+                Ok(value_or_nil(old))
             }
-            Operation::GetExpire => {
-                let (Some(persist), Some(expiry)) = (command.u8(1), args.get(2)) else {
-                    return Ok(None);
-                };
-                let Some(deadline) = Expiry::resolve(expiry, self.now) else { return Ok(None) };
-                let Some(old) = self.get(key)? else { return Ok(Some(Reply::Nil)) };
-                if persist != 0 || deadline != 0 {
+            Write::GetExpire { key: Key(key), persist, expiry } => {
+                let deadline = expiry.deadline(self.now);
+                let Some(old) = self.get(key)? else { return Ok(Reply::Nil) };
+                if *persist || deadline != 0 {
                     self.put(key, Stored { deadline, ..old.clone() });
                 }
-                Ok(Some(Reply::Bulk(old.value)))
+                Ok(Reply::Bulk(old.value))
             }
-            Operation::SetMany | Operation::SetManyIfNone => self.set_many(command),
-            Operation::Expire => self.expire(command),
-            Operation::Persist => match self.get(key)? {
+            Write::SetMany { pairs } => {
+                self.set_many(pairs);
+                Ok(Reply::OK)
+            }
+            Write::SetManyIfNone { pairs } => {
+                for (Key(key), _) in pairs {
+                    if self.get(key)?.is_some() {
+                        return Ok(Reply::Int(0));
+                    }
+                }
+                self.set_many(pairs);
+                Ok(Reply::Int(1))
+            }
+            Write::Expire { key: Key(key), options, expiry } => {
+                self.expire(key, *options, expiry.deadline(self.now))
+            }
+            Write::Persist { key: Key(key) } => match self.get(key)? {
                 Some(old) if old.deadline != 0 => {
                     self.put(key, Stored::plain(old.value));
-                    Ok(Some(Reply::Int(1)))
+                    Ok(Reply::Int(1))
                 }
-                _ => Ok(Some(Reply::Int(0))),
+                _ => Ok(Reply::Int(0)),
             },
-            Operation::Rename | Operation::Copy => self.rename_or_copy(command),
-            _ => Ok(None),
+            Write::Rename { from: Key(from), to: Key(to), only_if_none } => {
+                self.rename(from, to, *only_if_none)
+            }
+            Write::Copy { from: Key(from), to: Key(to), replace } => {
+                let Some(value) = self.get(from)? else { return Ok(Reply::Int(0)) };
+                if !replace && self.get(to)?.is_some() {
+                    return Ok(Reply::Int(0));
+                }
+                self.put(to, value);
+                Ok(Reply::Int(1))
+            }
+            Write::Flush {} => self.flush(),
+            Write::Tick {} => Ok(Reply::OK),
+            Write::SessionOpen {} => self.open_session(),
+            Write::SessionClose { session } => self.close_session(*session),
+            Write::Once { session, request, write } => self.once(*session, *request, write),
         }
     }
 
-    fn set(&mut self, command: &Command) -> Result<Option<Reply>> {
-        let args = &command.args;
-        let (Some(key), Some(stored), Some(flag), Some(expiry)) =
-            (args.first(), args.get(1), command.u8(2), args.get(3))
-        else {
-            return Ok(None);
-        };
-        let Some(deadline) = Expiry::resolve(expiry, self.now) else { return Ok(None) };
-        if flag == 0 && deadline == 0 {
+    fn set(
+        &mut self,
+        Key(key): &Key,
+        stored: &Bytes,
+        options: SetOptions,
+        deadline: u64,
+    ) -> Result<Reply> {
+        if options == SetOptions::default() && deadline == 0 {
             // The common case needs neither the old value nor a copy of the new value.
             self.changes.insert(key.clone(), Some(stored.clone()));
-            return Ok(Some(Reply::OK));
+            return Ok(Reply::OK);
         }
-        let Some(new) = Stored::decode(stored.clone()) else { return Ok(None) };
-        let old = self.get(key)?;
-        let wanted = match flag & (flags::NX | flags::XX) {
-            flags::NX => old.is_none(),
-            flags::XX => old.is_some(),
-            _ => true,
+        let Some(new) = Stored::decode(stored.clone()) else {
+            return Ok(Reply::err("malformed value in the log"));
         };
+        let old = self.get(key)?;
+        let wanted = options.only_if.allows(old.is_some());
         if wanted {
             let kept = old.as_ref().map_or(0, |old| old.deadline);
-            let deadline = if flag & flags::KEEP_TTL != 0 { kept } else { deadline };
+            let deadline = if options.keep_deadline { kept } else { deadline };
             self.put(key, Stored { deadline, value: new.value });
         }
-        Ok(Some(match (flag & flags::GET != 0, flag & flags::NUMBER != 0) {
-            (true, _) => value_or_nil(old),
-            (_, true) => Reply::Int(i64::from(wanted)),
-            _ if wanted => Reply::OK,
-            _ => Reply::Nil,
-        }))
+        Ok(match options.reply {
+            SetReply::OldValue => value_or_nil(old),
+            SetReply::Number => Reply::Int(i64::from(wanted)),
+            SetReply::Status if wanted => Reply::OK,
+            SetReply::Status => Reply::Nil,
+        })
     }
 
-    fn set_many(&mut self, command: &Command) -> Result<Option<Reply>> {
-        let if_none = command.operation == Operation::SetManyIfNone;
-        if !command.args.len().is_multiple_of(2) {
-            return Ok(None);
+    fn set_range(&mut self, key: &Bytes, offset: u64, part: &Bytes) -> Result<Reply> {
+        let old = self.get(key)?.unwrap_or(Stored::plain(Bytes::new()));
+        if part.is_empty() {
+            return Ok(Reply::Int(old.value.len() as i64));
         }
-        if if_none {
-            for pair in command.args.chunks_exact(2) {
-                if self.get(&pair[0])?.is_some() {
-                    return Ok(Some(Reply::Int(0)));
-                }
-            }
+        let end = offset.saturating_add(part.len() as u64);
+        if end > VALUE_BYTES_MAX as u64 {
+            return Ok(too_large(end));
         }
-        for pair in command.args.chunks_exact(2) {
-            self.changes.insert(pair[0].clone(), Some(pair[1].clone()));
+        let (start, end) = (offset as usize, end as usize);
+        let mut value = BytesMut::from(&old.value[..]);
+        if value.len() < end {
+            value.resize(end, 0);
         }
-        Ok(Some(if if_none { Reply::Int(1) } else { Reply::OK }))
+        value[start..end].copy_from_slice(part);
+        Ok(self.put_checked(key, value.freeze(), old.deadline))
+    }
+
+    fn set_many(&mut self, pairs: &[(Key, Bytes)]) {
+        for (Key(key), stored) in pairs {
+            self.changes.insert(key.clone(), Some(stored.clone()));
+        }
     }
 
     fn incr(&mut self, key: &Bytes, delta: i64) -> Result<Reply> {
@@ -247,19 +233,15 @@ impl Change<'_> {
         Ok(Reply::Bulk(value))
     }
 
-    fn expire(&mut self, command: &Command) -> Result<Option<Reply>> {
-        let (Some(key), Some(flag), Some(expiry)) =
-            (command.args.first(), command.u8(1), command.args.get(2))
-        else {
-            return Ok(None);
-        };
-        let Some(deadline) = Expiry::resolve(expiry, self.now) else { return Ok(None) };
-        let Some(old) = self.get(key)? else { return Ok(Some(Reply::Int(0))) };
+    fn expire(&mut self, key: &Bytes, options: ExpireOptions, deadline: u64) -> Result<Reply> {
+        let Some(old) = self.get(key)? else { return Ok(Reply::Int(0)) };
         let present = if old.deadline == 0 { u64::MAX } else { old.deadline };
-        let wanted = (flag & flags::NX == 0 || old.deadline == 0)
-            && (flag & flags::XX == 0 || old.deadline != 0)
-            && (flag & flags::GT == 0 || deadline > present)
-            && (flag & flags::LT == 0 || deadline < present);
+        let in_order = match options.order {
+            DeadlineOrder::Any => true,
+            DeadlineOrder::Later => deadline > present,
+            DeadlineOrder::Earlier => deadline < present,
+        };
+        let wanted = in_order && options.only_if.allows(old.deadline != 0);
         if wanted {
             if deadline <= self.now {
                 self.delete(key);
@@ -267,52 +249,37 @@ impl Change<'_> {
                 self.put(key, Stored { deadline, ..old });
             }
         }
-        Ok(Some(Reply::Int(i64::from(wanted))))
+        Ok(Reply::Int(i64::from(wanted)))
     }
 
-    fn rename_or_copy(&mut self, command: &Command) -> Result<Option<Reply>> {
-        let args = &command.args;
-        let (Some(from), Some(to), Some(flag)) = (args.first(), args.get(1), command.u8(2)) else {
-            return Ok(None);
-        };
-        let rename = command.operation == Operation::Rename;
-        let Some(value) = self.get(from)? else {
-            return Ok(Some(if rename { Reply::err("no such key") } else { Reply::Int(0) }));
-        };
-        let only_if_none = if rename { flag != 0 } else { flag == 0 };
+    fn rename(&mut self, from: &Bytes, to: &Bytes, only_if_none: bool) -> Result<Reply> {
+        let Some(value) = self.get(from)? else { return Ok(Reply::err("no such key")) };
         if only_if_none && self.get(to)?.is_some() {
-            return Ok(Some(Reply::Int(0)));
+            return Ok(Reply::Int(0));
         }
-        if rename {
-            self.delete(from);
-        }
+        self.delete(from);
         self.put(to, value);
-        Ok(Some(if rename && !only_if_none { Reply::OK } else { Reply::Int(1) }))
+        Ok(if only_if_none { Reply::Int(1) } else { Reply::OK })
     }
 
-    /// Applies the inner command and stores the reply in the session. If the request is the last
-    /// request of the session, returns the stored reply instead.
-    fn once(&mut self, command: &Command) -> Result<Option<Reply>> {
-        let (Some(id), Some(request), Some(inner)) =
-            (command.u64(0), command.u64(1), command.inner())
-        else {
-            return Ok(None);
-        };
+    /// Applies the write and stores the reply in the session. If the request is the last request of
+    /// the session, returns the stored reply instead.
+    fn once(&mut self, id: u64, request: u64, write: &Write) -> Result<Reply> {
         let key = Session::key(id);
         let stored = self.stored(&key)?;
         let Some(session) = stored.as_deref().and_then(Session::decode) else {
-            return Ok(Some(sessions::not_open(id)));
+            return Ok(sessions::not_open(id));
         };
         if request == session.request {
-            return Ok(Some(session.answer.reply(request)));
+            return Ok(session.answer.reply(request));
         }
         if request < session.request {
-            return Ok(Some(sessions::out_of_order(request, session.request)));
+            return Ok(sessions::out_of_order(request, session.request));
         }
-        let reply = self.apply(&inner)?;
+        let reply = self.apply(write)?;
         let session = Session { request, used: self.ts, answer: Answer::of(&reply) };
         self.changes.insert(key, Some(session.encode()));
-        Ok(Some(reply))
+        Ok(reply)
     }
 
     fn table(&self) -> Result<Table> {
@@ -325,7 +292,8 @@ impl Change<'_> {
         if table.open >= SESSIONS_MAX {
             table.open -= self.evict_sessions()?;
         }
-        (table.open, table.last) = (table.open + 1, table.last + 1);
+        table.open += 1;
+        table.last += 1;
         let session = Session { request: 0, used: self.ts, answer: Answer::Kept(Reply::OK) };
         self.changes.insert(Session::key(table.last), Some(session.encode()));
         self.changes.insert(Table::key(), Some(table.encode()));
@@ -393,13 +361,14 @@ impl Change<'_> {
         self.changes.insert(key.clone(), Some(stored.encode()));
     }
 
-    fn put_checked(&mut self, key: &Bytes, value: Bytes, deadline: u64) -> Result<Option<Reply>> {
+    /// Replies with the length of the value.
+    fn put_checked(&mut self, key: &Bytes, value: Bytes, deadline: u64) -> Reply {
         let len = value.len();
         if len > VALUE_BYTES_MAX {
-            return Ok(Some(too_large(len as u64)));
+            return too_large(len as u64);
         }
         self.put(key, Stored { deadline, value });
-        Ok(Some(Reply::Int(len as i64)))
+        Reply::Int(len as i64)
     }
 
     fn delete(&mut self, key: &Bytes) {

@@ -1,313 +1,458 @@
 //! The form of commands in the log and on the wire. All numbers are little-endian.
 //!
-//! **Command**: operation u8, count of arguments u32, then each: length u32, bytes. Arguments that
-//! are keys are stored keys, see [`super::system`].
+//! **Command**: operation u8, count of arguments u32, then the arguments, see
+//! [`argument`](super::argument). Keys are stored keys, see [`super::system`].
 //!
 //! **Batch**, the data of a log entry: version u16 (see
 //! [`ENTRY_VERSION`](crate::raft::ENTRY_VERSION)), timestamp u64 (hybrid
-//! logical clock: milliseconds since 1970 in the upper 48 bits), then commands to the end.
+//! logical clock: milliseconds since 1970 in the upper 48 bits), then writes to the end.
 
-use super::system::stored_key;
+use super::argument::{Argument, Arguments, Key};
+use super::options::{ExpireOptions, Expiry, RangeBounds, SetOptions, TimeForm};
 use crate::raft::Undecodable;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
-        /// The operation of a command. The numbers are part of the log's format and never change.
-        /// Numbers below 128 are writes; numbers from 128 on are reads, which never enter the log.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Operation { $($(#[$doc])* $name = $number,)* }
+/// The keys of a command that accepts any number of keys.
+pub type Keys = SmallVec<[Key; 1]>;
 
-        impl Operation {
-            /// The operation of a number.
-            pub fn from_byte(byte: u8) -> Option<Self> {
-                match byte { $($number => Some(Self::$name),)* _ => None }
+/// Declares the commands of an enum: for each the number of its operation, and its arguments in the
+/// order of the format.
+macro_rules! commands {
+    (
+        $(#[$doc:meta])* $kind:ident:
+        $(
+            $(#[$name_doc:meta])* $number:literal $name:ident
+            { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }
+        )*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum $kind {
+            $($(#[$name_doc])* $name { $($(#[$field_doc])* $field: $type,)* },)*
+        }
+
+        impl $kind {
+            /// The number of the operation.
+            fn operation(&self) -> u8 {
+                match self { $(Self::$name { .. } => $number,)* }
+            }
+
+            fn count(&self) -> usize {
+                match self { $(Self::$name { $($field,)* } => 0 $(+ $field.count())*,)* }
+            }
+
+            fn arguments_len(&self) -> usize {
+                match self { $(Self::$name { $($field,)* } => 0 $(+ $field.encoded_len())*,)* }
+            }
+
+            #[allow(unused_variables)] // for a command without arguments
+            fn encode_arguments(&self, out: &mut BytesMut) {
+                match self { $(Self::$name { $($field,)* } => { $($field.encode(out);)* })* }
+            }
+
+            fn decode(operation: u8, from: &mut Arguments<'_>) -> Result<Self, Undecodable> {
+                match operation {
+                    $($number => Ok(Self::$name {
+                        $($field: Argument::decode(from).ok_or(Undecodable::Malformed)?,)*
+                    }),)*
+                    unknown => Err(Undecodable::Unknown(unknown)),
+                }
+            }
+
+            fn store_keys(&mut self) {
+                match self { $(Self::$name { $($field,)* } => { $($field.store_keys();)* })* }
+            }
+
+            fn longest_key(&self) -> usize {
+                match self {
+                    $(Self::$name { $($field,)* } => 0 $(.max($field.longest_key()))*,)*
+                }
+            }
+
+            fn longest_value(&self) -> usize {
+                match self {
+                    $(Self::$name { $($field,)* } => 0 $(.max($field.longest_value()))*,)*
+                }
+            }
+
+            /// The length of the encoded command in bytes.
+            pub fn encoded_len(&self) -> usize {
+                5 + self.arguments_len()
+            }
+
+            /// Appends the encoded command.
+            pub fn encode(&self, out: &mut BytesMut) {
+                out.put_u8(self.operation());
+                out.put_u32_le(self.count() as u32);
+                self.encode_arguments(out);
             }
         }
     };
 }
 
-operations! {
-    /// key, stored value, flags u8, expiry.
-    Set = 1,
-    /// keys.
-    Delete = 2,
-    /// key, bytes.
-    Append = 3,
-    /// key, offset u64, bytes.
-    SetRange = 4,
-    /// key, delta i64.
-    IncrBy = 5,
-    /// key, delta as decimal text.
-    IncrByFloat = 6,
-    /// key.
-    GetDelete = 7,
-    /// key, persist u8, expiry.
-    GetExpire = 8,
-    /// keys and stored values, alternating.
-    SetMany = 9,
-    /// keys and stored values, alternating.
-    SetManyIfNone = 10,
-    /// key, flags u8, expiry.
-    Expire = 11,
-    /// key.
-    Persist = 12,
-    /// from, to, only-if-none u8.
-    Rename = 13,
-    /// from, to, replace u8.
-    Copy = 14,
-    /// no arguments. Deletes every key of the user space.
-    Flush = 15,
-    /// no arguments. Changes no key; the entry's timestamp moves the shard's time, so that expiry
-    /// becomes visible.
-    Tick = 16,
-    /// no arguments. Opens a session, see [`super::sessions`].
-    SessionOpen = 17,
-    /// session u64.
-    SessionClose = 18,
-    /// session u64, request u64, operation u8 of a write, its arguments.
-    Once = 19,
-    /// key.
-    Get = 128,
-    /// keys.
-    GetMany = 129,
-    /// keys.
-    Exists = 130,
-    /// key.
-    Length = 131,
-    /// key, start i64, end i64.
-    GetRange = 132,
-    /// key, unit u8.
-    TimeToLive = 133,
-    /// key.
-    Type = 134,
-    /// the stored key where the scan stopped (empty at the start), count u64, pattern.
-    Scan = 135,
-    /// pattern.
-    Keys = 136,
-    /// seed u64. Returns any key.
-    RandomKey = 137,
-    /// no arguments. Returns the number of keys.
-    Size = 138,
-    /// start, end, limit u64, bounds u8.
-    Range = 139,
-    /// key.
-    MemoryUsage = 140,
-    /// key.
-    Encoding = 141,
+/// The number of the first read.
+const FIRST_READ: u8 = 128;
+
+commands! {
+    /// A command that may change keys. The numbers are part of the log's format and never change;
+    /// they are below 128.
+    Write:
+    /// Sets a key.
+    1 Set {
+        /// The key.
+        key: Key,
+        /// The stored value, without a deadline.
+        stored: Bytes,
+        /// The options.
+        options: SetOptions,
+        /// The expiry.
+        expiry: Expiry,
+    }
+    /// Deletes keys. Replies with the number of keys that existed.
+    2 Delete {
+        /// The keys.
+        keys: Keys,
+    }
+    /// Appends to a value. Replies with the length of the value.
+    3 Append {
+        /// The key.
+        key: Key,
+        /// The bytes to append.
+        tail: Bytes,
+    }
+    /// Overwrites a part of a value. Replies with the length of the value.
+    4 SetRange {
+        /// The key.
+        key: Key,
+        /// The place of the first byte.
+        offset: u64,
+        /// The bytes.
+        part: Bytes,
+    }
+    /// Adds to an integer. Replies with the sum.
+    5 IncrBy {
+        /// The key.
+        key: Key,
+        /// The number to add.
+        delta: i64,
+    }
+    /// Adds to a decimal number. Replies with the sum.
+    6 IncrByFloat {
+        /// The key.
+        key: Key,
+        /// The number to add, as decimal text.
+        delta: Bytes,
+    }
+    /// Deletes a key. Replies with the value.
+    7 GetDelete {
+        /// The key.
+        key: Key,
+    }
+    /// Changes the deadline of a key. Replies with the value.
+    8 GetExpire {
+        /// The key.
+        key: Key,
+        /// Whether the deadline is removed.
+        persist: bool,
+        /// The new deadline, if any.
+        expiry: Expiry,
+    }
+    /// Sets keys.
+    9 SetMany {
+        /// The keys and stored values.
+        pairs: Vec<(Key, Bytes)>,
+    }
+    /// Sets keys if none of them exists.
+    10 SetManyIfNone {
+        /// The keys and stored values.
+        pairs: Vec<(Key, Bytes)>,
+    }
+    /// Changes the deadline of a key. Replies whether the deadline changed.
+    11 Expire {
+        /// The key.
+        key: Key,
+        /// The conditions.
+        options: ExpireOptions,
+        /// The deadline.
+        expiry: Expiry,
+    }
+    /// Removes the deadline of a key. Replies whether there was one.
+    12 Persist {
+        /// The key.
+        key: Key,
+    }
+    /// Renames a key.
+    13 Rename {
+        /// The present name.
+        from: Key,
+        /// The new name.
+        to: Key,
+        /// Whether the new name must be free.
+        only_if_none: bool,
+    }
+    /// Copies a value with its deadline.
+    14 Copy {
+        /// The key of the value.
+        from: Key,
+        /// The key of the copy.
+        to: Key,
+        /// Whether an existing value is replaced.
+        replace: bool,
+    }
+    /// Deletes every key of the user space.
+    15 Flush {}
+    /// Changes no key. The entry's timestamp moves the shard's time, so that expiry becomes
+    /// visible.
+    16 Tick {}
+    /// Opens a session, see [`super::sessions`]. Replies with its id.
+    17 SessionOpen {}
+    /// Closes a session.
+    18 SessionClose {
+        /// The session.
+        session: u64,
+    }
+    /// A write that takes effect once, as a numbered request of a session.
+    19 Once {
+        /// The session.
+        session: u64,
+        /// The number of the request.
+        request: u64,
+        /// The write, with stored keys: no `Once` and no write on sessions.
+        write: Box<Write>,
+    }
 }
 
-/// Flags of [`Operation::Set`] and [`Operation::Expire`].
-pub mod flags {
-    /// Only if the key does not exist; for an expiry, only if the key has no deadline.
-    pub const NX: u8 = 1;
-    /// Only if the key exists; for an expiry, only if the key has a deadline.
-    pub const XX: u8 = 2;
-    /// Reply with the old value.
-    pub const GET: u8 = 4;
-    /// Keep the key's deadline.
-    pub const KEEP_TTL: u8 = 8;
-    /// Only if the new deadline is later than the present one. No deadline counts as the latest.
-    pub const GT: u8 = 16;
-    /// Only if the new deadline is earlier than the present one. No deadline counts as the latest.
-    pub const LT: u8 = 32;
-    /// Reply with a number, as SETNX does: 1 if the key was set, otherwise 0.
-    pub const NUMBER: u8 = 64;
+commands! {
+    /// A command that changes nothing, and never enters the log. The numbers are part of the format
+    /// on the wire and never change; they are from 128 on.
+    Read:
+    /// The value of a key.
+    128 Get {
+        /// The key.
+        key: Key,
+    }
+    /// The values of keys.
+    129 GetMany {
+        /// The keys.
+        keys: Keys,
+    }
+    /// The number of the keys that exist.
+    130 Exists {
+        /// The keys.
+        keys: Keys,
+    }
+    /// The length of a value.
+    131 Length {
+        /// The key.
+        key: Key,
+    }
+    /// A part of a value. Negative places count from the end.
+    132 GetRange {
+        /// The key.
+        key: Key,
+        /// The place of the first byte.
+        start: i64,
+        /// The place of the last byte.
+        end: i64,
+    }
+    /// The time to live of a key.
+    133 TimeToLive {
+        /// The key.
+        key: Key,
+        /// The form of the reply.
+        form: TimeForm,
+    }
+    /// The type of a key.
+    134 Type {
+        /// The key.
+        key: Key,
+    }
+    /// The next keys of an iteration over all keys.
+    135 Scan {
+        /// The stored key where the iteration stopped; empty at its beginning.
+        after: Bytes,
+        /// The number of keys to examine.
+        count: u64,
+        /// The pattern of the keys to return.
+        pattern: Bytes,
+    }
+    /// The keys that match a pattern.
+    136 Keys {
+        /// The pattern.
+        pattern: Bytes,
+    }
+    /// Any key.
+    137 RandomKey {
+        /// A random number.
+        seed: u64,
+    }
+    /// The number of keys.
+    138 Size {}
+    /// The keys and values of a range.
+    139 Range {
+        /// The start.
+        start: Key,
+        /// The end.
+        end: Key,
+        /// The number of keys at most.
+        limit: u64,
+        /// The meaning of start and end.
+        bounds: RangeBounds,
+    }
+    /// The approximate memory of a key and its value in bytes.
+    140 MemoryUsage {
+        /// The key.
+        key: Key,
+    }
+    /// The encoding that Redis would report for a value.
+    141 Encoding {
+        /// The key.
+        key: Key,
+    }
 }
 
-/// The expiry that a client gives for a key. A relative time counts from the entry's timestamp,
-/// which the leader assigns, so that all replicas compute one deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    /// Never.
-    None,
-    /// At a time, in milliseconds since 1970.
-    At(u64),
-    /// After some milliseconds.
-    In(u64),
-}
+impl Write {
+    /// The numbers of the writes that [`Write::Once`] accepts.
+    const IN_ONCE: std::ops::RangeInclusive<u8> = 1..=16;
 
-impl Expiry {
-    /// As an argument: mode u8 (0, 1, 2 in the order above), milliseconds u64.
-    pub fn encode(self) -> Bytes {
-        let (mode, millis) = match self {
-            Expiry::None => (0, 0),
-            Expiry::At(at) => (1, at),
-            Expiry::In(after) => (2, after),
-        };
-        let mut out = BytesMut::with_capacity(9);
-        out.put_u8(mode);
-        out.put_u64_le(millis);
-        out.freeze()
+    /// The write, as request `request` of a session.
+    ///
+    /// # Panics
+    /// If the write is a [`Write::Once`] or a write on sessions.
+    pub fn once(self, session: u64, request: u64) -> Write {
+        assert!(Write::IN_ONCE.contains(&self.operation()), "a session accepts writes of keys");
+        Write::Once { session, request, write: Box::new(self) }
     }
 
-    /// The deadline, given the entry's time; 0 for never.
-    pub fn resolve(argument: &[u8], now: u64) -> Option<u64> {
-        let mut from = argument;
-        let mode = from.try_get_u8().ok()?;
-        let millis = from.try_get_u64_le().ok()?;
-        match mode {
-            0 => Some(0),
-            1 => Some(millis.max(1)),
-            2 => Some(now.saturating_add(millis)),
-            _ => None,
+    /// Whether the write is accepted while the disk is nearly full. Such a write frees space or
+    /// needs very little.
+    pub fn allowed_when_nearly_full(&self) -> bool {
+        match self {
+            Write::Delete { .. } | Write::GetDelete { .. } | Write::Flush {} => true,
+            Write::Expire { .. } | Write::GetExpire { .. } | Write::Persist { .. } => true,
+            Write::Tick {} | Write::SessionClose { .. } => true,
+            Write::Once { write, .. } => write.allowed_when_nearly_full(),
+            _ => false,
         }
+    }
+}
+
+/// The write inside a [`Write::Once`]: its operation, then its arguments. Its keys are stored keys,
+/// and its sizes were checked before it became part of the other write.
+impl Argument for Box<Write> {
+    fn count(&self) -> usize {
+        1 + Write::count(self)
+    }
+
+    fn encoded_len(&self) -> usize {
+        5 + self.arguments_len()
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u32_le(1);
+        out.put_u8(self.operation());
+        self.encode_arguments(out);
+    }
+
+    fn decode(from: &mut Arguments<'_>) -> Option<Self> {
+        let [operation] = from.next_array()?;
+        // Another `Once` is refused before it is decoded, which bounds the depth.
+        let accepted = Write::IN_ONCE.contains(&operation);
+        accepted.then(|| Write::decode(operation, from).ok().map(Box::new))?
     }
 }
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
-    /// The operation.
-    pub operation: Operation,
-    /// The arguments, as listed at the operation.
-    pub args: SmallVec<[Bytes; 4]>,
+pub enum Command {
+    /// A command that may change keys.
+    Write(Write),
+    /// A command that changes nothing.
+    Read(Read),
 }
 
 impl Command {
-    /// A command.
-    pub fn new(operation: Operation, args: impl IntoIterator<Item = Bytes>) -> Self {
-        Self { operation, args: args.into_iter().collect() }
-    }
-
-    /// The command, as request `request` of a session.
-    pub fn once(self, session: u64, request: u64) -> Command {
-        let head = [number(session), number(request), byte(self.operation as u8)];
-        Command::new(Operation::Once, head.into_iter().chain(self.args))
-    }
-
-    /// The write inside an [`Operation::Once`]; `None` if there is no valid one.
-    pub(super) fn inner(&self) -> Option<Command> {
-        if self.operation != Operation::Once {
-            return None;
-        }
-        let operation = Operation::from_byte(self.u8(2)?)?;
-        let inner = Command::new(operation, self.args.iter().skip(3).cloned());
-        let of_sessions = [Operation::Once, Operation::SessionOpen, Operation::SessionClose];
-        (!inner.is_read() && !of_sessions.contains(&operation)).then_some(inner)
-    }
-
-    /// The places of the keys among the arguments. The write inside an [`Operation::Once`] and the
-    /// position of an [`Operation::Scan`] are not listed.
-    pub fn key_places(&self) -> impl Iterator<Item = usize> + use<> {
-        use Operation::{
-            Copy, Delete, Exists, Flush, GetMany, Keys, Once, RandomKey, Range, Rename, Scan,
-            SessionClose, SessionOpen, SetMany, SetManyIfNone, Size, Tick,
-        };
-        let (end, step) = match self.operation {
-            Delete | GetMany | Exists => (usize::MAX, 1),
-            SetMany | SetManyIfNone => (usize::MAX, 2),
-            Rename | Copy | Range => (2, 1),
-            Flush | Tick | SessionOpen | SessionClose | Once => (0, 1),
-            Scan | Keys | RandomKey | Size => (0, 1),
-            _ => (1, 1),
-        };
-        (0..end.min(self.args.len())).step_by(step)
-    }
-
-    /// Replaces each key of a user by its stored key.
-    pub fn store_keys(&mut self) {
-        for place in self.key_places() {
-            self.args[place] = stored_key(&self.args[place]);
-        }
-    }
-
     /// Whether the command is a read.
     pub fn is_read(&self) -> bool {
-        self.operation as u8 >= 128
-    }
-
-    /// Whether the command is accepted while the disk is nearly full. Such a command frees space or
-    /// needs very little.
-    pub fn allowed_when_nearly_full(&self) -> bool {
-        use Operation::{Delete, Expire, Flush, GetDelete, GetExpire, Persist, SessionClose, Tick};
-        let spares = [Delete, GetDelete, Flush, Expire, GetExpire, Persist, Tick, SessionClose];
-        let once = || self.inner().is_some_and(|inner| inner.allowed_when_nearly_full());
-        self.is_read() || spares.contains(&self.operation) || once()
+        matches!(self, Command::Read(_))
     }
 
     /// The length of the encoded command in bytes.
     pub fn encoded_len(&self) -> usize {
-        5 + self.args.iter().map(|arg| 4 + arg.len()).sum::<usize>()
+        match self {
+            Command::Write(write) => write.encoded_len(),
+            Command::Read(read) => read.encoded_len(),
+        }
     }
 
     /// Appends the encoded command.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_u8(self.operation as u8);
-        out.put_u32_le(self.args.len() as u32);
-        for arg in &self.args {
-            out.put_u32_le(arg.len() as u32);
-            out.put_slice(arg);
+        match self {
+            Command::Write(write) => write.encode(out),
+            Command::Read(read) => read.encode(out),
         }
     }
 
-    /// Removes one command from the front of `from`. The arguments share the memory of `from`.
+    /// Removes one command from the front of `from`. Keys and values share the memory of `from`.
     ///
     /// # Errors
     /// [`Undecodable::Unknown`] after a command whose operation this build does not know: `from`
     /// continues behind it. [`Undecodable::Malformed`].
     pub fn decode(from: &mut Bytes) -> Result<Command, Undecodable> {
         let operation = from.try_get_u8().map_err(|_| Undecodable::Malformed)?;
-        let args = Self::decode_args(from).ok_or(Undecodable::Malformed)?;
-        match Operation::from_byte(operation) {
-            Some(operation) => Ok(Command { operation, args }),
-            None => Err(Undecodable::Unknown(operation)),
-        }
-    }
-
-    fn decode_args(from: &mut Bytes) -> Option<SmallVec<[Bytes; 4]>> {
-        let count = from.try_get_u32_le().ok()? as usize;
-        if count > from.len() / 4 {
-            return None;
-        }
-        let mut args = SmallVec::with_capacity(count);
-        for _ in 0..count {
-            let len = from.try_get_u32_le().ok()? as usize;
-            if len > from.len() {
-                return None;
+        let mut arguments = Arguments::begin(from).ok_or(Undecodable::Malformed)?;
+        let command = match operation {
+            FIRST_READ.. => Read::decode(operation, &mut arguments).map(Command::Read),
+            _ => Write::decode(operation, &mut arguments).map(Command::Write),
+        };
+        if matches!(command, Err(Undecodable::Unknown(_))) {
+            while !arguments.is_empty() {
+                arguments.next().ok_or(Undecodable::Malformed)?;
             }
-            args.push(from.split_to(len));
         }
-        Some(args)
+        if arguments.is_empty() { command } else { Err(Undecodable::Malformed) }
     }
 
-    pub(super) fn u64(&self, at: usize) -> Option<u64> {
-        Some(u64::from_le_bytes(self.args.get(at)?.as_ref().try_into().ok()?))
+    /// Replaces each key of a user by its stored key.
+    pub fn store_keys(&mut self) {
+        match self {
+            Command::Write(write) => write.store_keys(),
+            Command::Read(read) => read.store_keys(),
+        }
     }
 
-    pub(super) fn i64(&self, at: usize) -> Option<i64> {
-        self.u64(at).map(|bits| bits as i64)
+    /// The length of the longest key of a user in bytes. The write inside a [`Write::Once`] does
+    /// not count.
+    pub fn longest_key(&self) -> usize {
+        match self {
+            Command::Write(write) => write.longest_key(),
+            Command::Read(read) => read.longest_key(),
+        }
     }
 
-    pub(super) fn u8(&self, at: usize) -> Option<u8> {
-        self.args.get(at)?.first().copied()
+    /// The length of the longest value or pattern in bytes. The write inside a [`Write::Once`] does
+    /// not count.
+    pub fn longest_value(&self) -> usize {
+        match self {
+            Command::Write(write) => write.longest_value(),
+            Command::Read(read) => read.longest_value(),
+        }
     }
 }
 
-/// A number as an argument.
-pub fn number(value: u64) -> Bytes {
-    Bytes::copy_from_slice(&value.to_le_bytes())
-}
-
-/// A byte as an argument.
-pub fn byte(value: u8) -> Bytes {
-    Bytes::copy_from_slice(&[value])
-}
-
-/// Encodes commands as the data of a log entry.
+/// Encodes writes as the data of a log entry.
 pub fn encode_batch<'a>(
     version: u16,
     ts: u64,
-    commands: impl IntoIterator<Item = &'a Command>,
+    writes: impl IntoIterator<Item = &'a Write>,
 ) -> Bytes {
     let mut out = BytesMut::with_capacity(1024);
     out.put_u16_le(version);
     out.put_u64_le(ts);
-    for command in commands {
-        out.reserve(command.encoded_len());
-        command.encode(&mut out);
+    for write in writes {
+        out.reserve(write.encoded_len());
+        write.encode(&mut out);
     }
     out.freeze()
 }
@@ -319,17 +464,133 @@ pub struct Batch {
     pub version: u16,
     /// The timestamp.
     pub ts: u64,
-    /// The commands.
-    pub commands: Vec<Command>,
+    /// The writes.
+    pub writes: Vec<Write>,
 }
 
 /// Decodes the data of a log entry whose version this build applies; `None` when it is malformed.
 pub fn decode_batch(mut data: Bytes) -> Option<Batch> {
     let version = data.try_get_u16_le().ok()?;
     let ts = data.try_get_u64_le().ok()?;
-    let mut commands = Vec::new();
+    let mut writes = Vec::new();
     while !data.is_empty() {
-        commands.push(Command::decode(&mut data).ok()?);
+        match Command::decode(&mut data).ok()? {
+            Command::Write(write) => writes.push(write),
+            Command::Read(_) => return None,
+        }
     }
-    Some(Batch { version, ts, commands })
+    Some(Batch { version, ts, writes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::{DeadlineOrder, OnlyIf, SetReply};
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn encoded(operation: u8, arguments: &[Vec<u8>]) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(operation);
+        out.put_u32_le(arguments.len() as u32);
+        for argument in arguments {
+            out.put_u32_le(argument.len() as u32);
+            out.put_slice(argument);
+        }
+        out.freeze()
+    }
+
+    fn decode(bytes: &Bytes) -> Result<Command, Undecodable> {
+        let mut from = bytes.clone();
+        let command = Command::decode(&mut from);
+        assert!(from.is_empty() || command == Err(Undecodable::Malformed));
+        command
+    }
+
+    fn key() -> Key {
+        Key(Bytes::from_static(b"key"))
+    }
+
+    #[test]
+    fn commands_round_trip() {
+        let keys = || Keys::from_iter([key(), key()]);
+        let stored = Bytes::from_static(b"\0value");
+        let options =
+            SetOptions { only_if: OnlyIf::Present, reply: SetReply::OldValue, keep_deadline: true };
+        let expire = ExpireOptions { only_if: OnlyIf::Present, order: DeadlineOrder::Earlier };
+        let set = Write::Set { key: key(), stored: stored.clone(), options, expiry: Expiry::None };
+        let writes = [
+            set.clone(),
+            set.once(7, 8),
+            Write::Delete { keys: keys() },
+            Write::SetMany { pairs: vec![(key(), stored.clone()), (key(), stored)] },
+            Write::Expire { key: key(), options: expire, expiry: Expiry::In(1) },
+            Write::GetExpire { key: key(), persist: true, expiry: Expiry::At(2) },
+            Write::Flush {},
+        ];
+        let reads = [
+            Read::GetRange { key: key(), start: -1, end: 5 },
+            Read::Exists { keys: keys() },
+            Read::Size {},
+        ];
+        let writes = writes.into_iter().map(Command::Write);
+        for command in writes.chain(reads.into_iter().map(Command::Read)) {
+            let mut out = BytesMut::new();
+            command.encode(&mut out);
+            assert_eq!(out.len(), command.encoded_len(), "{command:?}");
+            assert_eq!(decode(&out.freeze()), Ok(command));
+        }
+    }
+
+    #[test]
+    fn a_write_inside_a_write_is_a_plain_one() {
+        let number = |number: u64| number.to_le_bytes().to_vec();
+        let once = |inner: u8, rest: &[Vec<u8>]| {
+            let head = [number(1), number(2), vec![inner]];
+            decode(&encoded(19, &[&head, rest].concat()))
+        };
+        assert!(once(2, &[b"key".to_vec()]).is_ok());
+        for refused in [17, 18, 19, 128] {
+            assert_eq!(once(refused, &[number(1)]), Err(Undecodable::Malformed), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_command_after_an_unknown_one_is_found() {
+        let unknown = encoded(99, &[vec![1; 3], vec![]]);
+        let size = encoded(138, &[]);
+        let mut from = Bytes::from([&unknown[..], &size[..]].concat());
+        assert_eq!(Command::decode(&mut from), Err(Undecodable::Unknown(99)));
+        assert_eq!(Command::decode(&mut from), Ok(Command::Read(Read::Size {})));
+    }
+
+    #[test]
+    fn the_log_has_no_reads() {
+        let entry = |command: &[u8]| Bytes::from([&[1, 0][..], &[0; 8], command].concat());
+        assert!(decode_batch(entry(&encoded(15, &[]))).is_some());
+        assert_eq!(decode_batch(entry(&encoded(138, &[]))), None);
+    }
+
+    fn argument() -> impl Strategy<Value = Vec<u8>> {
+        let code = (0..70u8).prop_map(|code| vec![code]);
+        let expiry = (0..4u8, any::<u64>())
+            .prop_map(|(mode, millis)| [&[mode][..], &millis.to_le_bytes()].concat());
+        prop_oneof![code, vec(any::<u8>(), 8), expiry, vec(any::<u8>(), 0..4)]
+    }
+
+    proptest! {
+        /// Bytes that decode are the only encoding of the decoded command.
+        #[test]
+        fn a_command_has_one_encoding(
+            operation in prop_oneof![0..21u8, 127..143u8],
+            arguments in vec(argument(), 0..6),
+        ) {
+            let bytes = encoded(operation, &arguments);
+            if let Ok(command) = decode(&bytes) {
+                let mut out = BytesMut::new();
+                command.encode(&mut out);
+                prop_assert_eq!(out.freeze(), bytes);
+            }
+        }
+    }
 }

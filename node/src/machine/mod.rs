@@ -1,12 +1,15 @@
 //! The state machine of a shard: the meaning of commands.
 //!
 //! [`StateMachine`] stands between a replica and its commands. [`store`] is the Redis-like store
-//! behind it: [`command`] is the form of commands in the log and between nodes, [`value`] the
+//! behind it: [`command`] is the form of commands in the log and between nodes, [`argument`] and
+//! [`options`] the types of their arguments, [`value`] the
 //! stored bytes of a key, [`apply`] the effect of a write, [`sessions`] the rule that a request
 //! takes effect once, [`read`] the reply to a read.
 
 pub mod apply;
+pub mod argument;
 pub mod command;
+pub mod options;
 pub mod read;
 pub mod reply;
 pub mod sessions;
@@ -17,7 +20,7 @@ pub mod value;
 use crate::raft::Conf;
 use bedstone_engine::wal::{Entry, Place};
 use bedstone_engine::{LogId, Result};
-use command::Command;
+use command::Read;
 use reply::Reply;
 
 /// The state of one shard, as a deterministic function of its log.
@@ -36,7 +39,7 @@ pub trait StateMachine: Send + Sync {
     ///
     /// # Errors
     /// The tree cannot be read.
-    fn read(&self, command: &Command, time: ReadTime) -> Result<ReadOutcome>;
+    fn read(&self, read: &Read, time: ReadTime) -> Result<ReadOutcome>;
 
     /// Sizes of the state.
     fn stats(&self) -> MachineStats;

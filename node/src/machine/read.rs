@@ -7,7 +7,9 @@
 //! whose clock is behind never shows an expired key again.
 
 use super::apply::{millis_of, parse_int};
-use super::command::{Command, Operation};
+use super::argument::Key;
+use super::command::Read;
+use super::options::{RangeBounds, RangeEnd, TimeForm};
 use super::reply::Reply;
 use super::system::{user_key, user_keys};
 use super::value::Stored;
@@ -21,17 +23,17 @@ use std::ops::{Bound, Range};
 const SCAN_STEPS_MAX: u64 = 100_000;
 
 /// Replies to a read of a tree.
-pub fn answer(tree: &Tree, command: &Command, time: ReadTime) -> Result<ReadOutcome> {
+pub fn answer(tree: &Tree, read: &Read, time: ReadTime) -> Result<ReadOutcome> {
     let clock = match time {
         ReadTime::Applied => 0,
         ReadTime::Leader(unix_millis) => unix_millis,
     };
     let mut reader = Reader { tree, now: millis_of(tree.ts()), clock, expiry_due: false };
-    let reply = reader.reply(command)?;
+    let reply = reader.reply(read)?;
     if reader.expiry_due {
         return Ok(ReadOutcome::ExpiryDue);
     }
-    Ok(ReadOutcome::Reply(reply.unwrap_or_else(|| Reply::err("malformed read"))))
+    Ok(ReadOutcome::Reply(reply))
 }
 
 struct Reader<'a> {
@@ -57,100 +59,74 @@ impl Reader<'_> {
         Some(stored)
     }
 
-    fn reply(&mut self, command: &Command) -> Result<Option<Reply>> {
-        let args = &command.args;
-        match (command.operation, args.first()) {
-            (Operation::Size, _) => return self.size().map(Some),
-            (Operation::RandomKey, _) => {
-                let Some(seed) = command.u64(0) else { return Ok(None) };
-                return self.random_key(seed).map(Some);
-            }
-            _ => {}
-        }
-        let Some(key) = args.first() else { return Ok(None) };
-        Ok(Some(match command.operation {
-            Operation::Get => match self.get(key)? {
+    fn reply(&mut self, read: &Read) -> Result<Reply> {
+        Ok(match read {
+            Read::Get { key: Key(key) } => match self.get(key)? {
                 Some(stored) => Reply::Bulk(stored.value),
                 None => Reply::Nil,
             },
-            Operation::GetMany => {
-                let mut values = Vec::with_capacity(args.len());
+            Read::GetMany { keys } => {
+                let mut values = Vec::with_capacity(keys.len());
                 let mut bytes = 0;
-                for key in args {
+                for Key(key) in keys {
                     let stored = self.get(key)?;
                     bytes += stored.as_ref().map_or(0, |stored| stored.value.len());
                     if bytes > ANSWER_BYTES_MAX {
-                        return Ok(Some(answer_too_large("request fewer keys")));
+                        return Ok(answer_too_large("request fewer keys"));
                     }
                     values.push(stored.map_or(Reply::Nil, |stored| Reply::Bulk(stored.value)));
                 }
                 Reply::Array(values)
             }
-            Operation::Exists => {
+            Read::Exists { keys } => {
                 let mut count = 0;
-                for key in args {
+                for Key(key) in keys {
                     count += i64::from(self.get(key)?.is_some());
                 }
                 Reply::Int(count)
             }
-            Operation::Length => {
+            Read::Length { key: Key(key) } => {
                 Reply::Int(self.get(key)?.map_or(0, |stored| stored.value.len() as i64))
             }
-            Operation::GetRange => {
-                let (Some(start), Some(end)) = (command.i64(1), command.i64(2)) else {
-                    return Ok(None);
-                };
+            Read::GetRange { key: Key(key), start, end } => {
                 let value = self.get(key)?.map_or(Bytes::new(), |stored| stored.value);
-                Reply::Bulk(substring(&value, start, end))
+                Reply::Bulk(substring(&value, *start, *end))
             }
-            Operation::TimeToLive => {
-                let Some(unit) = command.u8(1) else { return Ok(None) };
-                self.time_to_live(key, unit)?
-            }
-            Operation::Type => {
+            Read::TimeToLive { key: Key(key), form } => self.time_to_live(key, *form)?,
+            Read::Type { key: Key(key) } => {
                 Reply::Simple(if self.get(key)?.is_some() { "string" } else { "none" })
             }
-            Operation::MemoryUsage => match self.get(key)? {
+            Read::MemoryUsage { key: Key(key) } => match self.get(key)? {
                 Some(stored) => Reply::Int((key.len() + stored.value.len() + 31) as i64),
                 None => Reply::Nil,
             },
-            Operation::Encoding => match self.get(key)? {
+            Read::Encoding { key: Key(key) } => match self.get(key)? {
                 Some(stored) if parse_int(&stored.value).is_some() => Reply::text("int"),
                 Some(stored) if stored.value.len() <= 44 => Reply::text("embstr"),
                 Some(_) => Reply::text("raw"),
                 None => Reply::Nil,
             },
-            Operation::Keys => self.keys(key)?,
-            Operation::Scan => {
-                let (Some(count), Some(pattern)) = (command.u64(1), args.get(2)) else {
-                    return Ok(None);
-                };
-                self.scan(key, count, pattern)?
+            Read::Keys { pattern } => self.keys(pattern)?,
+            Read::RandomKey { seed } => self.random_key(*seed)?,
+            Read::Size {} => self.size()?,
+            Read::Scan { after, count, pattern } => self.scan(after, *count, pattern)?,
+            Read::Range { start: Key(start), end: Key(end), limit, bounds } => {
+                self.range(start, end, *limit, *bounds)?
             }
-            Operation::Range => {
-                let (Some(end), Some(limit), Some(bounds)) =
-                    (args.get(1), command.u64(2), command.u8(3))
-                else {
-                    return Ok(None);
-                };
-                self.range(key, end, limit, bounds)?
-            }
-            _ => return Ok(None),
-        }))
+        })
     }
 
-    /// Units: 0 TTL, 1 PTTL, 2 EXPIRETIME, 3 PEXPIRETIME.
-    fn time_to_live(&mut self, key: &[u8], unit: u8) -> Result<Reply> {
+    fn time_to_live(&mut self, key: &[u8], form: TimeForm) -> Result<Reply> {
         let Some(stored) = self.get(key)? else { return Ok(Reply::Int(-2)) };
         if stored.deadline == 0 {
             return Ok(Reply::Int(-1));
         }
         let left = stored.deadline.saturating_sub(self.now.max(self.clock));
-        Ok(Reply::Int(match unit {
-            0 => left.saturating_add(500) / 1000,
-            1 => left,
-            2 => stored.deadline.saturating_add(500) / 1000,
-            _ => stored.deadline,
+        Ok(Reply::Int(match form {
+            TimeForm::SecondsLeft => left.saturating_add(500) / 1000,
+            TimeForm::MillisLeft => left,
+            TimeForm::UnixSeconds => stored.deadline.saturating_add(500) / 1000,
+            TimeForm::UnixMillis => stored.deadline,
         } as i64))
     }
 
@@ -217,19 +193,21 @@ impl Reader<'_> {
         Ok(Reply::Array(vec![Reply::Bulk(Bytes::new()), Reply::Array(keys)]))
     }
 
-    /// Keys and values, alternating. Bounds: bit 0 excludes the start, bit 1 includes the end, bit
-    /// 2 removes the end.
-    fn range(&mut self, start: &Bytes, end: &Bytes, limit: u64, bounds: u8) -> Result<Reply> {
+    /// Keys and values, alternating.
+    fn range(
+        &mut self,
+        start: &Bytes,
+        end: &Bytes,
+        limit: u64,
+        bounds: RangeBounds,
+    ) -> Result<Reply> {
         let keys = user_keys();
         let first = keys.start.max(start.to_vec());
-        let from = match bounds & 1 {
-            0 => Bound::Included(first),
-            _ => Bound::Excluded(first),
-        };
-        let to = match (bounds & 4 != 0, bounds & 2 != 0) {
-            (true, _) => Bound::Excluded(keys.end),
-            (_, true) => Bound::Included(end.to_vec()),
-            _ => Bound::Excluded(end.to_vec()),
+        let from = if bounds.after_start { Bound::Excluded(first) } else { Bound::Included(first) };
+        let to = match bounds.end {
+            RangeEnd::Unbounded => Bound::Excluded(keys.end),
+            RangeEnd::Included => Bound::Included(end.to_vec()),
+            RangeEnd::Excluded => Bound::Excluded(end.to_vec()),
         };
         let (mut items, mut bytes) = (Vec::new(), 0);
         let limit = limit.min(SCAN_KEYS_MAX as u64) as usize;
@@ -283,7 +261,8 @@ pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
                 // The last star matches one more byte.
                 Some((at, taken)) => {
                     star = Some((at, taken + 1));
-                    (p, t) = (at + 1, taken + 1);
+                    p = at + 1;
+                    t = taken + 1;
                 }
                 None => return false,
             },

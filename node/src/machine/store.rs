@@ -1,7 +1,7 @@
 //! The Redis-like store as a state machine over a shard's tree.
 
 use super::apply::apply_entry;
-use super::command::{Command, decode_batch};
+use super::command::{Read, decode_batch};
 use super::read;
 use super::reply::Reply;
 use super::system;
@@ -38,8 +38,8 @@ impl StateMachine for Store {
         self.tree.apply(at, self.tree.ts() + 1, None, [system::keep_members(conf)]);
     }
 
-    fn read(&self, command: &Command, time: ReadTime) -> Result<ReadOutcome> {
-        read::answer(&self.tree, command, time)
+    fn read(&self, read: &Read, time: ReadTime) -> Result<ReadOutcome> {
+        read::answer(&self.tree, read, time)
     }
 
     fn stats(&self) -> MachineStats {

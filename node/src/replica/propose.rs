@@ -2,8 +2,9 @@
 
 use super::{Replica, Turn};
 use crate::limits::PROPOSALS_IN_FLIGHT;
-use crate::machine::command::{Command, Operation, encode_batch};
+use crate::machine::command::{Command, Write, encode_batch};
 use crate::machine::reply::Reply;
+use crate::request::PendingRequest;
 use crate::request::replies::{Replies, age_seconds};
 use bedstone_engine::{Error, LogId};
 
@@ -21,7 +22,7 @@ impl Replica {
             let requests = self.queue.take_entry(self.limits.entry_bytes);
             let ts = self.proposals.next_ts(turn.unix_millis);
             let version = self.limits.entry_versions.written;
-            let data = encode_batch(version, ts, requests.iter().map(|request| &request.command));
+            let data = encode_batch(version, ts, requests.iter().map(write_of));
             let Ok(at) = self.raft.propose(data) else {
                 requests.into_iter().rev().for_each(|request| self.queue.push_front(request));
                 return;
@@ -36,7 +37,7 @@ impl Replica {
     pub(super) fn propose_tick(&mut self, unix_millis: u64) -> Option<LogId> {
         let ts = self.proposals.next_ts(unix_millis);
         let version = self.limits.entry_versions.written;
-        let data = encode_batch(version, ts, [&Command::new(Operation::Tick, [])]);
+        let data = encode_batch(version, ts, [&Write::Tick {}]);
         let at = self.raft.propose(data).ok()?;
         self.proposals.push(at, Vec::new());
         Some(at)
@@ -73,5 +74,13 @@ impl Replica {
                 turn.replies.reply(request.requester, request.resp3, result);
             }
         }
+    }
+}
+
+/// The write of a request from the queue of writes.
+fn write_of(request: &PendingRequest) -> &Write {
+    match &request.command {
+        Command::Write(write) => write,
+        Command::Read(_) => unreachable!("the queue of writes has no reads"),
     }
 }

@@ -1,6 +1,7 @@
 //! The requests of a replica that are neither proposed nor forwarded.
 
 use crate::limits::QUEUED_COMMANDS_MAX;
+use crate::machine::command::Command;
 use crate::request::{PendingRequest, Requester};
 use crate::wire::RequestId;
 use bedstone_engine::ShardId;
@@ -65,7 +66,10 @@ impl RequestQueue {
     /// Takes the writes that need room on the disk.
     pub(super) fn take_growing_writes(&mut self) -> Vec<PendingRequest> {
         let (kept, growing): (VecDeque<_>, VecDeque<_>) =
-            self.writes.drain(..).partition(|request| request.command.allowed_when_nearly_full());
+            self.writes.drain(..).partition(|request| match &request.command {
+                Command::Write(write) => write.allowed_when_nearly_full(),
+                Command::Read(_) => true,
+            });
         self.writes = kept;
         growing.into()
     }
@@ -134,13 +138,14 @@ impl RequestQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::command::{Command, Operation};
+    use crate::machine::argument::Key;
+    use crate::machine::command::{Read, Write};
     use crate::policy::ServedBy;
     use std::time::Duration;
 
-    fn request(operation: Operation, served_by: ServedBy, millis: u64) -> PendingRequest {
+    fn request(command: Command, served_by: ServedBy, millis: u64) -> PendingRequest {
         PendingRequest {
-            command: Command::new(operation, ["key".into()]),
+            command,
             requester: Requester::Peer {
                 peer: NodeId(2),
                 shard: ShardId(1),
@@ -150,6 +155,14 @@ mod tests {
             served_by,
             deadline: crate::clock::now() + Duration::from_millis(millis),
         }
+    }
+
+    fn delete() -> Command {
+        Command::Write(Write::Delete { keys: [Key("key".into())].into_iter().collect() })
+    }
+
+    fn get() -> Command {
+        Command::Read(Read::Get { key: Key("key".into()) })
     }
 
     fn ids(requests: &[PendingRequest]) -> Vec<u64> {
@@ -164,7 +177,7 @@ mod tests {
     fn the_queue_is_bounded_and_returned_requests_come_first() {
         let mut queue = RequestQueue::default();
         for id in 0..QUEUED_COMMANDS_MAX as u64 {
-            queue.push(request(Operation::Delete, ServedBy::Leader, id));
+            queue.push(request(delete(), ServedBy::Leader, id));
         }
         assert!(queue.is_full());
         let entry = queue.take_entry(1);
@@ -176,12 +189,12 @@ mod tests {
     #[test]
     fn reads_are_answered_by_the_replicas_that_may() {
         let mut queue = RequestQueue::default();
-        queue.push(request(Operation::Get, ServedBy::Leader, 1));
-        queue.push(request(Operation::Get, ServedBy::AnyReplica, 2));
+        queue.push(request(get(), ServedBy::Leader, 1));
+        queue.push(request(get(), ServedBy::AnyReplica, 2));
         assert!(queue.has_for_leader() && queue.has_local_reads(false));
         assert_eq!(ids(&queue.take_local_reads(false)), [2]);
         assert!(!queue.has_local_reads(false) && queue.has_local_reads(true));
-        queue.push(request(Operation::Delete, ServedBy::Leader, 3));
+        queue.push(request(delete(), ServedBy::Leader, 3));
         let for_leader: Vec<_> = std::iter::from_fn(|| queue.pop_for_leader()).collect();
         assert_eq!(ids(&for_leader), [3, 1], "writes first");
     }
@@ -189,8 +202,8 @@ mod tests {
     #[test]
     fn forwarded_and_late_requests_are_taken_out() {
         let mut queue = RequestQueue::default();
-        queue.push(request(Operation::Delete, ServedBy::Leader, 1));
-        queue.push(request(Operation::Delete, ServedBy::Leader, 60_000));
+        queue.push(request(delete(), ServedBy::Leader, 1));
+        queue.push(request(delete(), ServedBy::Leader, 60_000));
         let soon = crate::clock::now() + Duration::from_secs(1);
         assert_eq!(ids(&queue.take_late(soon)), [1]);
         assert_eq!(queue.take_forwarded(), [(NodeId(2), ShardId(1), RequestId(60_000))]);

@@ -2,6 +2,7 @@
 //! the state once the index is applied (Raft thesis, section 6.4).
 
 use super::{Replica, Turn};
+use crate::machine::command::Command;
 use crate::machine::{ReadOutcome, ReadTime};
 use crate::policy::ServedBy;
 use crate::request::PendingRequest;
@@ -40,7 +41,10 @@ impl Replica {
         let (mut expiry_due, mut damage) = (Vec::new(), Ok(()));
         for ready in self.reads.take_ready(self.applied.index) {
             for read in ready.reads {
-                match self.machine.read(&read.command, time) {
+                let Command::Read(command) = &read.command else {
+                    unreachable!("the queue of reads has no writes");
+                };
+                match self.machine.read(command, time) {
                     Ok(ReadOutcome::Reply(reply)) if ready.by_lease => by_lease.push((read, reply)),
                     Ok(ReadOutcome::Reply(reply)) => answered.push((read, reply)),
                     Ok(ReadOutcome::ExpiryDue) => expiry_due.push(read),

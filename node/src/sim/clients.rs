@@ -5,7 +5,9 @@ use super::history::{Action, Operation as Done, is_linearizable};
 use super::outcome::Failure;
 use super::plan::{Plan, SECOND};
 use super::rng::Rng;
-use crate::machine::command::{Command, Expiry, Operation, byte, number};
+use crate::machine::argument::Key;
+use crate::machine::command::{Command, Read, Write};
+use crate::machine::options::{ExpireOptions, Expiry, RangeBounds, SetOptions};
 use crate::machine::system::stored_key;
 use crate::machine::value::Stored;
 use crate::request::mailbox::{ClientRequest, Mailbox};
@@ -57,7 +59,7 @@ struct Client {
 #[derive(Default)]
 struct Counter {
     /// The answered additions: when each began and ended, and the sum in the answer.
-    told: Vec<(u64, u64, i64)>,
+    sums: Vec<(u64, u64, i64)>,
     /// Additions with an unknown outcome.
     unknown: u64,
 }
@@ -132,7 +134,7 @@ impl Clients {
         let (asked, command) = match of.rng.below(12) {
             _ if of.again.is_some() => of.once(key),
             10 | 11 if of.session.is_none() => {
-                (RequestKind::Open, Command::new(Operation::SessionOpen, []))
+                (RequestKind::Open, Command::Write(Write::SessionOpen {}))
             }
             10 | 11 => {
                 of.session = of.session.map(|(session, request)| (session, request + 1));
@@ -272,12 +274,12 @@ impl Clients {
             }
             RequestKind::Add { key } => {
                 let sum = int_of(answer).ok_or_else(odd)?;
-                self.counters.entry(key).or_default().told.push((begun, ended, sum));
+                self.counters.entry(key).or_default().sums.push((begun, ended, sum));
             }
             RequestKind::Once { key } => {
                 let sum = int_of(answer).ok_or_else(odd)?;
                 self.clients[client].again = None;
-                self.session_counters.entry(key).or_default().told.push((begun, ended, sum));
+                self.session_counters.entry(key).or_default().sums.push((begun, ended, sum));
             }
             RequestKind::Open => {
                 let session = int_of(answer).ok_or_else(odd)? as u64;
@@ -294,8 +296,8 @@ impl Clients {
             if !is_linearizable(history) {
                 let mut history = history.clone();
                 history.sort_by_key(|done| done.begun);
-                let told: Vec<String> = history.iter().map(|done| format!("{done:?}")).collect();
-                let text = format!("the history of register {key}:\n{}", told.join("\n"));
+                let lines: Vec<String> = history.iter().map(|done| format!("{done:?}")).collect();
+                let text = format!("the history of register {key}:\n{}", lines.join("\n"));
                 return Err(Failure::new("linearizability", text));
             }
         }
@@ -311,8 +313,8 @@ impl Client {
     /// The last request of the session, sent for the first time or again.
     fn once(&self, key: u64) -> (RequestKind, Command) {
         let (session, request) = self.session.unwrap_or_default();
-        let add = Command::new(Operation::IncrBy, [key_of('o', key), number(1)]);
-        (RequestKind::Once { key }, add.once(session, request))
+        let add = Write::IncrBy { key: key_of('o', key), delta: 1 };
+        (RequestKind::Once { key }, Command::Write(add.once(session, request)))
     }
 }
 
@@ -321,18 +323,18 @@ impl Counter {
     /// `asked` additions more may have been done, which have no answer yet.
     fn check(&self, key: u64, asked: u64) -> Result<(), Failure> {
         let fail = |text: String| Err(Failure::new("exactly-once", text));
-        let mut told = self.told.clone();
-        told.sort_by_key(|&(.., sum)| sum);
-        if told.windows(2).any(|pair| pair[0].2 == pair[1].2) {
-            return fail(format!("counter {key}: two additions returned the same sum: {told:?}"));
+        let mut sums = self.sums.clone();
+        sums.sort_by_key(|&(.., sum)| sum);
+        if sums.windows(2).any(|pair| pair[0].2 == pair[1].2) {
+            return fail(format!("counter {key}: two additions returned the same sum: {sums:?}"));
         }
         // A sum that no answer contains belongs to an addition with an unknown outcome.
-        let greatest = told.last().map_or(0, |&(.., sum)| sum as u64);
-        if greatest > told.len() as u64 + self.unknown + asked {
-            return fail(format!("counter {key} is {greatest}, {} were answered", told.len()));
+        let greatest = sums.last().map_or(0, |&(.., sum)| sum as u64);
+        if greatest > sums.len() as u64 + self.unknown + asked {
+            return fail(format!("counter {key} is {greatest}, {} were answered", sums.len()));
         }
         let mut latest_begin = 0;
-        for &(begun, ended, sum) in &told {
+        for &(begun, ended, sum) in &sums {
             if ended < latest_begin {
                 return fail(format!("counter {key}: the sum {sum} came after a greater one"));
             }
@@ -342,8 +344,8 @@ impl Counter {
     }
 }
 
-fn key_of(kind: char, key: u64) -> Bytes {
-    stored_key(format!("{kind}{key}").as_bytes())
+fn key_of(kind: char, key: u64) -> Key {
+    Key(stored_key(format!("{kind}{key}").as_bytes()))
 }
 
 fn set(key: u64, value: u64, rng: &mut Rng) -> Command {
@@ -351,33 +353,38 @@ fn set(key: u64, value: u64, rng: &mut Rng) -> Command {
     let pad = if rng.one_in(4) { 200 + rng.below(400) } else { rng.below(20) };
     let text = format!("{value}:{}", "x".repeat(pad as usize));
     let stored = Stored::plain(text.into()).encode();
-    Command::new(Operation::Set, [key_of('r', key), stored, byte(0), Expiry::None.encode()])
+    let (options, expiry) = (SetOptions::default(), Expiry::None);
+    Command::Write(Write::Set { key: key_of('r', key), stored, options, expiry })
 }
 
 fn get(key: u64) -> Command {
-    Command::new(Operation::Get, [key_of('r', key)])
+    Command::Read(Read::Get { key: key_of('r', key) })
 }
 
 fn add(key: u64) -> Command {
-    Command::new(Operation::IncrBy, [key_of('c', key), number(1)])
+    Command::Write(Write::IncrBy { key: key_of('c', key), delta: 1 })
 }
 
 fn noise(rng: &mut Rng) -> Command {
     let key = key_of('n', rng.below(40));
     match rng.below(12) {
-        0 => Command::new(Operation::Delete, [key]),
-        1 => Command::new(Operation::Append, [key, "more".into()]),
-        2 => Command::new(Operation::Expire, [key, byte(0), Expiry::In(rng.below(3000)).encode()]),
-        3 => Command::new(Operation::Get, [key]),
+        0 => Command::Write(Write::Delete { keys: [key].into_iter().collect() }),
+        1 => Command::Write(Write::Append { key, tail: "more".into() }),
+        2 => {
+            let (options, expiry) = (ExpireOptions::default(), Expiry::In(rng.below(3000)));
+            Command::Write(Write::Expire { key, options, expiry })
+        }
+        3 => Command::Read(Read::Get { key }),
         4 => {
-            let (from, to) = (stored_key(b"n"), stored_key(b"o"));
-            Command::new(Operation::Range, [from, to, number(10), byte(0)])
+            let (start, end) = (Key(stored_key(b"n")), Key(stored_key(b"o")));
+            let bounds = RangeBounds::default();
+            Command::Read(Read::Range { start, end, limit: 10, bounds })
         }
         _ => {
             let value = vec![b'a' + rng.below(26) as u8; rng.below(700) as usize];
             let expiry = if rng.one_in(4) { Expiry::In(1 + rng.below(3000)) } else { Expiry::None };
             let stored = Stored::plain(value.into()).encode();
-            Command::new(Operation::Set, [key, stored, byte(0), expiry.encode()])
+            Command::Write(Write::Set { key, stored, options: SetOptions::default(), expiry })
         }
     }
 }

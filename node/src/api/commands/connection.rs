@@ -10,7 +10,7 @@ use crate::policy::Consistency;
 pub(super) const SPECS: &[CommandSpec] = &[
     spec("auth", -2, Flag::Fast, Keys::NONE, auth),
     spec("client", -2, Flag::Admin, Keys::NONE, client),
-    spec("echo", 2, Flag::Fast, Keys::NONE, |_, args| answer(Reply::Bulk(args.key()))),
+    spec("echo", 2, Flag::Fast, Keys::NONE, |_, args| answer(Reply::Bulk(args[1].clone()))),
     spec("hello", -1, Flag::Fast, Keys::NONE, hello),
     spec("ping", -1, Flag::Fast, Keys::NONE, ping),
     spec("quit", -1, Flag::Fast, Keys::NONE, |_, _| Ok(Decoded::Action(Action::Close(Reply::OK)))),

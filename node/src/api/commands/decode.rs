@@ -2,7 +2,9 @@
 //! arguments.
 
 use crate::machine::apply::parse_int;
-use crate::machine::command::{Command, Expiry, Operation};
+use crate::machine::argument::Key;
+use crate::machine::command::{Command, Keys, Read, Write};
+use crate::machine::options::Expiry;
 use crate::machine::reply::Reply;
 use crate::machine::value::Stored;
 use crate::policy::Consistency;
@@ -62,18 +64,23 @@ impl Args {
     }
 
     /// The first argument after the name: the key, for commands with one key.
-    pub fn key(&self) -> Bytes {
-        self.all[1].clone()
+    pub fn key(&self) -> Key {
+        self.key_at(1)
+    }
+
+    /// The argument at a place, as a key.
+    pub fn key_at(&self, place: usize) -> Key {
+        Key(self.all[place].clone())
+    }
+
+    /// All arguments after the name, as keys.
+    pub fn keys(&self) -> Keys {
+        self.all[1..].iter().cloned().map(Key).collect()
     }
 
     /// The first argument after the name in upper case; empty when there is none.
     pub fn subcommand(&self) -> String {
         self.get(1).map(word).unwrap_or_default()
-    }
-
-    /// The arguments from `place` to the last.
-    pub fn from(&self, place: usize) -> impl Iterator<Item = Bytes> + '_ {
-        self.all[place..].iter().cloned()
     }
 }
 
@@ -90,18 +97,20 @@ pub fn answer(reply: Reply) -> Outcome {
     Ok(Decoded::Action(Action::Reply(reply)))
 }
 
-/// Submits an operation to its shard.
-pub fn shard(operation: Operation, args: impl IntoIterator<Item = Bytes>) -> Outcome {
-    read(operation, args, Consistency::Strong)
+/// Submits a write to its shard.
+pub fn write(write: Write) -> Outcome {
+    let (command, consistency) = (Command::Write(write), Consistency::Strong);
+    Ok(Decoded::Action(Action::Shard { command, consistency }))
+}
+
+/// Submits a read to its shard.
+pub fn read(read: Read) -> Outcome {
+    read_with(read, Consistency::Strong)
 }
 
 /// Submits a read of a consistency to its shard.
-pub fn read(
-    operation: Operation,
-    args: impl IntoIterator<Item = Bytes>,
-    consistency: Consistency,
-) -> Outcome {
-    let command = Command::new(operation, args);
+pub fn read_with(read: Read, consistency: Consistency) -> Outcome {
+    let command = Command::Read(read);
     Ok(Decoded::Action(Action::Shard { command, consistency }))
 }
 

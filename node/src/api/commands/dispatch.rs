@@ -54,8 +54,8 @@ fn decode(client: &mut Client, args: Vec<Bytes>) -> Result<Action, Reply> {
 /// A write as a numbered request of a session.
 fn once(session: u64, request: u64, inner: Action) -> Result<Action, Reply> {
     match inner {
-        Action::Shard { command, .. } if !command.is_read() => {
-            let command = command.once(session, request);
+        Action::Shard { command: Command::Write(write), .. } => {
+            let command = Command::Write(write.once(session, request));
             check(&command)?;
             Ok(Action::Shard { command, consistency: Consistency::Strong })
         }
@@ -89,18 +89,14 @@ fn check(command: &Command) -> Result<(), Reply> {
     if command.encoded_len() > COMMAND_BYTES_MAX {
         return too_large("the command", command.encoded_len(), COMMAND_BYTES_MAX);
     }
-    for place in command.key_places() {
-        let bytes = command.args[place].len();
-        if bytes > USER_KEY_BYTES_MAX {
-            return too_large("the key", bytes, USER_KEY_BYTES_MAX);
-        }
+    let (key, value) = (command.longest_key(), command.longest_value());
+    if key > USER_KEY_BYTES_MAX {
+        return too_large("the key", key, USER_KEY_BYTES_MAX);
     }
-    for arg in &command.args {
-        // A stored value has a tag of one byte, or of nine bytes with a deadline. A value argument
-        // carries its one-byte tag here, and a deadline may be added later.
-        if arg.len() > VALUE_BYTES_MAX - 8 {
-            return too_large("the value", arg.len(), VALUE_BYTES_MAX - 9);
-        }
+    // A stored value has a tag of one byte, or of nine bytes with a deadline. A value argument
+    // carries its one-byte tag here, and a deadline may be added later.
+    if value > VALUE_BYTES_MAX - 8 {
+        return too_large("the value", value, VALUE_BYTES_MAX - 9);
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Bedstone's own commands: ordered scans, reads with a chosen consistency, writes that take effect
 //! once.
 
-use super::decode::{Args, Decoded, Outcome, int, read, shard, syntax, word};
+use super::decode::{Args, Decoded, Outcome, int, read_with, syntax, word, write};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
 use crate::machine::apply::parse_int;
-use crate::machine::command::{Operation, byte, number};
+use crate::machine::argument::Key;
+use crate::machine::command::{Read, Write};
+use crate::machine::options::{RangeBounds, RangeEnd};
 use crate::machine::reply::Reply;
 use crate::policy::Consistency;
 use bytes::Bytes;
@@ -25,7 +27,7 @@ fn kv_get(_: &mut Client, args: &Args) -> Outcome {
         Some("WEAK") => Consistency::Weak,
         Some(_) => return Err(Reply::err("KV.GET key [STRONG|WEAK]")),
     };
-    read(Operation::Get, [args[1].clone()], consistency)
+    read_with(Read::Get { key: args.key() }, consistency)
 }
 
 /// `KV.SCAN start end [LIMIT n] [WEAK|STRONG]`: the keys from `start` (included) to `end`
@@ -43,11 +45,11 @@ fn kv_scan(_: &mut Client, args: &Args) -> Outcome {
             _ => return Err(Reply::err("KV.SCAN start end [LIMIT n] [WEAK|STRONG]")),
         }
     }
-    let mut bounds = 0;
+    let mut bounds = RangeBounds::default();
     let start = match &args[1][..] {
         b"-" => Bytes::new(),
         [b'(', ..] => {
-            bounds |= 1;
+            bounds.after_start = true;
             args[1].slice(1..)
         }
         [b'[', ..] => args[1].slice(1..),
@@ -55,25 +57,25 @@ fn kv_scan(_: &mut Client, args: &Args) -> Outcome {
     };
     let end = match &args[2][..] {
         b"+" => {
-            bounds |= 4;
+            bounds.end = RangeEnd::Unbounded;
             Bytes::new()
         }
         [b'[', ..] => {
-            bounds |= 2;
+            bounds.end = RangeEnd::Included;
             args[2].slice(1..)
         }
         [b'(', ..] => args[2].slice(1..),
         _ => args[2].clone(),
     };
-    read(Operation::Range, [start, end, number(limit), byte(bounds)], consistency)
+    read_with(Read::Range { start: Key(start), end: Key(end), limit, bounds }, consistency)
 }
 
 /// `KV.SESSION OPEN`, `KV.SESSION CLOSE session`
 fn kv_session(_: &mut Client, args: &Args) -> Outcome {
     match (word(&args[1]).as_str(), args.get(2), args.len()) {
-        ("OPEN", None, _) => shard(Operation::SessionOpen, []),
+        ("OPEN", None, _) => write(Write::SessionOpen {}),
         ("CLOSE", Some(id), 3) => {
-            shard(Operation::SessionClose, [number(ordinal(id, "the session")?)])
+            write(Write::SessionClose { session: ordinal(id, "the session")? })
         }
         _ => Err(Reply::err("KV.SESSION OPEN, or KV.SESSION CLOSE session")),
     }

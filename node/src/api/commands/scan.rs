@@ -1,18 +1,20 @@
 //! Commands that scan many keys.
 
-use super::decode::{Args, Outcome, int, shard, syntax, word};
+use super::decode::{Args, Outcome, int, read, syntax, word};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
-use crate::machine::command::{Operation, number};
+use crate::machine::command::Read;
 use crate::machine::reply::Reply;
 use bytes::Bytes;
 
 /// The commands of this family.
 pub(super) const SPECS: &[CommandSpec] = &[
-    spec("dbsize", 1, Flag::Read, Keys::NONE, |_, _| shard(Operation::Size, [])),
-    spec("keys", 2, Flag::Read, Keys::NONE, |_, args| shard(Operation::Keys, [args.key()])),
+    spec("dbsize", 1, Flag::Read, Keys::NONE, |_, _| read(Read::Size {})),
+    spec("keys", 2, Flag::Read, Keys::NONE, |_, args| {
+        read(Read::Keys { pattern: args[1].clone() })
+    }),
     spec("randomkey", 1, Flag::Read, Keys::NONE, |client, _| {
-        shard(Operation::RandomKey, [number(client.draw())])
+        read(Read::RandomKey { seed: client.draw() })
     }),
     spec("scan", -2, Flag::Read, Keys::NONE, scan),
 ];
@@ -35,8 +37,6 @@ fn scan(client: &mut Client, args: &Args) -> Outcome {
             _ => return Err(syntax()),
         }
     }
-    if count < 1 {
-        return Err(syntax());
-    }
-    shard(Operation::Scan, [after, number(count as u64), pattern])
+    let count = u64::try_from(count).ok().filter(|&count| count > 0).ok_or_else(syntax)?;
+    read(Read::Scan { after, count, pattern })
 }
