@@ -9,7 +9,7 @@ use crate::bootstrap::{self, ShardData};
 use crate::cluster::publish::Publisher;
 use crate::config::Config;
 use crate::disk_unit::trust::DiskTrust;
-use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, background, logger};
+use crate::disk_unit::{DiskEvent, DiskNumber, DiskQueues, DiskUnit, background, logger};
 use crate::limits::{Limits, TICK};
 use crate::machine::StateMachine;
 use crate::metrics::Metrics;
@@ -68,7 +68,7 @@ pub fn run(config: Config) -> Result<()> {
     let (cluster, nodes) = (config.cluster.clone(), nodes(&config));
     let write_mode = disk.engine.write_mode();
     let worker = Worker {
-        disks: vec![Disk { unit: disk.unit, trust: disk.trust }],
+        disks: vec![Disk::new(disk.unit, disk.trust)],
         state: State::new(replicas.keys().copied()),
         replicas,
         router: router.clone(),
@@ -100,7 +100,7 @@ pub fn run(config: Config) -> Result<()> {
         let _ = operate_inputs.send(Input::Admin(shard, request, reply));
     });
     let (done, mut failed) = tokio::sync::oneshot::channel();
-    let mut threads = serve_disk(&disk.engine, disk.queues, &inputs, &metrics)?;
+    let mut threads = serve_disk(DiskNumber(0), &disk.engine, disk.queues, &inputs, &metrics)?;
     threads.push(spawn("bedstone-worker", move || {
         let _ = done.send(worker.run());
     })?);
@@ -302,6 +302,7 @@ fn start_net(
 
 /// Starts the log thread and the compaction thread of a disk.
 fn serve_disk(
+    number: DiskNumber,
     engine: &Arc<Engine>,
     queues: DiskQueues,
     inputs: &Sender<Input>,
@@ -310,7 +311,7 @@ fn serve_disk(
     let DiskQueues { log_jobs, background_calls } = queues;
     let notify = || {
         let inputs = inputs.clone();
-        move |event: DiskEvent| inputs.send(Input::Disk(event)).is_ok()
+        move |event: DiskEvent| inputs.send(Input::Disk(number, event)).is_ok()
     };
     let (log_engine, log_metrics, log_notify) = (engine.clone(), metrics.clone(), notify());
     let (work_engine, work_metrics, work_notify) = (engine.clone(), metrics.clone(), notify());

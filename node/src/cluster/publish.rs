@@ -45,6 +45,12 @@ impl Publisher {
         self.outdated.insert(shard);
     }
 
+    /// A shard is not here any more.
+    pub fn remove(&mut self, shard: ShardId) {
+        self.shards.remove(&shard);
+        self.outdated.remove(&shard);
+    }
+
     /// Ticks passed. Returns the shards whose status is needed when a publication is due.
     pub fn due(&mut self, ticks: u32, active: &BTreeSet<ShardId>) -> Option<BTreeSet<ShardId>> {
         self.ticks += u64::from(ticks);

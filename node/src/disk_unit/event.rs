@@ -11,7 +11,7 @@ pub enum DiskEvent {
     Flushed(ShardId),
     /// Data of a shard on the disk cannot be read; the error's text.
     Damaged(ShardId, String),
-    /// The disk failed a write: no shard on the disk can guarantee anything any more.
+    /// The disk failed a write: no replica on the disk can guarantee anything any more.
     Failed(String),
 }
 

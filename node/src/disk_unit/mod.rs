@@ -20,6 +20,10 @@ use std::sync::Arc;
 use tracing::warn;
 use trust::DiskTrust;
 
+/// The place of a disk in the list of the disks of its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskNumber(pub usize);
+
 /// See the module.
 pub struct DiskUnit {
     engine: Arc<Engine>,
@@ -48,6 +52,11 @@ impl DiskUnit {
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The path, for messages to operators.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// Queues records for the log. With `done`, [`DiskEvent::Persisted`] reports the write.

@@ -45,7 +45,7 @@ use queue::RequestQueue;
 use read_tracker::ReadTracker;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 use transfers::Snapshots;
 
@@ -135,6 +135,11 @@ impl Replica {
     /// The Raft core.
     pub fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// The disk of the replica.
+    pub fn disk(&self) -> &Arc<DiskUnit> {
+        &self.disk
     }
 
     /// The last entry applied.
@@ -344,6 +349,19 @@ impl Replica {
         self.raft.tick();
         self.expire_requests(now, replies);
         self.expire_transfers();
+    }
+
+    /// Ends the replica, because its disk failed. Replies to all its requests.
+    pub fn end(mut self, why: &str, replies: &mut Replies) {
+        // The deadline of each request is before this time.
+        let end = crate::clock::now() + Duration::from_secs(u64::from(u32::MAX));
+        for request in self.queue.take_late(end).into_iter().chain(self.reads.take_late(end)) {
+            replies.unavailable(request, why, &self.metrics);
+        }
+        for request in self.proposals.take_late(end).into_iter().chain(self.forwards.take_late(end))
+        {
+            replies.unknown(request, why, &self.metrics);
+        }
     }
 
     /// Replies to the requests whose deadline has passed.

@@ -11,7 +11,7 @@ use crate::clock::Time;
 use crate::cluster::publish::Publisher;
 use crate::disk_unit::background::{self, Background, OnError};
 use crate::disk_unit::trust::DiskTrust;
-use crate::disk_unit::{DiskEvent, DiskQueues, DiskUnit, logger};
+use crate::disk_unit::{DiskEvent, DiskNumber, DiskQueues, DiskUnit, logger};
 use crate::limits::{Limits, TICK};
 use crate::machine::StateMachine;
 use crate::metrics::Metrics;
@@ -203,7 +203,7 @@ impl Host {
         let (base, clock_micros) = (self.base, self.clock_micros.clone());
         let cluster = "simulation".to_owned();
         let worker = Worker {
-            disks: vec![Disk { unit, trust }],
+            disks: vec![Disk::new(unit, trust)],
             replicas: [(FIRST_SHARD, replica)].into(),
             router: Arc::new(Router::new([(FIRST_SHARD, machine)].into())),
             inputs: input,
@@ -447,13 +447,13 @@ impl Node {
         while self.queues.background_calls.try_recv().is_ok() {}
         let limits = &Limits::TINY;
         let inputs = self.inputs.clone();
-        let notify = move |event: DiskEvent| inputs.send(Input::Disk(event)).is_ok();
+        let notify = move |event: DiskEvent| inputs.send(Input::Disk(DiskNumber(0), event)).is_ok();
         let done = self.background.work(&self.engine, limits, &notify, &self.metrics);
         let after = done.and_then(|()| self.engine.log().write_sync_marker());
         if let Err(error) = after {
             tracing::warn!(%error, "background work failed");
             if let OnError::Stop(why) = background::on_error(&error) {
-                self.input(Input::Disk(DiskEvent::Failed(why)));
+                self.input(Input::Disk(DiskNumber(0), DiskEvent::Failed(why)));
             }
         }
         if scrubs {

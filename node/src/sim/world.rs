@@ -10,7 +10,7 @@ use super::plan::{MILLI, Plan, SECOND};
 use super::replicas::host_of;
 use super::rng::Rng;
 use super::sabotage::Sabotage;
-use crate::disk_unit::DiskEvent;
+use crate::disk_unit::{DiskEvent, DiskNumber};
 use crate::limits::{REQUEST_TIME, TICK};
 use crate::raft::Message;
 use crate::request::mailbox::{ClientBatch, ClientRequest, Mailbox};
@@ -144,8 +144,10 @@ impl<'a> World<'a> {
         self.ran.trace = self.trace.finalize();
         self.ran.time = self.now;
         self.ran.committed = self.checks.committed();
-        (self.ran.answered, self.ran.unknown) = (self.clients.answered, self.clients.unknown);
-        (self.ran.refused, self.ran.lost) = (self.clients.refused, self.network.lost);
+        self.ran.answered = self.clients.answered;
+        self.ran.unknown = self.clients.unknown;
+        self.ran.refused = self.clients.refused;
+        self.ran.lost = self.network.lost;
         Ok(self.ran)
     }
 
@@ -241,7 +243,7 @@ impl<'a> World<'a> {
                 if let Some(node) = &mut self.host(id).node {
                     node.writing = false;
                     node.writing_since = None;
-                    node.input(Input::Disk(DiskEvent::Persisted(done)));
+                    node.input(Input::Disk(DiskNumber(0), DiskEvent::Persisted(done)));
                 }
                 self.write(id);
                 self.wake(id);
@@ -484,7 +486,7 @@ impl<'a> World<'a> {
             Err(why) => {
                 if !self.is_over(id, Ok(()))? {
                     if let Some(node) = &self.hosts[id as usize - 1].node {
-                        node.input(Input::Disk(DiskEvent::Failed(why)));
+                        node.input(Input::Disk(DiskNumber(0), DiskEvent::Failed(why)));
                     }
                     self.wake(id);
                 }
@@ -541,9 +543,9 @@ impl<'a> World<'a> {
         // As in `bedstone_net::hello`, a node with another protocol version is refused.
         let build = |id: HostId| hosts[id as usize - 1].build;
         let agree = |one, other| build(one).speaks_with(build(other));
-        let (told, moving) = self.network.maintain(now, runs, answers, agree);
-        for told in told {
-            let (id, event) = match told {
+        let (events, moving) = self.network.maintain(now, runs, answers, agree);
+        for event in events {
+            let (id, event) = match event {
                 ConnectionEvent::Up(id, peer) => (id, NetEvent::Up(NodeId(peer))),
                 ConnectionEvent::Down(id, peer) => (id, NetEvent::Down(NodeId(peer))),
             };
@@ -600,8 +602,11 @@ impl<'a> World<'a> {
         self.network.heal();
         let now = self.now;
         for host in &mut self.hosts {
-            (host.paused_until, host.hung_until, host.full_until) = (now, now, now);
-            (host.slow, host.starved) = ((1, 0), (1, 0));
+            host.paused_until = now;
+            host.hung_until = now;
+            host.full_until = now;
+            host.slow = (1, 0);
+            host.starved = (1, 0);
             host.set_pace(100, now);
             if !host.disk_fails {
                 host.disk.clear_faults();

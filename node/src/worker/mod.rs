@@ -7,16 +7,20 @@
 //! table block that is not cached waits for the disk.
 
 pub mod inbox;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::Time;
 use crate::cluster::peers::{PeerNetwork, Peers};
 use crate::cluster::publish::Publisher;
 use crate::disk_unit::trust::DiskTrust;
-use crate::disk_unit::{DiskEvent, DiskUnit, restore_trust};
+use crate::disk_unit::{DiskEvent, DiskNumber, DiskUnit, restore_trust};
 use crate::limits::{INPUTS_PER_STEP, TICK, TICKS_PER_SECOND};
+use crate::machine::reply::Reply;
 use crate::metrics::Metrics;
 use crate::raft::{Effects, Undecodable};
 use crate::replica::{Replica, Turn};
+use crate::request::Requester;
 use crate::request::admin::{AdminError, AdminReply, AdminRequest};
 use crate::request::mailbox::{ClientBatch, ReplyQueue};
 use crate::request::replies::Replies;
@@ -38,7 +42,7 @@ pub enum Input {
     /// From a client connection of this node.
     Client(ClientBatch),
     /// From a disk of this node.
-    Disk(DiskEvent),
+    Disk(DiskNumber, DiskEvent),
     /// From an operator, for a shard.
     Admin(ShardId, AdminRequest, AdminReply),
     /// Stop.
@@ -47,15 +51,23 @@ pub enum Input {
 
 /// A disk of the node, and its trust record where the disk is not trusted without one.
 pub struct Disk {
-    /// The disk.
-    pub unit: Arc<DiskUnit>,
+    unit: Arc<DiskUnit>,
     /// The trust record; `None` where the disk is trusted.
-    pub trust: Option<DiskTrust>,
+    trust: Option<DiskTrust>,
+    /// The disk failed: no replica uses it any more.
+    failed: bool,
+}
+
+impl Disk {
+    /// A disk that works.
+    pub fn new(unit: Arc<DiskUnit>, trust: Option<DiskTrust>) -> Disk {
+        Disk { unit, trust, failed: false }
+    }
 }
 
 /// The parts of the loop.
 pub struct Worker {
-    /// The disks.
+    /// The disks, by [`DiskNumber`].
     pub disks: Vec<Disk>,
     /// The replicas of the shards here.
     pub replicas: BTreeMap<ShardId, Replica>,
@@ -152,11 +164,13 @@ impl Worker {
                 Input::Stop => return Ok(false),
                 Input::Net(event) => self.on_net(event, time.now),
                 Input::Client(batch) => self.on_client(batch),
-                Input::Disk(event) => self.on_disk(event)?,
+                Input::Disk(disk, event) => self.on_disk(disk, event)?,
                 Input::Admin(shard, request, reply) => self.on_admin(shard, request, reply),
             }
         }
-        self.step(ticks, time)?;
+        if let Err((disk, why)) = self.step(ticks, time) {
+            self.fail_disk(disk, why)?;
+        }
         if ticks > 0 {
             self.restore_trust()?;
             self.publish_if_due(ticks);
@@ -224,16 +238,23 @@ impl Worker {
         let State { replies, active, .. } = &mut self.state;
         for request in requests {
             let shard = self.router.route(&request.command);
-            let replica = self.replicas.get_mut(&shard);
-            let replica = replica.expect("a request is routed to a shard that is here");
+            let Some(replica) = self.replicas.get_mut(&shard) else {
+                let requester = Requester::Client(mailbox.clone(), request.slot);
+                let text = format!(
+                    "UNAVAILABLE the disk of shard {shard} failed on this node: it did not \
+                     happen; ask another node"
+                );
+                replies.reply(requester, request.resp3, &Reply::Error(text));
+                continue;
+            };
             active.insert(shard);
             replica.on_client(request, &mailbox, deadline, replies);
         }
     }
 
-    fn on_disk(&mut self, event: DiskEvent) -> Result<(), String> {
+    fn on_disk(&mut self, disk: DiskNumber, event: DiskEvent) -> Result<(), String> {
         match event {
-            DiskEvent::Failed(why) => return Err(why),
+            DiskEvent::Failed(why) => return self.fail_disk(disk, why),
             DiskEvent::Persisted(writes) => {
                 for (shard, seq) in writes {
                     if let Some(replica) = self.activate(shard) {
@@ -251,6 +272,30 @@ impl Worker {
                     replica.damaged(&damage);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A disk failed. Its replicas end, because they can guarantee nothing any more. The replicas
+    /// on other disks go on.
+    ///
+    /// # Errors
+    /// The reason, if no disk is left.
+    fn fail_disk(&mut self, disk: DiskNumber, why: String) -> Result<(), String> {
+        self.disks[disk.0].failed = true;
+        if self.disks.iter().all(|disk| disk.failed) {
+            return Err(why);
+        }
+        let unit = self.disks[disk.0].unit.clone();
+        error!(
+            disk = unit.path(),
+            why, "the disk failed, and its shards stop here: replace the disk and restart the node"
+        );
+        let on_disk = |_: &ShardId, replica: &mut Replica| Arc::ptr_eq(replica.disk(), &unit);
+        for (shard, replica) in self.replicas.extract_if(.., on_disk) {
+            self.state.active.remove(&shard);
+            self.publisher.remove(shard);
+            replica.end("the disk of the shard failed", &mut self.state.replies);
         }
         Ok(())
     }
@@ -273,7 +318,10 @@ impl Worker {
     }
 
     /// Lets the replicas work and executes their effects.
-    fn step(&mut self, ticks: u32, time: Time) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// A disk on which a replica cannot continue, and the reason.
+    fn step(&mut self, ticks: u32, time: Time) -> Result<(), (DiskNumber, String)> {
         let State { peers, replies, effects, active, snapshot_budget } = &mut self.state;
         if ticks > 0 {
             // The budget does not accumulate, and an overdraft is paid back.
@@ -288,7 +336,7 @@ impl Worker {
                 }
             }
         }
-        let mut quiescent = Vec::new();
+        let (mut quiescent, mut failed) = (Vec::new(), Ok(()));
         let since_start = |now: Instant| now.duration_since(self.started).as_nanos() as u64;
         let clock = || since_start((self.clock)());
         let mut net = PeerNetwork { peers, outbox: &mut self.outbox };
@@ -307,10 +355,11 @@ impl Worker {
             if ticks > 0 {
                 replica.on_tick(time.now, turn.replies);
             }
-            replica.step(&mut turn).map_err(|error| {
+            if let Err(error) = replica.step(&mut turn) {
                 error!(%error, shard = shard.0, "the shard cannot continue");
-                error.to_string()
-            })?;
+                failed = Err((number_of(&self.disks, replica), error.to_string()));
+                continue;
+            }
             if replica.is_quiescent() {
                 quiescent.push(shard);
             }
@@ -323,15 +372,26 @@ impl Worker {
         replies.send_to_peers(&mut self.outbox);
         self.outbox.flush();
         replies.flush_to_clients(&self.reply_queue);
-        Ok(())
+        failed
     }
 
-    /// Restores the trust in suspect disks once no replica recovers any more.
+    /// Restores the trust in each suspect disk on which no replica recovers any more.
     fn restore_trust(&mut self) -> Result<(), String> {
-        for disk in &mut self.disks {
+        for number in 0..self.disks.len() {
+            let disk = &mut self.disks[number];
             let is_suspect = disk.trust.as_ref().is_some_and(DiskTrust::is_suspect);
-            if is_suspect && !self.replicas.values().any(|replica| replica.raft().is_recovering()) {
-                restore_trust(&mut disk.trust)?;
+            if disk.failed || !is_suspect {
+                continue;
+            }
+            let mut replicas = self.replicas.values();
+            let recovers = |replica: &Replica| {
+                Arc::ptr_eq(replica.disk(), &disk.unit) && replica.raft().is_recovering()
+            };
+            if replicas.any(recovers) {
+                continue;
+            }
+            if let Err(why) = restore_trust(&mut disk.trust) {
+                self.fail_disk(DiskNumber(number), why)?;
             }
         }
         Ok(())
@@ -349,4 +409,10 @@ impl Worker {
         self.metrics.active_shards.set(active.len() as i64);
         self.metrics.pending.set(pending as i64);
     }
+}
+
+/// The disk of a replica.
+fn number_of(disks: &[Disk], replica: &Replica) -> DiskNumber {
+    let at = disks.iter().position(|disk| Arc::ptr_eq(&disk.unit, replica.disk()));
+    DiskNumber(at.expect("each replica is on a disk of its node"))
 }
