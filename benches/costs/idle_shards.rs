@@ -95,7 +95,7 @@ fn start_nodes(dir: &Path, shards: &str) -> Result<Nodes> {
     let members = sockets.iter().zip(1..).map(|((peer, resp, http), node)| -> Result<_> {
         let (peer, resp, http) = (peer.local_addr()?, resp.local_addr()?, http.local_addr()?);
         let [peer, resp, http] = [peer, resp, http].map(|addr| addr.to_string());
-        Ok(Member { node, peer, resp, http })
+        Ok(Member { node: NodeId(node), peer, resp, http })
     });
     let members = members.collect::<Result<Vec<_>>>()?;
     drop(sockets);
@@ -103,7 +103,7 @@ fn start_nodes(dir: &Path, shards: &str) -> Result<Nodes> {
     for member in &members {
         let home = dir.join(member.node.to_string());
         fs::create_dir(&home)?;
-        let identity = authority.issue(NodeId(member.node), CLUSTER)?;
+        let identity = authority.issue(member.node, CLUSTER)?;
         fs::write(home.join("ca.pem"), &identity.authority_pem)?;
         fs::write(home.join("cert.pem"), &identity.cert_pem)?;
         fs::write(home.join("key.pem"), &identity.key_pem)?;

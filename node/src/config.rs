@@ -4,6 +4,7 @@
 use crate::limits::Limits;
 use anyhow::{Context, Result, anyhow, bail};
 use bedstone_engine::WriteMode;
+use bedstone_net::NodeId;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -231,7 +232,7 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Id of the node.
-    pub node: u64,
+    pub node: NodeId,
     /// Peer address, `host:port`.
     pub peer: String,
     /// Client address, `host:port`.
@@ -254,7 +255,7 @@ impl std::str::FromStr for Member {
             let (node, addrs) = text.split_once('=')?;
             let mut addrs = addrs.split(',').map(str::trim);
             let member = Member {
-                node: node.trim().parse().ok().filter(|&node| node > 0)?,
+                node: node.trim().parse().ok().filter(|&node| node > NodeId(0))?,
                 peer: addrs.next()?.to_owned(),
                 resp: addrs.next()?.to_owned(),
                 http: addrs.next()?.to_owned(),
@@ -279,7 +280,7 @@ impl std::str::FromStr for Member {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Id of this node.
-    pub node: u64,
+    pub node: NodeId,
     /// Name of the cluster.
     pub cluster: String,
     /// Data directory.
@@ -329,8 +330,8 @@ impl Settings {
     /// # Errors
     /// A setting is invalid. The error names the key and the valid values.
     pub fn check(self) -> Result<Config> {
-        let node = self.node.unwrap_or(1);
-        if node == 0 {
+        let node = NodeId(self.node.unwrap_or(1));
+        if node == NodeId(0) {
             bail!("`node` is 0: ids begin at 1");
         }
         let cluster = self.cluster.unwrap_or_else(|| "bedstone".to_owned());

@@ -27,7 +27,7 @@ use bedstone_engine::disk::os::OsDisk;
 use bedstone_engine::limits::Limits as EngineLimits;
 use bedstone_engine::wal::HardState;
 use bedstone_engine::{Engine, LogId, Options, ShardId};
-use bedstone_net::{Endpoint, Identity, NodeId, Peer};
+use bedstone_net::{Endpoint, Identity, Peer};
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub fn run(config: Config) -> Result<()> {
         outbox,
         reply_queue: reply_queue.clone(),
         metrics: metrics.clone(),
-        publisher: Publisher::new(status.clone(), cluster, NodeId(config.node), nodes),
+        publisher: Publisher::new(status.clone(), cluster, config.node, nodes),
         started: crate::clock::now(),
         clock: Box::new(crate::clock::now),
         snapshot_bytes_per_second: config.snapshot_bytes_per_second,
@@ -104,7 +104,7 @@ pub fn run(config: Config) -> Result<()> {
     threads.push(spawn("bedstone-worker", move || {
         let _ = done.send(worker.run());
     })?);
-    info!(node = config.node, resp = %config.resp, http = %config.http, peer = %config.peer,
+    info!(node = config.node.0, resp = %config.resp, http = %config.http, peer = %config.peer,
           ?write_mode, "started");
     let outcome = runtime.block_on(async {
         tokio::spawn(reply_queue.distribute());
@@ -160,7 +160,7 @@ fn open_replicas(
     disk: &OpenDisk,
     metrics: &Arc<Metrics>,
 ) -> Result<BTreeMap<ShardId, Replica>> {
-    let first_on = |node| Member::first_on(NodeId(node)).id;
+    let first_on = |node| Member::first_on(node).id;
     let configured = Conf::of(config.members.iter().map(|member| first_on(member.node)));
     let shards = (FIRST_SHARD.0..FIRST_SHARD.0 + config.shards).map(ShardId);
     let shard_data = |shard| shard_data(&disk.engine, shard);
@@ -177,7 +177,7 @@ fn open_replicas(
     limits.raft.lease = config
         .lease_drift_ppm
         .map(|drift| Lease::new(limits.raft.election.start, TICK.as_nanos() as u64, drift));
-    let node = NodeId(config.node);
+    let node = config.node;
     let mut replicas = BTreeMap::new();
     for shard in shards {
         let opening = Opening {
@@ -207,7 +207,7 @@ fn open_replicas(
 /// The nodes of the configuration, for the status.
 fn nodes(config: &Config) -> Vec<NodeStatus> {
     let nodes = config.members.iter().map(|member| NodeStatus {
-        id: member.node,
+        id: member.node.0,
         resp: member.resp.clone(),
         http: member.http.clone(),
         peer: member.peer.clone(),
@@ -284,12 +284,12 @@ fn start_net(
         // The node is alone in its cluster. No other node can connect, since no other node has a
         // certificate of this authority.
         None => bedstone_net::Authority::generate(&config.cluster)?
-            .issue(NodeId(config.node), &config.cluster)?,
+            .issue(config.node, &config.cluster)?,
     };
     let others = config.members.iter().filter(|member| member.node != config.node);
-    let peers = others.map(|member| Peer { node: NodeId(member.node), addr: member.peer.clone() });
+    let peers = others.map(|member| Peer { node: member.node, addr: member.peer.clone() });
     let net = bedstone_net::Config {
-        node: NodeId(config.node),
+        node: config.node,
         cluster: config.cluster.clone(),
         boot: crate::clock::unix_millis(),
         listen: config.peer,

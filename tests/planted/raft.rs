@@ -278,7 +278,7 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "a message states a term that is not durable",
         file: "outbox.rs",
-        sound: "let after = if unwritten { self.last + 1 } else { self.vote_write };",
+        sound: "let after = if unwritten { self.last_write + 1 } else { self.vote_write };",
         broken: "let after = 0 * u64::from(unwritten);",
         caught_by: &["follows in a term that its disk lacks"],
     },

@@ -24,7 +24,7 @@ fn all_is_well(within: Bounds, states: usize) {
 
 #[test]
 fn one_leader_and_two_commands() {
-    all_is_well(Bounds { campaigns: 1, proposals: 2, ..NOTHING }, 100_000);
+    all_is_well(Bounds { campaigns: 1, proposals: 2, ..NOTHING }, 90_000);
 }
 
 #[test]

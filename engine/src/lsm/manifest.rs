@@ -90,7 +90,9 @@ impl Edit {
         out.put_u64_le(state.next_number);
         put_key(&mut out, &state.bounds.from);
         out.put_u8(u8::from(state.bounds.to.is_some()));
-        state.bounds.to.iter().for_each(|to| put_key(&mut out, to));
+        if let Some(to) = &state.bounds.to {
+            put_key(&mut out, to);
+        }
         out.put_u32_le(self.removed.len() as u32);
         self.removed.iter().for_each(|&number| out.put_u64_le(number));
         out.put_u32_le(self.added.len() as u32);

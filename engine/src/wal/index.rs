@@ -313,7 +313,9 @@ impl LogIndex {
         let lost = self.lost;
         self.shards.entry(shard).or_insert_with(|| {
             let mut log = ShardLog::default();
-            lost.into_iter().for_each(|segment| log.record_loss(segment));
+            if let Some(segment) = lost {
+                log.record_loss(segment);
+            }
             log
         })
     }
@@ -461,9 +463,9 @@ impl LogIndex {
     /// were lost.
     pub(super) fn register_shards(&mut self, shards: impl IntoIterator<Item = ShardId>) {
         if self.lost.is_some() {
-            shards.into_iter().for_each(|shard| {
+            for shard in shards {
                 self.shard_mut(shard);
-            });
+            }
         }
     }
 

@@ -96,7 +96,7 @@ impl Vote {
 pub struct HardState {
     /// The latest term seen.
     pub term: Term,
-    /// The node that got this node's vote in that term.
+    /// The vote of this replica in that term.
     pub vote: Vote,
     /// The greatest index known to be committed.
     pub commit: Index,

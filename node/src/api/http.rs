@@ -73,7 +73,7 @@ async fn metrics(AxumState(state): AxumState<State>) -> Response {
     let counters = &state.shared.counters;
     raise(&state.metrics.refused, counters.refused.load(Ordering::Relaxed));
     for peer in &state.shared.nodes {
-        if let Some(trip) = state.endpoint.round_trip(NodeId(*peer)) {
+        if let Some(trip) = state.endpoint.round_trip(*peer) {
             let labels = vec![("peer", peer.to_string())];
             state.metrics.peer_rtt.get_or_create(&labels).set(trip.as_secs_f64());
         }

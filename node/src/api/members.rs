@@ -58,14 +58,14 @@ impl ChangeMembers {
     }
 
     /// The reason why the request is invalid in a cluster of these nodes; `None` if it is valid.
-    fn invalid_reason(&self, nodes: &[u64]) -> Option<String> {
+    fn invalid_reason(&self, nodes: &[NodeId]) -> Option<String> {
         let steps = self.steps();
         if self.is_empty() {
             return Some("name nodes in voters, learners or remove".to_owned());
         }
         for (number, step) in steps.iter().enumerate() {
             let peer = step.peer();
-            if !matches!(step, MemberChange::Remove(_)) && !nodes.contains(&peer.0) {
+            if !matches!(step, MemberChange::Remove(_)) && !nodes.contains(&NodeId(peer.0)) {
                 return Some(format!(
                     "node {peer} is none of this cluster: its configuration names {nodes:?}"
                 ));
@@ -255,7 +255,8 @@ mod tests {
 
     #[test]
     fn nodes_must_be_known_and_named_once() {
-        let invalid_reason = |request: ChangeMembers| request.invalid_reason(&[1, 2, 3]);
+        let invalid_reason =
+            |request: ChangeMembers| request.invalid_reason(&[NodeId(1), NodeId(2), NodeId(3)]);
         let twice = ChangeMembers { voters: vec![2], remove: vec![2], ..Default::default() };
         assert_eq!(invalid_reason(twice).as_deref(), Some("node 2 is named twice"));
         let unknown = ChangeMembers { learners: vec![9], ..Default::default() };

@@ -4,6 +4,7 @@ use crate::limits::CONNECTIONS_MAX;
 use crate::request::mailbox::ClientBatch;
 use crate::router::Router;
 use crate::status::StatusCell;
+use bedstone_net::NodeId;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -20,9 +21,9 @@ pub type Submit = Box<dyn Fn(ClientBatch) + Send + Sync>;
 /// The state that all client connections of a node share.
 pub struct Shared {
     /// The id of this node.
-    pub node: u64,
+    pub node: NodeId,
     /// The ids of all nodes of the cluster.
-    pub nodes: Vec<u64>,
+    pub nodes: Vec<NodeId>,
     /// Maps a key to its shard, for weak reads.
     pub router: Arc<Router>,
     /// Whether FLUSHALL is allowed.

@@ -96,7 +96,7 @@ pub(super) fn run(args: DevArgs) -> Result<()> {
 
 fn member(node: u16, base: u16) -> Member {
     let addr = |offset| SocketAddr::from(([127, 0, 0, 1], base + 10 * node + offset)).to_string();
-    Member { node: u64::from(node), resp: addr(0), http: addr(1), peer: addr(2) }
+    Member { node: NodeId(u64::from(node)), resp: addr(0), http: addr(1), peer: addr(2) }
 }
 
 fn node_dir(data: &Path, member: &Member) -> PathBuf {
@@ -130,12 +130,12 @@ fn configure(
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     fs::write(dir.join("ca.pem"), &authority.cert_pem)?;
     if !dir.join("key.pem").exists() {
-        let identity = authority.issue(NodeId(member.node), CLUSTER)?;
+        let identity = authority.issue(member.node, CLUSTER)?;
         fs::write(dir.join("cert.pem"), &identity.cert_pem)?;
         write_private(&dir.join("key.pem"), &identity.key_pem)?;
     }
     let settings = Settings {
-        node: Some(member.node),
+        node: Some(member.node.0),
         cluster: Some(CLUSTER.to_owned()),
         disk: Some(vec!["data".into()]),
         resp: Some(member.resp.parse()?),
@@ -184,7 +184,7 @@ async fn wait_ready(members: &[Member], children: &mut Children) -> Result<()> {
 
 /// The processes of the nodes. A drop of this value sends SIGTERM to each process, and kills the
 /// processes that still run after [`STOP_TIME`].
-struct Children(Vec<(u64, Child)>);
+struct Children(Vec<(NodeId, Child)>);
 
 impl Drop for Children {
     fn drop(&mut self) {

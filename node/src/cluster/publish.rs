@@ -26,6 +26,8 @@ pub struct Publisher {
     /// date.
     shards: BTreeMap<ShardId, Arc<ShardStatus>>,
     outdated: BTreeSet<ShardId>,
+    /// The shards whose disk failed.
+    failed: BTreeSet<ShardId>,
 }
 
 impl Publisher {
@@ -36,8 +38,8 @@ impl Publisher {
         node: NodeId,
         nodes: Vec<NodeStatus>,
     ) -> Publisher {
-        let (shards, outdated) = (BTreeMap::new(), BTreeSet::new());
-        Publisher { cell, cluster, node, nodes, ticks: 0, shards, outdated }
+        let (shards, outdated, failed) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Publisher { cell, cluster, node, nodes, ticks: 0, shards, outdated, failed }
     }
 
     /// A shard became quiescent: its status is taken once more.
@@ -45,10 +47,11 @@ impl Publisher {
         self.outdated.insert(shard);
     }
 
-    /// A shard is not here any more.
-    pub fn remove(&mut self, shard: ShardId) {
+    /// The disk of a shard failed: the shard is not here any more, and the node is not ready.
+    pub fn fail(&mut self, shard: ShardId) {
         self.shards.remove(&shard);
         self.outdated.remove(&shard);
+        self.failed.insert(shard);
     }
 
     /// Ticks passed. Returns the shards whose status is needed when a publication is due.
@@ -72,7 +75,11 @@ impl Publisher {
         metrics: &Metrics,
     ) {
         self.shards.extend(changed.map(|(shard, status)| (shard, Arc::new(status))));
-        let not_ready = self.shards.values().find_map(|shard| why_not_ready(shard, self.node));
+        let disk = self.failed.first().map(|shard| {
+            format!("the disk of shard {shard} failed: replace the disk and restart the node")
+        });
+        let shard = || self.shards.values().find_map(|shard| why_not_ready(shard, self.node));
+        let not_ready = disk.or_else(shard);
         let mut status = Status {
             cluster: self.cluster.clone(),
             node: self.node.0,
@@ -106,7 +113,8 @@ impl Publisher {
     }
 
     fn count_shards(&self, metrics: &Metrics) -> Bytes {
-        let (mut bytes, mut lag, mut all_led) = (Bytes::default(), 0, true);
+        let (mut bytes, mut lag) = (Bytes::default(), 0);
+        let mut all_led = self.failed.is_empty();
         for shard in self.shards.values() {
             let is_led = shard.recovery_wait.is_empty() && shard.leader != 0;
             all_led &= !shard.voters.is_empty() && (is_led || !shard.has_member(self.node.0));

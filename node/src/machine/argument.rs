@@ -14,6 +14,8 @@ pub struct Key(pub Bytes);
 pub(super) struct Arguments<'a> {
     from: &'a mut Bytes,
     left: u32,
+    /// An argument is longer than the bytes that are there.
+    malformed: bool,
 }
 
 impl<'a> Arguments<'a> {
@@ -21,7 +23,8 @@ impl<'a> Arguments<'a> {
     /// so many.
     pub(super) fn begin(from: &'a mut Bytes) -> Option<Arguments<'a>> {
         let left = from.try_get_u32_le().ok()?;
-        (left as usize <= from.len() / 4).then_some(Arguments { from, left })
+        let fits = left as usize <= from.len() / 4;
+        fits.then_some(Arguments { from, left, malformed: false })
     }
 
     /// Whether all arguments were taken.
@@ -32,8 +35,22 @@ impl<'a> Arguments<'a> {
     /// Takes the next argument. It shares the memory of the bytes that it was read from.
     pub(super) fn next(&mut self) -> Option<Bytes> {
         self.left = self.left.checked_sub(1)?;
-        let len = self.from.try_get_u32_le().ok()? as usize;
-        (len <= self.from.len()).then(|| self.from.split_to(len))
+        let len = self.from.try_get_u32_le().ok().map(|len| len as usize);
+        let argument = len.filter(|&len| len <= self.from.len()).map(|len| self.from.split_to(len));
+        if argument.is_none() {
+            self.left = 0;
+            self.malformed = true;
+        }
+        argument
+    }
+
+    /// Skips the arguments that are left. `None` if an argument is malformed: the bytes behind the
+    /// arguments cannot be found then.
+    pub(super) fn finish(mut self) -> Option<()> {
+        while !self.is_empty() {
+            self.next();
+        }
+        (!self.malformed).then_some(())
     }
 
     /// Takes the next argument if it has this length.

@@ -51,12 +51,10 @@ macro_rules! commands {
                 match self { $(Self::$name { $($field,)* } => { $($field.encode(out);)* })* }
             }
 
-            fn decode(operation: u8, from: &mut Arguments<'_>) -> Result<Self, Undecodable> {
+            fn decode(operation: u8, from: &mut Arguments<'_>) -> Option<Self> {
                 match operation {
-                    $($number => Ok(Self::$name {
-                        $($field: Argument::decode(from).ok_or(Undecodable::Malformed)?,)*
-                    }),)*
-                    unknown => Err(Undecodable::Unknown(unknown)),
+                    $($number => Some(Self::$name { $($field: Argument::decode(from)?,)* }),)*
+                    _ => None,
                 }
             }
 
@@ -359,7 +357,7 @@ impl Argument for Box<Write> {
         let [operation] = from.next_array()?;
         // Another `Once` is refused before it is decoded, which bounds the depth.
         let accepted = Write::IN_ONCE.contains(&operation);
-        accepted.then(|| Write::decode(operation, from).ok().map(Box::new))?
+        accepted.then(|| Write::decode(operation, from).map(Box::new))?
     }
 }
 
@@ -397,8 +395,8 @@ impl Command {
     /// Removes one command from the front of `from`. Keys and values share the memory of `from`.
     ///
     /// # Errors
-    /// [`Undecodable::Unknown`] after a command whose operation this build does not know: `from`
-    /// continues behind it. [`Undecodable::Malformed`].
+    /// [`Undecodable::Unknown`] after a command whose operation or arguments this build does not
+    /// know: `from` continues behind it. [`Undecodable::Malformed`].
     pub fn decode(from: &mut Bytes) -> Result<Command, Undecodable> {
         let operation = from.try_get_u8().map_err(|_| Undecodable::Malformed)?;
         let mut arguments = Arguments::begin(from).ok_or(Undecodable::Malformed)?;
@@ -406,12 +404,9 @@ impl Command {
             FIRST_READ.. => Read::decode(operation, &mut arguments).map(Command::Read),
             _ => Write::decode(operation, &mut arguments).map(Command::Write),
         };
-        if matches!(command, Err(Undecodable::Unknown(_))) {
-            while !arguments.is_empty() {
-                arguments.next().ok_or(Undecodable::Malformed)?;
-            }
-        }
-        if arguments.is_empty() { command } else { Err(Undecodable::Malformed) }
+        let command = command.filter(|_| arguments.is_empty());
+        arguments.finish().ok_or(Undecodable::Malformed)?;
+        command.ok_or(Undecodable::Unknown(operation))
     }
 
     /// Replaces each key of a user by its stored key.
@@ -551,17 +546,35 @@ mod tests {
         };
         assert!(once(2, &[b"key".to_vec()]).is_ok());
         for refused in [17, 18, 19, 128] {
-            assert_eq!(once(refused, &[number(1)]), Err(Undecodable::Malformed), "{refused}");
+            assert_eq!(once(refused, &[number(1)]), Err(Undecodable::Unknown(19)), "{refused}");
         }
     }
 
     #[test]
     fn the_command_after_an_unknown_one_is_found() {
-        let unknown = encoded(99, &[vec![1; 3], vec![]]);
+        let unknown_operation = encoded(99, &[vec![1; 3], vec![]]);
+        let unknown_flag = encoded(11, &[b"key".to_vec(), vec![64], vec![0; 9]]);
+        let one_argument_more = encoded(7, &[b"key".to_vec(), vec![]]);
         let size = encoded(138, &[]);
-        let mut from = Bytes::from([&unknown[..], &size[..]].concat());
-        assert_eq!(Command::decode(&mut from), Err(Undecodable::Unknown(99)));
-        assert_eq!(Command::decode(&mut from), Ok(Command::Read(Read::Size {})));
+        for (operation, unknown) in
+            [(99, unknown_operation), (11, unknown_flag), (7, one_argument_more)]
+        {
+            let mut from = Bytes::from([&unknown[..], &size[..]].concat());
+            assert_eq!(Command::decode(&mut from), Err(Undecodable::Unknown(operation)));
+            assert_eq!(Command::decode(&mut from), Ok(Command::Read(Read::Size {})));
+        }
+    }
+
+    #[test]
+    fn a_command_that_ends_early_is_malformed() {
+        let bytes = encoded(2, &[b"key".to_vec(), b"other".to_vec()]);
+        for len in 0..bytes.len() {
+            assert_eq!(
+                Command::decode(&mut bytes.slice(..len)),
+                Err(Undecodable::Malformed),
+                "{len}"
+            );
+        }
     }
 
     #[test]

@@ -38,8 +38,11 @@ pub trait StateMachine: Send + Sync {
     /// Replies to a read from the applied state.
     ///
     /// # Errors
-    /// The tree cannot be read.
+    /// The tree cannot be read, or [`StateMachine::end`] was called.
     fn read(&self, read: &Read, time: ReadTime) -> Result<ReadOutcome>;
+
+    /// The disk of the state failed: every later read is an error.
+    fn end(&self);
 
     /// Sizes of the state.
     fn stats(&self) -> MachineStats;

@@ -11,16 +11,18 @@ use bedstone_engine::lsm::InLog;
 use bedstone_engine::wal::{Entry, Place};
 use bedstone_engine::{Error, LogId, Result, Tree};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The Redis-like store in the tree of one shard.
 pub struct Store {
     tree: Arc<Tree>,
+    ended: AtomicBool,
 }
 
 impl Store {
     /// The store in a tree.
     pub fn new(tree: Arc<Tree>) -> Store {
-        Store { tree }
+        Store { tree, ended: AtomicBool::new(false) }
     }
 }
 
@@ -39,7 +41,14 @@ impl StateMachine for Store {
     }
 
     fn read(&self, read: &Read, time: ReadTime) -> Result<ReadOutcome> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Err(Error::Poisoned { cause: "the disk of the shard failed".to_owned() });
+        }
         read::answer(&self.tree, read, time)
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     fn stats(&self) -> MachineStats {

@@ -363,7 +363,7 @@ impl Raft {
             return Err(Refused::Full);
         }
         self.mark_active();
-        Ok(self.append(EntryKind(EntryKind::COMMANDS.0), data))
+        Ok(self.append(EntryKind::COMMANDS, data))
     }
 
     /// Entries up to `index` are applied to the tree.

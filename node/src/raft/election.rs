@@ -136,11 +136,12 @@ impl Raft {
         // Uncommitted entries of earlier leaders count too. Otherwise the uncommitted bytes would
         // grow with each new leader.
         let first = self.hard.commit + 1;
+        self.log.seal_batch();
         self.uncommitted_bytes = self.log.bytes(first, self.log.last().index);
         self.reads.begin_term();
         self.lease.clear();
         // Entries of earlier terms commit with the first entry of this term (§5.4.2).
-        self.append(EntryKind(EntryKind::NOOP.0), Bytes::new());
+        self.append(EntryKind::NOOP, Bytes::new());
     }
 
     pub(super) fn tick_leader(&mut self) {

@@ -43,7 +43,7 @@ impl Raft {
             return Err(Refused::CatchingUp);
         }
         self.mark_active();
-        Ok(self.append(EntryKind(EntryKind::CHANGE.0), change.encode()))
+        Ok(self.append(EntryKind::CHANGE, change.encode()))
     }
 
     /// Makes every configuration change effective that is known to be committed.
@@ -69,7 +69,7 @@ impl Raft {
             && self.conf.changes().is_empty()
             && self.reads.committed_own_term()
         {
-            self.append(EntryKind(EntryKind::CHANGE.0), Change::Leave.encode());
+            self.append(EntryKind::CHANGE, Change::Leave.encode());
         }
         self.transfer_if_not_electable();
     }

@@ -7,17 +7,17 @@ use std::collections::VecDeque;
 
 /// See the module. Invariants, which each change keeps or asserts:
 ///
-/// - `durable <= last`: writes complete in the order of their numbers, each once.
-/// - `vote_write <= last`.
+/// - `durable_write <= last_write`: writes complete in the order of their numbers, each once.
+/// - `vote_write <= last_write`.
 /// - Each message in `waiting` waits for a write that is not durable. The messages leave in their
 ///   order, so a message also waits for the writes of the messages before it.
 /// - `disk_since` is set exactly while a write is under way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outbox {
     /// The number of the last write that was handed out.
-    last: Seq,
+    last_write: Seq,
     /// The number of the last write that is durable.
-    durable: Seq,
+    durable_write: Seq,
     /// The last write that term, vote or members required.
     vote_write: Seq,
     /// Since when the disk owes a completed write: since the oldest write under way was handed out,
@@ -33,19 +33,22 @@ impl Outbox {
     /// Hands out the next write. Returns its number. `for_vote` states that term, vote or members
     /// require the write.
     pub(super) fn begin_write(&mut self, for_vote: bool, now: Tick) -> Seq {
-        self.last += 1;
+        self.last_write += 1;
         self.disk_since.get_or_insert(now);
         if for_vote {
-            self.vote_write = self.last;
+            self.vote_write = self.last_write;
         }
-        self.last
+        self.last_write
     }
 
     /// Write `seq` is durable: the messages that waited for it may leave.
     pub(super) fn complete_write(&mut self, seq: Seq, now: Tick) {
-        assert!(seq > self.durable && seq <= self.last, "each write completes once, in order");
-        self.durable = seq;
-        self.disk_since = (seq < self.last).then_some(now);
+        assert!(
+            seq > self.durable_write && seq <= self.last_write,
+            "each write completes once, in order"
+        );
+        self.durable_write = seq;
+        self.disk_since = (seq < self.last_write).then_some(now);
         while let Some((_, message)) = self.waiting.pop_front_if(|(after, _)| *after <= seq) {
             self.ready.push(message);
         }
@@ -55,16 +58,16 @@ impl Outbox {
     /// `unwritten` states that the next write has a part of the state.
     pub(super) fn pending_write(&self, unwritten: bool) -> Option<Seq> {
         if unwritten {
-            Some(self.last + 1)
+            Some(self.last_write + 1)
         } else {
-            (self.last > self.durable).then_some(self.last)
+            (self.last_write > self.durable_write).then_some(self.last_write)
         }
     }
 
     /// Like [`Self::pending_write`], for term, vote and members alone.
     pub(super) fn pending_vote(&self, unwritten: bool) -> Option<Seq> {
-        let after = if unwritten { self.last + 1 } else { self.vote_write };
-        (after > self.durable).then_some(after)
+        let after = if unwritten { self.last_write + 1 } else { self.vote_write };
+        (after > self.durable_write).then_some(after)
     }
 
     /// Sends a message that waits for no write.
@@ -81,7 +84,10 @@ impl Outbox {
     pub(super) fn send_after(&mut self, write: Option<Seq>, message: Message) {
         match write {
             Some(seq) => {
-                assert!(seq > self.durable, "a message waits for a write that is not durable");
+                assert!(
+                    seq > self.durable_write,
+                    "a message waits for a write that is not durable"
+                );
                 self.waiting.push_back((seq, message));
             }
             None => self.ready.push(message),

@@ -130,7 +130,7 @@ impl Raft {
         }
     }
 
-    /// The tree of this follower is now, durably, the snapshot at `at` from the leader of `term`.
+    /// The tree of this replica is now, durably, the snapshot at `at` from the leader of `term`.
     /// Returns whether the log on disk must restart after `at`. If not, the log is released up to
     /// `at`.
     pub fn snapshot_installed(
@@ -145,6 +145,10 @@ impl Raft {
         // out.
         let reset = !agrees || at.index > self.log.last_handed_out();
         if agrees {
+            // The replica may have become leader since the snapshot began.
+            if self.role() == Role::Leader && at.index > self.hard.commit {
+                self.count_committed(at.index);
+            }
             self.log.cover_with_snapshot(at);
             self.conf.release(at.index);
         } else {
@@ -330,6 +334,18 @@ impl Raft {
         }
     }
 
+    /// On a leader: the entries up to `commit` are uncommitted entries no more.
+    fn count_committed(&mut self, commit: Index) {
+        self.log.seal_batch();
+        let bytes = self.log.bytes(self.hard.commit + 1, commit);
+        assert!(bytes <= self.uncommitted_bytes, "all uncommitted bytes are counted");
+        self.uncommitted_bytes -= bytes;
+        assert!(
+            self.uncommitted_bytes == 0 || commit < self.log.last().index,
+            "without uncommitted entries there are no uncommitted bytes"
+        );
+    }
+
     fn commit_durable_entries(&mut self) -> bool {
         if self.hard.commit == self.log.last().index {
             return false;
@@ -338,8 +354,7 @@ impl Raft {
         if commit <= self.hard.commit || self.log.term(commit) != Some(self.hard.term) {
             return false;
         }
-        let bytes = self.log.bytes(self.hard.commit + 1, commit);
-        self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
+        self.count_committed(commit);
         self.reads.committed_in_term();
         self.commit_to(commit);
         true

@@ -29,7 +29,7 @@ impl Replica {
             if !turn.net.push(leader, Frame { lane, kind, shard: shard.0, body: body.freeze() }) {
                 // The frame did not leave: its requests wait for the next turn.
                 for id in ids.into_iter().rev() {
-                    if let Some(request) = self.forwards.take(RequestId(id)) {
+                    if let Some(request) = self.forwards.take(id) {
                         self.queue.push_front(request);
                     }
                 }

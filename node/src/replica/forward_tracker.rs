@@ -61,13 +61,13 @@ impl ForwardTracker {
         request: PendingRequest,
         now: Instant,
         body: &mut BytesMut,
-    ) -> u64 {
+    ) -> RequestId {
         let left = request.deadline.saturating_duration_since(now).as_millis() as u32;
         self.last_id.0 += 1;
         let (id, resp3, command) = (self.last_id, request.resp3, request.command.clone());
         Forwarded { id, left, resp3, command }.encode(body);
         let before = self.awaiting_reply.insert(id, (leader, request));
         assert!(before.is_none(), "each forwarded request has a number of its own");
-        id.0
+        id
     }
 }

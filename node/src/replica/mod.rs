@@ -35,7 +35,7 @@ use crate::request::mailbox::{ClientRequest, Mailbox};
 use crate::request::replies::Replies;
 use crate::request::{PendingRequest, Requester};
 use crate::status::ShardStatus;
-use crate::wire::{self, Address, Forwarded, Replied, RequestId, Transfer};
+use crate::wire::{self, Address, Forwarded, Replied, Transfer};
 use bedstone_engine::wal::{Entry, HardState, Record};
 use bedstone_engine::{Engine, Error, LogId, ShardId, Tree};
 use bedstone_net::{Frame, Lane, NodeId};
@@ -351,10 +351,14 @@ impl Replica {
         self.expire_transfers();
     }
 
-    /// Ends the replica, because its disk failed. Replies to all its requests.
+    /// Ends the replica and its state machine, because the disk failed. Replies to all requests.
     pub fn end(mut self, why: &str, replies: &mut Replies) {
         // The deadline of each request is before this time.
         let end = crate::clock::now() + Duration::from_secs(u64::from(u32::MAX));
+        self.machine.end();
+        for (node, shard, id) in self.queue.take_forwarded() {
+            replies.redirect(node, shard, id);
+        }
         for request in self.queue.take_late(end).into_iter().chain(self.reads.take_late(end)) {
             replies.unavailable(request, why, &self.metrics);
         }
@@ -431,7 +435,7 @@ impl Replica {
             replies.unknown(request, "this node stopped leading", &self.metrics);
         }
         for (node, shard, id) in self.queue.take_forwarded() {
-            replies.redirect(node, shard, RequestId(id.0));
+            replies.redirect(node, shard, id);
         }
     }
 

@@ -16,14 +16,14 @@ use crate::cluster::publish::Publisher;
 use crate::disk_unit::trust::DiskTrust;
 use crate::disk_unit::{DiskEvent, DiskNumber, DiskUnit, restore_trust};
 use crate::limits::{INPUTS_PER_STEP, TICK, TICKS_PER_SECOND};
-use crate::machine::reply::Reply;
 use crate::metrics::Metrics;
+use crate::policy::ServedBy;
 use crate::raft::{Effects, Undecodable};
 use crate::replica::{Replica, Turn};
-use crate::request::Requester;
 use crate::request::admin::{AdminError, AdminReply, AdminRequest};
 use crate::request::mailbox::{ClientBatch, ReplyQueue};
 use crate::request::replies::Replies;
+use crate::request::{PendingRequest, Requester};
 use crate::router::Router;
 use crate::wire::{self, Coalesced};
 use bedstone_engine::ShardId;
@@ -239,12 +239,15 @@ impl Worker {
         for request in requests {
             let shard = self.router.route(&request.command);
             let Some(replica) = self.replicas.get_mut(&shard) else {
-                let requester = Requester::Client(mailbox.clone(), request.slot);
-                let text = format!(
-                    "UNAVAILABLE the disk of shard {shard} failed on this node: it did not \
-                     happen; ask another node"
-                );
-                replies.reply(requester, request.resp3, &Reply::Error(text));
+                let request = PendingRequest {
+                    command: request.command,
+                    requester: Requester::Client(mailbox.clone(), request.slot),
+                    resp3: request.resp3,
+                    served_by: ServedBy::Leader,
+                    deadline,
+                };
+                let why = format!("the disk of shard {shard} failed on this node");
+                replies.unavailable(request, &why, &self.metrics);
                 continue;
             };
             active.insert(shard);
@@ -282,7 +285,9 @@ impl Worker {
     /// # Errors
     /// The reason, if no disk is left.
     fn fail_disk(&mut self, disk: DiskNumber, why: String) -> Result<(), String> {
-        self.disks[disk.0].failed = true;
+        if std::mem::replace(&mut self.disks[disk.0].failed, true) {
+            return Ok(());
+        }
         if self.disks.iter().all(|disk| disk.failed) {
             return Err(why);
         }
@@ -294,7 +299,7 @@ impl Worker {
         let on_disk = |_: &ShardId, replica: &mut Replica| Arc::ptr_eq(replica.disk(), &unit);
         for (shard, replica) in self.replicas.extract_if(.., on_disk) {
             self.state.active.remove(&shard);
-            self.publisher.remove(shard);
+            self.publisher.fail(shard);
             replica.end("the disk of the shard failed", &mut self.state.replies);
         }
         Ok(())
@@ -358,7 +363,7 @@ impl Worker {
             if let Err(error) = replica.step(&mut turn) {
                 error!(%error, shard = shard.0, "the shard cannot continue");
                 failed = Err((number_of(&self.disks, replica), error.to_string()));
-                continue;
+                break;
             }
             if replica.is_quiescent() {
                 quiescent.push(shard);

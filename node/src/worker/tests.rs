@@ -129,5 +129,5 @@ fn requests_for_a_shard_on_a_failed_disk_are_refused() {
     assert_eq!(node.write(), ":0\r\n");
     node.input(DiskNumber(0), DiskEvent::Failed("it is broken".to_owned()));
     let reply = node.write();
-    assert!(reply.starts_with("-UNAVAILABLE the disk of shard 1 failed"), "{reply}");
+    assert!(reply.starts_with("-UNAVAILABLE the disk of shard 1 failed on this node"), "{reply}");
 }

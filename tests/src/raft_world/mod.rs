@@ -600,11 +600,10 @@ impl World {
 
     fn install(&mut self, from: ReplicaId, to: ReplicaId, term: Term, tree: Tree) {
         let node = self.node_mut(to);
-        let of_leader = term == node.raft.term() && node.raft.leader() == Some(from);
         let at = tree.applied;
         let lacks = at.index > node.tree.applied.index
             || node.damaged && at.index == node.tree.applied.index;
-        if of_leader && lacks {
+        if lacks {
             node.damaged = false;
             node.tree = tree.clone();
             node.disk.tree = tree.clone();

@@ -10,7 +10,7 @@ pub(super) const SPECS: &[CommandSpec] = &[spec("cluster", -2, Flag::Read, Keys:
 
 fn cluster(client: &mut Client, args: &Args) -> Outcome {
     let (host, port) = (client.local.ip().to_string(), i64::from(client.local.port()));
-    let id = format!("{:040x}", client.shared.node);
+    let id = format!("{:040x}", client.shared.node.0);
     answer(match args.subcommand().as_str() {
         "SLOTS" => {
             let node =
