@@ -13,9 +13,9 @@ use std::ops::RangeInclusive;
 /// The frame kind of a hello.
 pub const KIND: u8 = 0;
 /// The newest protocol version of this build.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 /// The oldest protocol version of this build.
-pub const VERSION_OLDEST: u16 = 6;
+pub const VERSION_OLDEST: u16 = 7;
 const _: () = assert!(VERSION_OLDEST <= VERSION);
 const MAGIC: [u8; 4] = *b"BNET";
 

@@ -14,6 +14,9 @@ pub const PEER_HEARTBEAT_TICKS: u64 = 4;
 /// Ticks without a frame after which a connected peer counts as silent: the quiescent shards that
 /// the peer leads become active.
 pub const PEER_SILENCE_TICKS: u64 = 12;
+/// A node is ready while each of its replicas lacks at most this many of the entries that its leader
+/// has committed.
+pub const READY_LAG_ENTRIES: u64 = 100;
 /// Longest encoded command, in bytes.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 /// Proposals of entries under way. At this number, further commands wait and share the next entry.

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub damage_found: Counter,
     /// Replicas that were found damaged and requested a snapshot of the leader.
     pub shards_damaged: Counter,
+    /// Replicas that no longer had an entry which the leader counted as acknowledged by them.
+    pub durability_lost: Counter,
     /// Bytes of tables and of log segments in use.
     pub physical_bytes: Gauge,
     /// Bytes of memtables, tables and the values they point to.
@@ -118,6 +120,7 @@ impl Default for Metrics {
             scrubbed_bytes: Counter::default(),
             damage_found: Counter::default(),
             shards_damaged: Counter::default(),
+            durability_lost: Counter::default(),
             physical_bytes: Gauge::default(),
             peer_rtt: Family::default(),
             leader_changes: Counter::default(),
@@ -173,6 +176,8 @@ impl Metrics {
         counter("storage_damage_found", "Damage found by the scrub", &self.damage_found);
         let help = "Replicas found damaged; each requests a snapshot of the leader";
         counter("shards_damaged", help, &self.shards_damaged);
+        let help = "Replicas that lacked an entry which they had acknowledged";
+        counter("raft_durability_lost", help, &self.durability_lost);
         counter("raft_leader_changes", "Leader changes noticed", &self.leader_changes);
         counter("cache_hits", "Blocks found in the cache", &self.cache_hits);
         counter("cache_misses", "Blocks read from files", &self.cache_misses);

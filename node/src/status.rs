@@ -63,6 +63,10 @@ pub struct ShardStatus {
     pub term: u64,
     /// The commit index.
     pub commit: u64,
+    /// On a follower: the commit index of the leader, from its last heartbeat; 0 before the first
+    /// heartbeat. On a leader: its commit index.
+    #[serde(default)]
+    pub leader_commit: u64,
     /// Index of the last entry that this replica has applied.
     pub applied: u64,
     /// Index of the last entry in the log of this replica.

@@ -319,17 +319,31 @@ const RAFT_BUGS: &[RaftBug] = &[
     RaftBug {
         name: "one answer counts for all",
         file: "recovery.rs",
-        sound: "            let answer = query.answers.get(&peer).ok_or(RecoveryWait::Answer(peer))?;\n",
-        broken: "            query.answers.first_key_value().ok_or(RecoveryWait::Answer(peer))?;\n\
+        sound: "            let answer = query.answers.get(&peer).ok_or(wait(peer))?;\n",
+        broken: "            query.answers.first_key_value().ok_or(wait(peer))?;\n\
                  let Some(answer) = query.answers.get(&peer) else { continue };\n",
         caught_by: &["lacks committed entry", "one leader in term", "contradicts", "no progress"],
     },
     RaftBug {
         name: "a leader counts the acknowledgements of a lost disk",
         file: "recovery.rs",
-        sound: "            progress.forget();\n",
+        sound: "        self.progress.forget(peer);\n",
         broken: "",
         caught_by: &["still waits for what it lost"],
+    },
+    RaftBug {
+        name: "a follower does not look for the entry that the leader counts",
+        file: "replication.rs",
+        sound: "            if self.has_lost(acknowledged) {\n",
+        broken: "            if false {\n",
+        caught_by: &["an older copy of its disk is not noticed", "lacks committed entry"],
+    },
+    RaftBug {
+        name: "a restarted replica votes before it hears the leader",
+        file: "election.rs",
+        sound: "                    || self.restarted && self.timers.now() < election;\n",
+        broken: ";\n",
+        caught_by: &["lacks committed entry", "contradicts", "lacks the votes"],
     },
     RaftBug {
         name: "a round of reads outlives the replicas that answer it",

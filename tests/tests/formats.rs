@@ -183,14 +183,17 @@ fn structures() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("raft append reply", message(Body::AppendReply { matched: Index(5) })),
         ("raft append refused", message(Body::AppendRefused { hint: ID, refused: Index(9) })),
-        ("raft heartbeat", message(Body::Heartbeat { committed: previous, round: 4 })),
+        (
+            "raft heartbeat",
+            message(Body::Heartbeat { committed: previous, round: 4, acknowledged: ID }),
+        ),
         ("raft heartbeat reply", message(Body::HeartbeatReply { round: 4 })),
         ("raft time out now", message(Body::TimeoutNow)),
         ("raft read index", message(Body::ReadIndex { query_id: 5 })),
         ("raft read index reply", message(Body::ReadIndexReply { query_id: 5, at: ID })),
         ("raft rest", message(Body::Quiesce { at: ID })),
         ("raft wake", message(Body::Unquiesce)),
-        ("raft recover", message(Body::Recover { query_id: 5 })),
+        ("raft recover", message(Body::Recover { query_id: 5, lost: true })),
         (
             "raft recover reply",
             message(Body::RecoverReply {

@@ -22,6 +22,7 @@ fn replicas_agree_under_network_faults() {
         sum.snapshots += done.snapshots;
         sum.transfers += done.transfers;
         sum.losses += done.losses;
+        sum.noticed += done.noticed;
     }
     let report = format!("{seeds} seeds of the Raft simulation: {sum:?}\n");
     eprint!("{report}");

@@ -168,6 +168,15 @@ impl MemoryDisk {
         self.state.lock().power_loss(seed)
     }
 
+    /// A separate disk with the written bytes of every file, all of them durable.
+    pub fn copy(&self) -> MemoryDisk {
+        let copy = MemoryDisk::new();
+        for (path, inode) in &self.state.lock().names {
+            copy.place(path, &inode.lock().written);
+        }
+        copy
+    }
+
     /// The files below a directory, as a separate disk.
     pub fn below(&self, dir: &str) -> MemoryDisk {
         let state = self.state.lock();

@@ -2,6 +2,7 @@
 
 use super::peers::Peers;
 use crate::disk_unit::DiskUnit;
+use crate::limits::READY_LAG_ENTRIES;
 use crate::metrics::{Metrics, raise};
 use crate::status::{NodeStatus, ShardStatus, Status, StatusCell};
 use bedstone_engine::ShardId;
@@ -168,6 +169,32 @@ fn why_not_ready(shard: &ShardStatus, node: NodeId) -> Option<String> {
     if shard.damaged {
         return Some(format!("shard {id} is damaged and waits for a snapshot of the leader"));
     }
-    let is_behind = shard.commit > shard.applied + 1;
-    is_behind.then(|| format!("shard {id} applies entry {} of {}", shard.applied, shard.commit))
+    if shard.leader_commit == 0 {
+        return Some(format!("shard {id} waits for a heartbeat of its leader"));
+    }
+    let committed = shard.commit.max(shard.leader_commit);
+    let is_behind = committed > shard.applied + READY_LAG_ENTRIES;
+    is_behind.then(|| format!("shard {id} has applied {} of {committed} entries", shard.applied))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_is_ready_once_it_has_applied_what_its_leader_has_committed() {
+        let follower =
+            ShardStatus { id: 1, leader: 2, voters: vec![1, 2, 3], ..ShardStatus::default() };
+        let reason = |leader_commit, commit, applied| {
+            let shard = ShardStatus { leader_commit, commit, applied, ..follower.clone() };
+            why_not_ready(&shard, NodeId(1))
+        };
+        let waits = "shard 1 waits for a heartbeat of its leader";
+        assert_eq!(reason(0, 1, 1).as_deref(), Some(waits), "the leader's commit is unknown");
+        let behind = "shard 1 has applied 1 of 6003 entries";
+        assert_eq!(reason(6003, 1, 1).as_deref(), Some(behind), "it knows of one entry alone");
+        assert_eq!(reason(6003, 6003, 1).as_deref(), Some(behind));
+        assert_eq!(reason(6003, 6003, 6003), None);
+        assert_eq!(reason(6003, 6000, 6003 - READY_LAG_ENTRIES), None);
+    }
 }

@@ -29,6 +29,9 @@ pub struct Boot {
     pub seed: u64,
     /// Whether the disk still has all votes and acknowledged entries of the replica.
     pub durability: Durability,
+    /// The replica ran before. It then votes for no candidate before an election timeout has
+    /// passed.
+    pub restarted: bool,
 }
 
 /// How much of a replica's votes and acknowledged entries its disk still has.
@@ -43,6 +46,10 @@ pub enum Durability {
     /// be missing: the machine went down, and the disk is not trusted to keep data that it was
     /// requested to sync.
     Suspect,
+    /// All records on the disk are valid, and records that the replica acknowledged are missing:
+    /// the leader knows of them. The disk is an older copy of itself, or did not keep what it had
+    /// reported as synced.
+    Outdated,
     /// Records were lost. The log in [`Boot`] is then the part of the log to keep, which ends no
     /// later than `applied`.
     Lost,
@@ -62,6 +69,7 @@ impl Boot {
             last: Index(0),
             seed,
             durability: Durability::Intact,
+            restarted: false,
         }
     }
 }

@@ -113,6 +113,10 @@ pub struct Effects {
     /// index. The log of the peer or of this replica is damaged. No entry of that append was
     /// accepted. The driver only reports the conflict, at any place in the order.
     pub committed_conflict: Option<ReplicaId>,
+    /// The leader counts this entry as acknowledged by this replica, and the log of this replica
+    /// lacks it: the disk lost records, or is an older copy of itself. The replica recovers. The
+    /// driver only reports the loss, at any place in the order.
+    pub lost: Option<LogId>,
 }
 
 /// The reason why an input was refused.
@@ -157,6 +161,9 @@ pub struct Status {
     pub vote: Vote,
     /// The commit index.
     pub commit: Index,
+    /// On a follower: the commit index in the last heartbeat of the leader; 0 before the first
+    /// heartbeat.
+    pub leader_commit: Index,
     /// The last entry.
     pub last: LogId,
     /// The last durable index.
@@ -187,7 +194,9 @@ pub struct Raft {
     pub(super) reads: Reads,
     pub(super) snapshots: PeerSet,
     pub(super) transfer: Option<Box<Transfer>>,
-    pub(super) committed_conflict: Option<ReplicaId>,
+    pub(super) committed_conflict: Option<Box<ReplicaId>>,
+    /// See [`Boot::restarted`].
+    pub(super) restarted: bool,
     pub(super) recovery: Recovery,
     pub(super) reset_log: bool,
     pub(super) applying: Applying,
@@ -236,6 +245,7 @@ impl Raft {
             snapshots: PeerSet::default(),
             transfer: None,
             committed_conflict: None,
+            restarted: boot.restarted,
             recovery,
             reset_log: false,
             applying: Applying::Running,
@@ -278,7 +288,7 @@ impl Raft {
         }
         self.unquiesce_for(peer, &body);
         let body = match body {
-            Body::Recover { query_id } => return self.on_recover(peer, query_id),
+            Body::Recover { query_id, lost } => return self.on_recover(peer, query_id, lost),
             Body::RecoverReply { query_id, new, last, commit, conf } => {
                 let known_members = match *conf {
                     _ if conf.voters.is_empty() => KnownMembers::None,
@@ -325,7 +335,9 @@ impl Raft {
             }
             Body::AppendReply { matched } => self.on_append_reply(peer, matched),
             Body::AppendRefused { hint, refused } => self.on_append_refused(peer, hint, refused),
-            Body::Heartbeat { committed, round } => self.on_heartbeat(peer, committed, round),
+            Body::Heartbeat { committed, round, acknowledged } => {
+                self.on_heartbeat(peer, committed, round, acknowledged);
+            }
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(peer, round),
             Body::Quiesce { at } => self.on_quiesce(peer, at),
             Body::TimeoutNow => self.on_timeout_now(peer),
@@ -435,7 +447,8 @@ impl Raft {
         };
         into.snapshots = std::mem::take(&mut self.snapshots);
         into.reset_log = std::mem::take(&mut self.reset_log);
-        into.committed_conflict = self.committed_conflict.take();
+        into.committed_conflict = self.committed_conflict.take().map(|peer| *peer);
+        into.lost = self.recovery.take_lost_entry();
         if self.log.recent_bytes() > self.config.recent_bytes_max {
             self.bound_memory();
         }
@@ -465,6 +478,7 @@ impl Raft {
             term: self.hard.term,
             vote: self.hard.vote,
             commit: self.hard.commit,
+            leader_commit: self.leadership.leader_commit(),
             last: self.log.last(),
             persisted: self.log.persisted(),
             matched: matched.collect(),

@@ -32,9 +32,14 @@ impl Raft {
             Role::Follower => {
                 // With leases the timeout counts even if this replica no longer knows which leader
                 // it heard, because a later term began or because the replica restarted: the
-                // start counts as a moment at which a leader was heard.
-                let counts = self.leader().is_some() || self.config.lease.is_some();
-                counts && self.timers.heard_leader_within(self.config.election.start)
+                // start counts as a moment at which a leader was heard. Without leases the start
+                // counts too: the leader may know that this replica has lost entries, and informs
+                // it before it votes.
+                let election = self.config.election.start;
+                let counts = self.leader().is_some()
+                    || self.config.lease.is_some()
+                    || self.restarted && self.timers.now() < election;
+                counts && self.timers.heard_leader_within(election)
             }
             _ => false,
         }
@@ -46,7 +51,7 @@ impl Raft {
             self.hard.begin_term(term, vote);
         }
         self.leadership.follow(leader);
-        self.progress.clear();
+        self.progress.clear(self.hard.commit);
         self.snapshots = PeerSet::default();
         self.transfer = None;
         self.uncommitted_bytes = 0;

@@ -1,6 +1,6 @@
 //! The role of a replica, the leader that it follows, and the votes that it has received.
 
-use super::ReplicaId;
+use super::{Index, ReplicaId};
 use thin_vec::ThinVec;
 
 /// The role of a replica.
@@ -21,10 +21,13 @@ pub enum Role {
 /// - A leader is its own leader, and was a candidate before. A candidate and a pre-candidate have
 ///   no leader.
 /// - Only a candidate and a pre-candidate have votes.
+/// - `leader_commit` is 0 unless a leader was heard.
 #[derive(Clone, Debug)]
 pub(super) struct Leadership {
     role: Role,
     leader: Option<ReplicaId>,
+    /// The commit index in the last heartbeat of the leader; 0 before the first one.
+    leader_commit: Index,
     /// The vote of each replica that has answered. The voters are few, and most replicas receive no
     /// votes: the list takes one word then.
     votes: ThinVec<(ReplicaId, bool)>,
@@ -33,7 +36,8 @@ pub(super) struct Leadership {
 impl Leadership {
     /// A follower that knows no leader.
     pub(super) fn new() -> Leadership {
-        Leadership { role: Role::Follower, leader: None, votes: ThinVec::new() }
+        let (role, leader_commit, votes) = (Role::Follower, Index(0), ThinVec::new());
+        Leadership { role, leader: None, leader_commit, votes }
     }
 
     pub(super) fn role(&self) -> Role {
@@ -42,6 +46,17 @@ impl Leadership {
 
     pub(super) fn leader(&self) -> Option<ReplicaId> {
         self.leader
+    }
+
+    /// The commit index in the last heartbeat of the leader; 0 before the first one.
+    pub(super) fn leader_commit(&self) -> Index {
+        self.leader_commit
+    }
+
+    /// A heartbeat of the leader reports its commit index.
+    pub(super) fn hear_commit(&mut self, commit: Index) {
+        assert!(self.leader.is_some(), "a heartbeat comes from a leader");
+        self.leader_commit = commit;
     }
 
     /// The vote of a peer, or of this replica for itself, once it is known.
@@ -53,6 +68,7 @@ impl Leadership {
     pub(super) fn follow(&mut self, leader: Option<ReplicaId>) {
         self.role = Role::Follower;
         self.leader = leader;
+        self.leader_commit = Index(0);
         self.votes = ThinVec::new();
     }
 
@@ -60,6 +76,7 @@ impl Leadership {
     pub(super) fn lose_leader(&mut self) {
         assert!(self.role != Role::Leader, "a leader does not lose itself");
         self.leader = None;
+        self.leader_commit = Index(0);
     }
 
     /// Requests pre-votes. This replica, `own`, would vote for itself.

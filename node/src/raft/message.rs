@@ -9,11 +9,12 @@
 //! | 5 append | previous term u64, previous index u64, commit u64, count u32, entries |
 //! | 6 append reply | matched u64 |
 //! | 7 append refused | term u64, index u64: where the follower's log may agree; refused u64 |
-//! | 8 heartbeat | committed term u64, committed index u64, round u64 |
+//! | 8 heartbeat | committed term u64, index u64, round u64, acknowledged term u64, index u64 |
 //! | 9 heartbeat reply | round u64 |
 //! | 10 time out now, 17 unquiesce | |
 //! | 16 quiesce | last term u64, last index u64 |
-//! | 12 recover, 14 read index | query id u64 |
+//! | 12 recover | query id u64, lost u8 |
+//! | 14 read index | query id u64 |
 //! | 15 read index reply | query id u64, term u64, index u64 |
 //! | 13 recover reply | query id u64, new u8, last term u64, last index u64, commit u64, members |
 //!
@@ -113,6 +114,10 @@ pub enum Body {
         committed: LogId,
         /// The latest round of reads.
         round: u64,
+        /// The last entry that the receiver acknowledged, as far as the leader knows. A receiver
+        /// without this entry has lost it. The term is 0 when the leader's log has released the
+        /// entry.
+        acknowledged: LogId,
     },
     /// Reply to a heartbeat.
     HeartbeatReply {
@@ -136,6 +141,8 @@ pub enum Body {
     Recover {
         /// The number of the query, which belongs to the present life of the sender.
         query_id: u64,
+        /// The sender lost entries that it had acknowledged, so it answers no such query itself.
+        lost: bool,
     },
     /// Reply to [`Body::Recover`]. Leaves only when the term is durable.
     RecoverReply {
@@ -224,10 +231,11 @@ impl Message {
                 put_id(out, hint);
                 out.put_u64_le(refused.0);
             }
-            Body::Heartbeat { committed, round } => {
+            Body::Heartbeat { committed, round, acknowledged } => {
                 head(out, 8);
                 put_id(out, committed);
                 out.put_u64_le(*round);
+                put_id(out, acknowledged);
             }
             Body::HeartbeatReply { round } => {
                 head(out, 9);
@@ -239,9 +247,10 @@ impl Message {
                 head(out, 16);
                 put_id(out, at);
             }
-            Body::Recover { query_id } => {
+            Body::Recover { query_id, lost } => {
                 head(out, 12);
                 out.put_u64_le(*query_id);
+                out.put_u8(u8::from(*lost));
             }
             Body::ReadIndex { query_id } => {
                 head(out, 14);
@@ -293,12 +302,12 @@ impl Message {
                 Body::AppendRefused { hint, refused: decode_index(from)? }
             }
             8 => {
-                let committed = decode_id(from)?;
-                Body::Heartbeat { committed, round: decode_number(from)? }
+                let (committed, round) = (decode_id(from)?, decode_number(from)?);
+                Body::Heartbeat { committed, round, acknowledged: decode_id(from)? }
             }
             9 => Body::HeartbeatReply { round: decode_number(from)? },
             10 => Body::TimeoutNow,
-            12 => Body::Recover { query_id: decode_number(from)? },
+            12 => Body::Recover { query_id: decode_number(from)?, lost: decode_bool(from)? },
             13 => {
                 let (query_id, new) = (decode_number(from)?, decode_bool(from)?);
                 let (last, commit) = (decode_id(from)?, decode_index(from)?);

@@ -94,6 +94,11 @@ impl Outbox {
         }
     }
 
+    /// Drops the messages that wait for a write. No protocol depends on the arrival of a message.
+    pub(super) fn drop_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Extends the acknowledgement that waits last, if it waits for this write and goes to this
     /// peer in this term. An acknowledgement covers all entries before it. Returns false if there
     /// is none.

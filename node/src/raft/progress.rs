@@ -3,6 +3,7 @@
 use super::{Index, ReplicaId, Tick};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use thin_vec::ThinVec;
 
 /// How a leader sends to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +193,7 @@ impl Progress {
     }
 
     /// The follower lost the entries that it had acknowledged.
-    pub fn forget(&mut self) {
+    fn forget(&mut self) {
         self.matched = Index(0);
     }
 
@@ -221,43 +222,69 @@ impl Progress {
 /// The progress of each peer that a leader sends to. The peers are few, so a lookup compares each
 /// of them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ProgressMap(Vec<Progress>);
+pub(super) struct ProgressMap {
+    peers: Vec<Progress>,
+    /// The last committed index that each peer acknowledged to this replica in earlier terms. A
+    /// committed entry stays in the log of the peer, whichever replica leads.
+    acknowledged: ThinVec<(ReplicaId, Index)>,
+}
 
 impl Deref for ProgressMap {
     type Target = [Progress];
 
     fn deref(&self) -> &[Progress] {
-        &self.0
+        &self.peers
     }
 }
 
 impl DerefMut for ProgressMap {
     fn deref_mut(&mut self) -> &mut [Progress] {
-        &mut self.0
+        &mut self.peers
     }
 }
 
 impl ProgressMap {
     pub(super) fn get(&self, peer: ReplicaId) -> Option<&Progress> {
-        self.0.iter().find(|progress| progress.peer == peer)
+        self.peers.iter().find(|progress| progress.peer == peer)
     }
 
     pub(super) fn get_mut(&mut self, peer: ReplicaId) -> Option<&mut Progress> {
-        self.0.iter_mut().find(|progress| progress.peer == peer)
+        self.peers.iter_mut().find(|progress| progress.peer == peer)
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0 = Vec::new();
+    /// The last index that the follower acknowledged to this replica, in this term or before.
+    pub(super) fn acknowledged(&self, progress: &Progress) -> Index {
+        let before = self.acknowledged.iter().find(|(other, _)| *other == progress.peer);
+        before.map_or(Index(0), |(_, upto)| *upto).max(progress.matched)
+    }
+
+    /// This replica stops leading. `committed` is its commit index.
+    pub(super) fn clear(&mut self, committed: Index) {
+        let acknowledged =
+            |progress: &Progress| (progress.peer, self.acknowledged(progress).min(committed));
+        if !self.peers.is_empty() {
+            self.acknowledged = self.peers.iter().map(acknowledged).collect();
+            self.peers = Vec::new();
+        }
+    }
+
+    /// A peer lost the entries that it had acknowledged.
+    pub(super) fn forget(&mut self, peer: ReplicaId) {
+        self.acknowledged.retain(|(other, _)| *other != peer);
+        if let Some(progress) = self.get_mut(peer) {
+            progress.forget();
+        }
     }
 
     /// Makes the map contain one progress for each of these peers, in ascending order, and no
     /// other.
     pub(super) fn follow(&mut self, peers: &[ReplicaId], new: impl Fn(ReplicaId) -> Progress) {
-        let mut kept = std::mem::take(&mut self.0);
-        self.0.reserve_exact(peers.len());
+        let mut kept = std::mem::take(&mut self.peers);
+        self.acknowledged.retain(|(peer, _)| peers.contains(peer));
+        self.peers.reserve_exact(peers.len());
         for &peer in peers {
             let known = kept.extract_if(.., |progress| progress.peer == peer).next();
-            self.0.push(known.unwrap_or_else(|| new(peer)));
+            self.peers.push(known.unwrap_or_else(|| new(peer)));
         }
     }
 }

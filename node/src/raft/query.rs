@@ -2,6 +2,7 @@
 
 use super::boot::Durability;
 use super::conf::Conf;
+use super::peer_set::PeerSet;
 use super::{Index, ReplicaId, Term, Tick};
 use bedstone_engine::LogId;
 use std::collections::BTreeMap;
@@ -35,6 +36,10 @@ pub(super) struct Query {
     /// The number of the query, which separates its answers from answers to an earlier query.
     pub(super) query_id: u64,
     pub(super) answers: BTreeMap<ReplicaId, Answer>,
+    /// The entry that this replica lost, as the leader reports it, until the driver knows of it.
+    pub(super) lost_entry: Option<LogId>,
+    /// The peers that query too, because they lost entries that they had acknowledged.
+    pub(super) lost: PeerSet,
     /// The configuration from the answer with the greatest commit index, and that index. Without
     /// such an answer, this replica's own values replace them when the query ends.
     pub(super) conf: Option<(Index, Conf)>,
@@ -54,6 +59,9 @@ pub enum RecoveryWait {
     AnyMembers(ReplicaId),
     /// More disks are new than the group survives. The disk of this peer is one of them.
     NewDisk(ReplicaId),
+    /// This replica and this peer both lost entries that they had acknowledged, so neither answer
+    /// proves anything.
+    Disputed(ReplicaId),
 }
 
 /// The members that a peer knows, compared with the members that this replica knows.
@@ -80,9 +88,31 @@ impl Answer {
     }
 }
 
+impl Recovery {
+    /// Takes the entry of [`Query::lost_entry`].
+    pub(super) fn take_lost_entry(&mut self) -> Option<LogId> {
+        match self {
+            Recovery::Querying(query) => query.lost_entry.take(),
+            _ => None,
+        }
+    }
+}
+
 impl Query {
+    /// Whether the replica lost records, so that its answer to another query would prove nothing.
+    pub(super) fn has_lost(&self) -> bool {
+        matches!(self.durability, Durability::Lost | Durability::Outdated)
+    }
+
     pub(super) fn begin(query_id: u64, durability: Durability) -> Recovery {
-        let (answers, conf, next) = (BTreeMap::new(), None, 0);
-        Recovery::Querying(Box::new(Query { durability, query_id, answers, conf, next }))
+        Recovery::Querying(Box::new(Query {
+            durability,
+            query_id,
+            answers: BTreeMap::new(),
+            lost_entry: None,
+            lost: PeerSet::default(),
+            conf: None,
+            next: 0,
+        }))
     }
 }

@@ -130,6 +130,7 @@ impl Raft {
         if !self.accept_leader(peer) {
             return;
         }
+        self.leadership.hear_commit(at.index);
         if self.log.last() == at {
             self.commit_to(at.index);
         }

@@ -29,6 +29,12 @@
 //! answered, the replica queries again. When no replica has an entry, and all were configured with
 //! the same members, the group begins.
 //!
+//! A replica can also find out while it runs. A heartbeat names the last entry that its receiver
+//! acknowledged to the leader. A receiver without that entry has lost it, for example because its
+//! directory was replaced by an older copy. The replica keeps its log, which is valid and ends too
+//! early, and queries. After a start a replica votes for no candidate before an election timeout
+//! has passed, so that the leader's heartbeat comes first.
+//!
 //! A replica with a suspect disk, whose records are valid but perhaps not complete, queries too,
 //! and keeps its log. Several replicas with suspect disks need not wait for each other. Once all
 //! peers have answered, the greatest last entry among the answers is a bound: the replica votes
@@ -61,6 +67,20 @@ impl Raft {
         !matches!(self.recovery, Recovery::Done)
     }
 
+    /// The newest configuration that another replica reported to this one while it recovers. It may
+    /// name voters that the configuration of this replica lacks.
+    pub fn queried_conf(&self) -> Option<&Conf> {
+        match &self.recovery {
+            Recovery::Querying(query) => query.conf.as_ref().map(|(_, conf)| conf),
+            _ => None,
+        }
+    }
+
+    /// Whether this replica lacks entries, and waits for the leader to send them.
+    pub fn is_catching_up(&self) -> bool {
+        matches!(self.recovery, Recovery::CatchingUp(_))
+    }
+
     /// Whether this replica queries the other voters. A querying replica takes part in nothing
     /// else.
     pub(super) fn is_querying(&self) -> bool {
@@ -73,6 +93,34 @@ impl Raft {
             Recovery::Querying(query) => self.tally(query).err(),
             _ => None,
         }
+    }
+
+    /// Whether this replica lost an entry that the leader counts as acknowledged by it.
+    pub(super) fn has_lost(&self, acknowledged: LogId) -> bool {
+        let LogId { term, index } = acknowledged;
+        // The leader counts no acknowledgement of a recovering replica. An earlier heartbeat may
+        // arrive late.
+        index > self.log.base().index
+            && !self.is_recovering()
+            && self.log.term(index).is_none_or(|own| own != term && term != Term(0))
+    }
+
+    /// The leader counts an entry that this replica acknowledged and no longer has.
+    pub(super) fn recover_lost(&mut self, leader: ReplicaId, acknowledged: LogId) {
+        self.become_follower(self.hard.term, None);
+        self.outbox.drop_waiting();
+        self.recovery = Query::begin(self.timers.draw() >> 1, Durability::Outdated);
+        if let Recovery::Querying(query) = &mut self.recovery {
+            query.lost_entry = Some(acknowledged);
+            if !self.conf.is_voter(leader) {
+                // The members that this replica knows are outdated. The answer of the leader names
+                // the present ones.
+                query.conf = Some((Index(0), Conf::of([leader])));
+            }
+        }
+        // The replica does not know whether it voted in this term. The durable vote makes it query
+        // again after a restart.
+        self.hard.recover(self.hard.term, Vote::Withheld);
     }
 
     /// The tree of this replica is damaged, until a snapshot of the leader replaces it. The log is
@@ -121,7 +169,8 @@ impl Raft {
         for peer in self.queried_peers(&query) {
             // A peer without entries is queried again, because it may have entries later.
             if query.answers.get(&peer).is_none_or(Answer::is_empty) {
-                self.send_now(peer, Body::Recover { query_id: query.query_id });
+                let (query_id, lost) = (query.query_id, query.has_lost());
+                self.send_now(peer, Body::Recover { query_id, lost });
             }
         }
         self.evaluate_answers();
@@ -134,7 +183,7 @@ impl Raft {
         let Recovery::VoteRestricted(query) = &self.recovery else { return };
         let (query, query_id) = (query.clone(), query.query_id);
         for peer in self.queried_peers(&query) {
-            self.send_now(peer, Body::Recover { query_id });
+            self.send_now(peer, Body::Recover { query_id, lost: false });
         }
     }
 
@@ -153,17 +202,22 @@ impl Raft {
     }
 
     /// A peer has lost its votes and acknowledgements, and queries this replica.
-    pub(super) fn on_recover(&mut self, peer: ReplicaId, query_id: u64) {
-        let lost = |query: &Query| query.durability == Durability::Lost;
-        if matches!(&self.recovery, Recovery::Querying(query) if lost(query)) {
-            return; // The answer of a replica that lost records proves nothing.
+    pub(super) fn on_recover(&mut self, peer: ReplicaId, query_id: u64, lost: bool) {
+        if let Recovery::Querying(query) = &mut self.recovery {
+            query.lost.remove(peer);
+            if lost {
+                query.lost.insert(peer);
+            }
+            if query.has_lost() {
+                return; // The answer of a replica that lost records proves nothing.
+            }
         }
         // A leader must no longer count the acknowledgements that the peer lost.
-        if let Some(progress) = self.progress.get_mut(peer) {
-            progress.forget();
-            if progress.mode() != Mode::Snapshot {
-                progress.probe(self.log.base().index);
-            }
+        self.progress.forget(peer);
+        if let Some(progress) = self.progress.get_mut(peer)
+            && progress.mode() != Mode::Snapshot
+        {
+            progress.probe(self.log.base().index);
         }
         let (last, commit, conf) =
             (self.log.last(), self.hard.commit, self.conf.get().clone().into());
@@ -205,13 +259,18 @@ impl Raft {
         }
         let mut answers = Vec::with_capacity(known.len());
         for peer in known {
-            let answer = query.answers.get(&peer).ok_or(RecoveryWait::Answer(peer))?;
+            let wait = if query.has_lost() && query.lost.contains(&peer) {
+                RecoveryWait::Disputed
+            } else {
+                RecoveryWait::Answer
+            };
+            let answer = query.answers.get(&peer).ok_or(wait(peer))?;
             answers.push((peer, *answer));
         }
         let first = |is: fn(&Answer) -> bool| answers.iter().find(|(_, answer)| is(answer));
         let terms = answers.iter().map(|(_, answer)| answer.term);
         let term = terms.max().unwrap_or_default().max(self.hard.term);
-        let empty = self.log.last() == LogId::default() && query.durability != Durability::Lost;
+        let empty = self.log.last() == LogId::default() && !query.has_lost();
         let begins = empty && answers.iter().all(|(_, answer)| answer.is_empty());
         if begins {
             // With different members, two groups would begin. A replica with a suspect disk is

@@ -208,7 +208,7 @@ impl Raft {
             if first <= self.hard.commit {
                 // A committed entry is never replaced. The log of the sender or of this replica is
                 // damaged: no entry is accepted, and the driver reports the conflict.
-                self.committed_conflict = Some(peer);
+                self.committed_conflict = Some(peer.into());
                 return;
             }
             if first <= self.log.last().index {
@@ -247,8 +247,18 @@ impl Raft {
         true
     }
 
-    pub(super) fn on_heartbeat(&mut self, peer: ReplicaId, committed: LogId, round: u64) {
+    pub(super) fn on_heartbeat(
+        &mut self,
+        peer: ReplicaId,
+        committed: LogId,
+        round: u64,
+        acknowledged: LogId,
+    ) {
         if self.accept_leader(peer) {
+            if self.has_lost(acknowledged) {
+                return self.recover_lost(peer, acknowledged);
+            }
+            self.leadership.hear_commit(committed.index);
             // The term of `committed` decides whether this log has that entry. The index alone
             // proves nothing, because the leader may still count entries that were acknowledged
             // here and then lost.
@@ -277,8 +287,11 @@ impl Raft {
             self.lease.sent(self.reads.begin_heartbeat_round());
         }
         let (term, round, committed) = (self.hard.term, self.reads.round(), self.committed());
+        let log = &self.log;
         self.outbox.send_all(self.progress.iter().map(|progress| {
-            let body = Body::Heartbeat { committed, round };
+            let index = self.progress.acknowledged(progress);
+            let acknowledged = LogId { term: log.term(index).unwrap_or_default(), index };
+            let body = Body::Heartbeat { committed, round, acknowledged };
             Message { peer: progress.peer(), term, body }
         }));
     }

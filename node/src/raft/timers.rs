@@ -49,13 +49,18 @@ impl Timers {
         self.deadline = 0;
     }
 
-    /// Begins an election timeout of a random length from this range.
-    pub(super) fn wait_for_leader(&mut self, election: &Range<Tick>) {
+    /// The next random number.
+    pub(super) fn draw(&mut self) -> u64 {
         self.rng_state ^= self.rng_state << 13;
         self.rng_state ^= self.rng_state >> 7;
         self.rng_state ^= self.rng_state << 17;
+        self.rng_state
+    }
+
+    /// Begins an election timeout of a random length from this range.
+    pub(super) fn wait_for_leader(&mut self, election: &Range<Tick>) {
         let Range { start, end } = *election;
-        self.deadline = self.now + start + self.rng_state % (end - start);
+        self.deadline = self.now + start + self.draw() % (end - start);
     }
 
     /// The leader was heard now.

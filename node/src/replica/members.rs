@@ -50,7 +50,8 @@ impl Replica {
     /// The node of another replica.
     pub(super) fn node_of(&self, peer: ReplicaId) -> Option<NodeId> {
         let known = self.raft.conf().node_of(peer);
-        known.or_else(|| self.nodes_of_strangers.get(&peer).copied())
+        let stranger = || self.nodes_of_strangers.get(&peer).copied();
+        known.or_else(stranger).or_else(|| self.raft.queried_conf()?.node_of(peer))
     }
 
     /// The other replicas on a node.

@@ -467,6 +467,18 @@ impl Replica {
                 "a leader sent another entry than the one committed here: check both disks"
             );
         }
+        if let Some(lost) = effects.lost {
+            error!(
+                shard = self.shard.0,
+                term = lost.term.0,
+                index = lost.index.0,
+                last = self.raft.last().index.0,
+                "this replica acknowledged an entry that its disk no longer has: the disk is an \
+                 older copy, or lost what it had synced; the replica queries the other voters, and \
+                 the leader refills it; check the disk"
+            );
+            self.metrics.durability_lost.inc();
+        }
         for (token, read) in effects.reads.drain(..) {
             for again in self.reads.on_read_index(token, read) {
                 self.queue.push_front(again);
@@ -511,17 +523,26 @@ impl Replica {
         };
         let nodes = |peers: &PeerSet| peers.iter().map(node).collect::<Vec<u64>>();
         let wait = self.raft.recovery_wait();
+        let commit = raft.commit.max(self.applied.index).0;
+        let leader_commit = if raft.role == Role::Leader { commit } else { raft.leader_commit.0 };
         ShardStatus {
             id: self.shard.0,
             leader: raft.leader.as_ref().map_or(0, node),
             role: role.to_owned(),
             term: raft.term.0,
-            commit: raft.commit.max(self.applied.index).0,
+            commit,
+            leader_commit,
             applied: self.applied.index.0,
             last: raft.last.index.0,
             damaged: self.raft.is_damaged(),
             needs_version: self.needs_version.unwrap_or(0),
-            recovery_wait: wait.map_or_else(String::new, |wait| describe_wait(wait, node)),
+            recovery_wait: match wait {
+                Some(wait) => describe_wait(wait, node),
+                None if self.raft.is_catching_up() => {
+                    "receives the entries that its disk lacks; it votes again afterwards".to_owned()
+                }
+                None => String::new(),
+            },
             persisted: raft.persisted.0,
             voters: nodes(&raft.conf.voters),
             learners: [nodes(&raft.conf.learners), nodes(&raft.conf.learners_next)].concat(),
@@ -565,6 +586,12 @@ fn describe_wait(wait: RecoveryWait, node: impl Fn(&ReplicaId) -> u64) -> String
         RecoveryWait::NewDisk(peer) => format!(
             "waits: with the disk of node {0}, more disks are new than the shard survives; \
              start a node that still has its old disk",
+            node(peer)
+        ),
+        RecoveryWait::Disputed(peer) => format!(
+            "is disputed: this node and node {0} both lost entries that they had acknowledged, so \
+             neither can prove what was committed; start this node or node {0} from its newest \
+             disk",
             node(peer)
         ),
     }

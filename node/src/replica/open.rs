@@ -68,6 +68,7 @@ impl Replica {
             last: last.index,
             seed,
             durability: Durability::Intact,
+            restarted: engine.log().hard_state(shard) != HardState::default(),
         };
         let mut resets_log = false;
         if let Err(error) = engine.log().check_whole(shard) {

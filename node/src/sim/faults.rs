@@ -3,14 +3,15 @@
 use super::build::Build;
 use super::host::Host;
 use super::outcome::Failure;
-use super::plan::{Fault, Who};
+use super::plan::{Fault, MILLI, Who};
 use super::replicas::{host_of, member_on};
-use super::world::{Event, World};
+use super::world::{Event, Outdated, World};
 use crate::raft::Change;
 use crate::request::admin::AdminRequest;
 use crate::router::FIRST_SHARD;
 use crate::sim::replicas::HostId;
 use crate::worker::Input;
+use bedstone_engine::disk::memory::MemoryDisk;
 
 impl World<'_> {
     fn who(&self, who: Who) -> HostId {
@@ -30,7 +31,7 @@ impl World<'_> {
     }
 
     pub(super) fn fault(&mut self, at: usize) -> Result<(), Failure> {
-        if self.healed {
+        if self.healed || self.outdated.is_some() {
             return Ok(());
         }
         let fault = &self.plan.faults[at].fault;
@@ -46,7 +47,8 @@ impl World<'_> {
             | Fault::LostDisk { .. }
             | Fault::BitFlip { .. }
             | Fault::WrongSector { .. }
-            | Fault::LyingDisk { .. }) => self.disk_fault(disk),
+            | Fault::LyingDisk { .. }
+            | Fault::OlderCopy { .. }) => self.disk_fault(disk),
             Fault::Kill { who, down } => self.stop(self.who(who), down, false),
             Fault::PowerLoss { who, down } => self.stop(self.who(who), down, true),
             Fault::KillAll { down } => self.plan.all().for_each(|id| self.stop(id, down, false)),
@@ -117,6 +119,18 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A later step of a fault that takes some time.
+    pub(super) fn fault_continues(&mut self, event: Event) {
+        match event {
+            Event::PowerCut(id, down) if self.host(id).disk.ignores_syncs() => {
+                self.end_life(id, down, true);
+            }
+            Event::Clog(id, time, other, down) => self.clog(id, time, other, down),
+            Event::Restore(id, copy, down) => self.restore(id, copy, down),
+            _ => {}
+        }
+    }
+
     /// A fault of one node's disk.
     fn disk_fault(&mut self, fault: Fault) {
         let now = self.now;
@@ -181,12 +195,48 @@ impl World<'_> {
                     self.after(time, Event::PowerCut(id, down));
                 }
             }
+            Fault::OlderCopy { who, time, down } => {
+                let id = self.who(who);
+                if self.may_lose(id) {
+                    let copy = self.host(id).disk.copy();
+                    self.after(time, Event::Restore(id, copy, down));
+                }
+            }
             other => unreachable!("{other:?} is no fault of a disk"),
         }
     }
 
-    pub(super) fn clog(&mut self, id: HostId, time: u64, other: HostId, down: u64) {
+    /// Replaces the disk of a node by an older copy, as soon as no other fault is under way and the
+    /// leader counts every entry of the node.
+    fn restore(&mut self, id: HostId, copy: MemoryDisk, down: u64) {
+        let (now, member) = (self.now, member_on(id).id);
         if self.healed {
+            return;
+        }
+        let raft =
+            |host: &HostId| Some(self.hosts[*host as usize - 1].node.as_ref()?.replica().raft());
+        let leader = self.leader().filter(|leader| *leader != id).as_ref().and_then(raft);
+        let acknowledged = raft(&id).zip(leader).map(|(raft, leader)| {
+            let (last, status) = (raft.last(), leader.status());
+            let counts = status.last == last && status.matched.contains(&(member, last.index));
+            counts.then_some((last, raft.commit()))
+        });
+        let calm = self.outdated.is_none()
+            && self.network.is_whole(now)
+            && self.hosts.iter().all(|host| host.is_undisturbed(now))
+            && self.may_lose(id);
+        match acknowledged.flatten().filter(|_| calm) {
+            Some((acknowledged, committed)) => {
+                self.stop(id, down, false);
+                self.host(id).disk = copy;
+                self.outdated = Some(Outdated { id, acknowledged, committed, since: now });
+            }
+            None => self.after(100 * MILLI, Event::Restore(id, copy, down)),
+        }
+    }
+
+    fn clog(&mut self, id: HostId, time: u64, other: HostId, down: u64) {
+        if self.healed || self.outdated.is_some() {
             return;
         }
         for peer in self.plan.all() {

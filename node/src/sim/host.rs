@@ -272,6 +272,13 @@ impl Host {
         self.replaced = true;
     }
 
+    /// Whether the node runs at its usual pace, with a disk that does.
+    pub(super) fn is_undisturbed(&self, now: u64) -> bool {
+        let times =
+            [self.paused_until, self.slow.1, self.hung_until, self.starved.1, self.full_until];
+        self.node.is_some() && !self.disk_fails && times.iter().all(|&until| until <= now)
+    }
+
     /// Flips some bits of the log or of tables, in the used parts of the files.
     pub(super) fn flip_bits(&mut self, draw: u64) {
         let mut rng = Rng::new(draw);

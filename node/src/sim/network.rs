@@ -94,6 +94,14 @@ impl Network {
         self.harsh = false;
     }
 
+    /// Whether every connection is open, and no direction is cut.
+    pub(super) fn is_whole(&self, now: u64) -> bool {
+        let open = |connection: &Connection| connection.open == [true, true];
+        self.loss.1 <= now
+            && self.cut.values().all(|&until| until <= now)
+            && self.connections.values().all(open)
+    }
+
     fn is_cut(&self, from: HostId, to: HostId, now: u64) -> bool {
         self.cut.get(&(from, to)).is_some_and(|&until| now < until)
     }

@@ -50,6 +50,8 @@ pub struct Ran {
     pub resumed: u64,
     /// Times that a node found damage in its log or in a table.
     pub damaged: u64,
+    /// Times that a node noticed that its disk lacks entries that it had acknowledged.
+    pub outdated: u64,
     /// Won elections.
     pub elections: u64,
     /// Injected faults, by row of the list in `docs/TESTING.md`.
@@ -62,12 +64,12 @@ impl std::fmt::Display for Ran {
         let Ran { events, committed, answered, unknown, refused, .. } = self;
         write!(f, "{hours:.1} simulated hours, {events} events, {committed} entries committed, ")?;
         write!(f, "{answered} requests answered, {unknown} unknown, {refused} refused, ")?;
-        let Ran { lost, snapshots, resumed, damaged, elections, .. } = self;
+        let Ran { lost, snapshots, resumed, damaged, outdated, elections, .. } = self;
         write!(
             f,
             "{lost} frames lost, {snapshots} snapshots, {resumed} resumed, {damaged} damaged, "
         )?;
-        write!(f, "{elections} elections; faults by row:")?;
+        write!(f, "{outdated} outdated, {elections} elections; faults by row:")?;
         self.faults.iter().try_for_each(|(row, count)| write!(f, " {row}: {count}"))
     }
 }
@@ -85,6 +87,7 @@ impl Ran {
         self.snapshots += other.snapshots;
         self.resumed += other.resumed;
         self.damaged += other.damaged;
+        self.outdated += other.outdated;
         self.elections += other.elections;
         for (&row, count) in &other.faults {
             *self.faults.entry(row).or_default() += count;

@@ -214,6 +214,15 @@ pub enum Fault {
         /// Time until the node starts again.
         down: u64,
     },
+    /// The disk of a node is copied, and later replaced by the copy.
+    OlderCopy {
+        /// The target.
+        who: Who,
+        /// Time from the copy until the node stops and its disk is replaced.
+        time: u64,
+        /// Time until the node starts again.
+        down: u64,
+    },
     /// A node gets little processor time.
     Starve {
         /// The target.
@@ -251,6 +260,7 @@ impl Fault {
             Fault::Starve { .. } => 22,
             Fault::Members { .. } | Fault::TransferLeadership { .. } => 25,
             Fault::Upgrade { .. } => 28,
+            Fault::OlderCopy { .. } => 31,
         }
     }
 }
@@ -460,6 +470,7 @@ fn draw(rng: &mut Rng, kind: u64, voters: u64, spares: u64) -> Fault {
             let to = [Build::LaterProtocol, Build::LaterEntries][(down % 2) as usize];
             Fault::Upgrade { who, to, down }
         }
+        25 => Fault::OlderCopy { who, time, down },
         _ => Fault::Starve { who, factor: of(rng, &[20, 500]), time },
     }
 }

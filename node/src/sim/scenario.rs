@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 /// Number of fault kinds. New kinds come at the end, so that old seeds can be drawn again.
-pub const KINDS: u64 = 25;
+pub const KINDS: u64 = 26;
 
 /// A world with some kinds of faults and no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -16,7 +16,8 @@ pub enum Scenario {
     Power,
     /// Disks fail, fill up, are slow or hang (rows 8, 14, 15).
     Disks,
-    /// Data on a disk is damaged, misplaced, lost, or was never written (rows 10, 12, 13, 16).
+    /// Data on a disk is damaged, misplaced, lost, outdated, or was never written (rows 10, 12, 13,
+    /// 16, 31).
     Damage,
     /// Links are cut, frames are lost, nodes are clogged (rows 17 to 20).
     Network,
@@ -37,7 +38,7 @@ impl Scenario {
             Scenario::Processes => &[0, 1, 2, 3, 20],
             Scenario::Power => &[4, 5, 6],
             Scenario::Disks => &[7, 8, 9, 10],
-            Scenario::Damage => &[18, 19, 21, 23],
+            Scenario::Damage => &[18, 19, 21, 23, 25],
             Scenario::Network => &[11, 12, 13, 14, 22],
             Scenario::Clocks => &[3, 15],
             Scenario::Members => &[1, 11, 13, 16, 17],

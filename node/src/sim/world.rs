@@ -17,7 +17,8 @@ use crate::request::mailbox::{ClientBatch, ClientRequest, Mailbox};
 use crate::sim::replicas::HostId;
 use crate::wire::{Coalesced, SnapshotOutcome, Transfer, decode_raft, kind, take_coalesced};
 use crate::worker::Input;
-use bedstone_engine::{Index, ShardId};
+use bedstone_engine::disk::memory::MemoryDisk;
+use bedstone_engine::{Index, LogId, ShardId};
 use bedstone_net::{Event as NetEvent, NodeId};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,6 +32,9 @@ const LOOK: u64 = 200 * MILLI;
 const SETTLE_TIME: u64 = 15 * SECOND;
 /// This long after the end of all faults all damage must be repaired.
 const REPAIR_TIME: u64 = 120 * SECOND;
+/// A node notices within this time that its disk is an older copy. The node is down for a part of
+/// this time.
+const NOTICE_TIME: u64 = 10 * SECOND;
 /// Bound on the events of a run: a run that reaches it makes no progress.
 const EVENTS_MAX: u64 = 20_000_000;
 
@@ -51,6 +55,8 @@ pub(super) enum Event {
     Clog(HostId, u64, HostId, u64),
     /// The power loss of a node with a lying disk, and the time until the node starts again.
     PowerCut(HostId, u64),
+    /// The disk of a node is replaced by an older copy, and the time until the node starts again.
+    Restore(HostId, MemoryDisk, u64),
     Start(HostId, u64),
     Room(HostId),
     Heal,
@@ -60,6 +66,17 @@ pub(super) enum Event {
     FinalRequests,
     /// All final requests must be answered by now.
     End,
+}
+
+/// A node whose disk was replaced by an older copy of itself. No other fault comes before the node
+/// notices it, because the group does not survive a second fault at this moment.
+pub(super) struct Outdated {
+    pub(super) id: HostId,
+    /// The last entry that the node had acknowledged.
+    pub(super) acknowledged: LogId,
+    /// The last committed index among the acknowledged entries.
+    pub(super) committed: Index,
+    pub(super) since: u64,
 }
 
 struct Due {
@@ -99,6 +116,8 @@ pub(super) struct World<'a> {
     clients: Clients,
     checks: Checks,
     pub(super) healed: bool,
+    /// The node whose disk was replaced by an older copy, until the node notices it.
+    pub(super) outdated: Option<Outdated>,
     /// A node ran a build that writes entries of the next version.
     pub(super) has_later_entries: bool,
     resting: bool,
@@ -127,6 +146,7 @@ impl<'a> World<'a> {
             clients: Clients::new(plan),
             checks: Checks::default(),
             healed: false,
+            outdated: None,
             has_later_entries: false,
             resting: false,
             last: 0,
@@ -179,6 +199,8 @@ impl<'a> World<'a> {
         self.ran.resumed = resumed.sum();
         let damaged = self.hosts.iter().map(|h| h.metrics.shards_damaged.get() + h.damaged_starts);
         self.ran.damaged = damaged.sum();
+        let outdated = self.hosts.iter().map(|host| host.metrics.durability_lost.get());
+        self.ran.outdated = outdated.sum();
         self.clients.check()
     }
 
@@ -264,7 +286,7 @@ impl<'a> World<'a> {
             }
             Event::Links => {
                 self.links();
-                Ok(())
+                self.watch_outdated()
             }
             Event::Ask(client) => {
                 self.ask(client);
@@ -277,14 +299,8 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Event::Fault(at) => self.fault(at),
-            Event::PowerCut(id, down) => {
-                if self.host(id).disk.ignores_syncs() {
-                    self.end_life(id, down, true);
-                }
-                Ok(())
-            }
-            Event::Clog(id, time, other, down) => {
-                self.clog(id, time, other, down);
+            Event::PowerCut(..) | Event::Clog(..) | Event::Restore(..) => {
+                self.fault_continues(event);
                 Ok(())
             }
             Event::Start(id, life) => {
@@ -557,6 +573,27 @@ impl<'a> World<'a> {
         moving.into_iter().for_each(|travelling| self.at(now, Event::Arrive(travelling)));
     }
 
+    /// A node with an older copy of its disk recovers, or receives the entries again.
+    fn watch_outdated(&mut self) -> Result<(), Failure> {
+        let Some(Outdated { id, acknowledged, committed, since }) = self.outdated else {
+            return Ok(());
+        };
+        let Some(node) = &self.hosts[id as usize - 1].node else { return Ok(()) };
+        let (raft, applied) = (node.replica().raft(), node.replica().applied());
+        let has_all = raft.term_at(acknowledged.index) == Some(acknowledged.term)
+            || applied.index >= acknowledged.index;
+        // A later leader may have replaced the entries that are not committed.
+        let last = raft.last();
+        let replaced = last.term > acknowledged.term && last.index >= committed;
+        if raft.is_recovering() || has_all || replaced {
+            self.outdated = None;
+        } else if self.now > since + NOTICE_TIME {
+            let text = format!("node {id} has not noticed that its disk is an older copy");
+            return Err(Failure::new("older-copy-noticed", text));
+        }
+        Ok(())
+    }
+
     // Clients.
 
     fn ask_later(&mut self, client: usize) {
@@ -597,6 +634,10 @@ impl<'a> World<'a> {
 
     /// Ends all faults.
     fn heal(&mut self) -> Result<(), Failure> {
+        if self.outdated.is_some() {
+            self.after(LINKS, Event::Heal);
+            return Ok(());
+        }
         self.note(8, 0);
         self.healed = true;
         self.network.heal();

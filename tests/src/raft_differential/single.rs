@@ -201,13 +201,17 @@ pub fn case(seed: u64) -> (State, Question) {
     (State { terms, base, commit, term, vote, hears_leader }, question)
 }
 
+fn heartbeat(committed: LogId) -> Body {
+    Body::Heartbeat { committed, round: 0, acknowledged: LogId::default() }
+}
+
 /// The answer of our core.
 pub fn ours(state: &State, question: &Question) -> Answer {
     let State { term, base, .. } = *state;
     let disk = Ours::disk(3, &state.terms, base, hard_state(state));
     let mut replica = Ours::start(OWN, TIMING, 1, disk);
     if state.hears_leader {
-        replica.ask(LEADER, term, Body::Heartbeat { committed: id((0, 0)), round: 0 });
+        replica.ask(LEADER, term, heartbeat(id((0, 0))));
     }
     let (from, of, body) = match question.clone() {
         Question::Vote { from, term, last } => {
@@ -226,7 +230,7 @@ pub fn ours(state: &State, question: &Question) -> Answer {
         Question::Heartbeat { term, commit } => {
             // Both logs agree up to this index.
             let committed = id((term_at(&state.terms, commit).unwrap_or(0), commit));
-            (LEADER, term, Body::Heartbeat { committed, round: 0 })
+            (LEADER, term, heartbeat(committed))
         }
     };
     let said = replica.ask(from, of, body);

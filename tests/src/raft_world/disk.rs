@@ -49,6 +49,8 @@ pub(crate) struct Disk {
     pub(crate) tree: Tree,
     /// Whether the votes and acknowledgements of the replica are still on the disk.
     durability: Durability,
+    /// A replica has started from the disk.
+    used: bool,
 }
 
 impl Disk {
@@ -128,11 +130,12 @@ impl Disk {
     /// The state from which a replica starts.
     pub(crate) fn boot(&mut self, id: ReplicaId, seed: u64) -> Boot {
         let applied = self.tree.applied;
+        let restarted = std::mem::replace(&mut self.used, true);
         if self.durability == Durability::Lost {
             let (hard, conf) = (self.hard, self.tree.conf.clone());
             let boot = Boot::new(id, conf, seed);
             let (base, last, durability) = (applied, applied.index, Durability::Lost);
-            return Boot { hard, applied, base, last, durability, ..boot };
+            return Boot { hard, applied, base, last, durability, restarted, ..boot };
         }
         if self.term(applied.index) != Some(applied.term) {
             // A snapshot was installed, and the power failed before the log was reset.
@@ -161,6 +164,7 @@ impl Disk {
             last,
             seed,
             durability: self.durability,
+            restarted,
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Mix {
     pub(super) reads: u64,
     /// See [`quiesce_after`](bedstone_node::raft::Config::quiesce_after).
     pub(super) quiesce_after: Option<u64>,
+    /// Disks are replaced by older copies of themselves.
+    pub(super) copies: bool,
     /// Trees are damaged.
     pub(super) damages: bool,
     /// Disks may lie, and a replica treats its disk as suspect after a crash.
@@ -58,6 +60,7 @@ impl Mix {
             proposes: of(&[1, 1, 1, 100]),
             reads: of(&[1, 1, 1, 1000]),
             leases: of(&[0, 0, 1]) == 1,
+            copies: false,
             lies: false,
             damages: false,
             slow_tree: ReplicaId(0),

@@ -4,7 +4,9 @@
 
 mod checks;
 pub(crate) mod disk;
+mod done;
 mod mix;
+mod outdated;
 
 use crate::rng::Rng;
 use bedstone_engine::{Index, LogId, Term};
@@ -14,7 +16,9 @@ use bedstone_node::raft::{Body, Change, Conf, Config, Lease, Message, Raft, Repl
 use bytes::Bytes;
 use checks::{Checks, decided};
 use disk::{Disk, Job, Tree};
+pub use done::Done;
 use mix::Mix;
+use outdated::Outdated;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 const EVENTS: u64 = 3000;
@@ -47,6 +51,8 @@ enum Packet {
 struct Node {
     raft: Raft,
     disk: Disk,
+    /// A copy of the disk as it was at an earlier time.
+    copy: Option<Disk>,
     /// The true content of the disk if the disk lies: it has kept no write since.
     lied_since: Option<Disk>,
     tree: Tree,
@@ -113,27 +119,6 @@ struct Read {
     by_leader: bool,
 }
 
-/// Counts of a run, to prove that the run had effects.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Done {
-    /// Entries committed.
-    pub committed: Index,
-    /// Reads served after a round of heartbeats or a query.
-    pub reads: u64,
-    /// Reads served by a lease.
-    pub leased: u64,
-    /// Configurations that took effect.
-    pub confs: u64,
-    /// Joint configurations among `confs`.
-    pub joint: u64,
-    /// Snapshots installed.
-    pub snapshots: u64,
-    /// Leadership transfers that began.
-    pub transfers: u64,
-    /// Lost disks, lost log records, lying disks and damaged trees.
-    pub losses: u64,
-}
-
 /// Replicas 1, 2, … and the network between them.
 struct World {
     rng: Rng,
@@ -159,6 +144,8 @@ struct World {
     /// Replicas that were witnesses once. Their logs lack commands for ever.
     witnesses: BTreeSet<ReplicaId>,
     faults: bool,
+    /// The replica whose disk was replaced by an older copy, and has not been noticed.
+    outdated: Option<Outdated>,
     done: Done,
 }
 
@@ -188,8 +175,8 @@ impl World {
         let count = voters + 2;
         let (kind, slow_tree) = (seed % 4, if seed % 4 == 2 { 1 + seed / 4 % count } else { 0 });
         let (first, slow_tree) = (Conf::of((1..=voters).map(ReplicaId)), ReplicaId(slow_tree));
-        let (damages, lies) = (kind == 1, kind == 3);
-        let mix = Mix { damages, lies, slow_tree, ..Mix::new(&mut rng, count) };
+        let (copies, damages, lies) = (kind == 0, kind == 1, kind == 3);
+        let mix = Mix { copies, damages, lies, slow_tree, ..Mix::new(&mut rng, count) };
         let nodes = (1..=count).map(|id| {
             let mut disk = Disk::new(if id <= voters { first.clone() } else { Conf::default() });
             let raft = start(ReplicaId(id), &mut disk, seed ^ id, &mix);
@@ -197,6 +184,7 @@ impl World {
             Node {
                 raft,
                 disk,
+                copy: None,
                 lied_since: None,
                 tree,
                 writing: VecDeque::new(),
@@ -221,6 +209,7 @@ impl World {
             voters: ReplicaId(voters),
             witnesses: BTreeSet::new(),
             faults: true,
+            outdated: None,
             done: Done::default(),
         }
     }
@@ -304,6 +293,7 @@ impl World {
             self.ids().for_each(|id| self.write(id));
         }
         self.deliver();
+        self.watch_outdated();
         for id in self.ids() {
             if self.rng.one_in(self.mix.gather) {
                 self.effects(id);
@@ -333,6 +323,9 @@ impl World {
 
     fn tick(&mut self, id: ReplicaId) {
         let (now, leases) = (self.now, self.mix.leases);
+        if self.outdated.as_ref().is_some_and(|outdated| outdated.id == id) {
+            return;
+        }
         let node = self.node_mut(id);
         if leases && now < node.ticked + TICK_EVENTS {
             return;
@@ -369,7 +362,7 @@ impl World {
             let _ = self.node_mut(id).raft.change(&Change::Leave);
             return;
         }
-        if !self.nodes.iter().all(Node::is_whole) {
+        if self.outdated.is_some() || !self.nodes.iter().all(Node::is_whole) {
             return; // A group that shrinks while a disk is lost may not survive the loss.
         }
         let steps = (0..=self.rng.below(3)).map(|_| self.step()).collect();
@@ -428,8 +421,17 @@ impl World {
     }
 
     fn fault(&mut self, id: ReplicaId) {
+        if self.outdated.is_some() {
+            if self.rng.one_in(4) {
+                self.cut.clear();
+            }
+            return;
+        }
         if self.rng.one_in(self.mix.crash) {
             return self.crash(id);
+        }
+        if self.mix.copies && self.rng.one_in(4) {
+            return self.copy_disk(id);
         }
         match self.rng.below(8) {
             0 | 1 => self.cut.clear(),
@@ -506,22 +508,7 @@ impl World {
     /// A node loses its disk, log records, its tree, or writes that its disk acknowledges. Only one
     /// node at a time loses data, and only where enough other nodes are left.
     fn lose(&mut self, id: ReplicaId) {
-        let enough = |node: &Node| match node.raft.conf() {
-            conf if *conf == Conf::default() => true,
-            conf => {
-                let settled = !conf.is_joint()
-                    && node.raft.status().changes.is_empty()
-                    && node.raft.members_are_durable();
-                // A voter that has no members yet counts as lost.
-                let begun = |&voter| *self.node(voter).raft.conf() != Conf::default();
-                let all_begun = conf.voters.iter().all(begun);
-                // A witness may know of entries that only the lost disk had.
-                settled && all_begun && conf.voters.len() > 2 && conf.witnesses.is_empty()
-            }
-        };
-        let members = self.node(id).raft.conf().members();
-        if !self.nodes.iter().all(|node| node.is_whole() && enough(node)) || !members.contains(&id)
-        {
+        if !self.may_lose(id) {
             return;
         }
         if self.mix.lies && self.rng.one_in(2) {
@@ -547,12 +534,82 @@ impl World {
         let disk = &mut self.node_mut(id).disk;
         match lost {
             true if id <= voters => disk.lose(configured),
-            false if disk.tree.conf != Conf::default() => disk.damage(),
+            // A node whose tree names no other voter refuses to start without its log.
+            false if disk.tree.conf != Conf::default() && !disk.tree.conf.is_sole_voter(id) => {
+                disk.damage();
+            }
             _ => return,
         }
         self.node_mut(id).writing.clear();
         self.done.losses += 1;
         self.crash(id);
+    }
+
+    /// Whether the group survives that a node loses data now.
+    fn may_lose(&self, id: ReplicaId) -> bool {
+        let enough = |node: &Node| match node.raft.conf() {
+            conf if *conf == Conf::default() => true,
+            conf => {
+                let settled = !conf.is_joint()
+                    && node.raft.status().changes.is_empty()
+                    && node.raft.members_are_durable();
+                // A voter that has no members yet counts as lost.
+                let begun = |&voter| *self.node(voter).raft.conf() != Conf::default();
+                let all_begun = conf.voters.iter().all(begun);
+                // A witness may know of entries that only the lost disk had.
+                settled && all_begun && conf.voters.len() > 2 && conf.witnesses.is_empty()
+            }
+        };
+        let members = self.node(id).raft.conf().members();
+        self.nodes.iter().all(|node| node.is_whole() && enough(node)) && members.contains(&id)
+    }
+
+    /// Copies the disk of a replica, or replaces the disk by the copy that was made before.
+    fn copy_disk(&mut self, id: ReplicaId) {
+        if !self.may_lose(id) {
+            return;
+        }
+        let begun = *self.node(id).raft.conf() != Conf::default();
+        let node = self.node_mut(id);
+        let Some(copy) = node.copy.take() else {
+            node.copy = Some(node.disk.clone()).filter(|_| begun);
+            return;
+        };
+        let last = node.disk.last();
+        // The leader is one that counts the entries of this disk.
+        let counts = |leader: ReplicaId| {
+            let matched = self.node(leader).raft.status().matched;
+            leader != id && matched.contains(&(id, last.index))
+        };
+        if !self.leaders().into_iter().any(counts) {
+            return;
+        }
+        let committed = last.index.min(self.checks.committed());
+        let node = self.node_mut(id);
+        node.disk = copy;
+        node.writing.clear();
+        self.done.losses += 1;
+        if self.rng.one_in(2) {
+            // The replica does not hear the leader for a while, and another one may campaign.
+            self.cut.extend(self.leaders().into_iter().map(|leader| (leader, id)));
+        }
+        self.crash(id);
+        for other in self.ids().filter(|&other| other != id) {
+            self.node_mut(other).raft.reachable(id);
+        }
+        self.outdated = Some(Outdated { id, acknowledged: last, committed, since: self.now });
+    }
+
+    /// A replica with an older copy of its disk must find that out soon.
+    fn watch_outdated(&mut self) {
+        let Some(outdated) = &self.outdated else { return };
+        let Node { raft, disk, .. } = self.node(outdated.id);
+        if outdated.is_over(raft, disk) {
+            self.outdated = None;
+        } else if outdated.is_late(self.now) {
+            self.describe();
+            panic!("an older copy of its disk is not noticed");
+        }
     }
 
     /// The members that the configuration file of a node names by now: the node itself, a random
@@ -646,6 +703,7 @@ impl World {
             !effects.reset_log || effects.write.is_some(),
             "a log is reset, and no write follows"
         );
+        self.done.noticed += u64::from(effects.lost.is_some());
         let at = node.tree.applied;
         node.writing.extend(effects.write.map(|write| {
             if effects.reset_log { Job::ResetAndWrite(at, write) } else { Job::Write(write) }
@@ -657,7 +715,7 @@ impl World {
                 let (since, conf) = &self.questions[&(message.peer, query_id)];
                 self.check_word(id, message.peer, *since, conf);
             }
-            let copies = match self.faults {
+            let copies = match self.faults && self.outdated.is_none() {
                 true if self.rng.one_in(self.mix.loss) => 0,
                 true if self.rng.one_in(self.mix.doubling) => 2,
                 _ => 1,
@@ -704,9 +762,10 @@ impl World {
         }
         let node = &self.nodes[slot(id)];
         self.checks.leader(id, &node.raft);
+        let outdated = self.outdated.as_ref().map(|outdated| outdated.id);
         let has = |peer: ReplicaId, entry: LogId| {
             let Node { disk, raft, .. } = &self.nodes[slot(peer)];
-            if raft.is_recovering() {
+            if raft.is_recovering() || outdated == Some(peer) {
                 // The peer had all that it acknowledged, and does not vote before it has it again.
                 return true;
             }

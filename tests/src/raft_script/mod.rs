@@ -1,6 +1,8 @@
 //! Scripts that drive Raft replicas by hand and read as transcripts. `tests/scripts/raft/README.md`
 //! lists the commands. The effects of a command follow it.
 
+mod text;
+
 use crate::raft_trace::Trace;
 use crate::raft_world::disk::{Disk, Job, Tree};
 use bedstone_engine::wal::{Entry, EntryKind, HardState};
@@ -12,6 +14,7 @@ use bedstone_node::raft::{
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use text::{body_name, body_text, conf_text, entry_text, place, role_name, vote_text};
 
 /// The number of ticks within which a replica that may campaign does so.
 const TICKS_MAX: usize = 100;
@@ -52,6 +55,8 @@ fn both(script: &str) -> (String, String) {
 struct Replica {
     raft: Raft,
     disk: Disk,
+    /// A copy of the disk as it was.
+    copy: Option<Disk>,
     tree: Tree,
     writing: VecDeque<Job>,
     /// The role as last printed, like `commit` and `quiescent`.
@@ -159,6 +164,16 @@ impl Group {
             }
             "damage" => {
                 self.replica(id()).disk.damage();
+                self.crash(id(), 0);
+            }
+            "copy" => {
+                let replica = self.replica(id());
+                replica.copy = Some(replica.disk.clone());
+            }
+            "restore" => {
+                let replica = self.replica(id());
+                let copy = replica.copy.clone();
+                replica.disk = copy.unwrap_or_else(|| panic!("`{line}`: no copy was made"));
                 self.crash(id(), 0);
             }
             "spoil" => self.raft(id()).damaged(),
@@ -288,6 +303,7 @@ impl Group {
             let replica = Replica {
                 raft,
                 disk,
+                copy: None,
                 tree,
                 writing,
                 role,
@@ -511,6 +527,9 @@ impl Group {
                 Read::Failed => say!(self, "{id} cannot serve read {token}"),
             }
         }
+        if let Some(lost) = effects.lost {
+            say!(self, "{id} lost {}, which it had acknowledged", place(lost));
+        }
         if let Some(peer) = effects.committed_conflict {
             say!(self, "{id} finds a committed conflict with {peer}");
         }
@@ -560,17 +579,19 @@ impl Group {
             let status = replica.raft.status();
             let vote = vote_text(replica.disk.hard.vote);
             let leader = status.leader.map_or("nobody".to_owned(), |leader| leader.to_string());
+            let wait = replica.raft.recovery_wait().map(|wait| format!(", waits: {wait:?}"));
             let handing = status.transferring.map(|to| format!(", hands over to {to}"));
             let _ = writeln!(
                 lines,
-                "{id}: {} term {} leader {leader} vote {vote} commit {} last {} durable {}, {}{}",
+                "{id}: {} term {} leader {leader} vote {vote} commit {} last {} durable {}, {}{}{}",
                 role_name(status.role),
                 status.term,
                 status.commit,
                 place(status.last),
                 status.persisted,
                 conf_text(&status.conf),
-                handing.unwrap_or_default()
+                handing.unwrap_or_default(),
+                wait.unwrap_or_default()
             );
         }
         self.out.push_str(&lines);
@@ -637,7 +658,11 @@ fn forged(args: &[&str]) -> (ReplicaId, Message) {
             hint: id(field("hint")),
             refused: Index(number(field("refused"))),
         },
-        "heartbeat" => Body::Heartbeat { committed, round: number(field("round")) },
+        "heartbeat" => Body::Heartbeat {
+            committed,
+            round: number(field("round")),
+            acknowledged: id(field("acknowledged")),
+        },
         "heartbeat-reply" => Body::HeartbeatReply { round: number(field("round")) },
         "timeout-now" => Body::TimeoutNow,
         _ => panic!("`{name}` is not a message"),
@@ -665,86 +690,10 @@ fn steps(words: &[&str]) -> Change {
     Change::Steps { steps: words.iter().map(step).collect(), explicit }
 }
 
-fn vote_text(vote: Vote) -> String {
-    match vote {
-        Vote::None => "none".to_owned(),
-        Vote::Withheld => "withheld".to_owned(),
-        Vote::For(peer) => peer.to_string(),
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Follower => "follower",
-        Role::PreCandidate => "pre-candidate",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-    }
-}
-
-fn place(id: LogId) -> String {
-    format!("{}/{}", id.term, id.index)
-}
-
-fn conf_text(conf: &Conf) -> String {
-    let list = |name: &str, set: &[ReplicaId]| {
-        let ids: Vec<String> = set.iter().map(ToString::to_string).collect();
-        if ids.is_empty() { String::new() } else { format!("{name} {} ", ids.join(",")) }
-    };
-    let text = [
-        list("voters", &conf.voters),
-        list("outgoing", &conf.outgoing),
-        list("learners", &conf.learners),
-        list("learners next", &conf.learners_next),
-        list("witnesses", &conf.witnesses),
-    ];
-    let text = text.concat();
-    if text.is_empty() { "no members".to_owned() } else { text.trim_end().to_owned() }
-}
-
-fn entry_text(entry: &Entry) -> String {
-    let what = match entry.kind {
-        EntryKind::NOOP => "noop".to_owned(),
-        EntryKind::WITHHELD => "withheld".to_owned(),
-        EntryKind::CHANGE => match Change::decode(&entry.data) {
-            Some(Change::Leave) => "leave".to_owned(),
-            Some(Change::Steps { steps, .. }) => {
-                let step = |step: &MemberChange| match step {
-                    MemberChange::AddVoter(member) => format!("+{}", member.id),
-                    MemberChange::AddLearner(member) => format!("~{}", member.id),
-                    MemberChange::AddWitness(member) => format!("w{}", member.id),
-                    MemberChange::Remove(id) => format!("-{id}"),
-                };
-                format!("change{}", steps.iter().map(step).collect::<String>())
-            }
-            None => "no change".to_owned(),
-        },
-        _ => format!("{:?}", String::from_utf8_lossy(&entry.data)),
-    };
-    format!("{}:{what}", place(entry.id))
-}
-
 fn name(packet: &Packet) -> &'static str {
     match packet {
         Packet::Snapshot { .. } => "snapshot",
-        Packet::Raft(message) => match message.body {
-            Body::PreVote { .. } => "pre-vote",
-            Body::PreVoteReply { .. } => "pre-vote-reply",
-            Body::Vote { .. } => "vote",
-            Body::VoteReply { .. } => "vote-reply",
-            Body::Append { .. } => "append",
-            Body::AppendReply { .. } => "append-reply",
-            Body::AppendRefused { .. } => "append-refused",
-            Body::Heartbeat { .. } => "heartbeat",
-            Body::HeartbeatReply { .. } => "heartbeat-reply",
-            Body::TimeoutNow => "timeout-now",
-            Body::Quiesce { .. } => "quiesce",
-            Body::Unquiesce => "unquiesce",
-            Body::ReadIndex { .. } => "read-index",
-            Body::ReadIndexReply { .. } => "read-index-reply",
-            Body::Recover { .. } => "recover",
-            Body::RecoverReply { .. } => "recover-reply",
-        },
+        Packet::Raft(message) => body_name(&message.body),
     }
 }
 
@@ -756,37 +705,6 @@ fn text(packet: &Packet) -> String {
         }
         Packet::Raft(message) => message,
     };
-    let answer = |granted: &bool| if *granted { "yes" } else { "no" };
-    let said = match &message.body {
-        Body::PreVote { last } => format!("last {}", place(*last)),
-        Body::Vote { last, leader_transfer } => {
-            let why = if *leader_transfer { " handed over" } else { "" };
-            format!("last {}{why}", place(*last))
-        }
-        Body::PreVoteReply { granted, committed } | Body::VoteReply { granted, committed } => {
-            format!("{} committed {}", answer(granted), place(*committed))
-        }
-        Body::Append { previous, entries, commit } => {
-            let entries: Vec<String> = entries.iter().map(entry_text).collect();
-            format!("after {} [{}] commit {commit}", place(*previous), entries.join(" "))
-        }
-        Body::AppendReply { matched } => format!("matched {matched}"),
-        Body::AppendRefused { hint, refused } => {
-            format!("refused {refused} hint {}", place(*hint))
-        }
-        Body::Heartbeat { committed, round } => {
-            format!("committed {} round {round}", place(*committed))
-        }
-        Body::HeartbeatReply { round } => format!("round {round}"),
-        Body::TimeoutNow | Body::Unquiesce => String::new(),
-        Body::Quiesce { at } => format!("at {}", place(*at)),
-        Body::ReadIndex { .. } => String::new(),
-        Body::ReadIndexReply { at, .. } => format!("from {} on", place(*at)),
-        Body::Recover { .. } => "query".to_owned(),
-        Body::RecoverReply { new, last, commit, conf, .. } => {
-            let new = if *new { "new, " } else { "" };
-            format!("{new}last {} commit {commit}, {}", place(*last), conf_text(conf))
-        }
-    };
+    let said = body_text(&message.body);
     format!("{} term {} {said}", name(packet), message.term).trim_end().to_owned()
 }
