@@ -187,9 +187,10 @@ impl Endpoint {
         connection.1.as_ref().map(Connection::rtt)
     }
 
-    /// Closes all connections.
-    pub fn close(&self) {
+    /// Closes all connections. Once the call returns, each peer that can be reached knows it.
+    pub async fn close(&self) {
         self.shared.endpoint.close(VarInt::from_u32(0), b"stopping");
+        self.shared.endpoint.wait_idle().await;
     }
 }
 

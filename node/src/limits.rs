@@ -14,9 +14,15 @@ pub const PEER_HEARTBEAT_TICKS: u64 = 4;
 /// Ticks without a frame after which a connected peer counts as silent: the quiescent shards that
 /// the peer leads become active.
 pub const PEER_SILENCE_TICKS: u64 = 12;
-/// A node is ready while each of its replicas lacks at most this many of the entries that its leader
-/// has committed.
+/// A node is ready while each of its replicas lacks at most this many of the entries that the
+/// leader has committed.
 pub const READY_LAG_ENTRIES: u64 = 100;
+/// Ticks after which a replica that follows another leader awaits no reply of the previous one. A
+/// leader that transferred its leadership has replied by then.
+pub const FORWARD_GRACE_TICKS: u64 = 3;
+/// Most time that a stopping node waits for other leaders of its shards, and then for the replies
+/// to its clients.
+pub const STOP_TIME: Duration = Duration::from_secs(2);
 /// Longest encoded command, in bytes.
 pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 /// Proposals of entries under way. At this number, further commands wait and share the next entry.

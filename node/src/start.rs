@@ -10,7 +10,7 @@ use crate::cluster::publish::Publisher;
 use crate::config::Config;
 use crate::disk_unit::trust::DiskTrust;
 use crate::disk_unit::{DiskEvent, DiskNumber, DiskQueues, DiskUnit, background, logger};
-use crate::limits::{Limits, TICK};
+use crate::limits::{Limits, STOP_TIME, TICK};
 use crate::machine::StateMachine;
 use crate::metrics::Metrics;
 use crate::raft::{Conf, Lease, Member};
@@ -31,9 +31,11 @@ use bedstone_net::{Endpoint, Identity, Peer};
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// The file in which Linux keeps a random id of the present boot.
@@ -83,6 +85,7 @@ pub fn run(config: Config) -> Result<()> {
         snapshot_bytes_per_second: config.snapshot_bytes_per_second,
     };
     let submit = inputs.clone();
+    let (stopping, stops) = watch::channel(false);
     let shared = Arc::new(Shared {
         node: config.node,
         nodes: config.members.iter().map(|member| member.node).collect(),
@@ -94,6 +97,7 @@ pub fn run(config: Config) -> Result<()> {
         cursors: Default::default(),
         status,
         counters: Default::default(),
+        stops,
     });
     let operate_inputs = inputs.clone();
     let operate: Operate = Arc::new(move |shard, request, reply| {
@@ -108,28 +112,55 @@ pub fn run(config: Config) -> Result<()> {
           ?write_mode, "started");
     let outcome = runtime.block_on(async {
         tokio::spawn(reply_queue.distribute());
-        tokio::spawn(server::listen(resp, shared.clone()));
-        tokio::spawn(http::serve(
-            http,
-            http_state::State { shared, metrics, endpoint: endpoint.clone(), operate },
-        ));
+        let listener = tokio::spawn(server::listen(resp, shared.clone()));
+        let state = http_state::State {
+            shared: shared.clone(),
+            metrics,
+            endpoint: endpoint.clone(),
+            operate,
+        };
+        tokio::spawn(http::serve(http, state));
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
+        let outcome = tokio::select! {
             _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
             why = &mut failed => match why {
                 Ok(Err(why)) => Err(anyhow!(why)),
                 _ => Err(anyhow!("the worker stopped: its thread panicked")),
             },
+        };
+        if outcome.is_ok() {
+            listener.abort();
+            finish(&inputs, &shared, &stopping).await;
         }
+        let _ = tokio::time::timeout(STOP_TIME, endpoint.close()).await;
+        outcome
     });
-    endpoint.close();
     let _ = inputs.send(Input::Stop);
     for thread in threads {
         let _ = thread.join();
     }
     outcome
+}
+
+/// Ends the work of a node that is about to stop: other nodes lead its shards, and its clients
+/// receive the replies to the requests that the node has accepted.
+async fn finish(inputs: &Sender<Input>, shared: &Shared, stopping: &watch::Sender<bool>) {
+    let (done, handed_over) = tokio::sync::oneshot::channel();
+    let _ = inputs.send(Input::HandOver(Box::new(move || {
+        let _ = done.send(());
+    })));
+    if tokio::time::timeout(STOP_TIME, handed_over).await.is_err() {
+        warn!("the node stops while it still leads: no other node took over in time");
+    }
+    let _ = stopping.send(true);
+    let all_closed = async {
+        while shared.counters.connected.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(TICK / 10).await;
+        }
+    };
+    let _ = tokio::time::timeout(STOP_TIME, all_closed).await;
 }
 
 /// An open disk, before its threads run.

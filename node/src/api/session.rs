@@ -49,7 +49,10 @@ struct Connection {
     /// run of reads.
     next: Option<Command>,
     run: Vec<ClientRequest>,
+    /// The connection ends after the replies so far. A request that is not decoded is dropped.
     closing: bool,
+    /// No more input is read. The requests that have arrived are answered.
+    input_ended: bool,
 }
 
 /// Serves a connection until it ends.
@@ -69,7 +72,9 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
         next: None,
         run: Vec::new(),
         closing: false,
+        input_ended: false,
     };
+    let mut stops = connection.client.shared.stops.clone();
     let (mut decoder, mut input, mut output) =
         (Decoder::default(), BytesMut::new(), BytesMut::new());
     loop {
@@ -80,10 +85,11 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
             // `gather` stops at WRITE_BYTES, so more replies may be ready.
             continue;
         }
-        if connection.closing && connection.pending.is_empty() {
+        if connection.is_finished() {
             return stream.shutdown().await;
         }
         let full = connection.closing
+            || connection.input_ended
             || connection.next.is_some()
             || connection.pending.len() >= PIPELINE_MAX;
         let mailbox = connection.mailbox.clone();
@@ -95,14 +101,24 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
             }
             read = stream.read_buf(&mut input), if !full => {
                 if read? == 0 {
-                    return Ok(());
+                    // The client sends no more, and may still read its replies.
+                    connection.input_ended = true;
                 }
+            }
+            _ = stops.wait_for(|stops| *stops), if !connection.input_ended => {
+                connection.input_ended = true;
             }
         }
     }
 }
 
 impl Connection {
+    /// Whether every reply is written and no request will follow.
+    fn is_finished(&self) -> bool {
+        let ends = self.closing || self.input_ended && self.next.is_none();
+        ends && self.pending.is_empty()
+    }
+
     /// Decodes requests from the buffer and submits their commands, until the buffer has no whole
     /// request, a limit is reached, or a command must wait for the current run.
     fn take_requests(&mut self, decoder: &mut Decoder, input: &mut BytesMut, out: &mut BytesMut) {

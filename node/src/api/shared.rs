@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
 
 /// Cursors of SCAN that the node remembers at most.
 const CURSORS_MAX: usize = 4096;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub status: Arc<StatusCell>,
     /// The counters of the client connections.
     pub counters: Counters,
+    /// Becomes true when the node is about to stop.
+    pub stops: watch::Receiver<bool>,
 }
 
 /// Counters of the client connections.

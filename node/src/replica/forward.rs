@@ -1,6 +1,7 @@
 //! Requests of clients that reached a node without the leader: to the leader, and replies back.
 
 use super::{Replica, Turn};
+use crate::limits::FORWARD_GRACE_TICKS;
 use crate::machine::reply::Reply;
 use crate::policy::ServedBy;
 use crate::request::replies::Replies;
@@ -73,6 +74,28 @@ impl Replica {
                 deadline: now + Duration::from_millis(u64::from(forwarded.left)),
             };
             self.submit(request, replies);
+        }
+    }
+
+    /// Ends the requests at the nodes for which `is_lost` holds. Reads are sent again, because they
+    /// have no effect. Writes may have happened.
+    pub(super) fn end_forwards(&mut self, is_lost: impl Fn(NodeId) -> bool, replies: &mut Replies) {
+        for request in self.forwards.take_lost(is_lost) {
+            if request.command.is_read() {
+                self.queue.push_front(request);
+            } else {
+                replies.unknown(request, "the leader was lost", &self.metrics);
+            }
+        }
+    }
+
+    /// Ends the requests at nodes that do not lead any more.
+    pub(super) fn end_forwards_to_former_leaders(&mut self, replies: &mut Replies) {
+        if self.forwards.is_empty() || self.ticks < self.leader_since + FORWARD_GRACE_TICKS {
+            return;
+        }
+        if let Some(leader) = self.raft.leader().and_then(|leader| self.node_of(leader)) {
+            self.end_forwards(|node| node != leader, replies);
         }
     }
 

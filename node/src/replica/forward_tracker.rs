@@ -33,9 +33,9 @@ impl ForwardTracker {
         late.map(|(_, (_, request))| request).collect()
     }
 
-    /// Takes the requests that a node has, whose connection was lost.
-    pub(super) fn take_of(&mut self, peer: NodeId) -> Vec<PendingRequest> {
-        let lost = self.awaiting_reply.extract_if(.., |_, (to, _)| *to == peer);
+    /// Takes the requests that are at a node for which `is_lost` holds.
+    pub(super) fn take_lost(&mut self, is_lost: impl Fn(NodeId) -> bool) -> Vec<PendingRequest> {
+        let lost = self.awaiting_reply.extract_if(.., |_, (to, _)| is_lost(*to));
         lost.map(|(_, (_, request))| request).collect()
     }
 

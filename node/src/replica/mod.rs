@@ -104,6 +104,8 @@ pub struct Replica {
     needs_version: Option<u16>,
     ticks: u64,
     leader_seen: Option<ReplicaId>,
+    /// The tick at which this replica noticed the last change of the leader.
+    leader_since: u64,
     queue: RequestQueue,
     proposals: Proposals,
     reads: ReadTracker,
@@ -188,6 +190,24 @@ impl Replica {
     /// [`AdminError`]: nothing changes.
     pub fn transfer_leadership(&mut self, to: ReplicaId) -> Result<(), AdminError> {
         self.raft.transfer(to).map_err(|refused| self.admin_error(refused))
+    }
+
+    /// Transfers leadership to the connected follower with the most entries, because this node is
+    /// about to stop. Returns whether this replica leads and another one can.
+    pub fn hand_over(&mut self, net: &dyn Network) -> bool {
+        if !self.raft.is_leader() {
+            return false;
+        }
+        let conf = self.raft.conf();
+        let connected = |peer| self.node_of(peer).is_some_and(|node| net.is_connected(node));
+        let able = self
+            .raft
+            .progress()
+            .filter(|progress| conf.is_electable(progress.peer()) && connected(progress.peer()));
+        let Some(successor) = able.max_by_key(|progress| progress.matched()) else { return false };
+        let successor = successor.peer();
+        let _ = self.raft.transfer(successor);
+        true
     }
 
     fn admin_error(&self, refused: Refused) -> AdminError {
@@ -286,10 +306,11 @@ impl Replica {
     }
 
     /// No frame of a node arrived for the silence timeout.
-    pub fn on_node_silent(&mut self, node: NodeId) {
+    pub fn on_node_silent(&mut self, node: NodeId, replies: &mut Replies) {
         for peer in self.peers_on(node) {
             self.raft.peer_silent(peer);
         }
+        self.end_forwards(|silent| silent == node, replies);
     }
 
     /// A write is durable.
@@ -311,13 +332,7 @@ impl Replica {
             self.snapshots.disconnect(peer);
             self.raft.snapshot_sent(peer, None);
         }
-        for request in self.forwards.take_of(node) {
-            if request.command.is_read() {
-                self.queue.push_front(request);
-            } else {
-                replies.unknown(request, "the leader was lost", &self.metrics);
-            }
-        }
+        self.end_forwards(|lost| lost == node, replies);
     }
 
     /// A memtable was flushed: the log before it is released, but for the entries that slow
@@ -348,6 +363,7 @@ impl Replica {
         self.ticks += 1;
         self.raft.tick();
         self.expire_requests(now, replies);
+        self.end_forwards_to_former_leaders(replies);
         self.expire_transfers();
     }
 
@@ -427,6 +443,7 @@ impl Replica {
                 self.metrics.leader_changes.inc();
             }
             self.leader_seen = leader;
+            self.leader_since = self.ticks;
         }
         if self.raft.is_leader() {
             return;

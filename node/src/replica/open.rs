@@ -120,6 +120,7 @@ impl Replica {
             needs_version: None,
             ticks: 0,
             leader_seen: None,
+            leader_since: 0,
             queue: RequestQueue::default(),
             reads: ReadTracker::default(),
             forwards: ForwardTracker::new(RequestId(seed >> 1)),

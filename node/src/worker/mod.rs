@@ -45,6 +45,9 @@ pub enum Input {
     Disk(DiskNumber, DiskEvent),
     /// From an operator, for a shard.
     Admin(ShardId, AdminRequest, AdminReply),
+    /// Transfer the leadership of every shard, because the node is about to stop. The reply comes
+    /// once this node leads no shard that another node can lead.
+    HandOver(Box<dyn FnOnce() + Send>),
     /// Stop.
     Stop,
 }
@@ -103,6 +106,8 @@ pub struct State {
     /// Room for the effects of a core.
     effects: Effects,
     snapshot_budget: i64,
+    /// The node is about to stop: it transfers every leadership, and reports here that it has none.
+    handing_over: Option<Box<dyn FnOnce() + Send>>,
     /// The shards that are not quiescent: only these cost anything in a turn.
     active: BTreeSet<ShardId>,
 }
@@ -166,8 +171,13 @@ impl Worker {
                 Input::Client(batch) => self.on_client(batch),
                 Input::Disk(disk, event) => self.on_disk(disk, event)?,
                 Input::Admin(shard, request, reply) => self.on_admin(shard, request, reply),
+                Input::HandOver(done) => {
+                    self.state.active.extend(self.replicas.keys());
+                    self.state.handing_over = Some(done);
+                }
             }
         }
+        self.hand_over();
         if let Err((disk, why)) = self.step(ticks, time) {
             self.fail_disk(disk, why)?;
         }
@@ -305,6 +315,23 @@ impl Worker {
         Ok(())
     }
 
+    /// Transfers the leaderships of a node that is about to stop. A transfer that does not succeed
+    /// is repeated.
+    fn hand_over(&mut self) {
+        let State { peers, handing_over, .. } = &mut self.state;
+        let Some(done) = handing_over.take() else { return };
+        let net = PeerNetwork { peers, outbox: &mut self.outbox };
+        let mut leads = false;
+        for replica in self.replicas.values_mut() {
+            leads |= replica.hand_over(&net);
+        }
+        if leads {
+            *handing_over = Some(done);
+        } else {
+            done();
+        }
+    }
+
     fn on_admin(&mut self, shard: ShardId, request: AdminRequest, reply: AdminReply) {
         let Some(replica) = self.activate(shard) else {
             return reply(Err(AdminError::NotLeader(None)));
@@ -327,7 +354,7 @@ impl Worker {
     /// # Errors
     /// A disk on which a replica cannot continue, and the reason.
     fn step(&mut self, ticks: u32, time: Time) -> Result<(), (DiskNumber, String)> {
-        let State { peers, replies, effects, active, snapshot_budget } = &mut self.state;
+        let State { peers, replies, effects, active, snapshot_budget, .. } = &mut self.state;
         if ticks > 0 {
             // The budget does not accumulate, and an overdraft is paid back.
             let budget = self.snapshot_bytes_per_second as i64 / TICKS_PER_SECOND;
@@ -337,7 +364,7 @@ impl Worker {
             for peer in peers.tick() {
                 active.extend(self.replicas.keys());
                 for replica in self.replicas.values_mut() {
-                    replica.on_node_silent(peer);
+                    replica.on_node_silent(peer, replies);
                 }
             }
         }
