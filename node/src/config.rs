@@ -34,6 +34,12 @@ pub struct Settings {
     #[arg(long, env = "BEDSTONE_HTTP", value_name = "ADDR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<SocketAddr>,
+    /// Further host names under which operators reach the `http` address [default: none]. A request
+    /// with another name in its `Host` header is refused, because a foreign page may have sent it.
+    /// IP addresses, `localhost` and the names in `members` are always accepted.
+    #[arg(long, env = "BEDSTONE_HTTP_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_hosts: Option<Vec<String>>,
     /// Address for the other nodes (UDP, QUIC) [default: 127.0.0.1:7412].
     #[arg(long, env = "BEDSTONE_PEER", value_name = "ADDR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,12 +127,13 @@ pub struct Settings {
 const LEASE_DRIFT: std::ops::RangeInclusive<u32> = 1..=200_000;
 
 /// Every key of the file. An error for an unknown key names the nearest of these keys.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "node",
     "cluster",
     "disk",
     "resp",
     "http",
+    "http_hosts",
     "peer",
     "members",
     "ca",
@@ -206,6 +213,7 @@ impl Settings {
             disk: self.disk.or(other.disk),
             resp: self.resp.or(other.resp),
             http: self.http.or(other.http),
+            http_hosts: self.http_hosts.or(other.http_hosts),
             peer: self.peer.or(other.peer),
             members: self.members.or(other.members),
             ca: self.ca.or(other.ca),
@@ -289,6 +297,8 @@ pub struct Config {
     pub resp: SocketAddr,
     /// HTTP address.
     pub http: SocketAddr,
+    /// Host names under which operators reach the HTTP address, besides those of the members.
+    pub http_hosts: Vec<String>,
     /// Peer address.
     pub peer: SocketAddr,
     /// Every node of the cluster, this node included.
@@ -388,6 +398,7 @@ impl Settings {
             disk,
             resp,
             http,
+            http_hosts: self.http_hosts.unwrap_or_default(),
             peer,
             members,
             tls,
@@ -443,6 +454,7 @@ mod tests {
             disk: Some(vec![]),
             resp: "1.1.1.1:1".parse().ok(),
             http: "1.1.1.1:1".parse().ok(),
+            http_hosts: Some(vec![]),
             peer: "1.1.1.1:1".parse().ok(),
             members: Some(vec![]),
             ca: Some("".into()),

@@ -2,6 +2,7 @@
 //! its own error message.
 
 use crate::api::http;
+use crate::api::http_guard;
 use crate::api::http_state::{self, Operate};
 use crate::api::server;
 use crate::api::shared::Shared;
@@ -119,7 +120,9 @@ pub fn run(config: Config) -> Result<()> {
             endpoint: endpoint.clone(),
             operate,
         };
-        tokio::spawn(http::serve(http, state));
+        let names = config.members.iter().map(|member| &member.http).chain(&config.http_hosts);
+        let hosts = http_guard::hosts(names.map(String::as_str));
+        tokio::spawn(http::serve(http, state, hosts));
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let outcome = tokio::select! {

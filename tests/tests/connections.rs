@@ -55,3 +55,94 @@ fn a_node_that_ends_answers_what_it_has_accepted() {
     let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
     assert_eq!(numbers, expected, "no accepted request is lost or done twice");
 }
+
+/// The lines of an answer.
+fn lines(cluster: &Cluster, requests: &str) -> Vec<String> {
+    let answer = exchange(connect(cluster, 1), requests.as_bytes(), true);
+    answer.split_terminator("\r\n").map(str::to_owned).collect()
+}
+
+#[test]
+fn requests_after_a_refused_one_are_refused_too() {
+    let cluster = Cluster::start();
+    let transaction = lines(
+        &cluster,
+        "SET balance 1\r\nMULTI\r\nINCR balance\r\nMULTI\r\nEXEC\r\nGET balance\r\n\
+         MULTI\r\nINCR balance\r\nDISCARD\r\nGET balance\r\nEXEC\r\nDISCARD\r\n",
+    );
+    let begins = |line: &str, words: &str| assert!(line.starts_with(words), "{line}");
+    begins(&transaction[1], "-ERR MULTI: transactions are not offered");
+    begins(&transaction[2], "-ERR INCR was not executed: it belongs to a transaction");
+    begins(&transaction[3], "-ERR MULTI calls can not be nested");
+    begins(&transaction[4], "-EXECABORT Transaction discarded");
+    assert_eq!(transaction[5..7], ["$1", "1"], "the balance has not changed");
+    assert_eq!(transaction[9..12], ["+OK", "$1", "1"], "DISCARD ends the refusal");
+    begins(&transaction[12], "-ERR EXEC without MULTI");
+    begins(&transaction[13], "-ERR DISCARD without MULTI");
+    let database = lines(
+        &cluster,
+        "SELECT 1\r\nSET balance 2\r\nPING\r\nGET balance\r\nSELECT 0\r\nGET balance\r\n\
+         SELECT x\r\nDEL balance\r\nRESET\r\nGET balance\r\n",
+    );
+    begins(&database[0], "-ERR DB index is out of range");
+    begins(&database[1], "-ERR SET was not executed: SELECT of another database");
+    assert_eq!(database[2], "+PONG");
+    begins(&database[3], "-ERR GET was not executed");
+    assert_eq!(database[4..7], ["+OK", "$1", "1"]);
+    begins(&database[8], "-ERR DEL was not executed");
+    assert_eq!(database[9..12], ["+RESET", "$1", "1"]);
+}
+
+#[test]
+fn bad_arguments_are_errors_that_name_the_command() {
+    let cluster = Cluster::start();
+    for (request, error) in [
+        ("WAIT abc 0", "-ERR value is not an integer or out of range"),
+        ("WAIT 1 -1", "-ERR timeout is negative"),
+        ("FLUSHDB", "-ERR FLUSHDB is off"),
+        ("FLUSHALL", "-ERR FLUSHALL is off"),
+        ("FLUSHDB NOW", "-ERR syntax error"),
+        ("PING a b", "-ERR wrong number of arguments for 'ping' command"),
+        ("CLIENT SETINFO LIB-NAME", "-ERR unknown subcommand 'SETINFO'"),
+        ("CLIENT SETNAME \"a b\"", "-ERR Client names cannot contain spaces"),
+        ("HELLO 3 SETNAME \"a\\nid=7\"", "-ERR Client names cannot contain spaces"),
+    ] {
+        let answer = lines(&cluster, &format!("{request}\r\n"));
+        assert!(answer[0].starts_with(error), "{request}: {}", answer[0]);
+    }
+}
+
+#[test]
+fn the_resp_port_does_not_execute_the_body_of_an_http_request() {
+    let cluster = Cluster::start();
+    let post = "POST / HTTP/1.1\r\nHost: x\r\n\r\nSET hacked 1\r\n";
+    let get = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nSET hacked 1\r\n";
+    for request in [post, get] {
+        let answer = exchange(connect(&cluster, 1), request.as_bytes(), false);
+        assert!(answer.contains("speaks RESP, not HTTP"), "{answer}");
+        assert!(!answer.contains("OK"), "{answer}");
+    }
+    assert_eq!(lines(&cluster, "GET hacked\r\n"), ["$-1"]);
+}
+
+#[test]
+fn the_http_port_refuses_foreign_pages() {
+    let cluster = Cluster::start();
+    let post = |headers: &str| {
+        let stream = TcpStream::connect(cluster.http(1)).expect("connects");
+        let body = "{\"learners\": [3]}";
+        let request = format!(
+            "POST /shards/1/members HTTP/1.1\r\n{headers}Content-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        exchange(stream, request.as_bytes(), false)
+    };
+    let foreign = post("Host: attacker.example\r\n");
+    assert!(foreign.starts_with("HTTP/1.1 403") && foreign.contains("`http_hosts`"), "{foreign}");
+    let http = cluster.http(1);
+    let foreign = post(&format!("Host: {http}\r\nOrigin: http://attacker.example\r\n"));
+    assert!(foreign.starts_with("HTTP/1.1 403"), "{foreign}");
+    let status = cluster.status(1).expect("answers");
+    assert_eq!(status["shards"][0]["learners"].as_array().map(Vec::len), Some(0));
+}

@@ -14,7 +14,7 @@ fn connect(cluster: &Cluster, node: usize) -> Connection {
     client.get_connection().expect("connects")
 }
 
-/// What a client saw.
+/// The waits and errors that a client saw.
 #[derive(Default)]
 struct Seen {
     /// The longest time from a request to its reply.

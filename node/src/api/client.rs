@@ -1,5 +1,6 @@
 //! The settings of one client connection.
 
+use super::refusal::Refusal;
 use super::shared::Shared;
 use crate::policy::Consistency;
 use bytes::Bytes;
@@ -16,6 +17,8 @@ pub struct Client {
     pub resp3: bool,
     /// The consistency of reads that do not name one.
     pub consistency: Consistency,
+    /// The earlier refusal that still has an effect.
+    pub refusal: Refusal,
     /// The node's own address on this connection.
     pub local: SocketAddr,
     /// The state that all connections of the node share.
@@ -25,11 +28,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Resets the name, the protocol version and the consistency, as RESET requires.
+    /// Resets the connection's settings, as RESET requires.
     pub fn reset(&mut self) {
         self.name = Bytes::new();
         self.resp3 = false;
         self.consistency = Consistency::Strong;
+        self.refusal = Refusal::None;
     }
 
     /// The next pseudo-random number: the seed of a RANDOMKEY.

@@ -1,11 +1,13 @@
 //! The HTTP interface for operators: health, metrics, status.
 
+use super::http_guard::{Hosts, guard};
 use super::http_state::{State, json};
 use super::members;
 use crate::metrics::raise;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Query, State as AxumState};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bedstone_net::NodeId;
@@ -15,7 +17,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
 
 /// Serves HTTP until the listener fails.
-pub async fn serve(listener: TcpListener, state: State) {
+pub async fn serve(listener: TcpListener, state: State, hosts: Hosts) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -31,6 +33,7 @@ pub async fn serve(listener: TcpListener, state: State) {
             (StatusCode::NOT_FOUND, format!("no such page; there are {paths}\n"))
         })
         .layer(DefaultBodyLimit::max(members::BODY_BYTES_MAX))
+        .layer(from_fn_with_state(hosts, guard))
         .with_state(state);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the HTTP server stopped: restart the node to serve HTTP again");

@@ -8,8 +8,10 @@
 pub mod client;
 pub mod commands;
 pub mod http;
+pub mod http_guard;
 pub mod http_state;
 pub mod members;
+pub mod refusal;
 pub mod resp;
 pub mod server;
 pub mod session;

@@ -7,6 +7,7 @@
 use super::client::Client;
 use super::commands::decode::Action;
 use super::commands::dispatch::decide;
+use super::refusal::Refusal;
 use super::resp::Decoder;
 use super::shared::Shared;
 use crate::limits::{PIPELINE_MAX, REQUEST_TIME};
@@ -61,7 +62,8 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
     let local = stream.local_addr()?;
     let drawn = id ^ crate::clock::unix_millis();
     let (name, consistency) = (Bytes::new(), Consistency::Strong);
-    let client = Client { id, name, resp3: false, consistency, local, shared, drawn };
+    let refusal = Refusal::None;
+    let client = Client { id, name, resp3: false, consistency, refusal, local, shared, drawn };
     let mut connection = Connection {
         client,
         mailbox: Arc::default(),

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// Cursors of SCAN that the node remembers at most.
@@ -52,6 +52,8 @@ pub struct Counters {
     pub requests: AtomicU64,
     /// Requests refused before they reached a shard.
     pub refused: AtomicU64,
+    /// Whether a client has sent HTTP.
+    pub http: AtomicBool,
 }
 
 impl Shared {

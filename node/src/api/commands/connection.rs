@@ -1,10 +1,14 @@
 //! Commands on the connection itself.
 
-use super::decode::{Action, Args, Decoded, Outcome, answer, syntax, unknown_subcommand, word};
+use super::decode::{
+    Action, Args, Decoded, Outcome, answer, int, syntax, unknown_subcommand, word, wrong_arity,
+};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
+use crate::api::refusal::Refusal;
 use crate::machine::reply::Reply;
 use crate::policy::Consistency;
+use bytes::Bytes;
 
 /// The commands of this family.
 pub(super) const SPECS: &[CommandSpec] = &[
@@ -32,14 +36,20 @@ fn auth(_: &mut Client, _: &Args) -> Outcome {
 }
 
 fn ping(_: &mut Client, args: &Args) -> Outcome {
+    if args.len() > 2 {
+        return Err(wrong_arity(args.name()));
+    }
     answer(args.get(1).map_or(Reply::Simple("PONG"), |text| Reply::Bulk(text.clone())))
 }
 
-fn select(_: &mut Client, args: &Args) -> Outcome {
-    match &args[1][..] {
-        b"0" => answer(Reply::OK),
-        _ => Err(Reply::err("DB index is out of range")),
+fn select(client: &mut Client, args: &Args) -> Outcome {
+    // Until the client selects database 0, it means other data than this server has.
+    client.refusal = Refusal::Database;
+    if int(&args[1])? != 0 {
+        return Err(Reply::err("DB index is out of range"));
     }
+    client.refusal = Refusal::None;
+    answer(Reply::OK)
 }
 
 fn reset(client: &mut Client, _: &Args) -> Outcome {
@@ -61,10 +71,11 @@ fn hello(client: &mut Client, args: &Args) -> Outcome {
             _ => return Err(Reply::Error("NOPROTO unsupported protocol version".into())),
         };
     }
+    let mut name = None;
     let mut rest = args.iter().skip(2);
     while let Some(option) = rest.next() {
         match word(option).as_str() {
-            "SETNAME" => client.name = rest.next().cloned().ok_or_else(syntax)?,
+            "SETNAME" => name = Some(checked_name(rest.next().ok_or_else(syntax)?)?),
             "AUTH" => {
                 return Err(Reply::err("HELLO AUTH: no users are configured; omit AUTH"));
             }
@@ -72,6 +83,9 @@ fn hello(client: &mut Client, args: &Args) -> Outcome {
         }
     }
     client.resp3 = resp3;
+    if let Some(name) = name {
+        client.name = name;
+    }
     let pairs = [
         ("server", Reply::text("redis")),
         ("version", Reply::text(crate::REDIS_VERSION)),
@@ -84,10 +98,19 @@ fn hello(client: &mut Client, args: &Args) -> Outcome {
     answer(Reply::Map(pairs.map(|(key, value)| (Reply::text(key), value)).into()))
 }
 
+/// A name of a connection or a library. Spaces and line ends would forge lines of CLIENT LIST.
+fn checked_name(name: &Bytes) -> Result<Bytes, Reply> {
+    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Ok(name.clone());
+    }
+    let text = "Client names cannot contain spaces, newlines or special characters.";
+    Err(Reply::err(text))
+}
+
 fn client(client: &mut Client, args: &Args) -> Outcome {
     answer(match args.subcommand().as_str() {
         "SETNAME" if args.len() == 3 => {
-            client.name = args[2].clone();
+            client.name = checked_name(&args[2])?;
             Reply::OK
         }
         "GETNAME" if client.name.is_empty() => Reply::Nil,
@@ -99,7 +122,17 @@ fn client(client: &mut Client, args: &Args) -> Outcome {
             String::from_utf8_lossy(&client.name),
             if client.resp3 { 3 } else { 2 },
         )),
-        "SETINFO" | "NO-EVICT" | "NO-TOUCH" => Reply::OK,
+        "SETINFO" if args.len() == 4 => match word(&args[2]).as_str() {
+            "LIB-NAME" | "LIB-VER" => {
+                checked_name(&args[3])?;
+                Reply::OK
+            }
+            _ => return Err(Reply::err("Unrecognized option: use LIB-NAME or LIB-VER")),
+        },
+        "NO-EVICT" | "NO-TOUCH" if args.len() == 3 => match word(&args[2]).as_str() {
+            "ON" | "OFF" => Reply::OK,
+            _ => return Err(syntax()),
+        },
         _ => return unknown_subcommand(args),
     })
 }

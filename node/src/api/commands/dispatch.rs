@@ -3,19 +3,19 @@
 use super::decode::{Action, Args, Decoded, wrong_arity};
 use super::table;
 use crate::api::client::Client;
+use crate::api::refusal;
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::machine::command::Command;
 use crate::machine::reply::Reply;
 use crate::policy::Consistency;
 use bedstone_engine::limits::{USER_KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use bytes::Bytes;
+use std::sync::atomic::Ordering;
+use tracing::warn;
 
 /// Redis commands that Bedstone does not offer and that users may expect. The texts name an
 /// alternative where there is one.
 const ABSENT: &[(&str, &str)] = &[
-    ("multi", "transactions are not offered; MSET, MSETNX, RENAME and single commands are atomic"),
-    ("exec", "transactions are not offered"),
-    ("discard", "transactions are not offered"),
     ("watch", "transactions are not offered; use SET with NX, XX or GET"),
     ("unwatch", "transactions are not offered"),
     ("eval", "scripts are not offered"),
@@ -26,12 +26,31 @@ const ABSENT: &[(&str, &str)] = &[
 
 /// Decodes a request; a refused request gives the error as its reply.
 pub fn decide(client: &mut Client, args: Vec<Bytes>) -> Action {
-    decode(client, args).unwrap_or_else(Action::Reply)
+    let Some(name) = args.first() else { return Action::Reply(Reply::OK) };
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    if name == "post" || name == "host:" {
+        return refuse_http(client);
+    }
+    match refusal::decide(&mut client.refusal, &name) {
+        Ok(Some(action)) => action,
+        Ok(None) => decode(client, name, args).unwrap_or_else(Action::Reply),
+        Err(refused) => Action::Reply(refused),
+    }
 }
 
-fn decode(client: &mut Client, args: Vec<Bytes>) -> Result<Action, Reply> {
-    let Some(name) = args.first() else { return Ok(Action::Reply(Reply::OK)) };
-    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+/// Closes a connection that sends HTTP. A page in a browser can send a request with a body to this
+/// port, and the lines of the body may be commands.
+fn refuse_http(client: &Client) -> Action {
+    if !client.shared.counters.http.swap(true, Ordering::Relaxed) {
+        warn!(
+            "a client sent HTTP to the RESP port and was disconnected, perhaps a browser that a \
+             foreign page uses; later ones are not logged"
+        );
+    }
+    Action::Close(Reply::err("this port speaks RESP, not HTTP: the connection is closed"))
+}
+
+fn decode(client: &mut Client, name: String, args: Vec<Bytes>) -> Result<Action, Reply> {
     let spec = table::find(&name).ok_or_else(|| unknown(&name, &args))?;
     let count = args.len() as i64;
     if (spec.arity >= 0 && count != spec.arity) || count < -spec.arity {
@@ -40,7 +59,8 @@ fn decode(client: &mut Client, args: Vec<Bytes>) -> Result<Action, Reply> {
     let action = match (spec.decode)(client, &Args::new(name, args))? {
         Decoded::Action(action) => action,
         Decoded::Once { session, request, inner } => {
-            return once(session, request, decode(client, inner)?);
+            let name = inner.first().map_or("", |name| str::from_utf8(name).unwrap_or("?"));
+            return once(session, request, decode(client, name.to_ascii_lowercase(), inner)?);
         }
     };
     let Action::Shard { mut command, consistency } = action else { return Ok(action) };

@@ -117,9 +117,16 @@ fn memory(_: &mut Client, args: &Args) -> Outcome {
     }
 }
 
-fn flush(client: &mut Client, _: &Args) -> Outcome {
+fn flush(client: &mut Client, args: &Args) -> Outcome {
+    let option = args.get(1).map(word);
+    if args.len() > 2 || !matches!(option.as_deref(), None | Some("ASYNC" | "SYNC")) {
+        return Err(syntax());
+    }
     if client.shared.allow_flush {
         return write(Write::Flush {});
     }
-    Err(Reply::err("FLUSHALL is off: it deletes every key; set `allow_flush = true` to allow it"))
+    Err(Reply::err(format!(
+        "{} is off: it deletes every key; set `allow_flush = true` to allow it",
+        args.name().to_ascii_uppercase()
+    )))
 }

@@ -1,6 +1,6 @@
 //! Commands on the server: its commands, settings, statistics and clock.
 
-use super::decode::{Args, Outcome, answer, unknown_subcommand};
+use super::decode::{Args, Outcome, answer, int, unknown_subcommand};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
 use crate::machine::read::glob;
@@ -59,7 +59,11 @@ fn time(_: &mut Client, _: &Args) -> Outcome {
 }
 
 /// WAIT returns at once, because a write is answered only after it is durable on a majority.
-fn wait(client: &mut Client, _: &Args) -> Outcome {
+fn wait(client: &mut Client, args: &Args) -> Outcome {
+    int(&args[1])?;
+    if int(&args[2])? < 0 {
+        return Err(Reply::err("timeout is negative"));
+    }
     answer(Reply::Int(client.shared.nodes.len() as i64 - 1))
 }
 
