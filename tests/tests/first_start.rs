@@ -1,8 +1,14 @@
-//! The first start of a cluster whose nodes are configured with different members. No node begins,
-//! each node reports the reason, and once the configuration is corrected the cluster begins.
+//! Starts of a cluster: with nodes that are configured with different members, and on a directory
+//! that was used before.
 
-use bedstone_tests::cluster::{Cluster, eventually};
+use bedstone_tests::cluster::{Cluster, binary, eventually, port_base};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+/// No node begins, each node reports the reason, and once the configuration is corrected the
+/// cluster begins.
 #[test]
 fn a_cluster_starts_once_all_nodes_are_configured_with_the_same_members() {
     let mut cluster = Cluster::start();
@@ -33,4 +39,60 @@ fn a_cluster_starts_once_all_nodes_are_configured_with_the_same_members() {
     (1..=3).for_each(|node| cluster.wait_ready(node));
     let status = cluster.status(3).expect("a status");
     assert_eq!(status["shards"][0]["voters"], serde_json::json!([1, 2, 3]));
+}
+
+/// The files and directories below `dir` that other users may use.
+fn open_to_others(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("is readable") {
+        let path = entry.expect("an entry").path();
+        let mode = std::fs::metadata(&path).expect("is there").permissions().mode();
+        if mode & 0o077 != 0 {
+            found.push(format!("{} has mode {mode:o}", path.display()));
+        }
+        if path.is_dir() {
+            found.extend(open_to_others(&path));
+        }
+    }
+    found
+}
+
+#[test]
+fn data_and_keys_are_private() {
+    let cluster = Cluster::start();
+    assert_eq!(open_to_others(cluster.dir()), Vec::<String>::new());
+}
+
+/// Runs `bedstone dev` until the nodes are ready, then ends it.
+fn run_dev(dir: &Path, base: u16) {
+    let mut dev = Command::new(binary())
+        .args(["dev", "--nodes", "1", "--port-base", &base.to_string(), "--data"])
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bedstone dev starts");
+    let lines = BufReader::new(dev.stdout.take().expect("piped")).lines();
+    let ready = lines.map_while(Result::ok).any(|line| line == "ready");
+    assert!(ready, "bedstone dev prints ready");
+    let pid = rustix::process::Pid::from_raw(dev.id() as i32).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("is signalled");
+    dev.wait().expect("ends");
+}
+
+#[test]
+fn dev_keeps_a_configuration_that_was_edited() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("node1/bedstone.toml");
+    let (base, other_base) = (port_base(), port_base());
+    run_dev(dir.path(), base);
+    let text = std::fs::read_to_string(&file).expect("is written");
+    let edited = format!("# a comment\ncache_mib = 64\n{text}");
+    std::fs::write(&file, &edited).expect("is edited");
+    run_dev(dir.path(), base);
+    assert_eq!(std::fs::read_to_string(&file).expect("is there"), edited);
+    // Other ports change the addresses alone.
+    run_dev(dir.path(), other_base);
+    let moved = std::fs::read_to_string(&file).expect("is there");
+    assert!(moved.contains("cache_mib = 64"), "{moved}");
+    assert!(moved.contains(&format!("127.0.0.1:{}", other_base + 10)), "{moved}");
 }

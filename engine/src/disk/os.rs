@@ -5,7 +5,7 @@ use super::{Disk, File, Pages, Region, WriteMode};
 use rustix::fs::{FallocateFlags, OFlags};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,13 +26,15 @@ pub struct OsDisk {
 }
 
 impl OsDisk {
-    /// Opens or creates the directory and locks it.
+    /// Opens or creates the directory and locks it. Other users cannot enter a directory that this
+    /// call creates.
     ///
     /// # Errors
     /// [`Error::Locked`](crate::error::Error::Locked) when another process holds the lock.
     pub fn open(root: &Path) -> crate::error::Result<Self> {
         let name = root.display().to_string();
-        fs::create_dir_all(root).map_err(crate::error::Error::io("create", &name))?;
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
+        created.map_err(crate::error::Error::io("create", &name))?;
         let path = root.join("LOCK");
         let lock = fs::File::create(&path).map_err(crate::error::Error::io("create", &name))?;
         match lock.try_lock() {

@@ -18,6 +18,8 @@ const CLUSTER: &str = "dev";
 /// Time that the nodes have to become ready.
 const READY_TIME: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
+/// The keys of a configuration that follow from `--nodes` and `--port-base`.
+const ADDRESSES: [&str; 4] = ["resp", "http", "peer", "members"];
 /// Time that the nodes have to stop, before the command kills them.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
@@ -119,7 +121,8 @@ fn authority(data: &Path) -> Result<Authority> {
     Ok(authority)
 }
 
-/// Writes the configuration of a node, and its certificate and key if the node has no key.
+/// Writes the configuration of a node, and its certificate and key if the node has no key. An
+/// existing configuration keeps everything but its addresses.
 fn configure(
     data: &Path,
     member: &Member,
@@ -147,7 +150,20 @@ fn configure(
         key: Some("key.pem".into()),
         ..Settings::default()
     };
-    fs::write(config_path(data, member), toml::to_string_pretty(&settings)?)?;
+    let path = config_path(data, member);
+    let mut table = toml::Table::try_from(settings)?;
+    if let Ok(text) = fs::read_to_string(&path) {
+        let mut present: toml::Table =
+            toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        table.retain(|key, _| ADDRESSES.iter().any(|address| key == *address));
+        if table.iter().all(|(key, value)| present.get(key) == Some(value)) {
+            return Ok(());
+        }
+        eprintln!("bedstone: changes the addresses in {}", path.display());
+        present.extend(table);
+        table = present;
+    }
+    fs::write(path, toml::to_string_pretty(&table)?)?;
     Ok(())
 }
 

@@ -98,6 +98,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    // Data, keys and configurations are readable by the user of the process alone.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
