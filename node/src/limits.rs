@@ -55,7 +55,7 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 /// Most keys in one answer of SCAN and KV.SCAN.
 pub const SCAN_KEYS_MAX: usize = 10_000;
 /// Most bytes in one answer of MGET, KEYS and KV.SCAN. MGET and KEYS with a longer answer are
-/// refused, and the error names the next step. KV.SCAN stops early.
+/// refused, and the error names the next step. KV.SCAN stops early, and SCAN at half as many bytes.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// The versions of log entries that a build reads and writes.

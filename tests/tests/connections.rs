@@ -1,6 +1,6 @@
 //! Client connections, byte by byte, as a stranger or a broken client may use them.
 
-use bedstone_tests::cluster::Cluster;
+use bedstone_tests::cluster::{Cluster, eventually};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -145,4 +145,78 @@ fn the_http_port_refuses_foreign_pages() {
     assert!(foreign.starts_with("HTTP/1.1 403"), "{foreign}");
     let status = cluster.status(1).expect("answers");
     assert_eq!(status["shards"][0]["learners"].as_array().map(Vec::len), Some(0));
+}
+
+/// The time until the reply to a request, and the reply.
+fn timed(
+    connection: &mut redis::Connection,
+    request: &[&str],
+) -> (Duration, redis::RedisResult<redis::Value>) {
+    let begun = std::time::Instant::now();
+    let mut command = redis::cmd(request[0]);
+    command.arg(&request[1..]);
+    let reply = command.query(connection);
+    (begun.elapsed(), reply)
+}
+
+/// Before, such a pattern stopped the shard for a minute, and a long page was refused for ever.
+#[test]
+fn patterns_and_pages_are_bounded() {
+    let cluster = Cluster::start();
+    let follower = cluster.leader() % 3 + 1;
+    let client = redis::Client::open(format!("redis://{}", cluster.resp(follower))).expect("opens");
+    let mut connection = client.get_connection().expect("connects");
+    let long = "x".repeat(16_000);
+    for i in 0..400 {
+        redis::cmd("SET").arg(format!("{long}{i}")).arg(i).exec(&mut connection).expect("is set");
+    }
+    let (many, class) = ("*x".repeat(400), format!("*[{}]z", "x".repeat(900)));
+    for (request, error) in [
+        (["KEYS", &long[..1025]], "TOOLARGE"),
+        (["KEYS", &format!("{many}z")], "TOOLARGE"),
+        (["KEYS", &class], "TOOLARGE"),
+    ] {
+        let (took, reply) = timed(&mut connection, &request);
+        let found = reply.expect_err("is refused");
+        assert_eq!(found.code(), Some(error), "{found}");
+        assert!(took < Duration::from_secs(2), "the answer took {took:?}");
+    }
+    // Each page of SCAN fits a frame between nodes, and the pages together have every key.
+    let (mut cursor, mut keys, mut pages) = (0, 0, 0);
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        let scan = scan.arg(cursor).arg("COUNT").arg(400);
+        let (next, page): (u64, Vec<String>) = scan.query(&mut connection).expect("a page");
+        keys += page.len();
+        pages += 1;
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(keys, 400);
+    assert!(pages > 2, "{pages} pages");
+}
+
+#[test]
+fn a_cluster_client_learns_the_other_live_nodes() {
+    let mut cluster = Cluster::start();
+    let ports = |cluster: &Cluster| {
+        let answer = exchange(connect(cluster, 1), b"CLUSTER SLOTS\r\n", true);
+        let port = |line: &str| line.strip_prefix(':')?.parse::<u16>().ok();
+        answer.split("\r\n").filter_map(port).skip(2).collect::<Vec<u16>>()
+    };
+    let port = |cluster: &Cluster, node| {
+        let address = cluster.resp(node);
+        address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).expect("a port")
+    };
+    let all: Vec<u16> = (1..=3).map(|node| port(&cluster, node)).collect();
+    eventually("all nodes are named", || (ports(&cluster) == all).then_some(()));
+    cluster.kill(3);
+    eventually("a dead node is not named", || (ports(&cluster) == all[..2]).then_some(()));
+    let nodes = lines(&cluster, "CLUSTER NODES\r\n");
+    assert!(nodes[1].contains("myself,master"), "{nodes:?}");
+    assert!(nodes[1].contains(" slave "), "{nodes:?}");
+    let shards = exchange(connect(&cluster, 1), b"CLUSTER SHARDS\r\n", true);
+    assert!(shards.contains("replica") && shards.contains("master"), "{shards}");
 }

@@ -1,4 +1,5 @@
-//! CLUSTER: a cluster client sees one node that owns every slot, the queried node.
+//! CLUSTER: a cluster client sees one node that owns every slot, the queried node, and the other
+//! live nodes as its replicas.
 
 use super::decode::{Args, Outcome, answer, unknown_subcommand};
 use super::spec::{CommandSpec, Flag, Keys, spec};
@@ -8,41 +9,83 @@ use crate::machine::reply::Reply;
 /// The commands of this family.
 pub(super) const SPECS: &[CommandSpec] = &[spec("cluster", -2, Flag::Read, Keys::NONE, cluster)];
 
-fn cluster(client: &mut Client, args: &Args) -> Outcome {
+/// A node as a cluster client sees it.
+struct ClusterNode {
+    id: String,
+    host: String,
+    port: i64,
+}
+
+/// The queried node, which owns every slot, and the other live nodes, which are its replicas: a
+/// client that loses the queried node goes on with one of them.
+fn nodes(client: &Client) -> Vec<ClusterNode> {
+    let id = |node: u64| format!("{node:040x}");
+    let own = client.shared.node.0;
     let (host, port) = (client.local.ip().to_string(), i64::from(client.local.port()));
-    let id = format!("{:040x}", client.shared.node.0);
+    let status = client.shared.status.get();
+    let others = status.nodes.iter().filter(|node| node.alive && node.id != own);
+    let others = others.filter_map(|node| {
+        let (host, port) = node.resp.rsplit_once(':')?;
+        let host = host.trim_matches(['[', ']']).to_owned();
+        Some(ClusterNode { id: id(node.id), host, port: port.parse().ok()? })
+    });
+    std::iter::once(ClusterNode { id: id(own), host, port }).chain(others).collect()
+}
+
+fn slots(nodes: &[ClusterNode]) -> Reply {
+    let node = |node: &ClusterNode| {
+        let (host, id) = (Reply::text(&node.host), Reply::text(&node.id));
+        Reply::Array(vec![host, Reply::Int(node.port), id, Reply::Array(vec![])])
+    };
+    let range = [Reply::Int(0), Reply::Int(16383)].into_iter().chain(nodes.iter().map(node));
+    Reply::Array(vec![Reply::Array(range.collect())])
+}
+
+fn shards(nodes: &[ClusterNode]) -> Reply {
+    let map = |pairs: Vec<(&str, Reply)>| {
+        Reply::Map(pairs.into_iter().map(|(key, value)| (Reply::text(key), value)).collect())
+    };
+    let node = |(place, node): (usize, &ClusterNode)| {
+        map(vec![
+            ("id", Reply::text(&node.id)),
+            ("port", Reply::Int(node.port)),
+            ("ip", Reply::text(&node.host)),
+            ("endpoint", Reply::text(&node.host)),
+            ("role", Reply::text(if place == 0 { "master" } else { "replica" })),
+            ("replication-offset", Reply::Int(0)),
+            ("health", Reply::text("online")),
+        ])
+    };
+    let slots = Reply::Array(vec![Reply::Int(0), Reply::Int(16383)]);
+    let nodes = Reply::Array(nodes.iter().enumerate().map(node).collect());
+    Reply::Array(vec![map(vec![("slots", slots), ("nodes", nodes)])])
+}
+
+fn node_lines(nodes: &[ClusterNode]) -> Reply {
+    let line = |(place, node): (usize, &ClusterNode)| {
+        let ClusterNode { id, host, port } = node;
+        let address = format!("{id} {host}:{port}@{port}");
+        match place {
+            0 => format!("{address} myself,master - 0 0 1 connected 0-16383\n"),
+            _ => format!("{address} slave {} 0 0 1 connected\n", nodes[0].id),
+        }
+    };
+    Reply::text(nodes.iter().enumerate().map(line).collect::<String>())
+}
+
+fn cluster(client: &mut Client, args: &Args) -> Outcome {
+    let nodes = nodes(client);
     answer(match args.subcommand().as_str() {
-        "SLOTS" => {
-            let node =
-                vec![Reply::text(host), Reply::Int(port), Reply::text(id), Reply::Array(vec![])];
-            let range = vec![Reply::Int(0), Reply::Int(16383), Reply::Array(node)];
-            Reply::Array(vec![Reply::Array(range)])
-        }
-        "SHARDS" => {
-            let node = [
-                ("id", Reply::text(id)),
-                ("port", Reply::Int(port)),
-                ("ip", Reply::text(host.clone())),
-                ("endpoint", Reply::text(host)),
-                ("role", Reply::text("master")),
-                ("replication-offset", Reply::Int(0)),
-                ("health", Reply::text("online")),
-            ];
-            let node = Reply::Map(node.map(|(key, value)| (Reply::text(key), value)).into());
-            let slots = Reply::Array(vec![Reply::Int(0), Reply::Int(16383)]);
-            let shard = [("slots", slots), ("nodes", Reply::Array(vec![node]))];
-            let shard = shard.map(|(key, value)| (Reply::text(key), value));
-            Reply::Array(vec![Reply::Map(shard.into())])
-        }
-        "NODES" => Reply::text(format!(
-            "{id} {host}:{port}@{port} myself,master - 0 0 1 connected 0-16383\n"
-        )),
-        "INFO" => Reply::text(
+        "SLOTS" => slots(&nodes),
+        "SHARDS" => shards(&nodes),
+        "NODES" => node_lines(&nodes),
+        "INFO" => Reply::text(format!(
             "cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
-             cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:1\r\n\
+             cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:{}\r\n\
              cluster_size:1\r\ncluster_current_epoch:1\r\ncluster_my_epoch:1\r\n",
-        ),
-        "MYID" => Reply::text(id),
+            nodes.len()
+        )),
+        "MYID" => Reply::text(&nodes[0].id),
         "KEYSLOT" if args.len() == 3 => Reply::Int(i64::from(key_slot(&args[2]))),
         _ => return unknown_subcommand(args),
     })

@@ -3,7 +3,7 @@
 use super::decode::{Args, Outcome, answer, int, unknown_subcommand};
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
-use crate::machine::read::glob;
+use crate::machine::glob::Glob;
 use crate::machine::reply::Reply;
 
 /// The commands of this family.
@@ -68,6 +68,7 @@ fn wait(client: &mut Client, args: &Args) -> Outcome {
 }
 
 fn config(_: &mut Client, args: &Args) -> Outcome {
+    const PATTERN_STEPS_MAX: u64 = 10_000;
     const SETTINGS: [(&str, &str); 6] = [
         ("save", ""),
         ("appendonly", "yes"),
@@ -79,7 +80,10 @@ fn config(_: &mut Client, args: &Args) -> Outcome {
     match args.subcommand().as_str() {
         "GET" if args.len() > 2 => {
             let wanted = |name: &str| {
-                args[2..].iter().any(|pattern| glob(&pattern.to_ascii_lowercase(), name.as_bytes()))
+                args[2..].iter().any(|pattern| {
+                    let pattern = Glob::new(&pattern.to_ascii_lowercase());
+                    pattern.matches(name.as_bytes(), &mut PATTERN_STEPS_MAX.clone()) == Some(true)
+                })
             };
             let found = SETTINGS.into_iter().filter(|(name, _)| wanted(name));
             answer(Reply::Map(found.map(|(k, v)| (Reply::text(k), Reply::text(v))).collect()))
