@@ -220,3 +220,47 @@ fn a_cluster_client_learns_the_other_live_nodes() {
     let shards = exchange(connect(&cluster, 1), b"CLUSTER SHARDS\r\n", true);
     assert!(shards.contains("replica") && shards.contains("master"), "{shards}");
 }
+
+#[test]
+fn numbers_deadlines_and_sizes_are_exact() {
+    let cluster = Cluster::start();
+    let client = redis::Client::open(format!("redis://{}", cluster.resp(1))).expect("opens");
+    let mut connection = client.get_connection().expect("connects");
+    let mut ask = |request: &[&str]| -> Result<String, String> {
+        let mut command = redis::cmd(request[0]);
+        let reply = command.arg(&request[1..]).query::<redis::Value>(&mut connection);
+        let text = |value| redis::from_redis_value::<String>(value).expect("a text");
+        reply.map(text).map_err(|error| error.to_string())
+    };
+    ask(&["SET", "big", "9007199254740993"]).expect("is set");
+    assert_eq!(ask(&["INCRBYFLOAT", "big", "0"]).as_deref(), Ok("9007199254740993"));
+    ask(&["SET", "tenth", "0.1"]).expect("is set");
+    assert_eq!(ask(&["INCRBYFLOAT", "tenth", "0.2"]).as_deref(), Ok("0.3"));
+    let infinite = ask(&["INCRBYFLOAT", "tenth", "+inf"]).expect_err("is refused");
+    assert!(infinite.contains("NaN or Infinity"), "{infinite}");
+    // The last moment that fits 63 bits is a deadline; the next one is not.
+    let last = i64::MAX.to_string();
+    ask(&["SET", "far", "1", "PXAT", &last]).expect("is set");
+    assert_eq!(ask(&["PEXPIRETIME", "far"]), Ok(last.clone()));
+    assert_eq!(ask(&["PEXPIREAT", "big", "9000000000000000000"]).as_deref(), Ok("1"));
+    assert_eq!(ask(&["PERSIST", "big"]).as_deref(), Ok("1"));
+    for request in [
+        ["SET", "far", "2", "PX", &last],
+        ["SET", "far", "2", "EXAT", &last],
+        ["GETEX", "far", "EX", &last, ""],
+    ] {
+        let request: Vec<&str> = request.into_iter().filter(|word| !word.is_empty()).collect();
+        assert!(ask(&request).is_err_and(|error| error.contains("invalid expire")), "{request:?}");
+    }
+    // SET, APPEND and SETRANGE have one limit.
+    let longest = (1 << 20) - 9;
+    let value = "v".repeat(longest);
+    ask(&["SET", "long", &value]).expect("is set");
+    assert!(ask(&["SET", "long", &format!("{value}v")]).is_err_and(|e| e.contains("TOOLARGE")));
+    assert!(ask(&["APPEND", "long", "v"]).is_err_and(|e| e.contains("TOOLARGE")));
+    let end = longest.to_string();
+    assert!(ask(&["SETRANGE", "long", &end, "v"]).is_err_and(|e| e.contains("TOOLARGE")));
+    let place = (longest - 1).to_string();
+    assert_eq!(ask(&["SETRANGE", "long", &place, "w"]), Ok(longest.to_string()));
+    assert_eq!(ask(&["STRLEN", "long"]), Ok(longest.to_string()));
+}

@@ -3,13 +3,13 @@
 
 use super::argument::Key;
 use super::command::{Batch, Write};
+use super::decimal::{self, Number};
 use super::options::{DeadlineOrder, ExpireOptions, SetOptions, SetReply};
 use super::reply::Reply;
 use super::sessions::{self, Answer, EVICTED, SESSIONS_MAX, Session, Table};
 use super::system::{self, SESSION, user_keys};
-use super::value::Stored;
+use super::value::{Stored, USER_VALUE_BYTES_MAX};
 use bedstone_engine::key::is_system;
-use bedstone_engine::limits::VALUE_BYTES_MAX;
 use bedstone_engine::lsm::InLog;
 use bedstone_engine::{LogId, Op, Result, Tree};
 use bytes::{Bytes, BytesMut};
@@ -185,7 +185,7 @@ impl Change<'_> {
             return Ok(Reply::Int(old.value.len() as i64));
         }
         let end = offset.saturating_add(part.len() as u64);
-        if end > VALUE_BYTES_MAX as u64 {
+        if end > USER_VALUE_BYTES_MAX as u64 {
             return Ok(too_large(end));
         }
         let (start, end) = (offset as usize, end as usize);
@@ -220,14 +220,13 @@ impl Change<'_> {
     fn incr_float(&mut self, key: &Bytes, delta: &[u8]) -> Result<Reply> {
         let old = self.get(key)?;
         let text = old.as_ref().map_or(&b"0"[..], |old| &old.value);
-        let (Some(number), Some(delta)) = (parse_float(text), parse_float(delta)) else {
-            return Ok(Reply::err("value is not a valid float"));
+        let (number, delta) = match (Number::parse(text), Number::parse(delta)) {
+            (Some(Number::Finite(number)), Some(Number::Finite(delta))) => (number, delta),
+            (Some(_), Some(_)) => return Ok(not_finite()),
+            _ => return Ok(Reply::err("value is not a valid float")),
         };
-        let sum = number + delta;
-        if !sum.is_finite() {
-            return Ok(Reply::err("increment would produce NaN or Infinity"));
-        }
-        let value = Bytes::from(format_float(sum));
+        let Some(sum) = decimal::sum(&number, &delta) else { return Ok(not_finite()) };
+        let value = Bytes::from(sum);
         let deadline = old.map_or(0, |old| old.deadline);
         self.put(key, Stored { deadline, value: value.clone() });
         Ok(Reply::Bulk(value))
@@ -364,7 +363,7 @@ impl Change<'_> {
     /// Replies with the length of the value.
     fn put_checked(&mut self, key: &Bytes, value: Bytes, deadline: u64) -> Reply {
         let len = value.len();
-        if len > VALUE_BYTES_MAX {
+        if len > USER_VALUE_BYTES_MAX {
             return too_large(len as u64);
         }
         self.put(key, Stored { deadline, value });
@@ -376,9 +375,13 @@ impl Change<'_> {
     }
 }
 
+fn not_finite() -> Reply {
+    Reply::err("increment would produce NaN or Infinity")
+}
+
 fn too_large(found: u64) -> Reply {
     Reply::Error(format!(
-        "TOOLARGE the value would have {found} bytes, the limit is {VALUE_BYTES_MAX}: split it"
+        "TOOLARGE the value would have {found} bytes, the limit is {USER_VALUE_BYTES_MAX}: split it"
     ))
 }
 
@@ -391,16 +394,4 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let number: i64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
-}
-
-/// A finite decimal number.
-pub fn parse_float(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
-    text.parse().ok().filter(|number: &f64| plain && number.is_finite())
-}
-
-/// The shortest text that reads back as the number, without an exponent.
-fn format_float(number: f64) -> String {
-    if number == 0.0 { "0".to_owned() } else { format!("{number}") }
 }

@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod argument;
 pub mod command;
+pub mod decimal;
 pub mod glob;
 pub mod options;
 pub mod read;

@@ -211,13 +211,16 @@ pub enum Expiry {
     In(u64),
 }
 
+/// The latest deadline, in milliseconds since 1970.
+pub const DEADLINE_MAX: u64 = i64::MAX as u64;
+
 impl Expiry {
     /// The deadline, given the entry's time; 0 for never. Both in milliseconds since 1970.
     pub fn deadline(self, now: u64) -> u64 {
         match self {
             Expiry::None => 0,
             Expiry::At(at) => at.max(1),
-            Expiry::In(after) => now.saturating_add(after),
+            Expiry::In(after) => now.saturating_add(after).min(DEADLINE_MAX),
         }
     }
 }

@@ -5,7 +5,11 @@
 //! | 0 | the value follows |
 //! | 1 | deadline u64, milliseconds since 1970, little-endian; then the value |
 
+use bedstone_engine::limits::VALUE_BYTES_MAX;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Most bytes of a value of a user. A stored value has up to nine bytes in front.
+pub const USER_VALUE_BYTES_MAX: usize = VALUE_BYTES_MAX - 9;
 
 /// A value with its deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]

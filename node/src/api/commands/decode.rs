@@ -148,10 +148,12 @@ pub fn word(arg: &Bytes) -> String {
     String::from_utf8_lossy(arg).to_ascii_uppercase()
 }
 
-/// An expiry argument in units of `unit` milliseconds, as milliseconds; at least 1.
-pub fn millis(name: &str, arg: &Bytes, unit: i64) -> Result<u64, Reply> {
+/// An expiry argument in units of `unit` milliseconds, as milliseconds; at least 1. The argument
+/// counts from `base`, in milliseconds since 1970, and the sum is a time that fits 63 bits.
+fn millis(name: &str, arg: &Bytes, unit: i64, base: u64) -> Result<u64, Reply> {
     let given = int(arg)?;
-    let millis = given.checked_mul(unit).filter(|&millis| given > 0 && millis < i64::MAX / 2);
+    let latest = i64::MAX - base as i64;
+    let millis = given.checked_mul(unit).filter(|&millis| given > 0 && millis <= latest);
     millis
         .map(|millis| millis as u64)
         .ok_or_else(|| Reply::err(format!("invalid expire time in '{name}' command")))
@@ -160,11 +162,12 @@ pub fn millis(name: &str, arg: &Bytes, unit: i64) -> Result<u64, Reply> {
 /// EX, PX, EXAT or PXAT with its argument.
 pub fn expiry_option(name: &str, option: &str, arg: Option<&Bytes>) -> Result<Expiry, Reply> {
     let arg = arg.ok_or_else(syntax)?;
+    let now = crate::clock::unix_millis();
     Ok(match option {
-        "EX" => Expiry::In(millis(name, arg, 1000)?),
-        "PX" => Expiry::In(millis(name, arg, 1)?),
-        "EXAT" => Expiry::At(millis(name, arg, 1000)?),
-        "PXAT" => Expiry::At(millis(name, arg, 1)?),
+        "EX" => Expiry::In(millis(name, arg, 1000, now)?),
+        "PX" => Expiry::In(millis(name, arg, 1, now)?),
+        "EXAT" => Expiry::At(millis(name, arg, 1000, 0)?),
+        "PXAT" => Expiry::At(millis(name, arg, 1, 0)?),
         _ => return Err(syntax()),
     })
 }

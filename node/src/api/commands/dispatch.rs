@@ -7,8 +7,9 @@ use crate::api::refusal;
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::machine::command::Command;
 use crate::machine::reply::Reply;
+use crate::machine::value::USER_VALUE_BYTES_MAX;
 use crate::policy::Consistency;
-use bedstone_engine::limits::{USER_KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use bedstone_engine::limits::USER_KEY_BYTES_MAX;
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use tracing::warn;
@@ -113,10 +114,9 @@ fn check(command: &Command) -> Result<(), Reply> {
     if key > USER_KEY_BYTES_MAX {
         return too_large("the key", key, USER_KEY_BYTES_MAX);
     }
-    // A stored value has a tag of one byte, or of nine bytes with a deadline. A value argument
-    // carries its one-byte tag here, and a deadline may be added later.
-    if value > VALUE_BYTES_MAX - 8 {
-        return too_large("the value", value, VALUE_BYTES_MAX - 9);
+    // A value argument carries its one-byte tag here.
+    if value > USER_VALUE_BYTES_MAX + 1 {
+        return too_large("the value", value - 1, USER_VALUE_BYTES_MAX);
     }
     Ok(())
 }

@@ -69,7 +69,8 @@ fn expire(args: &Args, unit: i64, relative: bool) -> Outcome {
         return Err(Reply::err("NX and XX, GT or LT options at the same time are not compatible"));
     }
     let given = int(&args[2])?;
-    let Some(millis) = given.checked_mul(unit).filter(|&m| m < i64::MAX / 2) else {
+    let base = if relative { crate::clock::unix_millis() as i64 } else { 0 };
+    let Some(millis) = given.checked_mul(unit).filter(|&millis| millis <= i64::MAX - base) else {
         return Err(Reply::err(format!("invalid expire time in '{}' command", args.name())));
     };
     // A deadline in the past deletes the key at once.

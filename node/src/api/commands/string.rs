@@ -1,13 +1,13 @@
 //! Commands on the values of keys.
 
 use super::decode::{
-    Args, Outcome, expiry_option, int, millis, read, stored, syntax, word, write, wrong_arity,
+    Args, Outcome, expiry_option, int, read, stored, syntax, word, write, wrong_arity,
 };
 use super::spec::{CommandSpec, Flag, Keys, spec};
 use crate::api::client::Client;
-use crate::machine::apply::parse_float;
 use crate::machine::argument::Key;
 use crate::machine::command::{Read, Write};
+use crate::machine::decimal::Number;
 use crate::machine::options::{Expiry, OnlyIf, SetOptions, SetReply};
 use crate::machine::reply::Reply;
 use bytes::Bytes;
@@ -37,9 +37,9 @@ pub(super) const SPECS: &[CommandSpec] = &[
     spec("msetnx", -3, Flag::Write, Keys::new(1, -1, 2), |_, args| {
         write(Write::SetManyIfNone { pairs: pairs(args)? })
     }),
-    spec("psetex", 4, Flag::Write, Keys::FIRST, |_, args| set_expiring(args, 1)),
+    spec("psetex", 4, Flag::Write, Keys::FIRST, |_, args| set_expiring(args, "PX")),
     spec("set", -3, Flag::Write, Keys::FIRST, set),
-    spec("setex", 4, Flag::Write, Keys::FIRST, |_, args| set_expiring(args, 1000)),
+    spec("setex", 4, Flag::Write, Keys::FIRST, |_, args| set_expiring(args, "EX")),
     spec("setnx", 3, Flag::Write, Keys::FIRST, |_, args| {
         let (only_if, reply) = (OnlyIf::Absent, SetReply::Number);
         set_with(args, 2, SetOptions { only_if, reply, keep_deadline: false }, Expiry::None)
@@ -58,9 +58,9 @@ fn set_with(args: &Args, value: usize, options: SetOptions, expiry: Expiry) -> O
     write(Write::Set { key: args.key(), stored: stored(&args[value]), options, expiry })
 }
 
-/// SETEX and PSETEX: key, expiry in units of `unit` milliseconds, value.
-fn set_expiring(args: &Args, unit: i64) -> Outcome {
-    let expiry = Expiry::In(millis(args.name(), &args[2], unit)?);
+/// SETEX and PSETEX, which are SET with EX or PX: key, expiry, value.
+fn set_expiring(args: &Args, option: &str) -> Outcome {
+    let expiry = expiry_option(args.name(), option, args.get(2))?;
     set_with(args, 3, SetOptions::default(), expiry)
 }
 
@@ -125,6 +125,12 @@ fn decrby(_: &mut Client, args: &Args) -> Outcome {
 }
 
 fn incrbyfloat(_: &mut Client, args: &Args) -> Outcome {
-    parse_float(&args[2]).ok_or_else(|| Reply::err("value is not a valid float"))?;
+    match Number::parse(&args[2]) {
+        Some(Number::Finite(_)) => {}
+        Some(Number::Infinite) => {
+            return Err(Reply::err("increment would produce NaN or Infinity"));
+        }
+        None => return Err(Reply::err("value is not a valid float")),
+    }
     write(Write::IncrByFloat { key: args.key(), delta: args[2].clone() })
 }
