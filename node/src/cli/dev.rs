@@ -155,7 +155,7 @@ fn configure(
     if let Ok(text) = fs::read_to_string(&path) {
         let mut present: toml::Table =
             toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-        table.retain(|key, _| ADDRESSES.iter().any(|address| key == *address));
+        table.retain(|key, _| ADDRESSES.contains(&key));
         if table.iter().all(|(key, value)| present.get(key) == Some(value)) {
             return Ok(());
         }

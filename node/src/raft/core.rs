@@ -103,7 +103,7 @@ pub struct Effects {
     /// Third, together with `commit`: the outcomes of reads, by token. A read may be served only
     /// once the entries up to its index are applied.
     pub reads: Vec<(u64, Read)>,
-    /// Peers that need a snapshot. `snapshots` has no fixed place in the order.
+    /// Peers that need a snapshot. The driver takes the field, at any place in the order.
     pub snapshots: PeerSet,
     /// Part of the second step: the log restarts after `applied`. The restart precedes `write`, and
     /// both must become durable atomically. Other contents of the log on disk are not needed any
@@ -111,11 +111,11 @@ pub struct Effects {
     pub reset_log: bool,
     /// A peer that sent, as leader, an entry that differs from the entry committed here at the same
     /// index. The log of the peer or of this replica is damaged. No entry of that append was
-    /// accepted. The driver only reports the conflict, at any place in the order.
+    /// accepted. The driver takes the field and reports the conflict, at any place in the order.
     pub committed_conflict: Option<ReplicaId>,
     /// The leader counts this entry as acknowledged by this replica, and the log of this replica
     /// lacks it: the disk lost records, or is an older copy of itself. The replica recovers. The
-    /// driver only reports the loss, at any place in the order.
+    /// driver takes the field and reports the loss, at any place in the order.
     pub lost: Option<LogId>,
 }
 
@@ -445,10 +445,17 @@ impl Raft {
         } else {
             self.hard.commit.min(self.log.persisted())
         };
-        into.snapshots = std::mem::take(&mut self.snapshots);
         into.reset_log = std::mem::take(&mut self.reset_log);
-        into.committed_conflict = self.committed_conflict.take().map(|peer| *peer);
-        into.lost = self.recovery.take_lost_entry();
+        // Rare effects are written only when there are any: the driver has taken the earlier ones.
+        if !self.snapshots.is_empty() {
+            into.snapshots = std::mem::take(&mut self.snapshots);
+        }
+        if let Some(peer) = self.committed_conflict.take() {
+            into.committed_conflict = Some(*peer);
+        }
+        if let Recovery::Querying(query) = &mut self.recovery {
+            into.lost = query.lost_entry.take();
+        }
         if self.log.recent_bytes() > self.config.recent_bytes_max {
             self.bound_memory();
         }

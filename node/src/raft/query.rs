@@ -88,16 +88,6 @@ impl Answer {
     }
 }
 
-impl Recovery {
-    /// Takes the entry of [`Query::lost_entry`].
-    pub(super) fn take_lost_entry(&mut self) -> Option<LogId> {
-        match self {
-            Recovery::Querying(query) => query.lost_entry.take(),
-            _ => None,
-        }
-    }
-}
-
 impl Query {
     /// Whether the replica lost records, so that its answer to another query would prove nothing.
     pub(super) fn has_lost(&self) -> bool {

@@ -106,6 +106,7 @@ impl Raft {
     }
 
     /// The leader counts an entry that this replica acknowledged and no longer has.
+    #[cold]
     pub(super) fn recover_lost(&mut self, leader: ReplicaId, acknowledged: LogId) {
         self.become_follower(self.hard.term, None);
         self.outbox.drop_waiting();

@@ -50,6 +50,7 @@ impl Timers {
     }
 
     /// The next random number.
+    #[inline]
     pub(super) fn draw(&mut self) -> u64 {
         self.rng_state ^= self.rng_state << 13;
         self.rng_state ^= self.rng_state >> 7;

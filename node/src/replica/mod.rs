@@ -477,14 +477,14 @@ impl Replica {
             self.disk.log(records, Some((self.shard, write.seq)));
         }
         self.commit = self.commit.max(effects.commit);
-        if let Some(peer) = effects.committed_conflict {
+        if let Some(peer) = effects.committed_conflict.take() {
             error!(
                 shard = self.shard.0,
                 peer = peer.0,
                 "a leader sent another entry than the one committed here: check both disks"
             );
         }
-        if let Some(lost) = effects.lost {
+        if let Some(lost) = effects.lost.take() {
             error!(
                 shard = self.shard.0,
                 term = lost.term.0,
