@@ -20,6 +20,9 @@ pub const READY_LAG_ENTRIES: u64 = 100;
 /// Ticks after which a replica that follows another leader awaits no reply of the previous one. A
 /// leader that transferred its leadership has replied by then.
 pub const FORWARD_GRACE_TICKS: u64 = 3;
+/// Ticks for which a stopping node stays connected after it has handed its leaderships over: more
+/// than two intervals between heartbeats.
+pub const STOP_TICKS: u32 = 5;
 /// Most time that a stopping node waits for other leaders of its shards, and then for the replies
 /// to its clients.
 pub const STOP_TIME: Duration = Duration::from_secs(2);

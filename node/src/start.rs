@@ -11,7 +11,7 @@ use crate::cluster::publish::Publisher;
 use crate::config::Config;
 use crate::disk_unit::trust::DiskTrust;
 use crate::disk_unit::{DiskEvent, DiskNumber, DiskQueues, DiskUnit, background, logger};
-use crate::limits::{Limits, STOP_TIME, TICK};
+use crate::limits::{Limits, STOP_TICKS, STOP_TIME, TICK};
 use crate::machine::StateMachine;
 use crate::metrics::Metrics;
 use crate::raft::{Conf, Lease, Member};
@@ -156,6 +156,11 @@ async fn finish(inputs: &Sender<Input>, shared: &Shared, stopping: &watch::Sende
     })));
     if tokio::time::timeout(STOP_TIME, handed_over).await.is_err() {
         warn!("the node stops while it still leads: no other node took over in time");
+    }
+    if shared.nodes.len() > 1 {
+        // Requests that other nodes have sent here go back to them, and by the end of this time
+        // every other node knows the new leader.
+        tokio::time::sleep(TICK * STOP_TICKS).await;
     }
     let _ = stopping.send(true);
     let all_closed = async {
