@@ -45,6 +45,8 @@ pub const REPLAY_BYTES: usize = 4 << 20;
 pub const SNAPSHOT_WINDOW: usize = 2;
 /// Time from the arrival of a client request to its deadline.
 pub const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// Time from the first byte of a request to its last one, after which the connection is closed.
+pub const UNFINISHED_REQUEST_TIME: Duration = Duration::from_secs(30);
 /// Most requests of one connection that are under way.
 pub const PIPELINE_MAX: usize = 4096;
 /// Most arguments of one request.

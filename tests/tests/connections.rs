@@ -264,3 +264,24 @@ fn numbers_deadlines_and_sizes_are_exact() {
     assert_eq!(ask(&["SETRANGE", "long", &place, "w"]), Ok(longest.to_string()));
     assert_eq!(ask(&["STRLEN", "long"]), Ok(longest.to_string()));
 }
+
+#[test]
+fn a_connection_that_never_completes_a_request_is_closed() {
+    let cluster = Cluster::start();
+    let mut stream = connect(&cluster, 1);
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    stream.write_all(b"PING\r\n*2\r\n$3\r\nGET\r\n$100\r\nab").expect("is sent");
+    let mut pong = [0; 7];
+    stream.read_exact(&mut pong).expect("the complete request is answered");
+    let mut slow = stream.try_clone().expect("a second handle");
+    std::thread::spawn(move || {
+        // A byte now and then does not keep the connection open.
+        while slow.write_all(b"c").is_ok() {
+            std::thread::sleep(Duration::from_secs(5));
+        }
+    });
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("the request was not complete after 30 s"), "{answer}");
+}

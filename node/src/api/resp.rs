@@ -30,12 +30,31 @@ pub enum Malformed {
     MissingLineEnd,
 }
 
-/// Removes requests from the front of a buffer. The decoder remembers how many bytes an incomplete
-/// request needs, so that a long request is not parsed again for each packet.
+/// Removes requests from the front of a buffer. Between two calls the caller may only append to the
+/// buffer. The decoder remembers how far it has read an incomplete request, so that each byte is
+/// parsed once, however slowly the request arrives.
 #[derive(Debug, Default)]
 pub struct Decoder {
+    /// The buffer must hold at least this many bytes before parsing continues.
     need: usize,
+    /// The array at the front of the buffer, as far as it is parsed.
+    array: Option<PartialArray>,
+    /// Bytes of the inline request at the front of the buffer that have no line end.
+    line: usize,
 }
+
+/// An array of which some arguments are complete.
+#[derive(Debug)]
+struct PartialArray {
+    /// Arguments to come.
+    left: usize,
+    /// The place at which the next argument begins.
+    at: usize,
+    /// The start and the end of each complete argument. A request is shorter than 4 GiB.
+    spans: Vec<(u32, u32)>,
+}
+
+const _: () = assert!(REQUEST_BYTES_MAX < u32::MAX as usize);
 
 impl Decoder {
     /// The next request's arguments; `None` while the request is incomplete. An empty line gives an
@@ -44,10 +63,10 @@ impl Decoder {
         if from.is_empty() || from.len() < self.need {
             return Ok(None);
         }
-        let found = if from[0] == b'*' { array(from)? } else { inline(from)? };
+        let found = if from[0] == b'*' { self.array(from)? } else { self.inline(from)? };
         match found {
             Found::Request(args) => {
-                self.need = 0;
+                *self = Decoder::default();
                 Ok(Some(args))
             }
             Found::Need(bytes) => {
@@ -59,47 +78,83 @@ impl Decoder {
             }
         }
     }
+
+    fn array(&mut self, from: &mut BytesMut) -> Result<Found, Malformed> {
+        let mut array = match self.array.take() {
+            Some(array) => array,
+            None => {
+                let Some((count, at)) = number(from, 1)? else {
+                    return Ok(Found::Need(from.len() + 1));
+                };
+                let limit = ARGUMENTS_MAX;
+                if count > limit as i64 {
+                    return Err(Malformed::Length { what: "multibulk", limit });
+                }
+                let left = count.max(0) as usize;
+                // An argument has at least four bytes, so the buffer's length bounds the capacity.
+                let spans = Vec::with_capacity(left.min(from.len() / 4));
+                PartialArray { left, at, spans }
+            }
+        };
+        while array.left > 0 {
+            match argument(from, array.at)? {
+                Ok((start, end)) => {
+                    array.spans.push((start as u32, end as u32));
+                    array.at = end + 2;
+                    array.left -= 1;
+                }
+                Err(need) => {
+                    self.array = Some(array);
+                    return Ok(Found::Need(need));
+                }
+            }
+        }
+        let whole = from.split_to(array.at).freeze();
+        let args =
+            array.spans.iter().map(|&(start, end)| whole.slice(start as usize..end as usize));
+        Ok(Found::Request(args.collect()))
+    }
+
+    fn inline(&mut self, from: &mut BytesMut) -> Result<Found, Malformed> {
+        let line = &from[..from.len().min(INLINE_BYTES_MAX)];
+        let Some(end) = line[self.line..].iter().position(|&byte| byte == b'\n') else {
+            self.line = line.len();
+            return if from.len() >= INLINE_BYTES_MAX {
+                Err(Malformed::Line)
+            } else {
+                Ok(Found::Need(from.len() + 1))
+            };
+        };
+        let end = self.line + end;
+        let line = from.split_to(end + 1);
+        let line = line.strip_suffix(b"\r\n").unwrap_or(&line[..end]);
+        split_line(line).map(Found::Request).ok_or(Malformed::Quotes)
+    }
 }
 
 enum Found {
     Request(Vec<Bytes>),
-    /// The buffer must hold at least this many bytes before the request is parsed again.
+    /// The buffer must hold at least this many bytes before parsing continues.
     Need(usize),
 }
 
-fn array(from: &mut BytesMut) -> Result<Found, Malformed> {
-    let Some((count, mut at)) = number(from, 1)? else { return Ok(Found::Need(from.len() + 1)) };
-    let limit = ARGUMENTS_MAX;
-    if count > limit as i64 {
-        return Err(Malformed::Length { what: "multibulk", limit });
+/// The start and the end of the argument that begins at a place; as the inner error, the bytes that
+/// the buffer must hold before the argument can be complete.
+fn argument(from: &[u8], at: usize) -> Result<Result<(usize, usize), usize>, Malformed> {
+    match from.get(at) {
+        None => return Ok(Err(from.len() + 1)),
+        Some(b'$') => {}
+        Some(&other) => return Err(Malformed::NoBulk(char::from(other))),
     }
-    let count = count.max(0) as usize;
-    // An argument has at least four bytes, so the capacity is bounded by the buffer's length.
-    let mut spans = Vec::with_capacity(count.min(from.len() / 4));
-    for _ in 0..count {
-        match from.get(at) {
-            None => return Ok(Found::Need(from.len() + 1)),
-            Some(b'$') => {}
-            Some(&other) => return Err(Malformed::NoBulk(char::from(other))),
-        }
-        let Some((len, start)) = number(from, at + 1)? else {
-            return Ok(Found::Need(from.len() + 1));
-        };
-        let limit = REQUEST_BYTES_MAX;
-        let len = usize::try_from(len).ok().filter(|&len| len <= limit);
-        let len = len.ok_or(Malformed::Length { what: "bulk", limit })?;
-        let end = start + len;
-        if from.len() < end + 2 {
-            return Ok(Found::Need(end + 2));
-        }
-        if from[end..end + 2] != *b"\r\n" {
-            return Err(Malformed::MissingLineEnd);
-        }
-        spans.push(start..end);
-        at = end + 2;
+    let Some((len, start)) = number(from, at + 1)? else { return Ok(Err(from.len() + 1)) };
+    let limit = REQUEST_BYTES_MAX;
+    let len = usize::try_from(len).ok().filter(|&len| len <= limit);
+    let end = start + len.ok_or(Malformed::Length { what: "bulk", limit })?;
+    match from.get(end..end + 2) {
+        Some(b"\r\n") => Ok(Ok((start, end))),
+        Some(_) => Err(Malformed::MissingLineEnd),
+        None => Ok(Err(end + 2)),
     }
-    let whole = from.split_to(at).freeze();
-    Ok(Found::Request(spans.into_iter().map(|span| whole.slice(span)).collect()))
 }
 
 /// The decimal number at `at` that a line end follows, and the place after the line end; `None`
@@ -119,19 +174,6 @@ fn number(from: &[u8], at: usize) -> Result<Option<(i64, usize)>, Malformed> {
         Some(number) => Ok(Some((number, at + end + 1))),
         None => Err(Malformed::Length { what: "bulk", limit: REQUEST_BYTES_MAX }),
     }
-}
-
-fn inline(from: &mut BytesMut) -> Result<Found, Malformed> {
-    let Some(end) = from.iter().take(INLINE_BYTES_MAX).position(|&byte| byte == b'\n') else {
-        return if from.len() >= INLINE_BYTES_MAX {
-            Err(Malformed::Line)
-        } else {
-            Ok(Found::Need(from.len() + 1))
-        };
-    };
-    let line = from.split_to(end + 1);
-    let line = line.strip_suffix(b"\r\n").unwrap_or(&line[..end]);
-    split_line(line).map(Found::Request).ok_or(Malformed::Quotes)
 }
 
 /// The arguments of an inline request; `None` if a quote does not close. Double quotes allow
@@ -199,6 +241,32 @@ mod tests {
         ];
         for step in 1..wire.len() {
             assert_eq!(all(wire, step).unwrap(), expected, "step {step}");
+        }
+    }
+
+    /// A request that arrives byte by byte costs no more than one that arrives at once. The decoder
+    /// parsed all complete arguments again for each byte before.
+    #[test]
+    fn each_byte_is_parsed_once() {
+        let (mut decoder, mut buffer) = (Decoder::default(), BytesMut::new());
+        buffer.extend_from_slice(b"*1000000\r\n");
+        for _ in 0..200_000 {
+            buffer.extend_from_slice(b"$1\r\nx\r\n");
+        }
+        assert_eq!(decoder.decode(&mut buffer), Ok(None));
+        for _ in 0..1000 {
+            buffer.extend_from_slice(b"$");
+            assert_eq!(decoder.decode(&mut buffer), Ok(None));
+            let array = decoder.array.as_ref().expect("an array is under way");
+            assert_eq!((array.left, array.at + 1), (800_000, buffer.len()));
+            buffer.truncate(buffer.len() - 1);
+            decoder.need = 0;
+        }
+        let (mut decoder, mut buffer) = (Decoder::default(), BytesMut::new());
+        for _ in 0..1000 {
+            buffer.extend_from_slice(b"x");
+            assert_eq!(decoder.decode(&mut buffer), Ok(None));
+            assert_eq!(decoder.line, buffer.len());
         }
     }
 

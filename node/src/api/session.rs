@@ -10,7 +10,7 @@ use super::commands::dispatch::decide;
 use super::refusal::Refusal;
 use super::resp::Decoder;
 use super::shared::Shared;
-use crate::limits::{PIPELINE_MAX, REQUEST_TIME};
+use crate::limits::{PIPELINE_MAX, REQUEST_TIME, UNFINISHED_REQUEST_TIME};
 use crate::machine::command::{Command, Read};
 use crate::machine::reply::Reply;
 use crate::machine::{ReadOutcome, ReadTime};
@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// Bytes of buffer space reserved for a read of the socket.
 const READ_BYTES: usize = 16 << 10;
@@ -79,8 +80,12 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
     let mut stops = connection.client.shared.stops.clone();
     let (mut decoder, mut input, mut output) =
         (Decoder::default(), BytesMut::new(), BytesMut::new());
+    // When the first byte of the request arrived that is not complete yet.
+    let mut unfinished_since = None;
     loop {
-        connection.take_requests(&mut decoder, &mut input, &mut output);
+        if connection.take_requests(&mut decoder, &mut input, &mut output) {
+            unfinished_since = None;
+        }
         connection.write_replies(&mut output);
         if !output.is_empty() {
             stream.write_all_buf(&mut output).await?;
@@ -94,6 +99,8 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
             || connection.input_ended
             || connection.next.is_some()
             || connection.pending.len() >= PIPELINE_MAX;
+        let unfinished = !full && !input.is_empty();
+        let since = unfinished.then(|| *unfinished_since.get_or_insert_with(Instant::now));
         let mailbox = connection.mailbox.clone();
         input.reserve(READ_BYTES);
         tokio::select! {
@@ -107,6 +114,9 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
                     connection.input_ended = true;
                 }
             }
+            () = unfinished_too_long(since), if since.is_some() => {
+                connection.refuse_unfinished();
+            }
             _ = stops.wait_for(|stops| *stops), if !connection.input_ended => {
                 connection.input_ended = true;
             }
@@ -114,7 +124,23 @@ pub async fn serve(mut stream: TcpStream, id: u64, shared: Arc<Shared>) -> io::R
     }
 }
 
+/// Waits until a request that began at `since` has been incomplete for too long.
+async fn unfinished_too_long(since: Option<Instant>) {
+    if let Some(since) = since {
+        tokio::time::sleep_until(since + UNFINISHED_REQUEST_TIME).await;
+    }
+}
+
 impl Connection {
+    /// Ends a connection on which a request is not completed. Such connections would otherwise hold
+    /// memory and descriptors for ever.
+    fn refuse_unfinished(&mut self) {
+        let seconds = UNFINISHED_REQUEST_TIME.as_secs();
+        let text = format!("Protocol error: the request was not complete after {seconds} s");
+        self.push_reply(Reply::err(text));
+        self.closing = true;
+    }
+
     /// Whether every reply is written and no request will follow.
     fn is_finished(&self) -> bool {
         let ends = self.closing || self.input_ended && self.next.is_none();
@@ -122,8 +148,15 @@ impl Connection {
     }
 
     /// Decodes requests from the buffer and submits their commands, until the buffer has no whole
-    /// request, a limit is reached, or a command must wait for the current run.
-    fn take_requests(&mut self, decoder: &mut Decoder, input: &mut BytesMut, out: &mut BytesMut) {
+    /// request, a limit is reached, or a command must wait for the current run. Returns whether a
+    /// request was decoded.
+    fn take_requests(
+        &mut self,
+        decoder: &mut Decoder,
+        input: &mut BytesMut,
+        out: &mut BytesMut,
+    ) -> bool {
+        let mut decoded = false;
         while !self.closing && self.pending.len() < PIPELINE_MAX && out.len() < WRITE_BYTES {
             if let Some(command) = self.next.take() {
                 if self.waiting > 0 && command.is_read() != self.reading {
@@ -134,8 +167,9 @@ impl Connection {
                 continue;
             }
             match decoder.decode(input) {
-                Ok(Some(args)) if args.is_empty() => {}
+                Ok(Some(args)) if args.is_empty() => decoded = true,
                 Ok(Some(args)) => {
+                    decoded = true;
                     self.client.shared.counters.requests.fetch_add(1, Ordering::Relaxed);
                     let action = decide_checked(&mut self.client, args);
                     self.act(action);
@@ -155,6 +189,7 @@ impl Connection {
             };
             self.client.shared.submit(batch);
         }
+        decoded
     }
 
     fn act(&mut self, action: Action) {

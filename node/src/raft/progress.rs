@@ -22,7 +22,7 @@ pub enum Mode {
 
 /// The progress of a follower, see the module. Invariants:
 ///
-/// - `matched < next`. Only [`Self::forget`] lowers `matched`.
+/// - `matched < next`. Only a loss of entries lowers `matched`.
 /// - `inflight` is empty unless `mode` is [`Mode::Replicate`]. The indexes in `inflight` ascend.
 /// - `inflight_bytes` is the sum of the bytes in `inflight`.
 #[derive(Clone, Debug)]
