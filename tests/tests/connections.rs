@@ -285,3 +285,30 @@ fn a_connection_that_never_completes_a_request_is_closed() {
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.contains("the request was not complete after 30 s"), "{answer}");
 }
+
+/// Before, RANDOMKEY always answered the first of keys that share a prefix.
+#[test]
+fn randomkey_draws_from_keys_that_share_a_prefix() {
+    let cluster = Cluster::start();
+    let client = redis::Client::open(format!("redis://{}", cluster.resp(1))).expect("opens");
+    let mut connection = client.get_connection().expect("connects");
+    let mut draw = |count| -> std::collections::BTreeMap<String, u64> {
+        let mut found = std::collections::BTreeMap::new();
+        for _ in 0..count {
+            let key: Option<String> =
+                redis::cmd("RANDOMKEY").query(&mut connection).expect("a reply");
+            *found.entry(key.unwrap_or_default()).or_default() += 1;
+        }
+        found
+    };
+    assert_eq!(draw(1).into_keys().collect::<Vec<_>>(), [""], "there is no key");
+    let mut other = client.get_connection().expect("connects");
+    for i in 0..200 {
+        redis::cmd("SET").arg(format!("some:prefix:{i:03}")).arg(i).exec(&mut other).expect("set");
+    }
+    let found = draw(300);
+    assert!(found.len() > 100, "{} keys of 200 in 300 draws", found.len());
+    assert!(found.keys().all(|key| key.starts_with("some:prefix:")));
+    let most = found.values().max().copied().unwrap_or_default();
+    assert!(most < 20, "one key was drawn {most} times of 300");
+}

@@ -22,6 +22,10 @@ use std::ops::{Bound, Range};
 
 /// Steps that a request may spend on the comparison of keys with a pattern: some ten milliseconds.
 const PATTERN_STEPS_MAX: u64 = 10_000_000;
+/// Keys from which RANDOMKEY draws one.
+const RANDOM_KEYS: usize = 64;
+/// Bytes of a key that RANDOMKEY draws before.
+const RANDOM_LEVELS: usize = 16;
 /// Keys that a scan examines at most for one reply.
 const SCAN_STEPS_MAX: u64 = 100_000;
 
@@ -142,18 +146,23 @@ impl Reader<'_> {
         Ok(Reply::Int(count))
     }
 
+    /// One of the keys from a drawn key on. With few keys, each is equally likely.
     fn random_key(&mut self, seed: u64) -> Result<Reply> {
         let Range { start, end } = user_keys();
-        let from = [&start[..], &seed.to_be_bytes()].concat();
-        for range in [from..end.clone(), start..end] {
-            for item in self.tree.scan(range) {
-                let (key, value) = item?;
-                if self.live(Some(value)).is_some() {
-                    return Ok(Reply::Bulk(user_key(key)));
-                }
+        let Some(from) = drawn_key(self.tree, seed)? else { return Ok(Reply::Nil) };
+        let (tree, ranges) = (self.tree, [from.to_vec()..end, start..from.to_vec()]);
+        let mut live = Vec::new();
+        for item in ranges.into_iter().flat_map(|range| tree.scan(range)) {
+            let (key, value) = item?;
+            if self.live(Some(value)).is_some() {
+                live.push(key);
+            }
+            if live.len() == RANDOM_KEYS {
+                break;
             }
         }
-        Ok(Reply::Nil)
+        let drawn = (seed >> 32) as usize % live.len().max(1);
+        Ok(live.into_iter().nth(drawn).map_or(Reply::Nil, |key| Reply::Bulk(user_key(key))))
     }
 
     fn keys(&mut self, pattern: &[u8]) -> Result<Reply> {
@@ -244,6 +253,36 @@ impl Reader<'_> {
         }
         Ok(Reply::Array(items))
     }
+}
+
+/// A drawn stored key, or `None` without keys. Each level draws one of the bytes in which the keys
+/// of a range differ first, and continues with the keys that have this byte.
+fn drawn_key(tree: &Tree, seed: u64) -> Result<Option<Bytes>> {
+    let Range { start, end } = user_keys();
+    let first = tree.scan(start.clone()..end.clone()).next().transpose()?;
+    let last = tree.scan_back(start..end).next().transpose()?;
+    let (Some((mut low, _)), Some((mut high, _))) = (first, last) else { return Ok(None) };
+    let mut draw = seed | 1;
+    for _ in 0..RANDOM_LEVELS {
+        let at = low.iter().zip(&high).take_while(|(one, other)| one == other).count();
+        let Some(&greatest) = high.get(at) else { break };
+        let least = low.get(at).copied().unwrap_or(0);
+        // The generator of MMIX (Knuth); its upper bits are the good ones.
+        draw = draw.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        let byte = least + ((draw >> 33) % (u64::from(greatest - least) + 1)) as u8;
+        let from = low.clone().max([&low[..at], &[byte]].concat().into());
+        let range = (Bound::Included(from.to_vec()), Bound::Included(high.to_vec()));
+        let Some((first, _)) = tree.scan(range).next().transpose()? else { break };
+        // Without a key that has the drawn byte, the next key gives the byte.
+        let end = match first.get(at).and_then(|byte| byte.checked_add(1)) {
+            Some(next) => Bound::Excluded([&low[..at], &[next]].concat()),
+            None => Bound::Included(high.to_vec()),
+        };
+        let last = tree.scan_back((Bound::Included(first.to_vec()), end)).next().transpose()?;
+        high = last.map_or(first.clone(), |(last, _)| last);
+        low = first;
+    }
+    Ok(Some(low))
 }
 
 fn pattern_too_costly() -> Reply {
