@@ -403,7 +403,9 @@ impl<'a> World<'a> {
         let called = node.is_called() && !node.working;
         self.leaders += u64::from(leads && !led);
         let frames = frames.into_iter().map(|(to, frame)| (to.0, frame));
-        for (to, frame) in frames.flat_map(|(to, frame)| Sabotage::frames(sabotage, to, frame)) {
+        let frames = frames
+            .flat_map(|(to, frame)| Sabotage::frames(sabotage, to, frame).into_iter().enumerate());
+        for (copy, (to, frame)) in frames {
             if let Ok((_, Transfer::Ack { outcome: SnapshotOutcome::Installed, .. })) =
                 Transfer::decode(frame.kind, frame.body.clone())
             {
@@ -425,7 +427,9 @@ impl<'a> World<'a> {
                 self.checks.sends(&self.hosts[id as usize - 1], &message)?;
             }
             self.trace.update(&frame.body);
-            for (at, travelling) in self.network.send(id, life, to, frame, now) {
+            for (at, mut travelling) in self.network.send(id, life, to, frame, now) {
+                // The outbox knows nothing of a second copy.
+                travelling.settled |= copy > 0;
                 self.at(at, Event::Arrive(travelling));
             }
         }
